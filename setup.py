@@ -1,0 +1,124 @@
+"""Build of the kernels: one extension for each instruction set, from the same sources.
+
+a) `src/fastloss/_kernels/_<isa>.pyx` is a few lines that include the shared source; the flags are here.
+b) -ffp-contract=off: a multiply-add is fused exactly where the source says so, hence the same bits from
+   every instruction set with FMA. The other flags drop only what the kernels do not use (errno, traps, the
+   sign of zero). -ffast-math would set flush-to-zero for the whole process, and break NaN.
+c) OpenMP is probed: without it the build goes on, serial, and says so.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
+
+ISA_FLAGS = {"base": ["-march=x86-64-v2"] if X86 else []}
+if X86:
+    ISA_FLAGS["avx2"] = ["-march=x86-64-v3"]
+    ISA_FLAGS["avx512"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+
+FLAGS = [
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-signed-zeros",
+    "--param=max-completely-peel-times=8",
+    "-fvisibility=hidden",
+    "-g0",
+]
+OPENMP = ["-fopenmp"]
+
+NO_COMPILER = """
+fastloss is compiled when it is installed, and no working C compiler was found ({command}).
+Install one and try again:
+    Debian, Ubuntu:  apt install gcc python3-dev
+    Fedora:          dnf install gcc python3-devel
+    macOS:           xcode-select --install
+{detail}"""
+
+NO_OPENMP = """
+************************************************************************************
+* fastloss: the C compiler has no OpenMP ({command}).
+* The kernels are built SERIAL: right, but on one thread only.
+* With gcc, OpenMP is included; with clang install libomp (Debian: libomp-dev).
+************************************************************************************
+"""
+
+
+class Build(build_ext):
+    """Probe the compiler once, then add the flags that it understands."""
+
+    def _compiles(self, source: str, flags: list[str]) -> str | None:
+        """None when the program compiles and links, otherwise what the compiler said."""
+        command = getattr(self.compiler, "compiler_so", None) or ["cc"]
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "probe.c")
+            with open(path, "w") as file:
+                file.write(source)
+            try:
+                done = subprocess.run(
+                    [command[0], path, "-o", os.path.join(folder, "probe"), *flags],
+                    capture_output=True,
+                    text=True,
+                )
+            except OSError as error:
+                return str(error)
+            return None if done.returncode == 0 else done.stderr
+
+    def build_extensions(self) -> None:
+        """Fail or warn in words that say what to install, then build."""
+        command = (getattr(self.compiler, "compiler_so", None) or ["cc"])[0]
+        if self.compiler.compiler_type == "unix":
+            if detail := self._compiles("int main(void) { return 0; }\n", []):
+                raise SystemExit(NO_COMPILER.format(command=command, detail=detail))
+            program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+            openmp = OPENMP if self._compiles(program, OPENMP) is None else []
+            if not openmp:
+                print(NO_OPENMP.format(command=command), file=sys.stderr, flush=True)
+            for extension in self.extensions:
+                extension.extra_compile_args = [*FLAGS, *openmp, *extension.extra_compile_args]
+                extension.extra_link_args = [*openmp, "-Wl,-s"] if sys.platform == "linux" else openmp
+        super().build_extensions()
+
+
+KERNELS = "src/fastloss/_kernels"
+SOURCES = ["math", "classes", "rows", "lanes", "pointwise", "driver"]
+
+extensions = [
+    Extension(
+        f"fastloss._kernels._{isa}",
+        [f"{KERNELS}/_{isa}.pyx"],
+        depends=[f"{KERNELS}/{name}.pxi" for name in SOURCES],
+        include_dirs=[np.get_include()],
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+            ("CYTHON_INLINE", "inline __attribute__((always_inline))"),
+        ],
+        extra_compile_args=flags,
+    )
+    for isa, flags in ISA_FLAGS.items()
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        compiler_directives={
+            "language_level": "3",
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "freethreading_compatible": False,
+        },
+    ),
+    cmdclass={"build_ext": Build},
+)

@@ -1,0 +1,314 @@
+# The entry points: arrays become pointers, work is cut into chunks, threads take chunks.
+#
+# a) The arguments have been checked: arrays are aligned, native, contiguous (x may have a stride between outer
+#    indices) and of one dtype; see _arguments.py and losses.py.
+# b) Chunks depend on the shape alone, never on the threads; every chunk leaves its sum and what rounding lost,
+#    added in order at the end. So the bits are the same for any number of threads.
+# c) Nothing is allocated: jobs, buffers and partial sums are on the stack.
+
+from cython.parallel cimport prange
+from libc.string cimport memcpy, memset
+from libc.math cimport lgamma
+cimport numpy as cnp
+
+include "math.pxi"
+include "classes.pxi"
+include "rows.pxi"
+include "lanes.pxi"
+include "pointwise.pxi"
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #else
+    #define omp_get_max_threads() 1
+    #endif
+    #ifdef __VERSION__
+    #define fastloss_compiler __VERSION__
+    #else
+    #define fastloss_compiler "unknown"
+    #endif
+    #ifdef _OPENMP
+    #define fastloss_openmp _OPENMP
+    #else
+    #define fastloss_openmp 0
+    #endif
+    #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+    #define fastloss_v3 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") \\
+        && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
+    #define fastloss_v4 (fastloss_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") \\
+        && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") \\
+        && __builtin_cpu_supports("avx512vl"))
+    #else
+    #define fastloss_v3 0
+    #define fastloss_v4 0
+    #endif
+    """
+    int omp_get_max_threads() noexcept nogil
+    int fastloss_v3
+    int fastloss_v4
+    const char* fastloss_compiler
+    int fastloss_openmp
+
+cnp.import_array()
+
+cdef enum:
+    MAX_CHUNKS = 1024
+    ROWS_MIN_CLASSES_ = 64         # fewer contiguous classes than this go to the lanes kernel
+    CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
+    SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
+
+ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
+
+
+cdef void run(chunk_function function, void* job, Py_ssize_t chunks, int threads) noexcept nogil:
+    cdef Py_ssize_t i
+    if threads <= 1 or chunks <= 1:  # no OpenMP at all: safe in a forked child
+        for i in range(chunks):
+            function(job, i)
+    else:
+        for i in prange(chunks, schedule="dynamic", chunksize=1, num_threads=threads):
+            function(job, i)
+
+
+cdef double total_of(const double* partial, Py_ssize_t chunks) noexcept nogil:
+    cdef double s = 0, low = 0
+    cdef Py_ssize_t i
+    for i in range(chunks):
+        two_sum(partial[2 * i], &s, &low)
+        low += partial[2 * i + 1]
+    return joined(s, low)
+
+
+cdef Py_ssize_t chunk_size(Py_ssize_t items, Py_ssize_t elements_per_item, Py_ssize_t multiple) noexcept nogil:
+    cdef Py_ssize_t size = CHUNK_ELEMENTS // max(<Py_ssize_t>1, elements_per_item) + 1
+    size = max(size, items // MAX_CHUNKS + 1)
+    return (size + multiple - 1) // multiple * multiple
+
+
+cdef void rows_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
+    if (<ClassJob*>job).float32:
+        rows_chunk(<float*>NULL, <ClassJob*>job, chunk)
+    else:
+        rows_chunk(<double*>NULL, <ClassJob*>job, chunk)
+
+
+cdef void lanes_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
+    if (<ClassJob*>job).float32:
+        lanes_chunk(<float*>NULL, <ClassJob*>job, chunk)
+    else:
+        lanes_chunk(<double*>NULL, <ClassJob*>job, chunk)
+
+
+cdef void nll_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
+    if (<ClassJob*>job).float32:
+        nll_chunk(<float*>NULL, <ClassJob*>job, chunk)
+    else:
+        nll_chunk(<double*>NULL, <ClassJob*>job, chunk)
+
+
+cdef void pointwise_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
+    if (<PointJob*>job).float32:
+        pointwise_chunk(<float*>NULL, <PointJob*>job, chunk)
+    else:
+        pointwise_chunk(<double*>NULL, <PointJob*>job, chunk)
+
+
+cdef inline void* data_of(object array) noexcept:
+    return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
+
+
+cdef inline bint is_float32(object array) noexcept:
+    return cnp.PyArray_TYPE(<cnp.ndarray>array) == cnp.NPY_FLOAT32
+
+
+cdef int label_kind(object labels) except 0:
+    """Item size of an integer dtype, negative when unsigned; see `load_label`."""
+    cdef int size = <int>cnp.PyArray_ITEMSIZE(<cnp.ndarray>labels)
+    return size if labels.dtype.kind == "i" else -size
+
+
+def class_pass(
+    int op, x, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t x_stride, int threads, *,
+    value=None, grad=None, labels=None, int64_t ignore_index=0, class_weight=None, double index_scale=1,
+    coefficient=None, bint shared=False, double scale=1, double shift=0, linear_weight=None,
+    sample_weight=None, grad_output=None, double grad_scale=1, offset=None,
+):
+    """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values."""
+    cdef ClassJob job
+    cdef double partial[2 * MAX_CHUNKS]
+    cdef Py_ssize_t chunks
+    cdef chunk_function function
+    cdef double total
+    job.op = op
+    job.float32 = is_float32(x)
+    job.x = data_of(x)
+    job.x_stride = x_stride
+    job.classes = classes
+    job.inner = inner
+    job.samples = outer * inner
+    job.labels = data_of(labels)
+    job.label_kind = label_kind(labels) if labels is not None else 8
+    job.ignore_index = ignore_index
+    job.coefficient = data_of(coefficient)
+    job.coefficient_shared = shared
+    job.coefficient_scale = scale
+    job.coefficient_shift = shift
+    job.linear_weight = data_of(linear_weight)
+    job.class_weight = data_of(class_weight)
+    job.index_scale = index_scale
+    job.sample_weight = data_of(sample_weight)
+    job.grad_output = data_of(grad_output)
+    job.grad_scale = grad_scale
+    job.offset = <const double*>data_of(offset)
+    job.value = data_of(value)
+    job.grad = data_of(grad)
+    job.partial = partial
+    if op == NLL:
+        function = nll_chunk_any
+        job.chunk = chunk_size(job.samples, 1, 1)
+    elif inner == 1 and classes >= ROWS_MIN_CLASSES_:
+        function = rows_chunk_any
+        job.chunk = chunk_size(job.samples, classes, 1)
+    else:
+        function = lanes_chunk_any
+        job.chunk = chunk_size(job.samples, classes, LANES)
+    chunks = (job.samples + job.chunk - 1) // job.chunk
+    if job.samples * classes < SERIAL_ELEMENTS_:
+        threads = 1
+    with nogil:
+        run(function, &job, chunks, threads)
+        total = total_of(partial, chunks)
+    return total
+
+
+cdef Operand operand_of(object spec):
+    """`spec` is None or (array, period, row, column)."""
+    cdef Operand operand
+    operand.data = NULL
+    operand.period = 1
+    operand.row = 0
+    operand.column = False
+    if spec is not None:
+        operand.data = data_of(spec[0])
+        operand.period = spec[1]
+        operand.row = spec[2]
+        operand.column = spec[3]
+    return operand
+
+
+def point_pass(
+    int op, x, y, int threads, *, value=None, grad=None, pos_weight=None, weight=None, sample_weight=None,
+    grad_output=None, double grad_scale=1,
+):
+    """Run one elementwise operation; returns the sum of the values where they are not stored."""
+    cdef PointJob job
+    cdef double partial[2 * MAX_CHUNKS]
+    cdef Py_ssize_t chunks
+    cdef double total
+    job.op = op
+    job.float32 = is_float32(x)
+    job.x = data_of(x)
+    job.y = data_of(y)
+    job.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
+    job.pos_weight = operand_of(pos_weight)
+    job.weight = operand_of(weight)
+    job.sample_weight = operand_of(sample_weight)
+    job.grad_output = operand_of(grad_output)
+    job.grad_scale = grad_scale
+    job.value = data_of(value)
+    job.grad = data_of(grad)
+    job.partial = partial
+    job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
+    chunks = (job.size + job.chunk - 1) // job.chunk
+    if job.size < SERIAL_ELEMENTS_:
+        threads = 1
+    with nogil:
+        run(pointwise_chunk_any, &job, chunks, threads)
+        total = total_of(partial, chunks)
+    return total
+
+
+def check_labels(labels, Py_ssize_t classes, int64_t ignore_index, class_weight, sample_weight):
+    """(position of the first invalid label or -1, sum of the weights in force)."""
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(<cnp.ndarray>labels), bad
+    cdef int kind = label_kind(labels)
+    cdef void* data = data_of(labels)
+    cdef double divisor = 0
+    cdef object weights = class_weight if class_weight is not None else sample_weight
+    cdef void* w = data_of(class_weight)
+    cdef void* sw = data_of(sample_weight)
+    cdef bint float32 = weights is not None and is_float32(weights)
+    with nogil:
+        if float32:
+            bad = scan_labels(data, kind, n, classes, ignore_index, <float*>w, <float*>sw, &divisor)
+        else:
+            bad = scan_labels(data, kind, n, classes, ignore_index, <double*>w, <double*>sw, &divisor)
+    return bad, divisor
+
+
+def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, offset):
+    """Fill offset with -log(n! / prod k_j!); the position of a negative count if there is one, otherwise -1."""
+    cdef void* data = data_of(counts)
+    cdef double* result = <double*>data_of(offset)
+    cdef bint float32 = is_float32(counts)
+    cdef Py_ssize_t position
+    with nogil:
+        if float32:
+            position = log_multinomial_rows(<float*>data, outer * inner, classes, inner, result)
+        else:
+            position = log_multinomial_rows(<double*>data, outer * inner, classes, inner, result)
+    return position
+
+
+def unit_interval_violation(x):
+    """Position of the first element outside [0, 1], or -1."""
+    cdef void* data = data_of(x)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(<cnp.ndarray>x), position
+    cdef bint float32 = is_float32(x)
+    with nogil:
+        position = find_outside(<float*>data, n) if float32 else find_outside(<double*>data, n)
+    return position
+
+
+def supported():
+    """Which of the instruction sets this processor has."""
+    return ["base"] + ["avx2"] * bool(fastloss_v3) + ["avx512"] * bool(fastloss_v4)
+
+
+def max_threads():
+    """What OpenMP would use for the calling thread (1 in a serial build)."""
+    return omp_get_max_threads()
+
+
+OPENMP = bool(fastloss_openmp)
+COMPILER = fastloss_compiler.decode()
+ROWS_MIN_CLASSES = ROWS_MIN_CLASSES_
+SERIAL_ELEMENTS = SERIAL_ELEMENTS_
+BLOCKS = {
+    "ROWS_BLOCK": ROWS_BLOCK,
+    "ROWS_MIN_CLASSES": ROWS_MIN_CLASSES_,
+    "LANES": LANES,
+    "LANES_BLOCK": LANES_BLOCK,
+    "POINTWISE_BLOCK": POINTWISE_BLOCK,
+}
+OPS = {
+    "logsumexp": LOGSUMEXP,
+    "softmax": SOFTMAX,
+    "log_softmax": LOG_SOFTMAX,
+    "entropy": ENTROPY,
+    "entropy_from_logits": ENTROPY_FROM_LOGITS,
+    "loss": LOSS,
+    "loss_linear": LOSS_LINEAR,
+    "nll": NLL,
+    "mse": MSE,
+    "bce": BCE,
+    "bce_with_logits": BCE_WITH_LOGITS,
+    "bce_with_logits_pos_weight": BCE_WITH_LOGITS_POS_WEIGHT,
+    "kl_div": KL_DIV,
+    "kl_div_log_target": KL_DIV_LOG_TARGET,
+    "identity": IDENTITY,
+    "sigmoid": SIGMOID,
+    "logsigmoid": LOGSIGMOID,
+}

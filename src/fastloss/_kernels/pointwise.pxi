@@ -1,0 +1,283 @@
+# pointwise: value and derivative from one element, in blocks that stay in L1.
+#
+# a) A loss is one branch of `point_block`, value[k] and slope[k]; nothing else knows its formula. Where two terms
+#    are added, what rounding lost of each is carried along, so that the result is rounded about once.
+# b) Weights of any broadcast shape are expanded block by block, never to the size of the input.
+# c) Values are summed in WIDTH fixed float64 accumulators: without loss for float64 input (two_sum); float32
+#    values are added plainly within a block, where float64 has 29 bits to spare.
+
+DEF POINTWISE_BLOCK = 512
+
+cdef enum:
+    MSE, BCE, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID, LOGSIGMOID, IDENTITY
+
+# A broadcast operand: element i is data[(i // period) * row + (i % period) * column]; column is 0 or 1.
+cdef struct Operand:
+    const void* data               # NULL for ones
+    Py_ssize_t period
+    Py_ssize_t row
+    bint column
+
+cdef struct PointJob:
+    int op
+    bint float32
+    const void* x
+    const void* y                  # target, or NULL
+    Py_ssize_t size
+    Operand pos_weight
+    Operand weight
+    Operand sample_weight
+    Operand grad_output
+    double grad_scale              # grad_output / divisor where these are one number
+    void* value                    # as x, or NULL
+    void* grad                     # as x, or NULL
+    Py_ssize_t chunk
+    double* partial
+
+
+cdef inline const real* expand(const Operand* operand, Py_ssize_t first, Py_ssize_t n, real* buffer) noexcept nogil:
+    """n elements of the operand from `first` on: in place where they are contiguous, otherwise in `buffer`."""
+    cdef const real* data = <const real*>operand.data
+    cdef Py_ssize_t row = first // operand.period, offset = first - row * operand.period, done = 0, m, k
+    data += row * operand.row
+    if operand.column and offset + n <= operand.period:
+        return data + offset
+    while done < n:
+        m = min(n - done, operand.period - offset)
+        if operand.column:
+            memcpy(buffer + done, data + offset, m * sizeof(real))
+        else:
+            for k in range(done, done + m):
+                buffer[k] = data[0]
+        done += m
+        offset = 0
+        data += operand.row
+    return buffer
+
+
+cdef inline void scale_by(real* values, const Operand* operand, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    cdef real buffer[POINTWISE_BLOCK]
+    cdef const real* factor
+    cdef Py_ssize_t k
+    if operand.data != NULL:
+        factor = expand(operand, first, n, buffer)
+        for k in range(n):
+            values[k] *= factor[k]
+
+
+cdef inline real small_sigmoid(real e, real e_low, real u, real u_low, real* low) noexcept nogil:
+    """(e + e_low) / (u + u_low) as a sum: sigmoid(-|x|) from e = exp(-|x|) and u = 1 + e."""
+    cdef real q = e / u
+    low[0] = (fma(-q, u, e) + fma(-q, u_low, e_low)) * (<real>1 - q)  # the remainder, over u
+    return q
+
+
+cdef inline real add_pair(real hi, real low, real a) noexcept nogil:
+    """(hi + low) + a, rounded once."""
+    cdef real s = hi + a
+    return s + (sum_low(hi, a, s) + low)
+
+
+cdef inline void bce_with_logits(
+    real x, real a, real a_low, real b, real b_low, real both, real* value, real* slope
+) noexcept nogil:
+    """a softplus(-x) + b softplus(x) = c |x| + (a + b) log(1 + exp(-|x|)), c the coefficient that x has against it.
+
+    Its derivative is b sigmoid(x) - a sigmoid(-x). No term cancels another. `both` is a + b.
+    """
+    cdef real d = absolute(x), e_low = 0, log_low = 0
+    cdef real e = exp_pair(-d, &e_low)
+    cdef real u = <real>1 + e
+    cdef real lost = (e - (u - <real>1)) + e_low
+    cdef real log_u = log_pair(u, lost, <real>0, &log_low)
+    cdef real c = b if x > <real>0 else a
+    cdef real c_low = b_low if x > <real>0 else a_low
+    cdef real distance = <real>0 if c == <real>0 else d
+    cdef real linear = c * distance
+    cdef real term = both * log_u
+    cdef real low = product_low(c, distance, linear) + c_low * distance
+    cdef real q, q_low = 0
+    low += product_low(both, log_u, term) + both * log_low
+    low = add_pair(linear, low, term)
+    value[0] = low if absolute(linear) < <real>INFINITY else linear
+    if slope != NULL:
+        both = -both if x > <real>0 else both
+        q = small_sigmoid(e, e_low, u, lost, &q_low)
+        low = both * q_low + (b_low if x > <real>0 else -a_low)
+        slope[0] = fma(both, q, b if x > <real>0 else -a) + low
+
+
+cdef inline real bce_slope(real x, real y) noexcept nogil:
+    """(x - y) / max(x (1 - x), 1e-12), rounded about once."""
+    cdef real w = <real>1 - x
+    cdef real z = x * w
+    cdef real z_low = product_low(x, w, z) + x * ((<real>1 - w) - x)
+    cdef real d = x - y
+    cdef real inverse, q
+    z_low = <real>0 if z < <real>1e-12 else z_low
+    z = <real>1e-12 if z < <real>1e-12 else z
+    inverse = <real>1 / z
+    q = d * inverse
+    return fma(fma(-q, z, d) + fma(-q, z_low, sum_low(x, -y, d)), inverse, q)
+
+
+cdef inline void point_block(
+    const real* x, const real* y, const real* pos_weight, int op, Py_ssize_t n, real* value, real* slope
+) noexcept nogil:
+    """The formulas: value[k] and slope[k], its derivative (unless NULL), from x[k] and y[k]."""
+    cdef Py_ssize_t k
+    cdef real d, low, e, a, b, c, a_low = 0, b_low = 0, e_low = 0, power = 0, log_x, log_y
+    if op == MSE:  # (x - y)^2
+        for k in range(n):
+            d = x[k] - y[k]
+            low = <real>2 * d * sum_low(x[k], -y[k], d)
+            value[k] = fma(d, d, low) if d * d < <real>INFINITY else d * d
+            if slope != NULL:
+                slope[k] = <real>2 * d
+    elif op == BCE_WITH_LOGITS:  # y softplus(-x) + (1 - y) softplus(x)
+        for k in range(n):
+            b = <real>1 - y[k]
+            b_low = (<real>1 - b) - y[k]
+            bce_with_logits(x[k], y[k], <real>0, b, b_low, <real>1, value + k, slope + k if slope != NULL else slope)
+    elif op == BCE_WITH_LOGITS_POS_WEIGHT:  # pos_weight y softplus(-x) + (1 - y) softplus(x)
+        for k in range(n):
+            a = pos_weight[k] * y[k]
+            a_low = product_low(pos_weight[k], y[k], a)
+            b = <real>1 - y[k]
+            b_low = (<real>1 - b) - y[k]
+            bce_with_logits(x[k], a, a_low, b, b_low, a + b, value + k, slope + k if slope != NULL else slope)
+    elif op == BCE:  # -(y log x + (1 - y) log(1 - x)), each log at least -100
+        for k in range(n):
+            log_x = log_any(x[k], &a_low)
+            log_y = log1m(x[k], &b_low)
+            a_low = <real>0 if log_x < <real>-100 else a_low
+            b_low = <real>0 if log_y < <real>-100 else b_low
+            log_x = <real>-100 if log_x < <real>-100 else log_x
+            log_y = <real>-100 if log_y < <real>-100 else log_y
+            d = <real>1 - y[k]
+            low = ((<real>1 - d) - y[k]) * log_y
+            a = y[k] * log_x
+            b = d * log_y
+            low += product_low(y[k], log_x, a) + y[k] * a_low
+            low += product_low(d, log_y, b) + d * b_low
+            value[k] = -add_pair(a, low, b)
+            if slope != NULL:
+                slope[k] = bce_slope(x[k], y[k])
+    elif op == KL_DIV:  # y (log y - x)
+        for k in range(n):
+            log_y = log_any(y[k], &low)
+            d = log_y - x[k]
+            low += sum_low(log_y, -x[k], d)
+            low = fma(y[k], d, y[k] * low) if absolute(d) < <real>INFINITY else y[k] * d
+            value[k] = <real>0 if y[k] == <real>0 else low
+            if slope != NULL:
+                slope[k] = -y[k]
+    elif op == KL_DIV_LOG_TARGET:  # exp(y) (y - x)
+        for k in range(n):
+            e = exp_parts(y[k], &e_low, &power)
+            d = y[k] - x[k]
+            low = fma(e, sum_low(y[k], -x[k], d), e_low * d)
+            low = fma(e, d, low) if absolute(d) < <real>INFINITY else e * d
+            value[k] = <real>0 if e == <real>0 else low * power
+            if slope != NULL:
+                slope[k] = -((e + e_low) * power)
+    elif op == SIGMOID:
+        for k in range(n):
+            e = exp_pair(-absolute(x[k]), &e_low)
+            c = <real>1 + e
+            e = small_sigmoid(e, e_low, c, (e - (c - <real>1)) + e_low, &low)
+            value[k] = (<real>1 - e) - low if x[k] > <real>0 else e + low
+    elif op == LOGSIGMOID:  # min(x, 0) - log(1 + exp(-|x|))
+        for k in range(n):
+            e = exp_pair(-absolute(x[k]), &e_low)
+            c = <real>1 + e
+            d = log_pair(c, (e - (c - <real>1)) + e_low, <real>0, &low)
+            a = x[k] if x[k] < <real>0 else <real>0
+            value[k] = add_pair(-d, -low, a) if a > <real>-INFINITY else a
+    elif op == IDENTITY:
+        for k in range(n):
+            value[k] = x[k]
+
+
+cdef inline void add_block(real* value, Py_ssize_t n, double* total, double* low) noexcept nogil:
+    """Add n values to WIDTH accumulators; `value` is filled up with zeros to a multiple of WIDTH."""
+    cdef double block[WIDTH]
+    cdef Py_ssize_t j, k
+    for k in range(n, n + (WIDTH - n % WIDTH) % WIDTH):
+        value[k] = <real>0
+    if real is float:
+        for k in range(WIDTH):
+            block[k] = 0
+        for j in range(0, n, WIDTH):
+            for k in range(WIDTH):
+                block[k] += value[j + k]
+        for k in range(WIDTH):
+            two_sum(block[k], total + k, low + k)
+    else:
+        for j in range(0, n, WIDTH):
+            for k in range(WIDTH):
+                two_sum(value[j + k], total + k, low + k)
+
+
+cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept nogil:
+    """Elements [chunk * job.chunk, ...) of a job."""
+    cdef Py_ssize_t first = chunk * job.chunk, i, n, k
+    cdef Py_ssize_t last = min(first + job.chunk, job.size)
+    cdef const real* x = <const real*>job.x
+    cdef const real* y = <const real*>job.y
+    cdef const real* pos_weight = NULL
+    cdef real* out_value = <real*>job.value
+    cdef real* out_grad = <real*>job.grad
+    cdef real scale = <real>job.grad_scale
+    cdef bint is_map = job.op == SIGMOID or job.op == LOGSIGMOID
+    cdef real value[POINTWISE_BLOCK]
+    cdef real slope[POINTWISE_BLOCK]
+    cdef real expanded[POINTWISE_BLOCK]
+    cdef double total[WIDTH]
+    cdef double low[WIDTH]
+    cdef double s = 0, s_low = 0
+    for k in range(WIDTH):
+        total[k] = low[k] = 0
+    for i in range(first, last, POINTWISE_BLOCK):
+        n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
+        if job.pos_weight.data != NULL:
+            pos_weight = expand(&job.pos_weight, i, n, expanded)
+        if out_grad != NULL:
+            point_block(x + i, y + i, pos_weight, job.op, n, value, slope)
+        else:
+            point_block(x + i, y + i if y != NULL else x, pos_weight, job.op, n, value, <real*>NULL)
+        if not is_map:
+            scale_by(value, &job.weight, i, n)
+            scale_by(value, &job.sample_weight, i, n)
+        if out_grad != NULL:
+            scale_by(slope, &job.weight, i, n)
+            scale_by(slope, &job.sample_weight, i, n)
+            scale_by(slope, &job.grad_output, i, n)
+            for k in range(n):
+                slope[k] *= scale
+            memcpy(out_grad + i, &slope[0], n * sizeof(real))
+        if out_value != NULL:
+            memcpy(out_value + i, &value[0], n * sizeof(real))
+        else:
+            add_block(value, n, total, low)
+    for k in range(WIDTH):
+        two_sum(total[k], &s, &s_low)
+        s_low += low[k]
+    job.partial[2 * chunk] = s
+    job.partial[2 * chunk + 1] = s_low
+
+
+cdef Py_ssize_t find_outside(const real* x, Py_ssize_t n) noexcept nogil:
+    """Position of the first element outside [0, 1], or -1; NaN is not outside."""
+    cdef Py_ssize_t i, k, stop
+    cdef int outside
+    for i in range(0, n, POINTWISE_BLOCK):
+        stop = min(i + POINTWISE_BLOCK, n)
+        outside = 0
+        for k in range(i, stop):
+            outside |= (x[k] < <real>0) | (x[k] > <real>1)
+        if outside:
+            for k in range(i, stop):
+                if x[k] < <real>0 or x[k] > <real>1:
+                    return k
+    return -1

@@ -1,0 +1,169 @@
+"""Threads, and what this build and machine are."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from . import _kernels
+
+__version__ = "0.1.0"
+
+_forked = False
+_process_threads: int | None = None
+_scope_threads: ContextVar[int | None] = ContextVar("fastloss_threads", default=None)
+
+
+def _after_fork() -> None:
+    # The OpenMP runtime of gcc hangs in a child whose parent has used it, whoever used it.
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@cache
+def _cgroup_cpus() -> int:
+    """CPUs that the control group's quota pays for, rounded up; a large number without one."""
+    unlimited = sys.maxsize
+    try:
+        path = Path("/proc/self/cgroup").read_text().rpartition("0::")[2].split("\n")[0]
+        folder = Path("/sys/fs/cgroup") / path.strip("/")
+    except OSError:
+        return unlimited
+    best = unlimited
+    for place in (folder, *folder.parents):
+        if not place.is_relative_to("/sys/fs/cgroup"):
+            break
+        try:
+            quota, period = (place / "cpu.max").read_text().split()
+            if quota != "max":
+                best = min(best, max(1, -(-int(quota) // int(period))))
+        except (OSError, ValueError):
+            continue
+    try:  # version 1
+        folder = Path("/sys/fs/cgroup/cpu")
+        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+        if quota_us > 0:
+            period_us = int((folder / "cpu.cfs_period_us").read_text())
+            best = min(best, max(1, -(-quota_us // period_us)))
+    except (OSError, ValueError):
+        pass
+    return best
+
+
+def _usable_cpus() -> int:
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cpus = os.cpu_count() or 1
+    return min(cpus, _cgroup_cpus())
+
+
+def _check_count(n: object) -> int:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
+        raise TypeError(f"n: got {type(n).__name__}, wanted a positive integer")
+    if not 1 <= n <= 4096:
+        raise ValueError(f"n: got {n}, wanted a number of threads from 1 to 4096")
+    return int(n)
+
+
+def get_num_threads() -> int:
+    """Return how many threads a large call would use now.
+
+    The number set by `threads` or `set_num_threads`; otherwise what OpenMP reports for the calling
+    thread (OMP_NUM_THREADS and threadpoolctl included), at most the CPUs that the process may use
+    (affinity and cgroup quota). Always 1 in a forked child, where OpenMP cannot run.
+
+    Example:
+        >>> import fastloss
+        >>> with fastloss.threads(1):
+        ...     fastloss.get_num_threads()
+        1
+    """
+    if _forked or not _kernels.module.OPENMP:
+        return 1
+    chosen = _scope_threads.get() or _process_threads
+    if chosen is not None:
+        return chosen
+    return max(1, min(int(_kernels.module.max_threads()), _usable_cpus()))
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads large calls of this process use.
+
+    Parameters:
+        n: from 1 to 4096. The result of a call does not depend on it, not in one bit.
+
+    Raises:
+        TypeError: n is not an integer.
+        ValueError: n is not in 1..4096.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.set_num_threads(fastloss.get_num_threads())
+    """
+    global _process_threads
+    _process_threads = _check_count(n)
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Use `n` threads inside the `with` block, in this Python thread or task only.
+
+    Parameters:
+        n: from 1 to 4096.
+
+    Raises:
+        TypeError: n is not an integer.
+        ValueError: n is not in 1..4096.
+
+    Example:
+        >>> import fastloss
+        >>> with fastloss.threads(2):
+        ...     x = fastloss.softmax([0.0, 0.0])
+        >>> x
+        array([0.5, 0.5])
+    """
+    token = _scope_threads.set(_check_count(n))
+    try:
+        yield
+    finally:
+        _scope_threads.reset(token)
+
+
+def threads_for(elements: int) -> int:
+    """Return the threads for a call of this size: a small one stays on the calling thread."""
+    return 1 if elements < _kernels.SERIAL_ELEMENTS else get_num_threads()
+
+
+def show_config() -> None:
+    """Print version, instruction sets, threads, compiler, and the versions underneath.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.show_config()  # doctest: +ELLIPSIS
+        fastloss ...
+    """
+    kernels = _kernels.module
+    openmp = "OpenMP" if kernels.OPENMP else "serial build, no OpenMP"
+    rows = [
+        ("fastloss", __version__),
+        ("instruction set", f"{_kernels.active} (built: {', '.join(_kernels.built)})"),
+        ("threads", f"{get_num_threads()} of {os.cpu_count()} CPUs ({openmp})"),
+        ("compiler", kernels.COMPILER),
+        ("NumPy", np.__version__),
+        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+    ]
+    for name, value in rows:
+        print(f"{name:<16} {value}")

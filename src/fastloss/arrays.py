@@ -1,0 +1,263 @@
+"""Array functions: log-sum-exp, softmax, sigmoid, their logarithms, and entropy.
+
+They follow `scipy.special` (logsumexp, softmax, log_softmax, expit, log_expit, entr), in nats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from . import _checking, _kernels
+from ._arguments import (
+    Array,
+    Output,
+    as_array,
+    class_axis,
+    compute_dtype,
+    native,
+    result_dtype,
+    with_class_axis,
+)
+from ._runtime import threads_for
+
+__all__ = [
+    "entropy",
+    "entropy_from_logits",
+    "log_softmax",
+    "logsigmoid",
+    "logsumexp",
+    "sigmoid",
+    "softmax",
+]
+
+
+def _over_classes(
+    op: str, x: Any, axis: int, *, reduces: bool, keepdims: bool = False, out: Any = None, name: str = "x"
+) -> Any:
+    """One value for each sample (`reduces`), or one for each entry."""
+    array = as_array(x, name)
+    dtype = compute_dtype(array, name)
+    if axis is None:
+        raise TypeError("axis: got None, wanted an integer")
+    axis = class_axis(array.shape, axis, name)
+    shape = array.shape
+    if reduces:
+        shape = shape[:axis] + ((1,) if keepdims else ()) + shape[axis + 1 :]
+        output = Output(out, "out", shape, dtype, dtype, apart_from=[(name, array)])
+    else:
+        kind = result_dtype(array, dtype)
+        output = Output(out, "out", shape, kind, dtype, apart_from=[(name, array)])
+    data, outer, classes, inner, step = with_class_axis(array, axis, dtype)
+    _kernels.module.class_pass(
+        _kernels.OPS[op],
+        data,
+        outer,
+        classes,
+        inner,
+        step,
+        threads_for(array.size),
+        **{"value" if reduces else "grad": output.buffer},
+    )
+    return _finish(op, output, (array, axis), {"keepdims": keepdims} if keepdims else {})
+
+
+def _over_elements(op: str, x: Any, out: Any) -> Any:
+    array = as_array(x, "x")
+    dtype = compute_dtype(array, "x")
+    output = Output(out, "out", array.shape, result_dtype(array, dtype), dtype, apart_from=[("x", array)])
+    data = native(array, dtype)
+    _kernels.module.point_pass(_kernels.OPS[op], data, None, threads_for(array.size), value=output.buffer)
+    return _finish(op, output, (array,), {})
+
+
+def _finish(op: str, output: Output, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    result = output.finish()
+    if _checking.enabled():
+        _checking.check_array_function(op, args, options, result)
+    return result if output.given or result.ndim else result[()]
+
+
+def logsumexp(x: ArrayLike, axis: int = -1, *, keepdims: bool = False, out: Array | None = None) -> Any:
+    """Logarithm of the sum of exponentials along an axis: log Σ_j exp(x_j).
+
+    Computed as m + log1p(Σ exp(x_j - m) - 1) with m the maximum, so nothing overflows.
+
+    Parameters:
+        x: array of any shape with at least one class on `axis`; float64, float32, float16, bfloat16,
+            or integers and bools, which are computed in float64. Half precision is computed in float32.
+        axis: the axis to sum over.
+        keepdims: keep the summed axis, with length 1.
+        out: array of the result's shape and dtype to fill; it must not overlap `x`.
+
+    Returns:
+        Array of x's shape without `axis`, in nats: float64, or float32 for float32 and half precision.
+        A row of -inf gives -inf, a row with +inf gives +inf.
+
+    Raises:
+        TypeError: a dtype that does not fit.
+        ValueError: no classes, an axis out of range, or an `out` that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> float(fastloss.logsumexp([1000.0, 1000.0]))
+        1000.6931471805599
+
+    Source: Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions",
+    IMA J. Numer. Anal. 41 (2021); `scipy.special.logsumexp`.
+    """
+    return _over_classes("logsumexp", x, axis, reduces=True, keepdims=keepdims, out=out)
+
+
+def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Any:
+    """Softmax along an axis: exp(x_j) / Σ_k exp(x_k).
+
+    Parameters:
+        x: array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
+        axis: the class axis.
+        out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
+
+    Returns:
+        Array of x's shape: x's dtype, or float64 for integers. -inf gives 0. A row with NaN, with +inf, or of
+        -inf only gives NaN in that row.
+
+    Raises:
+        TypeError: a dtype that does not fit.
+        ValueError: no classes, an axis out of range, or an `out` that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.softmax([0.0, 0.0, -float("inf")])
+        array([0.5, 0.5, 0. ])
+
+    Source: `scipy.special.softmax`, `torch.nn.functional.softmax`.
+    """
+    return _over_classes("softmax", x, axis, reduces=False, out=out)
+
+
+def log_softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Any:
+    """Logarithm of softmax along an axis: x_j - log Σ_k exp(x_k), in nats.
+
+    Parameters:
+        x: array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
+        axis: the class axis.
+        out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
+
+    Returns:
+        Array of x's shape: x's dtype, or float64 for integers. A row with NaN, with +inf, or of -inf only
+        gives NaN in that row.
+
+    Raises:
+        TypeError: a dtype that does not fit.
+        ValueError: no classes, an axis out of range, or an `out` that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.log_softmax([0.0, -1000.0])
+        array([    0., -1000.])
+
+    Source: `scipy.special.log_softmax`, `torch.nn.functional.log_softmax`.
+    """
+    return _over_classes("log_softmax", x, axis, reduces=False, out=out)
+
+
+def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
+    """Logistic function of each element: 1 / (1 + exp(-x)).
+
+    Parameters:
+        x: array of any shape; dtypes as for `logsumexp`.
+        out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
+
+    Returns:
+        Array of x's shape: x's dtype, or float64 for integers; within 2 ulp, or 0 below the normal numbers.
+
+    Raises:
+        TypeError: a dtype that does not fit.
+        ValueError: an `out` that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.sigmoid([-1000.0, 0.0, 1000.0])
+        array([0. , 0.5, 1. ])
+
+    Source: `scipy.special.expit`, `torch.sigmoid`.
+    """
+    return _over_elements("sigmoid", x, out)
+
+
+def logsigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
+    """Logarithm of the logistic function of each element: min(x, 0) - log1p(exp(-|x|)), in nats.
+
+    Parameters:
+        x: array of any shape; dtypes as for `logsumexp`.
+        out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
+
+    Returns:
+        Array of x's shape: x's dtype, or float64 for integers; within 2 ulp.
+
+    Raises:
+        TypeError: a dtype that does not fit.
+        ValueError: an `out` that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.logsigmoid([-1000.0, 40.0])
+        array([-1.00000000e+03, -4.24835426e-18])
+
+    Source: `scipy.special.log_expit`, `torch.nn.functional.logsigmoid`.
+    """
+    return _over_elements("logsigmoid", x, out)
+
+
+def entropy(p: ArrayLike, axis: int = -1) -> Any:
+    """Shannon entropy of probabilities along an axis: -Σ_j p_j log p_j, in nats, with 0 log 0 = 0.
+
+    Parameters:
+        p: probabilities, array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
+            They are not normalised, and need not sum to 1. A negative one gives NaN.
+        axis: the class axis.
+
+    Returns:
+        Array of p's shape without `axis`: float64, or float32 for float32 and half precision.
+
+    Raises:
+        TypeError: a dtype that does not fit.
+        ValueError: no classes, or an axis out of range.
+
+    Example:
+        >>> import fastloss
+        >>> float(fastloss.entropy([0.5, 0.5, 0.0]))
+        0.6931471805599453
+
+    Source: Shannon, "A mathematical theory of communication" (1948); `scipy.special.entr`.
+    """
+    return _over_classes("entropy", p, axis, reduces=True, name="p")
+
+
+def entropy_from_logits(x: ArrayLike, axis: int = -1) -> Any:
+    """Shannon entropy of softmax(x) along an axis, in nats, without forming the probabilities.
+
+    H = L - Σ_j p_j d_j with d_j = x_j - max x, L = log Σ_j exp(d_j) and p = softmax(x): both terms are
+    positive, so a confident row keeps its last digits.
+
+    Parameters:
+        x: logits, array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
+        axis: the class axis.
+
+    Returns:
+        Array of x's shape without `axis`: float64, or float32 for float32 and half precision. A row with NaN,
+        with +inf, or of -inf only gives NaN.
+
+    Raises:
+        TypeError: a dtype that does not fit.
+        ValueError: no classes, or an axis out of range.
+
+    Example:
+        >>> import fastloss
+        >>> float(fastloss.entropy_from_logits([0.0, 0.0]))
+        0.6931471805599453
+
+    Source: `torch.distributions.Categorical.entropy`.
+    """
+    return _over_classes("entropy_from_logits", x, axis, reduces=True)

@@ -1,0 +1,125 @@
+"""One table of losses for the tests that hold for all of them: inputs, and how to call them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+import fastloss
+from fastloss import reference
+
+CLASSES = {
+    "cross_entropy": "CrossEntropyLoss",
+    "nll_loss": "NLLLoss",
+    "multinomial_nll_loss": "MultinomialNLLLoss",
+    "binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
+    "binary_cross_entropy": "BCELoss",
+    "kl_div": "KLDivLoss",
+    "mse_loss": "MSELoss",
+}
+
+#: Function and variant; each variant is a different formula in the kernels.
+VARIANTS = [
+    "cross_entropy",
+    "cross_entropy:weighted",
+    "cross_entropy:smoothed",
+    "cross_entropy:probabilities",
+    "cross_entropy:probabilities smoothed",
+    "nll_loss",
+    "nll_loss:weighted",
+    "multinomial_nll_loss",
+    "multinomial_nll_loss:full",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits:weighted",
+    "binary_cross_entropy",
+    "binary_cross_entropy:weighted",
+    "kl_div",
+    "kl_div:log_target",
+    "mse_loss",
+]
+WITH_CLASSES = [v for v in VARIANTS if v.startswith(("cross", "nll", "multi"))]
+POINTWISE = [v for v in VARIANTS if v not in WITH_CLASSES]
+INDEXED = ["cross_entropy", "cross_entropy:weighted", "cross_entropy:smoothed"]
+INDEXED += ["nll_loss", "nll_loss:weighted"]
+REDUCTIONS = ["mean", "sum", "none"]
+
+
+def reductions(variant):
+    return [*REDUCTIONS, "batchmean"] if variant.startswith("kl_div") else REDUCTIONS
+
+
+#: Every loss with each of its reductions.
+REDUCED = [(variant, reduction) for variant in VARIANTS for reduction in reductions(variant)]
+
+
+def make(variant, rng, shape, dtype=np.float64, axis=1, spread=3.0, ignored=0.0):
+    """Input, target and options of a loss, and the shape of its value, from a seeded generator.
+
+    All arrays hold numbers of ``dtype``, so that a reference in float64 starts from the same ones.
+    ``ignored`` is the share of index targets that are ignored.
+    """
+    name, _, kind = variant.partition(":")
+    x = (spread * rng.standard_normal(shape)).astype(dtype)
+    options = {}
+    value_shape = shape
+    if variant in WITH_CLASSES:
+        axis %= len(shape)
+        classes = shape[axis]
+        value_shape = shape[:axis] + shape[axis + 1 :]
+        options["axis"] = axis
+        if kind in ("weighted", "smoothed", "probabilities smoothed"):
+            options["weight"] = (0.1 + rng.random(classes)).astype(dtype)
+        if "smoothed" in kind:
+            options["label_smoothing"] = 0.125
+    if variant in INDEXED:
+        target = np.asarray(rng.integers(0, classes, value_shape))
+        target = np.where(rng.random(value_shape) < ignored, -100, target)
+        if name == "nll_loss":
+            x = reference.log_softmax(x, axis).astype(dtype)
+    elif name == "cross_entropy":
+        target = reference.softmax(2 * rng.standard_normal(shape), axis).astype(dtype)
+    elif name == "multinomial_nll_loss":
+        target = rng.integers(0, 4, shape).astype(dtype)
+        options["full"] = kind == "full"
+    elif name == "kl_div":
+        options["log_target"] = kind == "log_target"
+        target = rng.random(shape) * (rng.random(shape) < 0.9)
+        if kind == "log_target":
+            target = -3 * rng.random(shape)
+        x = -np.abs(x)
+    elif name == "mse_loss":
+        target = rng.standard_normal(shape)
+    else:
+        target = rng.choice([0.0, 1.0, 0.25, 0.7], shape)
+        if name == "binary_cross_entropy":
+            x = (0.02 + 0.96 * reference.sigmoid(x)).astype(dtype)
+        if kind == "weighted":
+            options["weight"] = (0.1 + rng.random(shape[-1:])).astype(dtype)
+            if name == "binary_cross_entropy_with_logits":
+                options["pos_weight"] = (0.1 + 2 * rng.random(shape[-1:])).astype(dtype)
+    target = np.asarray(target)
+    if target.dtype.kind == "f":
+        target = target.astype(dtype)
+    return SimpleNamespace(name=name, input=x, target=target, options=options, value_shape=value_shape)
+
+
+def loss(name, **options):
+    """The loss object of a function's name."""
+    return getattr(fastloss, CLASSES[name])(**options)
+
+
+def run(case, reduction="mean", **arguments):
+    """Value and gradient by the package."""
+    made = loss(case.name, **case.options, reduction=reduction)
+    return made.value_and_grad(case.input, case.target, **arguments)
+
+
+def refer(case, reduction="mean", **arguments):
+    """Value and gradient by the reference."""
+    function = getattr(reference, case.name)
+    return function(case.input, case.target, **case.options, reduction=reduction, **arguments)
+
+
+def same_bits(a, b):
+    """Equal in every bit, NaN payloads and the sign of zero aside."""
+    a, b = np.asarray(a), np.asarray(b)
+    return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=True)

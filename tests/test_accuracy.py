@@ -1,0 +1,292 @@
+"""Distance to 50-digit truths, on inputs chosen to hurt."""
+
+import functools
+import math
+
+import mpmath as mp
+import numpy as np
+import oracle
+import pytest
+from cases import loss
+from oracle import assert_within
+
+import fastloss
+
+DTYPES = [np.float32, np.float64]
+WIDTH = 70  # of a row, masked classes included: enough for the rows kernel
+
+
+def adversarial_rows(dtype):
+    """Rows of logits padded with masked classes to WIDTH."""
+    rng = np.random.default_rng(7)
+    info = np.finfo(dtype)
+    tiny, small = float(info.smallest_subnormal), float(info.smallest_normal)
+    big = 80.0 if dtype == np.float32 else 700.0
+    rows = [
+        [20, 0],
+        [20.3, 0.1],
+        [0.1, 20.3, 5.7],
+        [3 * big, 0],
+        [big, 0.5, 0.25],
+        [1e4, 1e4 - 3, 1e4 - 30],
+        [1e8, 1e8],
+        [1e30, 0, -1e30],
+        [1e30, 1e30, 1e30],
+        [0.1] * 7,
+        [5, 5, 5, -60, -61],
+        [0],
+        [-1e4],
+        [1e-3, 0],
+        [tiny, 0, -tiny],
+        [small, tiny, 3 * small],
+        [-2 * big, -2 * big - 1],
+        [2 * big, 2 * big - 1, 1.9 * big],
+        [1.3 * big, 1.3 * big, -1.3 * big],
+        [0, -85, -86, -87, -88, -100, -104],
+        [0, -700, -708, -709, -740, -746],
+        [1, -math.inf, 2, -math.inf],
+        [-math.inf, -math.inf, 3.3],
+        list(np.linspace(-20, 20, WIDTH)),
+        list(np.full(WIDTH, -3.7)),
+        [30.1, *np.linspace(-1, 1, WIDTH - 1)],
+    ]
+    rows += [list(rng.standard_normal(rng.integers(2, 40)) * 10 ** rng.uniform(-4, 3))
+             for _ in range(24)]  # fmt: skip
+    rows += [list(10 ** rng.uniform(2, 8) + 5 * rng.standard_normal(9)) for _ in range(8)]
+    rows += [list(rng.choice([-1, 1], 12) * 10 ** rng.uniform(-30, 3, 12)) for _ in range(8)]
+    x = np.full((len(rows), WIDTH), -math.inf)
+    for i, row in enumerate(rows):
+        x[i, : len(row)] = row
+    return x.astype(dtype)
+
+
+def long_rows(dtype):
+    """Longer than a block of classes: the maximum late, early and nowhere in particular."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((3, 1100)) * [[1], [10], [0.01]]
+    x[0, 1030] = 25
+    x[1, 5] = 95.5
+    return x.astype(dtype)
+
+
+@functools.cache
+def problem(kind, dtype):
+    """Rows, their 50-digit twins, and three targets for each: the likeliest, the least and one."""
+    x = {"adversarial": adversarial_rows, "long": long_rows}[kind](dtype)
+    rng = np.random.default_rng(9)
+    likely = x.argmax(1)
+    unlikely = np.where(np.isfinite(x), x, np.inf).argmin(1)
+    any_one = np.array([rng.choice(np.flatnonzero(np.isfinite(row))) for row in x])
+    return x, [oracle.Row(row) for row in x], [likely, unlikely, any_one]
+
+
+@pytest.fixture(params=["adversarial", "long"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=["rows", "lanes"])
+def layout(request):
+    """How to lay out rows for either kernel, and how to read its answer."""
+    if request.param == "rows":
+        return (lambda x: x), -1, (lambda y: y)
+    return (lambda x: np.ascontiguousarray(x.T)), 0, (lambda y: y.T)
+
+
+@functools.cache
+def truth(kind, dtype, what):
+    return oracle.array([getattr(row, what)() for row in problem(kind, dtype)[1]])
+
+
+@pytest.mark.parametrize("function", ["logsumexp", "softmax", "log_softmax", "entropy_from_logits"])
+def test_array_functions(function, kind, dtype, layout, isa):
+    x = problem(kind, dtype)[0]
+    arrange, axis, read = layout
+    wanted = truth(kind, dtype, function)
+    got = read(getattr(fastloss, function)(arrange(x), axis))
+    assert got.dtype == dtype
+    if function == "softmax":
+        allowed = oracle.softmax_bound(x, -1, dtype)
+    else:
+        bound = getattr(oracle, function + "_bound")
+        allowed = bound(x, -1, wanted.astype(np.float64), dtype)
+    assert_within(got, wanted, allowed, dtype)
+
+
+@functools.cache
+def index_truth(kind, dtype, which):
+    x, rows, targets = problem(kind, dtype)
+    c = oracle.coefficients(targets[which], x.shape, -1)
+    values = oracle.array([row.loss(k) for row, k in zip(rows, c, strict=True)])
+    return c, values, oracle.array([row.grad(k) for row, k in zip(rows, c, strict=True)])
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["confident", "hopeless", "any"])
+def test_cross_entropy_of_indices(which, kind, dtype, layout, isa):
+    x, _, targets = problem(kind, dtype)
+    arrange, axis, read = layout
+    c, values, slopes = index_truth(kind, dtype, which)
+    made = loss("cross_entropy", reduction="none", axis=axis)
+    value, grad = made.value_and_grad(arrange(x), targets[which])
+    allowed = oracle.cross_entropy_bound(x, c, -1, values.astype(np.float64), dtype)
+    assert_within(value, values, allowed, dtype)
+    assert_within(read(grad), slopes, oracle.cross_entropy_grad_bound(x, c, -1, dtype), dtype)
+    alone = made(arrange(x), targets[which])
+    assert_within(alone, values, allowed, dtype)
+
+
+@functools.cache
+def soft_truth(kind, dtype, counts):
+    x, rows, _ = problem(kind, dtype)
+    rng = np.random.default_rng(10)
+    c = rng.integers(0, 5, x.shape) if counts else rng.dirichlet(np.ones(x.shape[1]), len(x))
+    c = np.where(np.isfinite(x), c, 0).astype(dtype)
+    values = oracle.array([row.loss(k) for row, k in zip(rows, c, strict=True)])
+    return c, values, oracle.array([row.grad(k) for row, k in zip(rows, c, strict=True)])
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "multinomial_nll_loss"])
+def test_soft_targets_and_counts(function, kind, dtype, layout, isa):
+    x = problem(kind, dtype)[0]
+    arrange, axis, read = layout
+    c, values, slopes = soft_truth(kind, dtype, function != "cross_entropy")
+    made = loss(function, reduction="none", axis=axis)
+    value, grad = made.value_and_grad(arrange(x), arrange(c))
+    wide = c.astype(np.float64)
+    # each product c_j (L - d_j) is rounded once
+    allowed = oracle.cross_entropy_bound(x, wide, -1, values.astype(np.float64), dtype, 1)
+    assert_within(value, values, allowed, dtype)
+    allowed = oracle.cross_entropy_grad_bound(x, wide, -1, dtype, roundings=1)
+    assert_within(read(grad), slopes, allowed, dtype)
+
+
+@pytest.mark.parametrize("classes", [3, WIDTH])
+def test_multinomial_constant(classes, dtype, isa):
+    """With full=True lgamma's terms have both signs: 2 ulp of the largest."""
+    rng = np.random.default_rng(3)
+    counts = rng.integers(0, 9, (20, classes)).astype(dtype)
+    x = rng.standard_normal((20, classes)).astype(dtype)
+    value = fastloss.multinomial_nll_loss(x, counts, full=True, reduction="none")
+    for got, row, k in zip(value, x, counts, strict=True):
+        part = oracle.Row(row).loss(k)
+        up = mp.fsum(mp.loggamma(int(v) + 1) for v in k)
+        down = mp.loggamma(int(k.sum()) + 1)
+        allowed = oracle.cross_entropy_bound(
+            row[None], k[None].astype(np.float64), -1, np.array([float(part)]), dtype
+        )[0]
+        allowed += 2 * oracle.ulp(float(max(up, down, part)), dtype)
+        assert_within(got, oracle.array(part + up - down), allowed, dtype)
+
+
+# ------------------------------------------------------------------------------- element by element
+
+
+def grid(dtype):
+    """Signed numbers of all magnitudes, with the places where formulas change."""
+    rng = np.random.default_rng(11)
+    info = np.finfo(dtype)
+    edge = 88 if dtype == np.float32 else 709
+    x = [0, info.smallest_subnormal, info.smallest_normal, info.eps, 1, 2, 17, 37, 500]
+    x += [edge - 0.5, edge, edge + 0.5, edge + 1, edge + 15, edge + 16, edge + 37, 1e4, 1e30]
+    x = np.concatenate([x, 10 ** rng.uniform(-40, 5, 150), rng.uniform(0, 120, 150)])
+    return np.concatenate([x, -x]).astype(dtype)
+
+
+def mpf(a):
+    return [mp.mpf(float(v)) for v in a]
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "logsigmoid"])
+def test_sigmoids(function, dtype, isa):
+    x = grid(dtype)
+    if function == "sigmoid":
+        wanted = oracle.array([oracle.logistic(v) for v in mpf(x)])
+    else:
+        wanted = oracle.array([-oracle.softplus(-v) for v in mpf(x)])
+    got = getattr(fastloss, function)(x)
+    assert got.dtype == dtype
+    assert_within(got, wanted, 2 * oracle.ulp(wanted.astype(np.float64), dtype), dtype)
+
+
+def pairs(kind, dtype):
+    rng = np.random.default_rng(12)
+    x = grid(dtype)
+    n = len(x)
+    if kind == "hard":
+        return np.concatenate([x, x]), np.repeat([0, 1], n).astype(dtype)
+    if kind == "soft":
+        return x, rng.random(n).astype(dtype)
+    p = np.concatenate([[0, 1, 0.5], rng.random(n), 10 ** rng.uniform(-40, 0, n)])
+    p = np.concatenate([p, 1 - 10 ** rng.uniform(-8, 0, n)]).astype(dtype)
+    if kind == "probabilities":
+        return p, rng.choice([0, 1, 0.3, 0.99], len(p)).astype(dtype)
+    if kind == "kl":
+        return -np.abs(rng.standard_normal(len(p)) * 10).astype(dtype), p
+    if kind == "kl_log":
+        return (-10 * rng.random(n)).astype(dtype), (-20 * rng.random(n)).astype(dtype)
+    return (10 * rng.standard_normal(n)).astype(dtype), (10 * rng.standard_normal(n)).astype(dtype)
+
+
+POINTWISE = [
+    ("binary_cross_entropy_with_logits", "hard", {}),
+    ("binary_cross_entropy_with_logits", "soft", {}),
+    ("binary_cross_entropy", "probabilities", {}),
+    ("kl_div", "kl", {}),
+    ("kl_div", "kl_log", {"log_target": True}),
+    ("mse_loss", "real", {}),
+]
+
+
+@functools.cache
+def pointwise_truth(function, kind, dtype):
+    x, y = pairs(kind, dtype)
+    formula = getattr(oracle, function + ("_log_target" if kind == "kl_log" else ""))
+    found = [formula(a, b) for a, b in zip(mpf(x), mpf(y), strict=True)]
+    value, terms, slope, slopes = zip(*found, strict=True)
+    terms = [np.array(t, np.float64) for t in zip(*terms, strict=True)]
+    slopes = [np.array(t, np.float64) for t in zip(*slopes, strict=True)]
+    return x, y, oracle.array(list(value)), terms, oracle.array(list(slope)), slopes
+
+
+@pytest.mark.parametrize(("function", "kind", "options"), POINTWISE)
+def test_pointwise_losses(function, kind, options, dtype, isa):
+    x, y, values, terms, slope, slopes = pointwise_truth(function, kind, dtype)
+    value, grad = loss(function, reduction="none", **options).value_and_grad(x, y)
+    assert value.dtype == grad.dtype == dtype
+    assert_within(value, values, oracle.pointwise_bound(terms, dtype), dtype)
+    assert_within(grad, slope, oracle.pointwise_bound(slopes, dtype), dtype)
+
+
+@pytest.mark.parametrize("classes", [5, WIDTH])
+def test_entropy(classes, dtype, layout, isa):
+    rng = np.random.default_rng(13)
+    p = rng.dirichlet(np.full(classes, 0.3), 40).astype(dtype)
+    p[0], p[0, 0], p[1, 1:3] = 0, 1, 0
+    wanted = oracle.array([mp.fsum(-v * mp.log(v) for v in mpf(row) if v) for row in p])
+    arrange, axis, _ = layout
+    got = fastloss.entropy(arrange(p), axis)
+    assert_within(got, wanted, oracle.entropy_bound(p, -1, dtype), dtype)
+
+
+# --------------------------------------------------------------------------------------------- sums
+
+
+@pytest.mark.parametrize("n", [1, 63, 1000, 5000])
+@pytest.mark.parametrize("function", ["cross_entropy", "mse_loss"])
+def test_mean_and_sum_add_in_float64(function, n, dtype, isa):
+    """2 ulp of float64 against the exact sum of the values that each row has alone."""
+    rng = np.random.default_rng(14)
+    shape = (n, 3) if function == "cross_entropy" else (n,)
+    x = rng.standard_normal(shape) * 10 ** rng.uniform(-3, 3, (n,) + (1,) * (len(shape) - 1))
+    x = x.astype(dtype)
+    y = rng.integers(0, 3, n) if function == "cross_entropy" else np.zeros(n, dtype)
+    total = loss(function, reduction="sum")
+    exact = math.fsum(total(x[i : i + 1], y[i : i + 1]) for i in range(n))
+    assert_within(total(x, y), exact, 2 * oracle.ulp(exact, np.float64), np.float64)
+    mean = loss(function)(x, y)
+    assert_within(mean, exact / n, 2 * oracle.ulp(exact / n, np.float64), np.float64)

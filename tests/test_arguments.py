@@ -1,0 +1,536 @@
+"""What may be passed, in which memory layout, and what is said about what may not."""
+
+import array
+import itertools
+
+import numpy as np
+import pytest
+from cases import CLASSES, REDUCED, VARIANTS, WITH_CLASSES, loss, make, run, same_bits
+from numpy.lib.stride_tricks import as_strided
+
+import fastloss
+
+ARRAY_FUNCTIONS = [
+    "logsumexp",
+    "softmax",
+    "log_softmax",
+    "sigmoid",
+    "logsigmoid",
+    "entropy",
+    "entropy_from_logits",
+]
+WITH_OUT = ["logsumexp", "softmax", "log_softmax", "sigmoid", "logsigmoid"]
+SHAPED_LIKE_INPUT = ["softmax", "log_softmax", "sigmoid", "logsigmoid"]
+FLOATS = [np.float32, np.float64]
+
+
+def bfloat16():
+    return pytest.importorskip("ml_dtypes", reason="bfloat16 comes from ml_dtypes").bfloat16
+
+
+# ----------------------------------------------------------------------------------- memory layouts
+
+
+def strided(a):
+    big = np.zeros([2 * n + 1 for n in a.shape], a.dtype)
+    view = big[tuple(slice(1, 2 * n + 1, 2) for n in a.shape)]
+    view[...] = a
+    return view
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def misaligned(a):
+    memory = np.zeros(a.nbytes + 1, np.uint8)
+    view = np.ndarray(a.shape, a.dtype, memory, offset=1)
+    view[...] = a
+    return view
+
+
+LAYOUTS = {
+    "strided": strided,
+    "read-only": read_only,
+    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
+    "misaligned": misaligned,
+    "Fortran order": np.asfortranarray,
+    "reversed": lambda a: np.flip(np.flip(a).copy()),
+    "transposed": lambda a: np.ascontiguousarray(a.T).T,
+    "subclass": lambda a: a.view(np.memmap) if a.ndim else a,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_layout_of_arguments_does_not_matter(variant, layout, rng, isa):
+    """The same bits as from a plain copy, and nothing that was passed has changed."""
+    lay = LAYOUTS[layout]
+    for dtype, shape in itertools.product(FLOATS, [(9, 5), (3, 70), (2, 4, 5)]):
+        case = make(variant, rng, shape, dtype)
+        sample_weight = rng.random(case.value_shape).astype(dtype)
+        wanted = run(case, "mean", sample_weight=sample_weight, grad_output=2.0)
+        case.input, case.target = lay(case.input), lay(case.target)
+        for name in ("weight", "pos_weight"):
+            if name in case.options:
+                case.options[name] = lay(case.options[name])
+        before = case.input.copy(), case.target.copy()
+        got = run(case, "mean", sample_weight=lay(sample_weight), grad_output=2.0)
+        assert got[0] == wanted[0]
+        assert same_bits(got[1], wanted[1])
+        assert np.array_equal(before[0], case.input)
+        assert np.array_equal(before[1], case.target)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("function", ARRAY_FUNCTIONS)
+def test_layout_of_array_functions_does_not_matter(function, layout, rng, isa):
+    for dtype, shape in itertools.product(FLOATS, [(9, 5), (3, 70), (2, 4, 5)]):
+        x = rng.random(shape).astype(dtype)
+        wanted = getattr(fastloss, function)(x)
+        got = getattr(fastloss, function)(LAYOUTS[layout](x))
+        assert type(got) is np.ndarray
+        assert same_bits(got, wanted)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_broadcast_input(variant, rng, isa):
+    case = make(variant, rng, (6, 5))
+    case.input = np.broadcast_to(case.input[:1], (6, 5))
+    value, grad = run(case)
+    case.input = case.input.copy()
+    value_2, grad_2 = run(case)
+    assert value == value_2
+    assert same_bits(grad, grad_2)
+    case.input = as_strided(case.input, (6, 5), (40, 0))  # broadcast along the classes
+    if case.name != "binary_cross_entropy":
+        value = run(case)[0]
+        case.input = case.input.copy()
+        assert value == run(case)[0]
+
+
+def test_0d_and_1d(isa):
+    for function in ("mse_loss", "kl_div", "binary_cross_entropy_with_logits"):
+        value, grad = loss(function).value_and_grad(np.float64(0.25), np.float64(0.5))
+        assert isinstance(value, float)
+        assert grad.shape == ()
+        none = loss(function, reduction="none")(0.25, 0.5)
+        assert none.shape == ()
+        assert none == value
+    assert fastloss.sigmoid(0.0).shape == ()
+    assert fastloss.logsumexp([1.0, 2.0]).shape == ()
+    value, grad = loss("cross_entropy").value_and_grad([0.0, 1.0], np.int8(1))
+    assert grad.shape == (2,)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
+@pytest.mark.parametrize("variant", WITH_CLASSES)
+def test_class_axis_is_where_it_is_said_to_be(variant, axis, rng, isa):
+    """Moving the class axis moves the gradient, and nothing else."""
+    case = make(variant, rng, (4, 6, 3), axis=axis)
+    value, grad = run(case, "none")
+    shaped = case.target.shape == case.input.shape
+    case.options["axis"], old = 1, case.options["axis"]
+    case.input = np.moveaxis(case.input, old, 1)
+    case.target = np.moveaxis(case.target, old, 1) if shaped else case.target
+    moved = run(case, "none")
+    np.testing.assert_allclose(value, moved[0], rtol=2.0**-48)
+    np.testing.assert_allclose(np.moveaxis(grad, old, 1), moved[1], rtol=2.0**-48, atol=2.0**-52)
+
+
+# ---------------------------------------------------------------------------------- kinds of arrays
+
+
+class HasArray:
+    def __init__(self, a):
+        self.a = a
+
+    def __array__(self, dtype=None, copy=None):
+        return self.a if dtype is None else self.a.astype(dtype)
+
+
+class HasDLPack:
+    def __init__(self, a):
+        self.a = a
+
+    def __dlpack__(self, **keywords):
+        return self.a.__dlpack__(**keywords)
+
+    def __dlpack_device__(self):
+        return self.a.__dlpack_device__()
+
+
+@pytest.mark.parametrize("wrap", [HasArray, HasDLPack, memoryview])
+def test_array_protocols(wrap, isa):
+    x, t = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([0, 1])
+    wanted = loss("cross_entropy").value_and_grad(x, t)
+    value, grad = loss("cross_entropy").value_and_grad(wrap(x), wrap(t), sample_weight=wrap(x[0]))
+    assert value == loss("cross_entropy")(x, t, sample_weight=x[0])
+    assert type(grad) is np.ndarray
+    assert loss("cross_entropy")(wrap(x), wrap(t)) == wanted[0]
+    assert np.array_equal(fastloss.softmax(wrap(x)), fastloss.softmax(x))
+
+
+def test_lists_and_the_buffer_protocol(isa):
+    wanted = fastloss.cross_entropy(np.array([1.0, 2.0]), 1)
+    assert fastloss.cross_entropy([1.0, 2.0], 1) == wanted
+    assert fastloss.cross_entropy((1.0, 2.0), 1) == wanted
+    assert fastloss.cross_entropy(array.array("d", [1, 2]), 1) == wanted
+    single = fastloss.softmax(array.array("f", [1, 2]))
+    assert single.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", "?bhilqBHILQ")
+def test_integer_and_bool_input_is_computed_in_float64(dtype, isa):
+    x = np.array([[1, 0, 1], [0, 0, 1]]).astype(dtype)
+    t = np.array([0, 2])
+    wide = x.astype(np.float64)
+    value, grad = loss("cross_entropy").value_and_grad(x, t)
+    wanted = loss("cross_entropy").value_and_grad(wide, t)
+    assert value == wanted[0]
+    assert same_bits(grad, wanted[1])
+    for function in ARRAY_FUNCTIONS:
+        assert same_bits(getattr(fastloss, function)(x), getattr(fastloss, function)(wide))
+    none = loss("binary_cross_entropy_with_logits", reduction="none")(x, x)
+    assert none.dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", "?bhilqBHILQ")
+def test_labels_of_any_integer_dtype(dtype, isa):
+    for classes in (3, 70):
+        x = np.linspace(-1, 1, 4 * classes, dtype=np.float32).reshape(4, classes)
+        t = np.array([0, 1, 1, 0])
+        for variant in ("cross_entropy", "nll_loss"):
+            made = loss(variant, reduction="none")
+            value, grad = made.value_and_grad(x, t.astype(dtype))
+            wanted = made.value_and_grad(x, t)
+            assert same_bits(value, wanted[0])
+            assert same_bits(grad, wanted[1])
+
+
+def test_labels_above_the_dtypes_sign_bit(isa):
+    x = np.zeros((1, 300))
+    assert fastloss.cross_entropy(x, np.array([255], np.uint8)) > 0
+    with pytest.raises(IndexError, match="300"):
+        fastloss.cross_entropy(x, np.array([300], np.uint16))
+    assert np.isnan(fastloss.cross_entropy(x, np.array([255], np.uint8), ignore_index=255))
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_precision_is_computed_in_float32(half, rng, isa):
+    dtype = np.float16 if half == "float16" else bfloat16()
+    for variant, reduction in REDUCED:
+        for shape in [(4, 5), (3, 70)]:
+            case = make(variant, rng, shape, np.float32)
+            case.input = case.input.astype(dtype)
+            value, grad = run(case, reduction)
+            assert grad.dtype == dtype
+            case.input = case.input.astype(np.float32)
+            value_2, grad_2 = run(case, reduction)
+            assert same_bits(value, value_2)
+            assert np.array_equal(grad, grad_2.astype(dtype))
+    x = rng.random((4, 5)).astype(dtype)
+    for function in ARRAY_FUNCTIONS:
+        got = getattr(fastloss, function)(x)
+        wide = getattr(fastloss, function)(x.astype(np.float32))
+        if function in SHAPED_LIKE_INPUT:
+            wide = wide.astype(dtype)
+        assert got.dtype == wide.dtype
+        assert np.array_equal(got, wide)
+
+
+def test_every_float16_through_sigmoid(isa):
+    x = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    with np.errstate(all="ignore"):
+        wanted = fastloss.sigmoid(x.astype(np.float32)).astype(np.float16)
+    assert np.array_equal(fastloss.sigmoid(x), wanted, equal_nan=True)
+
+
+def test_targets_and_weights_take_the_inputs_precision(rng, isa):
+    case = make("binary_cross_entropy_with_logits:weighted", rng, (5, 4), np.float32)
+    value, grad = run(case)
+    case.target = case.target.astype(np.float64)
+    case.options["weight"] = case.options["weight"].astype(np.float64)
+    value_2, grad_2 = run(case)
+    assert value == value_2
+    assert same_bits(grad, grad_2)
+
+
+# ------------------------------------------------------------------------------------------ outputs
+
+
+@pytest.mark.parametrize("place", [lambda a: a, strided, misaligned, np.asfortranarray])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_out_and_grad_out(variant, place, rng, isa):
+    for dtype, shape in itertools.product(FLOATS, [(6, 5), (3, 70)]):
+        case = make(variant, rng, shape, dtype)
+        value, grad = run(case, "none")
+        out = place(np.full(case.value_shape, np.nan, dtype))
+        grad_out = place(np.full(shape, np.nan, dtype))
+        got = run(case, "none", out=out, grad_out=grad_out)
+        assert got[0] is out
+        assert got[1] is grad_out
+        assert same_bits(np.array(out), value)
+        assert same_bits(np.array(grad_out), grad)
+        out[...] = np.nan
+        made = loss(case.name, **case.options, reduction="none")
+        assert made(case.input, case.target, out=out) is out
+        assert not np.isnan(out).any()
+        function = getattr(fastloss, case.name)
+        assert function(case.input, case.target, **case.options, reduction="none", out=out) is out
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradient_in_place_of_the_input(variant, rng, isa, threads):
+    for dtype, shape in itertools.product(FLOATS, [(9, 5), (3, 70), (2, 1100), (2, 5, 70)]):
+        for lay in (lambda a: a, strided):
+            case = make(variant, rng, shape, dtype, ignored=0.2)
+            value, grad = run(case)
+            case.input = lay(case.input)
+            got = run(case, grad_out=case.input)
+            assert got[0] == value
+            assert got[1] is case.input
+            assert same_bits(np.array(case.input), grad)
+
+
+@pytest.mark.parametrize("function", WITH_OUT)
+def test_out_of_array_functions(function, rng, isa):
+    call = getattr(fastloss, function)
+    for dtype, shape in itertools.product(FLOATS, [(6, 5), (3, 70)]):
+        x = rng.standard_normal(shape).astype(dtype)
+        wanted = call(x)
+        for place in (lambda a: a, strided, misaligned, np.asfortranarray):
+            out = place(np.full_like(wanted, np.nan))
+            assert call(x, out=out) is out
+            assert same_bits(np.array(out), wanted)
+        with pytest.raises(ValueError, match="out"):
+            call(x, out=np.zeros((*wanted.shape, 2), dtype))
+        with pytest.raises((TypeError, ValueError), match="out"):
+            call(x, out=np.zeros(wanted.shape, np.int64))
+        with pytest.raises((TypeError, ValueError), match="out"):
+            call(x, out=wanted.tolist())
+        with pytest.raises(ValueError, match="out"):
+            call(x, out=read_only(wanted))
+
+
+@pytest.mark.parametrize("function", SHAPED_LIKE_INPUT)
+def test_out_may_not_overlap_the_input_of_an_array_function(function, rng):
+    x = rng.standard_normal((4, 5))
+    before = x.copy()
+    for out in (x, x[::-1]):
+        with pytest.raises(ValueError, match="out"):
+            getattr(fastloss, function)(x, out=out)
+    assert np.array_equal(x, before)
+
+
+OUTPUTS = {
+    "shape": (ValueError, lambda a: np.full((*a.shape, 1), 7.0)),
+    "dtype": ((TypeError, ValueError), lambda a: np.full(a.shape, 7)),
+    "precision": ((TypeError, ValueError), lambda a: np.full(a.shape, 7, np.float32)),
+    "read-only": (ValueError, lambda a: read_only(np.full(a.shape, 7.0))),
+    "list": ((TypeError, ValueError), lambda a: np.full(a.shape, 7.0).tolist()),
+}
+
+
+@pytest.mark.parametrize("wrong", OUTPUTS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_wrong_outputs(variant, wrong, rng):
+    """Named, and neither output is written to."""
+    error, build = OUTPUTS[wrong]
+    case = make(variant, rng, (4, 5))
+    value, grad = np.zeros(case.value_shape), np.zeros((4, 5))
+    fine = np.full(grad.shape, 7.0)
+    bad = build(value)
+    with pytest.raises(error, match=r"\bout\b"):
+        run(case, "none", out=bad, grad_out=fine)
+    assert (np.asarray(bad) == 7).all()
+    assert (fine == 7).all()
+    bad, fine = build(grad), np.full(value.shape, 7.0)
+    with pytest.raises(error, match=r"\bgrad_out\b"):
+        run(case, "none", out=fine, grad_out=bad)
+    assert (np.asarray(bad) == 7).all()
+    assert (fine == 7).all()
+
+
+def test_overlapping_outputs(rng):
+    """Only grad_out may be an argument, and only the whole input."""
+    memory = rng.random(200)
+    x, y = memory[:20].reshape(4, 5), memory[40:60].reshape(4, 5)
+    shifted, backwards = memory[1:21].reshape(4, 5), x[::-1]
+    w = memory[100:120].reshape(4, 5)
+    before = memory.copy()
+    made = loss("mse_loss", reduction="none")
+    for grad_out in (shifted, backwards, y, w, memory[45:65].reshape(4, 5)):
+        with pytest.raises(ValueError, match=r"\bgrad_out\b"):
+            made.value_and_grad(x, y, sample_weight=w, grad_out=grad_out)
+    for out in (x, shifted, y, w):
+        with pytest.raises(ValueError, match=r"\bout\b"):
+            made.value_and_grad(x, y, sample_weight=w, out=out)
+        with pytest.raises(ValueError, match=r"\bout\b"):
+            made(x, y, sample_weight=w, out=out)
+    same = np.zeros((4, 5))
+    with pytest.raises(ValueError, match="out"):
+        made.value_and_grad(x, y, out=same, grad_out=same)
+    with pytest.raises(ValueError, match=r"\bgrad_out\b"):
+        made.value_and_grad(x, y, grad_output=w, grad_out=w)
+    assert np.array_equal(memory, before)
+    assert (same == 0).all()
+
+
+def test_output_that_overlaps_itself(rng):
+    x, one_row = rng.random((4, 5)), as_strided(np.zeros(5), (4, 5), (0, 8))
+    with pytest.raises(ValueError, match=r"\bgrad_out\b"):
+        loss("mse_loss").value_and_grad(x, x + 1, grad_out=one_row)
+    with pytest.raises(ValueError, match=r"\bout\b"):
+        fastloss.softmax(x, out=one_row)
+
+
+def test_input_that_is_also_the_target_may_not_be_overwritten(rng):
+    x = rng.random((4, 5))
+    with pytest.raises(ValueError, match=r"\bgrad_out\b"):
+        loss("mse_loss").value_and_grad(x, x, grad_out=x)
+
+
+def test_out_needs_none(rng):
+    """A mean is a float: there is no array to fill."""
+    with pytest.raises((TypeError, ValueError), match=r"\bout\b"):
+        fastloss.mse_loss([1.0], [2.0], out=np.zeros(1))
+
+
+# ---------------------------------------------------------------------------------- wrong arguments
+
+
+BAD_ARRAYS = [
+    np.zeros((4, 5), complex),
+    np.array([["a"] * 5] * 4),
+    np.full((4, 5), None),
+    [[1.0, 2.0], [3.0]],
+    None,
+    "text",
+    {"a": 1},
+    np.zeros((4, 5), "M8[s]"),
+    object(),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_ARRAYS, ids=lambda b: type(b).__name__)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_wrong_arrays_are_named(variant, bad, rng):
+    grad_out = np.full((4, 5), 7.0)
+    for argument in ("input", "target"):
+        case = make(variant, rng, (4, 5))
+        setattr(case, argument, bad)
+        with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b"):
+            run(case, grad_out=grad_out)
+    case = make(variant, rng, (4, 5))
+    for argument in ("sample_weight", "grad_output"):
+        if bad is not None:
+            with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b"):
+                run(case, grad_out=grad_out, **{argument: bad})
+    for argument in ("weight", "pos_weight"):
+        if argument in case.options and bad is not None:
+            case.options[argument] = bad
+            with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b"):
+                run(case, grad_out=grad_out)
+            case = make(variant, rng, (4, 5))
+    assert (grad_out == 7).all()
+
+
+@pytest.mark.parametrize("bad", BAD_ARRAYS, ids=lambda b: type(b).__name__)
+@pytest.mark.parametrize("function", ARRAY_FUNCTIONS)
+def test_wrong_arrays_of_array_functions(function, bad):
+    name = "p" if function == "entropy" else "x"
+    with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
+        getattr(fastloss, function)(bad)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_wrong_shapes_are_named(variant, rng):
+    case = make(variant, rng, (4, 5))
+    wrong = {
+        "target": case.target[:3],
+        "sample_weight": np.ones((3, 2)),
+        "grad_output": np.ones((3, 2)),
+        "weight": np.ones(3),
+        "pos_weight": np.ones(3),
+    }
+    for argument, value in wrong.items():
+        bad = make(variant, rng, (4, 5))
+        extra = {}
+        if argument == "target":
+            bad.target = value
+        elif argument in ("sample_weight", "grad_output"):
+            extra[argument] = value
+        elif argument in bad.options:
+            bad.options[argument] = value
+        else:
+            continue
+        with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b"):
+            run(bad, "none", **extra)
+
+
+OPTIONS = [
+    ("reduction", "avg", ValueError),
+    ("reduction", None, (TypeError, ValueError)),
+    ("reduction", 3, (TypeError, ValueError)),
+    ("label_smoothing", 1.5, ValueError),
+    ("label_smoothing", -0.1, ValueError),
+    ("label_smoothing", float("nan"), ValueError),
+    ("label_smoothing", "much", (TypeError, ValueError)),
+    ("ignore_index", 1.5, (TypeError, ValueError)),
+    ("ignore_index", "none", (TypeError, ValueError)),
+    ("axis", 1.5, (TypeError, ValueError)),
+    ("axis", 2, ValueError),
+    ("axis", -3, ValueError),
+]
+
+
+@pytest.mark.parametrize(("option", "bad", "error"), OPTIONS)
+def test_wrong_options_are_named(option, bad, error):
+    with pytest.raises(error, match=option):
+        loss("cross_entropy", **{option: bad})(np.zeros((2, 3)), [0, 1])
+    with pytest.raises(error, match=option):
+        fastloss.cross_entropy(np.zeros((2, 3)), [0, 1], **{option: bad})
+
+
+def test_batchmean_is_kl_divs_own():
+    for function in CLASSES:
+        if function != "kl_div":
+            with pytest.raises(ValueError, match="reduction: got 'batchmean'"):
+                loss(function, reduction="batchmean")
+
+
+@pytest.mark.parametrize("axis", [2, -3, 1.5, None, "last"])
+@pytest.mark.parametrize("function", ["logsumexp", "softmax", "log_softmax", "entropy"])
+def test_wrong_axis_of_array_functions(function, axis):
+    with pytest.raises((TypeError, ValueError), match="axis"):
+        getattr(fastloss, function)(np.zeros((2, 3)), axis)
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "nll_loss"])
+def test_float_labels_are_a_type_error(function):
+    with pytest.raises(TypeError, match="target"):
+        loss(function)(np.zeros((2, 3)), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "multinomial_nll_loss", "nll_loss"])
+def test_a_scalar_has_no_classes(function):
+    with pytest.raises(ValueError, match=r"input|axis"):
+        loss(function)(1.0, 0)
+
+
+def test_options_are_keywords():
+    with pytest.raises(TypeError):
+        fastloss.CrossEntropyLoss(None, -100)
+    with pytest.raises(TypeError):
+        fastloss.MSELoss("mean")
+    with pytest.raises(TypeError):
+        fastloss.MSELoss(typo=1)
+
+
+def test_objects_show_their_options_and_can_be_used_again():
+    made = fastloss.CrossEntropyLoss(label_smoothing=0.25, reduction="sum")
+    assert "CrossEntropyLoss" in repr(made)
+    assert made([0.0, 1.0], 1) == made([0.0, 1.0], 1)

@@ -1,0 +1,221 @@
+"""The kernels against the float64 NumPy reference, over sizes, axes, dtypes and options."""
+
+import itertools
+
+import numpy as np
+import oracle
+import pytest
+from cases import POINTWISE, REDUCED, WITH_CLASSES, make, refer, run
+from oracle import U, assert_within
+
+import fastloss
+from fastloss import _kernels, reference
+
+DTYPES = [np.float32, np.float64]
+
+
+def around(*blocks):
+    return sorted({n for b in blocks for n in (b - 1, b, b + 1) if n > 0})
+
+
+#: Classes around every boundary of the rows kernel.
+CLASSES = [1, 2, 15, 31, 32, 33, *around(_kernels.ROWS_MIN_CLASSES, _kernels.ROWS_BLOCK)]
+CLASSES += [2 * _kernels.ROWS_BLOCK + 1]
+#: (classes, samples) around every boundary of the lanes kernel.
+LANES = [(c, n) for c in (1, 2, *around(_kernels.LANES_BLOCK)) for n in (1, *around(_kernels.LANES))]
+#: Element counts around every boundary of the pointwise kernel.
+COUNTS = [
+    0,
+    1,
+    7,
+    8,
+    9,
+    31,
+    33,
+    *around(_kernels.POINTWISE_BLOCK),
+    3 * _kernels.POINTWISE_BLOCK + 5,
+]
+
+SHAPES = [((3, c), 1) for c in CLASSES]
+SHAPES += [((n, c), 1) for c, n in LANES]
+SHAPES += [((c, n), 0) for c, n in LANES[::3]]
+SHAPES += [((2, 5, 3, 7), 1), ((2, 3, 4, 70), -1), ((2, 70, 9), 1), ((4,), 0), ((70,), 0)]
+
+
+def row_bounds(case, dtype, rows):
+    """What each row's value and each entry of the gradient may be off by, unreduced."""
+    x, target, axis = case.input, case.target, case.options.get("axis")
+    options = {k: v for k, v in case.options.items() if k in ("weight", "label_smoothing")}
+    u = U[np.dtype(dtype)]
+    if case.name in ("cross_entropy", "multinomial_nll_loss"):
+        c = oracle.coefficients(target, x.shape, axis, **options)
+        # w_j ((1 - eps) q_j + eps / C): four roundings, and one of the class weight itself
+        hard = case.target.shape == case.value_shape
+        roundings = 4 * ("label_smoothing" in options) + ("weight" in options) + (not hard)
+        value = oracle.cross_entropy_bound(x, c, axis, rows, dtype, roundings)
+        if case.options.get("full"):
+            n = target.sum(axis, dtype=np.float64)
+            value = value + 2 * oracle.ulp(n * np.log(n + 1), dtype)
+        plain = roundings - ("weight" in options and hard)
+        grad = oracle.cross_entropy_grad_bound(x, c, axis, dtype, plain)
+        return value, grad + ("weight" in options) * u * np.abs(c.sum(axis, keepdims=True))
+    if case.name == "nll_loss":
+        w = np.max(options.get("weight", 1.0))
+        return oracle.pointwise_bound([rows], dtype, 1), np.full(x.shape, u * w)
+    x, y = x.astype(np.float64), target.astype(np.float64)
+    w = np.broadcast_to(case.options.get("weight", 1.0), x.shape)
+    b = np.broadcast_to(case.options.get("pos_weight", 1.0), x.shape)
+    weighted = 2 * ("weight" in options)
+    if case.name == "mse_loss":
+        values, slopes = [rows], [x - y, x - y]
+    elif case.name == "kl_div":
+        t = np.exp(y) if case.options["log_target"] else y
+        values, slopes = [t * np.log(np.where(t == 0, 1, t)), t * x], [t]
+    elif case.name == "binary_cross_entropy":
+        values = [rows]
+        slopes = [w * x / (x * (1 - x)), w * y / (x * (1 - x))]
+    else:
+        values = [rows]
+        slopes = [w * reference.sigmoid(x) * (1 - y), w * b * y * reference.sigmoid(-x)]
+    return (
+        oracle.pointwise_bound(values, dtype, weighted),
+        oracle.pointwise_bound(slopes, dtype, weighted),
+    )
+
+
+def agree(case, dtype, reduction, sample_weight=None, grad_output=None):
+    """Value and gradient within the rows' bounds, carried through the reduction."""
+    arguments = {"sample_weight": sample_weight, "grad_output": grad_output}
+    value, grad = run(case, reduction, **arguments)
+    wanted, slope = refer(case, reduction, **arguments)
+    unweighted = refer(case, "none")
+    rows, entries = row_bounds(case, dtype, unweighted[0])
+    s = np.broadcast_to(1.0 if sample_weight is None else sample_weight, case.value_shape)
+    g = np.broadcast_to(1.0 if grad_output is None else grad_output, case.value_shape)
+    divisor = divisor_of(case, reduction, s)
+    factor = np.abs(s * g) / divisor
+    u = U[np.dtype(dtype)]
+    off = s * rows / divisor
+    if reduction == "none":
+        off = off + u * np.abs(wanted) * (sample_weight is not None)
+    else:
+        off = off.sum() + 2 * oracle.ulp(wanted, np.float64)
+        assert type(value) is float
+    doubled = dtype == np.float64
+    assert_within(value, wanted, off, dtype if reduction == "none" else np.float64, doubled)
+    if grad.ndim > factor.ndim:
+        factor = np.expand_dims(factor, case.options["axis"])
+    assert grad.dtype == dtype
+    # sample weight, grad_output and the divisor cost one rounding each
+    scaled = factor * entries + 3 * u * np.abs(slope)
+    assert_within(grad, slope, scaled, dtype, True)
+    return value, grad
+
+
+def divisor_of(case, reduction, s):
+    """The mean's divisor, from the contract."""
+    if reduction in ("none", "sum"):
+        return 1.0
+    if reduction == "batchmean":
+        return case.input.shape[0] if case.input.ndim else 1
+    counted = np.ones(case.value_shape)
+    if case.name in ("cross_entropy", "nll_loss") and case.target.shape == case.value_shape:
+        weight = case.options.get("weight", np.ones(case.input.shape[case.options["axis"]]))
+        counted = np.where(case.target == -100, 0.0, weight[np.maximum(case.target, 0)])
+    return float((counted * s).sum()) or np.inf
+
+
+# -------------------------------------------------------------------------------------------- tests
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("variant", WITH_CLASSES)
+def test_class_losses_at_block_boundaries(variant, dtype, isa, threads, rng):
+    for shape, axis in SHAPES:
+        agree(make(variant, rng, shape, dtype, axis, ignored=0.2), dtype, "sum")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("variant", POINTWISE)
+def test_pointwise_losses_at_block_boundaries(variant, dtype, isa, threads, rng):
+    for n in COUNTS:
+        agree(make(variant, rng, (n,), dtype), dtype, "none" if n % 2 else "sum")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("function", ["logsumexp", "softmax", "log_softmax", "entropy_from_logits"])
+def test_array_functions_at_block_boundaries(function, dtype, isa, threads, rng):
+    for shape, axis in SHAPES:
+        x = (3 * rng.standard_normal(shape)).astype(dtype)
+        wanted = getattr(reference, function)(x, axis)
+        if function == "softmax":
+            allowed = oracle.softmax_bound(x, axis, dtype)
+        else:
+            allowed = getattr(oracle, function + "_bound")(x, axis, wanted, dtype)
+        got = getattr(fastloss, function)(x, axis)
+        assert_within(got, wanted, allowed, dtype, True)
+        if function == "logsumexp":
+            kept = fastloss.logsumexp(x, axis, keepdims=True)
+            assert np.array_equal(kept, np.expand_dims(got, axis))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_entropy_and_sigmoids_at_block_boundaries(dtype, isa, threads, rng):
+    for shape, axis in SHAPES:
+        p = reference.softmax(3 * rng.standard_normal(shape), axis).astype(dtype)
+        allowed = oracle.entropy_bound(p, axis, dtype)
+        assert_within(fastloss.entropy(p, axis), reference.entropy(p, axis), allowed, dtype, True)
+    for n, function in itertools.product(COUNTS, ("sigmoid", "logsigmoid")):
+        x = (20 * rng.standard_normal(n)).astype(dtype)
+        wanted = getattr(reference, function)(x)
+        allowed = 2 * oracle.ulp(wanted, dtype)
+        assert_within(getattr(fastloss, function)(x), wanted, allowed, dtype, True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("variant", "reduction"), REDUCED)
+def test_options(variant, reduction, dtype, isa, threads, rng):
+    """Every reduction with and without sample_weight and grad_output, in both kernels."""
+    if variant in WITH_CLASSES:
+        shapes = [((9, 5), 1), ((3, 70), 1), ((3, 7, 4), 1), ((6,), 0)]
+    else:
+        shapes = [((5, 7), 1), ((2, 3, 4), 1), ((6,), 0), ((1030,), 0)]
+    for shape, axis in shapes:
+        case = make(variant, rng, shape, dtype, axis, ignored=0.3)
+        for weighted, scaled in itertools.product([False, True], repeat=2):
+            sample_weight = (0.5 + rng.random(case.value_shape)).astype(dtype) if weighted else None
+            grad_output = -1.75 if scaled else None
+            if scaled and reduction == "none":
+                grad_output = rng.standard_normal(case.value_shape).astype(dtype)
+            agree(case, dtype, reduction, sample_weight, grad_output)
+
+
+@pytest.mark.parametrize("variant", ["cross_entropy", "mse_loss"])
+def test_sample_weight_broadcasts(variant, isa, rng):
+    case = make(variant, rng, (4, 5, 6))
+    for shape in [(), (1,), (6,), (4, 1)] if variant == "cross_entropy" else [(), (6,), (4, 1, 1)]:
+        agree(case, np.float64, "mean", sample_weight=rng.random(shape))
+
+
+def test_value_alone_is_the_value_with_gradient(isa, rng):
+    for variant, reduction in REDUCED:
+        case = make(variant, rng, (9, 70), np.float32)
+        value = run(case, reduction)[0]
+        function = getattr(fastloss, case.name)
+        alone = function(case.input, case.target, **case.options, reduction=reduction)
+        # the value's own sums may be ordered otherwise without a gradient: both are within bounds
+        rows, _ = row_bounds(case, np.float32, refer(case, "none")[0])
+        scale = 1 / divisor_of(case, reduction, np.ones(case.value_shape))
+        allowed = 2 * scale * (rows if reduction == "none" else rows.sum())
+        assert_within(alone, np.asarray(value, np.float64), allowed, np.float32)
+
+
+def test_two_threads_share_large_work(isa, threads, rng):
+    for variant, shape in [
+        ("cross_entropy", (700, 300)),
+        ("cross_entropy", (60000, 5)),
+        ("cross_entropy", (2, 11, 9000)),
+        ("binary_cross_entropy_with_logits", (300000,)),
+    ]:
+        case = make(variant, rng, shape, np.float32, ignored=0.1)
+        agree(case, np.float32, "mean")
