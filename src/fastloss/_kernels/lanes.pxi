@@ -197,7 +197,7 @@ cdef inline void lanes_tile(
                 for l in range(LANES):
                     is_below = <real>1 if buffer[c * LANES + l] < m[l] else <real>0
                     d = buffer[c * LANES + l] - m[l]
-                    e = exp_nonpositive(d)
+                    e = exp_scaled(d)
                     block_s[l] = fma(e, is_below, block_s[l])
                     below[l] += is_below
                     if mode == LINEAR:
@@ -211,11 +211,12 @@ cdef inline void lanes_tile(
                     if not keep_x:
                         buffer[c * LANES + l] = e
             for l in range(LANES):
-                s[l] += block_s[l]
+                s[l] += unscaled_sum(block_s[l], block_s[l])
                 if mode == LINEAR:
                     a[l] += block_a[l]
-                if mode != PLAIN:
                     b[l] += block_b[l]
+                if mode == EXPECTED:
+                    b[l] += unscaled_sum(block_b[l], block_b[l])
         for l in range(LANES):
             ties[l] += n - <double>below[l]
 
@@ -305,7 +306,7 @@ cdef inline void lanes_tile(
             if not keep_x:
                 for c in range(n):
                     for l in range(LANES):
-                        buffer[c * LANES + l] = exp_nonpositive(buffer[c * LANES + l] - m[l])
+                        buffer[c * LANES + l] = exp_scaled(buffer[c * LANES + l] - m[l])
         if keep_x:
             for c in range(n):
                 for l in range(LANES):
@@ -318,13 +319,13 @@ cdef inline void lanes_tile(
             for c in range(n):
                 for l in range(LANES):
                     e = linear_gradient(
-                        buffer[c * LANES + l], coefficient[c * LANES + l], a_real[l], others_real[l]
+                        unscaled(buffer[c * LANES + l]), coefficient[c * LANES + l], a_real[l], others_real[l]
                     )
                     buffer[c * LANES + l] = e * factor[l]
         else:
             for c in range(n):
                 for l in range(LANES):
-                    buffer[c * LANES + l] *= factor[l]
+                    buffer[c * LANES + l] = unscaled(buffer[c * LANES + l]) * factor[l]
         if indexed:
             for l in range(tile.count):
                 c = label[l] - c0

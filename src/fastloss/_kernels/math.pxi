@@ -79,61 +79,101 @@ cdef inline real expm1_reduced(real r) noexcept nogil:
     return fma(q, r * r, r)
 
 
-cdef inline real exp_argument(real x, real* shifted) noexcept nogil:
-    """r of x = k ln 2 + r; the low bits of `shifted` are k, biased as an exponent.
+cdef inline real exp_argument(real x, int bias, real* shifted) noexcept nogil:
+    """r of x = k ln 2 + r; the low bits of `shifted` are k + bias: with the format's own bias, the exponent of 2^k.
 
     Adding 1.5 * 2^p (p mantissa bits) rounds to the nearest integer; the high part of ln 2 is short enough
     that k times it is exact, with or without fma.
     """
-    cdef real k, r
+    cdef real k, r, magic
     if real is float:
-        shifted[0] = fma(x, <real>1.44269504088896341, <real>12583039.0)  # 1.5 * 2^23 + 127
-        k = shifted[0] - <real>12583039.0
+        magic = <real>12582912.0 + <real>bias  # 1.5 * 2^23
+        shifted[0] = fma(x, <real>1.44269504088896341, magic)
+        k = shifted[0] - magic
         r = fma(k, <real>-0.693359375, x)
         return fma(k, <real>2.12194440054690583e-4, r)
     else:
-        shifted[0] = fma(x, <real>1.44269504088896341, <real>6755399441056767.0)  # 1.5 * 2^52 + 1023
-        k = shifted[0] - <real>6755399441056767.0
+        magic = <real>6755399441055744.0 + <real>bias  # 1.5 * 2^52
+        shifted[0] = fma(x, <real>1.44269504088896341, magic)
+        k = shifted[0] - magic
         r = fma(k, <real>-6.93147180369123816490e-01, x)
         return fma(k, <real>-1.90821492927058770002e-10, r)
+
+
+cdef inline real exponent_of(real shifted) noexcept nogil:
+    """2^k from the low bits of `shifted`."""
+    cdef Bits32 b32
+    cdef Bits64 b64
+    if real is float:
+        b32.f = shifted
+        b32.i = <int32_t>(<uint32_t>b32.i << 23)
+        return b32.f
+    else:
+        b64.f = shifted
+        b64.i = <int64_t>(<uint64_t>b64.i << 52)
+        return b64.f
 
 
 cdef inline real exp_nonpositive(real x) noexcept nogil:
     """exp(x) for x <= 0, within 1 ulp; 0 where the result is below the smallest normal number."""
     cdef real shifted = 0
-    cdef real r = exp_argument(x, &shifted)
-    cdef Bits32 b32
-    cdef Bits64 b64
+    cdef real r
     if real is float:
-        b32.f = shifted
-        b32.i = <int32_t>(<uint32_t>b32.i << 23)
-        r = (<real>1 + expm1_reduced(r)) * b32.f
+        r = exp_argument(x, 127, &shifted)
+        r = (<real>1 + expm1_reduced(r)) * exponent_of(shifted)
         return <real>0 if x < <real>-87.33654 else r
     else:
-        b64.f = shifted
-        b64.i = <int64_t>(<uint64_t>b64.i << 52)
-        r = (<real>1 + expm1_reduced(r)) * b64.f
+        r = exp_argument(x, 1023, &shifted)
+        r = (<real>1 + expm1_reduced(r)) * exponent_of(shifted)
         return <real>0 if x < <real>-708.39641853226408 else r
+
+
+# Terms of a sum are scaled up: a million exponentials, each below the smallest normal number, may sum to one
+# that is not. 2^24 in float32, 2^54 in float64.
+cdef inline real unscaled(real e) noexcept nogil:
+    """exp(x) from exp_scaled(x); 0 below the smallest normal number."""
+    if real is float:
+        return <real>0 if e < <real>1.9721522630525295e-31 else e * <real>5.9604644775390625e-08
+    else:
+        return <real>0 if e < <real>4.0083367200179456e-292 else e * <real>5.551115123125783e-17
+
+
+cdef inline real exp_scaled(real x) noexcept nogil:
+    """2^24 exp(x) (float32) or 2^54 exp(x) for x <= 0, within 1 ulp; 0 where that is not a normal number."""
+    cdef real shifted = 0
+    cdef real r
+    if real is float:
+        r = exp_argument(x, 127 + 24, &shifted)
+        r = (<real>1 + expm1_reduced(r)) * exponent_of(shifted)
+        return <real>0 if x < <real>-103.97207 else r
+    else:
+        r = exp_argument(x, 1023 + 54, &shifted)
+        r = (<real>1 + expm1_reduced(r)) * exponent_of(shifted)
+        return <real>0 if x < <real>-745.82636617 else r
+
+
+cdef inline double unscaled_sum(double s, real tag) noexcept nogil:
+    """A sum of `exp_scaled` terms of tag's type, unscaled."""
+    if real is float:
+        return s * 5.9604644775390625e-08
+    else:
+        return s * 5.551115123125783e-17
 
 
 cdef inline real exp_pair(real x, real* low) noexcept nogil:
     """exp(x) for x <= 0 as the sum of two numbers, within 0.4 ulp of the first; 0 as in `exp_nonpositive`."""
     cdef real shifted = 0
-    cdef real p = expm1_reduced(exp_argument(x, &shifted))
-    cdef real y = <real>1 + p
-    cdef real lost = (<real>1 - y) + p
-    cdef Bits32 b32
-    cdef Bits64 b64
+    cdef real p, y, least, power
     if real is float:
-        b32.f = shifted
-        b32.i = <int32_t>(<uint32_t>b32.i << 23)
-        low[0] = <real>0 if x < <real>-87.33654 else lost * b32.f
-        return <real>0 if x < <real>-87.33654 else y * b32.f
+        p = expm1_reduced(exp_argument(x, 127, &shifted))
+        least = <real>-87.33654
     else:
-        b64.f = shifted
-        b64.i = <int64_t>(<uint64_t>b64.i << 52)
-        low[0] = <real>0 if x < <real>-708.39641853226408 else lost * b64.f
-        return <real>0 if x < <real>-708.39641853226408 else y * b64.f
+        p = expm1_reduced(exp_argument(x, 1023, &shifted))
+        least = <real>-708.39641853226408
+    power = exponent_of(shifted)
+    y = <real>1 + p
+    low[0] = <real>0 if x < least else ((<real>1 - y) + p) * power
+    return <real>0 if x < least else y * power
 
 
 cdef inline real exp_parts(real x, real* low, real* power) noexcept nogil:
@@ -149,7 +189,7 @@ cdef inline real exp_parts(real x, real* low, real* power) noexcept nogil:
     cdef Bits64 b64
     if real is float:  # outside this range exp(x) overflows to inf, or vanishes against any factor
         x = <real>89 if x > <real>89 else (<real>-174 if x < <real>-174 else x)
-        p = expm1_reduced(exp_argument(x, &shifted))
+        p = expm1_reduced(exp_argument(x, 127, &shifted))
         y = <real>1 + p
         low[0] = (<real>1 - y) + p
         b32.f = shifted
@@ -162,7 +202,7 @@ cdef inline real exp_parts(real x, real* low, real* power) noexcept nogil:
         return y
     else:
         x = <real>710 if x > <real>710 else (<real>-1416 if x < <real>-1416 else x)
-        p = expm1_reduced(exp_argument(x, &shifted))
+        p = expm1_reduced(exp_argument(x, 1023, &shifted))
         y = <real>1 + p
         low[0] = (<real>1 - y) + p
         b64.f = shifted

@@ -49,12 +49,12 @@ cdef inline real max_width(real* top) noexcept nogil:
 
 
 cdef inline void exp_step(const real* x, real m, real* total, real* below) noexcept nogil:
-    """Add exp(x_k - m) where x_k < m, and count these; NaN counts as the maximum but makes the sum NaN."""
+    """Add exp(x_k - m), scaled, where x_k < m, and count these; NaN counts as the maximum but makes the sum NaN."""
     cdef int k
     cdef real is_below
     for k in range(WIDTH):
         is_below = <real>1 if x[k] < m else <real>0
-        total[k] = fma(exp_nonpositive(x[k] - m), is_below, total[k])
+        total[k] = fma(exp_scaled(x[k] - m), is_below, total[k])
         below[k] += is_below
 
 
@@ -62,7 +62,7 @@ cdef inline void expected_step(const real* x, real m, real* b) noexcept nogil:
     cdef int k
     cdef real e, d
     for k in range(WIDTH):
-        e = exp_nonpositive(x[k] - m)
+        e = exp_scaled(x[k] - m)
         d = <real>0 if e == <real>0 else x[k] - m
         b[k] = fma(e, d, b[k])
 
@@ -155,12 +155,13 @@ cdef inline void row_statistics(
                 pad(c + j, n - full, <real>0, tail_c)
                 pad(w + j if w != NULL else &ones[0], n - full, <real>0, tail_w)
                 linear_step(&tail[0], &tail_c[0], &tail_w[0], scale, shift, finite_m, a, b)
-        two_sum(sum_width(&total[0]), &s, &s_low)
+        two_sum(unscaled_sum(sum_width(&total[0]), m), &s, &s_low)
         count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - sum_width(&below[0])
         if mode == LINEAR:
             sum_a += sum_width(&a[0])
-        if mode != PLAIN:
             two_sum(sum_width(&b[0]), &sum_b, &b_low)
+        if mode == EXPECTED:
+            two_sum(unscaled_sum(sum_width(&b[0]), m), &sum_b, &b_low)
     top[0] = m
     sample.others = joined((count - 1) + s, s_low)
     if job.op != LOGSUMEXP:
