@@ -212,7 +212,7 @@ class _Loss:
 
     def options(self) -> dict[str, Any]:
         """Return the options by name, as the function takes them."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v!r}" for k, v in self.options().items() if v is not None)
@@ -405,6 +405,7 @@ class CrossEntropyLoss(_IndexedLoss):
     ) -> None:
         super().__init__(weight, ignore_index, reduction, axis)
         self.label_smoothing = scalar(label_smoothing, "label_smoothing")
+        self._plain = weight is None and reduction == "mean" and not label_smoothing and axis is None
         if not 0 <= self.label_smoothing <= 1:
             raise ValueError(f"label_smoothing: got {label_smoothing}, wanted one in [0, 1]")
 
@@ -429,6 +430,29 @@ class CrossEntropyLoss(_IndexedLoss):
             kernel["scale"] = smoothing / classes
             kernel["index_scale"] = 1 - smoothing
         return kernel
+
+    def _evaluate(
+        self,
+        input: Any,
+        target: Any,
+        sample_weight: Any,
+        grad_output: Any,
+        out: Any,
+        grad_out: Any,
+        with_grad: bool,
+    ) -> tuple[Value, Array | None]:
+        if self._plain and sample_weight is None and grad_output is None and out is None and grad_out is None:
+            small = _small_cross_entropy(input, target, self.ignore_index, with_grad)
+            if small is not None:
+                return small if with_grad else (small, None)
+        return super()._evaluate(input, target, sample_weight, grad_output, out, grad_out, with_grad)
+
+
+def _small_cross_entropy(input: Any, target: Any, ignore_index: int, with_grad: bool) -> Any:
+    """The short way of a small call without options; None where it does not apply."""
+    if _checking.enabled():
+        return None
+    return _kernels.module.small_cross_entropy(input, target, ignore_index, with_grad)
 
 
 class NLLLoss(_IndexedLoss):
@@ -773,6 +797,11 @@ def cross_entropy(
         >>> print(f"{fastloss.cross_entropy([[20.0, 0.0]], [0]):.12e}")
         2.061153620314e-09
     """
+    plain = weight is None and sample_weight is None and out is None and axis is None
+    if plain and reduction == "mean" and label_smoothing == 0 and ignore_index == -100:
+        small = _small_cross_entropy(input, target, ignore_index, False)
+        if small is not None:
+            return small
     loss = CrossEntropyLoss(
         weight,
         ignore_index=ignore_index,

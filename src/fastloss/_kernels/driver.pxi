@@ -129,6 +129,79 @@ cdef int label_kind(object labels) except 0:
     return size if labels.dtype.kind == "i" else -size
 
 
+cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept:
+    """The kernel family for a job, and its chunks; both follow from the shape alone."""
+    cdef chunk_function function
+    if job.op == NLL:
+        function = nll_chunk_any
+        job.chunk = chunk_size(job.samples, 1, 1)
+    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES_:
+        function = rows_chunk_any
+        job.chunk = chunk_size(job.samples, job.classes, 1)
+    else:
+        function = lanes_chunk_any
+        job.chunk = chunk_size(job.samples, job.classes, LANES)
+    chunks[0] = (job.samples + job.chunk - 1) // job.chunk
+    return function
+
+
+def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
+    """Mean cross-entropy, and its gradient, of a small call without options, or None.
+
+    None means that something is out of the ordinary (another dtype or layout, a wrong shape or label) and the
+    general way must handle it. At 32 x 10 the general way's Python would cost several times the kernel.
+    """
+    cdef ClassJob job
+    cdef double partial[2 * MAX_CHUNKS]
+    cdef Py_ssize_t chunks, samples, classes
+    cdef chunk_function function
+    cdef double divisor = 0, total
+    cdef int dtype
+    cdef cnp.ndarray x, labels, grad
+    if not (cnp.PyArray_CheckExact(input) and cnp.PyArray_CheckExact(target)):
+        return None
+    x = input
+    labels = target
+    dtype = cnp.PyArray_TYPE(x)
+    if (dtype != cnp.NPY_FLOAT32 and dtype != cnp.NPY_FLOAT64) or cnp.PyArray_TYPE(labels) != cnp.NPY_INT64:
+        return None
+    if cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(labels) != 1:
+        return None
+    samples = cnp.PyArray_DIM(x, 0)
+    classes = cnp.PyArray_DIM(x, 1)
+    if cnp.PyArray_DIM(labels, 0) != samples or classes == 0 or samples * classes >= SERIAL_ELEMENTS_:
+        return None
+    if not (cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISBEHAVED_RO(x)):
+        return None
+    if not (cnp.PyArray_IS_C_CONTIGUOUS(labels) and cnp.PyArray_ISBEHAVED_RO(labels)):
+        return None
+    memset(&job, 0, sizeof(job))
+    job.labels = cnp.PyArray_DATA(labels)
+    if scan_labels(job.labels, 8, samples, classes, ignore_index, <double*>NULL, <double*>NULL, &divisor) >= 0:
+        return None
+    if divisor == 0:
+        return None
+    job.op = LOSS
+    job.float32 = dtype == cnp.NPY_FLOAT32
+    job.x = cnp.PyArray_DATA(x)
+    job.x_stride = job.classes = classes
+    job.inner = 1
+    job.samples = samples
+    job.label_kind = 8
+    job.ignore_index = ignore_index
+    job.index_scale = 1
+    job.grad_scale = 1 / divisor
+    job.partial = partial
+    if with_grad:
+        grad = cnp.PyArray_EMPTY(2, cnp.PyArray_DIMS(x), dtype, 0)
+        job.grad = cnp.PyArray_DATA(grad)
+    function = plan(&job, &chunks)
+    with nogil:
+        run(function, &job, chunks, 1)
+        total = total_of(partial, chunks)
+    return (total / divisor, grad) if with_grad else total / divisor
+
+
 def class_pass(
     int op, x, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t x_stride, int threads, *,
     value=None, grad=None, labels=None, int64_t ignore_index=0, class_weight=None, double index_scale=1,
@@ -165,16 +238,7 @@ def class_pass(
     job.value = data_of(value)
     job.grad = data_of(grad)
     job.partial = partial
-    if op == NLL:
-        function = nll_chunk_any
-        job.chunk = chunk_size(job.samples, 1, 1)
-    elif inner == 1 and classes >= ROWS_MIN_CLASSES_:
-        function = rows_chunk_any
-        job.chunk = chunk_size(job.samples, classes, 1)
-    else:
-        function = lanes_chunk_any
-        job.chunk = chunk_size(job.samples, classes, LANES)
-    chunks = (job.samples + job.chunk - 1) // job.chunk
+    function = plan(&job, &chunks)
     if job.samples * classes < SERIAL_ELEMENTS_:
         threads = 1
     with nogil:
