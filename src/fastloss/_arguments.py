@@ -25,7 +25,11 @@ WANTED = "float64, float32, float16, bfloat16, integer or bool"
 def as_array(value: Any, name: str) -> Array:
     """Any array-like as an ndarray, without a copy where it is possible."""
     if isinstance(value, np.ndarray):
-        return value.view(np.ndarray) if type(value) is not np.ndarray else value
+        if type(value) is np.ndarray:
+            return value
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{name}: got a masked array, whose mask would be lost; use sample_weight")
+        return value.view(np.ndarray)
     if value is None:
         raise TypeError(f"{name}: got None, wanted an array")
     try:
@@ -34,6 +38,8 @@ def as_array(value: Any, name: str) -> Array:
         return np.asarray(value)
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name}: {error}") from error
+    except (RuntimeError, TypeError) as error:  # a tensor that requires grad, or of a dtype NumPy lacks
+        raise TypeError(f"{name}: {error}") from error
 
 
 def compute_dtype(array: Array, name: str) -> np.dtype[Any]:
@@ -107,30 +113,32 @@ def broadcast(value: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> Arra
         raise ValueError(f"{name}: got shape {array.shape}, wanted one that broadcasts to {shape}") from None
 
 
-def element_operand(array: Array) -> tuple[Array, int, int, bool]:
-    """(array, period, row step, whether the position in the period counts) of a broadcast array.
+def element_operand(array: Array) -> tuple[Array, int, int, int, bool]:
+    """(array, period, rows, row step, whether the position in the period counts) of a broadcast array.
 
-    Element i of the broadcast array is array[(i // period) * step + (i % period if counts else 0)].
+    Element i of the broadcast array is array[(i // period % rows) * step + (i % period if counts else 0)].
     """
     shape = array.shape
     moving = [i for i, (n, step) in enumerate(zip(shape, array.strides, strict=True)) if n > 1 and step]
     if not moving:
-        return native(array[(slice(0, 1),) * array.ndim], array.dtype), 1, 0, False
+        return native(array[(slice(0, 1),) * array.ndim], array.dtype), 1, 1, 0, False
     first, last = moving[0], moving[-1]
-    window = array[tuple(slice(None) if first <= i <= last else slice(0, 1) for i in range(len(shape)))]
-    after = math.prod(shape[last + 1 :])
-    before = math.prod(shape[:first])
-    if after == 1:  # varies along the last axes, repeats along the first ones
-        return native(window, array.dtype), math.prod(shape[first:]), 0, True
-    if before == 1:  # varies along the first axes, constant along the last ones
-        return native(window, array.dtype), after, 1, False
-    return native(array, array.dtype), max(1, array.size), 0, True
+    if len(moving) == last - first + 1 or all(shape[i] == 1 or i in moving for i in range(first, last)):
+        # Varies along neighbouring axes: repeated along those before them, constant along those after.
+        inside = tuple(slice(None) if first <= i <= last else slice(0, 1) for i in range(len(shape)))
+        window = native(array[inside], array.dtype)
+        after = math.prod(shape[last + 1 :])
+        if after == 1:
+            return window, window.size, 1, 0, True
+        return window, after, window.size, 1, False
+    return native(array, array.dtype), array.size, 1, 0, True
 
 
 def scalar(value: Any, name: str) -> float:
     """A number, also as an array of no dimensions."""
-    array = as_array(value, name)
-    compute_dtype(array, name)
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name}: got {value!r}, wanted a number")
     if array.shape != ():
         raise ValueError(f"{name}: got shape {array.shape}, wanted a number")
     return float(array)
@@ -212,6 +220,6 @@ def _same(a: Array, b: Array) -> bool:
     return (
         a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
         and a.shape == b.shape
-        and a.strides == b.strides
+        and all(n <= 1 or s == t for n, s, t in zip(a.shape, a.strides, b.strides, strict=True))
         and a.dtype == b.dtype
     )

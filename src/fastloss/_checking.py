@@ -21,7 +21,7 @@ from ._arguments import Array, real_operand
 if TYPE_CHECKING:
     from .losses import _Call, _Loss
 
-FACTOR = 16.0
+FACTOR = 64.0
 
 _process = os.environ.get("FASTLOSS_CHECK", "") not in ("", "0")
 _scope: ContextVar[bool] = ContextVar("fastloss_checking", default=_process)
@@ -69,7 +69,9 @@ def _rounding(x: Array, axis: int, unit: float) -> tuple[Array, Array, Array]:
     return p, d, (p * d).sum(axis, keepdims=True)
 
 
-def _compare(name: str, what: str, got: Any, want: Any, tolerance: Any) -> None:
+def _compare(
+    name: str, what: str, got: Any, want: Any, tolerance: Any, computed: np.dtype[Any] | None = None
+) -> None:
     """Raise CheckError unless |got - want| <= tolerance everywhere; equal infinities and NaNs agree."""
     got_array = np.atleast_1d(np.asarray(got))
     dtype = got_array.dtype if got_array.dtype.kind == "f" else np.dtype(np.float32)
@@ -83,7 +85,8 @@ def _compare(name: str, what: str, got: Any, want: Any, tolerance: Any) -> None:
         limit = limit + 2 * unit * np.abs(want_array) + tiny
         distance = np.abs(exact - want_array)
         same = (exact == want_array) | (np.isnan(exact) & np.isnan(want_array))
-        overflow = np.isinf(exact) & (np.abs(want_array) >= float(info.max) * (1 - unit))
+        largest = min(float(info.max), float(np.finfo(computed or dtype).max))
+        overflow = np.isinf(exact) & (np.abs(want_array) >= largest * (1 - unit))
         wrong = ~(same | (distance <= limit) | overflow)
         if not wrong.any():
             return
@@ -105,8 +108,10 @@ def check_array_function(name: str, args: tuple[Any, ...], options: dict[str, An
     want = getattr(reference, name)(*args, **options)
     x = np.asarray(args[0]).astype(np.float64)
     unit = FACTOR * _unit(args[0])
-    if name in ("sigmoid", "logsigmoid", "entropy"):
+    if name in ("sigmoid", "logsigmoid"):
         tolerance = unit * np.abs(want)
+    elif name == "entropy":
+        tolerance = unit * np.abs(x * np.log(np.where(x > 0, x, 1.0))).sum(args[1])
     else:
         axis = args[1]
         p, d, spread = _rounding(x, axis, unit / FACTOR)
@@ -137,8 +142,8 @@ def _unit(array: Any) -> float:
 
 
 @np.errstate(all="ignore")
-def expected_loss(loss: _Loss, call: _Call) -> tuple[Any, Array, Any, Any]:
-    """(value, gradient, tolerance of each) by the reference, before a call that may overwrite its input."""
+def expected_loss(loss: _Loss, call: _Call) -> tuple[Any, Array, Any, Any, np.dtype[Any]]:
+    """(value, gradient, tolerance of each, dtype) by the reference, before a call may overwrite its input."""
     name = loss._function
     function = getattr(reference, name)
     options = loss.options()
@@ -166,7 +171,16 @@ def expected_loss(loss: _Loss, call: _Call) -> tuple[Any, Array, Any, Any]:
         if scale.ndim and grad_bound.ndim > scale.ndim:
             scale = np.expand_dims(scale, reference._class_axis(x, options["axis"]))
         grad_bound = grad_bound * scale
-    return value, grad, unit * value_bound, unit * grad_bound
+    # What flushing one term below the smallest normal number to zero can cost.
+    flushed = _smallest(unit / FACTOR)
+    for option in ("weight", "pos_weight", "sample_weight"):
+        if isinstance(options.get(option), np.ndarray):
+            flushed *= max(1.0, float(np.nan_to_num(np.abs(options[option])).max(initial=0.0)))
+    terms = x.size if options["reduction"] == "sum" else 1
+    value_tolerance = unit * value_bound + flushed * terms
+    if upstream is not None:
+        flushed *= max(1.0, float(np.nan_to_num(np.abs(upstream)).max(initial=0.0)))
+    return value, grad, value_tolerance, unit * grad_bound + flushed, call.dtype
 
 
 def _class_bounds(
@@ -213,9 +227,11 @@ def _point_bounds(
     return value, grad
 
 
-def compare_loss(name: str, expected: tuple[Any, Array, Any, Any], got: tuple[Any, Array | None]) -> None:
+def compare_loss(
+    name: str, expected: tuple[Any, Array, Any, Any, np.dtype[Any]], got: tuple[Any, Array | None]
+) -> None:
     """Compare a loss's value, and its gradient where there is one, with what the reference expects."""
-    value, grad, value_tolerance, grad_tolerance = expected
-    _compare(name, "value", got[0], value, value_tolerance)
+    value, grad, value_tolerance, grad_tolerance, dtype = expected
+    _compare(name, "value", got[0], value, value_tolerance, dtype)
     if got[1] is not None:
-        _compare(name, "gradient", got[1], grad, grad_tolerance)
+        _compare(name, "gradient", got[1], grad, grad_tolerance, dtype)

@@ -71,16 +71,18 @@ class _Call:
         self.x = as_array(input, "input")
         self.y = as_array(target, "target")
         self.dtype = compute_dtype(self.x, "input")
-        self.sample_weight = sample_weight
-        self.grad_output = grad_output
+        self.sample_weight = None if sample_weight is None else as_array(sample_weight, "sample_weight")
+        self.grad_output = None if grad_output is None else as_array(grad_output, "grad_output")
         self.out = out
         self.grad_out = grad_out
         self.with_grad = with_grad
         self.reduction = loss.reduction
-        self.arrays: list[tuple[str, Array | None]] = [("input", self.x), ("target", self.y)]
-        for name, value in (("sample_weight", sample_weight), ("grad_output", grad_output)):
-            if isinstance(value, np.ndarray):
-                self.arrays.append((name, value))
+        self.arrays: list[tuple[str, Array | None]] = [
+            ("input", self.x),
+            ("target", self.y),
+            ("sample_weight", self.sample_weight),
+            ("grad_output", self.grad_output),
+        ]
         self.arrays += [(k, v) for k, v in vars(loss).items() if isinstance(v, np.ndarray)]
 
     def outputs(self, shape: Shape, *, zeros: bool = False) -> tuple[Output | None, Output | None]:
@@ -290,7 +292,8 @@ class _ClassLoss(_Loss):
         """Class indices, of any integer type."""
         y = call.y
         if y.shape != shape:
-            raise ValueError(f"target: got shape {y.shape}, wanted {shape} for input of shape {call.x.shape}")
+            or_more = f", or {call.x.shape} for probabilities" if self._function == "cross_entropy" else ""
+            raise ValueError(f"target: got shape {y.shape}, wanted {shape} for class indices{or_more}")
         if y.dtype.kind not in "biu":
             raise TypeError(f"target: got dtype {y.dtype}, wanted integer class indices")
         return native(y, y.dtype.newbyteorder("="))

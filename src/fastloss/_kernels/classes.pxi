@@ -83,7 +83,7 @@ cdef inline double linear_loss(double log_sum_exp, Sample* sample) noexcept nogi
 
 
 cdef inline double index_loss(double k, double log_sum_exp, double d) noexcept nogil:
-    return k * (log_sum_exp - d) if k != 0 else 0.0
+    return k * (log_sum_exp - d if k != 0 else log_sum_exp)  # a weight of 0 drops an infinite d, but keeps NaN
 
 
 cdef inline double log_sum_exp_of(
@@ -107,9 +107,16 @@ cdef inline real log_softmax_of(real x, real m, real log_sum, real low) noexcept
     return y + lost if absolute(y) < <real>INFINITY else y
 
 
-cdef inline real linear_gradient(real e, real c, real a, real others) noexcept nogil:
+cdef inline real linear_gradient(real e, real c, real a, real a_low, real others) noexcept nogil:
     """(a p_j - c_j) sum_k exp(d_k), written so that a target of one class loses nothing: a = c_j leaves 1 - p_j."""
-    return (a - c) * e - c * (others + (<real>1 - e))
+    return ((a - c) + a_low) * e - c * (others + (<real>1 - e))
+
+
+cdef inline real coefficient_of(ClassJob* job, real c, int64_t j) noexcept nogil:
+    """c_j of the linear term from the coefficient that stands in memory, as the loops compute it."""
+    cdef const real* w = <const real*>job.linear_weight
+    c = fma(<real>job.coefficient_scale, c, <real>job.coefficient_shift)
+    return w[j] * c if w != NULL else c
 
 
 cdef inline real entropy_term(real p) noexcept nogil:
@@ -159,14 +166,17 @@ cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
         t = load_label(job.labels, job.label_kind, i)
         value = 0
         if t != job.ignore_index:
-            w = per_sample(weight, t) * per_sample(<const real*>job.sample_weight, i)
+            w = per_sample(weight, t)
             outer = i // job.inner
             position = t * job.inner + (i - outer * job.inner)
             if job.grad != NULL:
+                w *= per_sample(<const real*>job.sample_weight, i)
                 w *= job.grad_scale * per_sample(<const real*>job.grad_output, i)
                 (<real*>job.grad)[outer * job.classes * job.inner + position] = <real>-w
             else:
-                value = -w * x[outer * job.x_stride + position]
+                value = x[outer * job.x_stride + position]
+                value = -w * value if w != 0 or value != value else 0.0
+                value *= per_sample(<const real*>job.sample_weight, i)
         if job.value != NULL:
             (<real*>job.value)[i] = <real>value
         two_sum(value, &total, &low)
@@ -189,7 +199,7 @@ cdef Py_ssize_t log_multinomial_rows(
             if k < 0:
                 return position
             n += k
-            if k > 1 or k != k:
+            if k != 0 and k != 1:
                 two_sum(lgamma(k + 1), &s, &low)
         two_sum(-lgamma(n + 1), &s, &low)
         offset[i] = joined(s, low)

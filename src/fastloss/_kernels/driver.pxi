@@ -4,7 +4,7 @@
 #    indices) and of one dtype; see _arguments.py and losses.py.
 # b) Chunks depend on the shape alone, never on the threads; every chunk leaves its sum and what rounding lost,
 #    added in order at the end. So the bits are the same for any number of threads.
-# c) Nothing is allocated: jobs, buffers and partial sums are on the stack.
+# c) Nothing is allocated here: jobs, buffers and partial sums are on the stack.
 
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
@@ -248,17 +248,19 @@ def class_pass(
 
 
 cdef Operand operand_of(object spec):
-    """`spec` is None or (array, period, row, column)."""
+    """`spec` is None or (array, period, rows, row, column)."""
     cdef Operand operand
     operand.data = NULL
     operand.period = 1
+    operand.rows = 1
     operand.row = 0
     operand.column = False
     if spec is not None:
         operand.data = data_of(spec[0])
         operand.period = spec[1]
-        operand.row = spec[2]
-        operand.column = spec[3]
+        operand.rows = spec[2]
+        operand.row = spec[3]
+        operand.column = spec[4]
     return operand
 
 

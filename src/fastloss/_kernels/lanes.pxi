@@ -133,11 +133,11 @@ cdef inline void lanes_tile(
     cdef real m[LANES]             # top, or 0 where that is -inf
     cdef real block_s[LANES]
     cdef real below[LANES]
-    cdef real block_a[LANES]
     cdef real block_b[LANES]
     cdef real x_t[LANES]
     cdef real factor[LANES]
     cdef real a_real[LANES]
+    cdef real a_low[LANES]
     cdef real others_real[LANES]
     cdef real keep[LANES]
     cdef real log_sum[LANES]
@@ -145,6 +145,7 @@ cdef inline void lanes_tile(
     cdef double s[LANES]
     cdef double ties[LANES]
     cdef double a[LANES]
+    cdef double block_a[LANES]     # float64, as in `row_statistics`
     cdef double b[LANES]
     cdef double k[LANES]
     cdef double value[LANES]
@@ -154,7 +155,6 @@ cdef inline void lanes_tile(
     cdef int64_t label[LANES]
     cdef const real* weight = <const real*>job.class_weight
     cdef const real* shared = <const real*>job.coefficient
-    cdef const real* linear_weight = <const real*>job.linear_weight
     cdef real* out = <real*>job.grad
     cdef real e, d, is_below, k_c
     cdef bint keep_x = job.op == LOG_SOFTMAX
@@ -192,7 +192,8 @@ cdef inline void lanes_tile(
             load_coefficients(job, x, tile, c0, n, coefficient)
         for g in range((n + LANES_GROUP - 1) // LANES_GROUP):  # float32 sums stay short
             for l in range(LANES):
-                block_s[l] = block_a[l] = block_b[l] = <real>0
+                block_s[l] = block_b[l] = <real>0
+                block_a[l] = 0
             for c in range(g * LANES_GROUP, min((g + 1) * <Py_ssize_t>LANES_GROUP, n)):
                 for l in range(LANES):
                     is_below = <real>1 if buffer[c * LANES + l] < m[l] else <real>0
@@ -265,6 +266,7 @@ cdef inline void lanes_tile(
         for l in range(LANES):
             factor[l] = <real>(scale[l] * (1 if mode == LINEAR else k[l]) / (1 + s[l]))
             a_real[l] = <real>(a[l] + k[l])
+            a_low[l] = <real>(a[l] + k[l] - a_real[l])
             others_real[l] = <real>s[l]
     else:
         for l in range(LANES):
@@ -293,12 +295,10 @@ cdef inline void lanes_tile(
             p_t = e_t / (1 + s[l])
             c_t = 0
             if mode == LINEAR:
-                c_t = <double>shared[label[l] if label[l] > 0 else 0] * job.coefficient_scale
-                c_t += job.coefficient_shift
-                if linear_weight != NULL:
-                    c_t *= linear_weight[label[l] if label[l] > 0 else 0]
+                c = label[l] if label[l] > 0 else 0
+                c_t = coefficient_of(job, shared[c], c)
             e_t = (s[l] + (1 - e_t)) / (1 + s[l])
-            x_t[l] = <real>(scale[l] * ((a[l] * p_t - c_t) - k[l] * e_t))
+            x_t[l] = <real>(scale[l] * ((a[l] - c_t) * p_t - (c_t + k[l]) * e_t))
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
         if not reuse:
@@ -319,7 +319,8 @@ cdef inline void lanes_tile(
             for c in range(n):
                 for l in range(LANES):
                     e = linear_gradient(
-                        unscaled(buffer[c * LANES + l]), coefficient[c * LANES + l], a_real[l], others_real[l]
+                        unscaled(buffer[c * LANES + l]), coefficient[c * LANES + l], a_real[l], a_low[l],
+                        others_real[l],
                     )
                     buffer[c * LANES + l] = e * factor[l]
         else:

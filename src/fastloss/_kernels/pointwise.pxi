@@ -11,10 +11,11 @@ DEF POINTWISE_BLOCK = 512
 cdef enum:
     MSE, BCE, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID, LOGSIGMOID, IDENTITY
 
-# A broadcast operand: element i is data[(i // period) * row + (i % period) * column]; column is 0 or 1.
+# A broadcast operand: element i is data[(i // period % rows) * row + (i % period) * column]; column is 0 or 1.
 cdef struct Operand:
     const void* data               # NULL for ones
     Py_ssize_t period
+    Py_ssize_t rows
     Py_ssize_t row
     bint column
 
@@ -37,9 +38,10 @@ cdef struct PointJob:
 
 cdef inline const real* expand(const Operand* operand, Py_ssize_t first, Py_ssize_t n, real* buffer) noexcept nogil:
     """n elements of the operand from `first` on: in place where they are contiguous, otherwise in `buffer`."""
-    cdef const real* data = <const real*>operand.data
+    cdef const real* data
     cdef Py_ssize_t row = first // operand.period, offset = first - row * operand.period, done = 0, m, k
-    data += row * operand.row
+    row %= operand.rows
+    data = <const real*>operand.data + row * operand.row
     if operand.column and offset + n <= operand.period:
         return data + offset
     while done < n:
@@ -51,7 +53,8 @@ cdef inline const real* expand(const Operand* operand, Py_ssize_t first, Py_ssiz
                 buffer[k] = data[0]
         done += m
         offset = 0
-        data += operand.row
+        row = row + 1 if row + 1 < operand.rows else 0
+        data = <const real*>operand.data + row * operand.row
     return buffer
 
 
@@ -169,7 +172,7 @@ cdef inline void point_block(
             d = log_y - x[k]
             low += sum_low(log_y, -x[k], d)
             low = fma(y[k], d, y[k] * low) if absolute(d) < <real>INFINITY else y[k] * d
-            value[k] = <real>0 if y[k] == <real>0 else low
+            value[k] = <real>0 if y[k] == <real>0 and x[k] == x[k] else low
             if slope != NULL:
                 slope[k] = -y[k]
     elif op == KL_DIV_LOG_TARGET:  # exp(y) (y - x)
@@ -178,7 +181,7 @@ cdef inline void point_block(
             d = y[k] - x[k]
             low = fma(e, sum_low(y[k], -x[k], d), e_low * d)
             low = fma(e, d, low) if absolute(d) < <real>INFINITY else e * d
-            value[k] = <real>0 if e == <real>0 else low * power
+            value[k] = <real>0 if e == <real>0 and x[k] == x[k] else low * power
             if slope != NULL:
                 slope[k] = -((e + e_low) * power)
     elif op == SIGMOID:
@@ -230,7 +233,8 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef real* out_grad = <real*>job.grad
     cdef real scale = <real>job.grad_scale
     cdef bint is_map = job.op == SIGMOID or job.op == LOGSIGMOID
-    cdef real value[POINTWISE_BLOCK]
+    cdef real buffer[POINTWISE_BLOCK]
+    cdef real* value = buffer
     cdef real slope[POINTWISE_BLOCK]
     cdef real expanded[POINTWISE_BLOCK]
     cdef double total[WIDTH]
@@ -242,6 +246,8 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
         if job.pos_weight.data != NULL:
             pos_weight = expand(&job.pos_weight, i, n, expanded)
+        if out_value != NULL:
+            value = out_value + i
         if out_grad != NULL:
             point_block(x + i, y + i, pos_weight, job.op, n, value, slope)
         else:
@@ -256,9 +262,7 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
             for k in range(n):
                 slope[k] *= scale
             memcpy(out_grad + i, &slope[0], n * sizeof(real))
-        if out_value != NULL:
-            memcpy(out_value + i, &value[0], n * sizeof(real))
-        else:
+        if out_value == NULL:
             add_block(value, n, total, low)
     for k in range(WIDTH):
         two_sum(total[k], &s, &s_low)

@@ -68,7 +68,7 @@ cdef inline void expected_step(const real* x, real m, real* b) noexcept nogil:
 
 
 cdef inline void linear_step(
-    const real* x, const real* c, const real* w, real scale, real shift, real m, real* a, real* b
+    const real* x, const real* c, const real* w, real scale, real shift, real m, double* a, real* b
 ) noexcept nogil:
     cdef int k
     cdef real cw, d
@@ -97,7 +97,7 @@ cdef inline void row_statistics(
     cdef real shift = <real>job.coefficient_shift
     cdef real total[WIDTH]
     cdef real below[WIDTH]
-    cdef real a[WIDTH]
+    cdef double a[WIDTH]           # in float64: the gradient needs a - c_j where one c_j is nearly all of a
     cdef real b[WIDTH]
     cdef real tops[WIDTH]
     cdef real tail[WIDTH]
@@ -136,7 +136,8 @@ cdef inline void row_statistics(
             m = block_max
         finite_m = m if m > <real>-INFINITY else <real>0
         for k in range(WIDTH):
-            total[k] = below[k] = a[k] = b[k] = <real>0
+            total[k] = below[k] = b[k] = <real>0
+            a[k] = 0
         for j in range(j0, j0 + full, WIDTH):
             for k in range(<int>sizeof(real) // 2):  # the next block, or row, while this one is computed
                 fastloss_prefetch(x + j + ROWS_BLOCK + k * (64 // <int>sizeof(real)))
@@ -171,8 +172,8 @@ cdef inline void row_statistics(
 
 
 cdef inline void gradient_step(
-    const real* x, const real* c, const real* w, real scale, real shift, real m, real factor, real a, real others,
-    int mode, real* g
+    const real* x, const real* c, const real* w, real scale, real shift, real m, real factor, real a, real a_low,
+    real others, int mode, real* g
 ) noexcept nogil:
     cdef int k
     cdef real e, cw
@@ -180,7 +181,7 @@ cdef inline void gradient_step(
         e = exp_nonpositive(x[k] - m)
         if mode == LINEAR:
             cw = w[k] * fma(scale, c[k], shift)
-            g[k] = factor * linear_gradient(e, cw, a, others)
+            g[k] = factor * linear_gradient(e, cw, a, a_low, others)
         else:
             g[k] = factor * e
 
@@ -192,13 +193,18 @@ cdef inline void log_softmax_step(const real* x, real m, real log_sum, real low,
 
 
 cdef inline void row_gradient(
-    const real* x, ClassJob* job, const real* c, int mode, real m, real factor, real a, real others, real* grad
+    const real* x, ClassJob* job, const real* c, int mode, real m, double factor_, double a_, double others_,
+    real* grad
 ) noexcept nogil:
     """factor times exp(x_j - m), or times the linear term's gradient; buffered, so that grad may be x itself."""
     cdef Py_ssize_t classes = job.classes, j, n, full = classes - classes % WIDTH
     cdef const real* w = <const real*>job.linear_weight
     cdef real scale = <real>job.coefficient_scale
     cdef real shift = <real>job.coefficient_shift
+    cdef real factor = <real>factor_
+    cdef real a = <real>a_
+    cdef real a_low = <real>(a_ - a)
+    cdef real others = <real>others_
     cdef real buffer[WIDTH]
     cdef real ones[WIDTH]
     cdef real tail[WIDTH]
@@ -210,7 +216,7 @@ cdef inline void row_gradient(
             ones[k] = <real>1
     for j in range(0, full, WIDTH):
         gradient_step(
-            x + j, c + j, w + j if w != NULL else &ones[0], scale, shift, m, factor, a, others, mode, buffer
+            x + j, c + j, w + j if w != NULL else &ones[0], scale, shift, m, factor, a, a_low, others, mode, buffer
         )
         memcpy(grad + j, &buffer[0], WIDTH * sizeof(real))
     if full < classes:
@@ -220,7 +226,7 @@ cdef inline void row_gradient(
             pad(c + full, n, <real>0, tail_c)
             pad(w + full if w != NULL else &ones[0], n, <real>0, tail_w)
         gradient_step(
-            &tail[0], &tail_c[0], &tail_w[0], scale, shift, m, factor, a, others, mode, buffer
+            &tail[0], &tail_c[0], &tail_w[0], scale, shift, m, factor, a, a_low, others, mode, buffer
         )
         memcpy(grad + full, &buffer[0], n * sizeof(real))
 
@@ -276,18 +282,16 @@ cdef inline double row_loss(const real* x, ClassJob* job, Py_ssize_t i, int mode
         if t >= 0:
             e_t = exp_nonpositive(d)
             if mode == LINEAR:
-                c_t = <double>c[t] * job.coefficient_scale + job.coefficient_shift
-                if job.linear_weight != NULL:
-                    c_t *= (<const real*>job.linear_weight)[t]
+                c_t = coefficient_of(job, c[t], t)
             p_t = e_t / (1 + sample.others)
         d = scale / (1 + sample.others)
         if mode == LINEAR:
-            row_gradient(x, job, c, mode, m, <real>d, <real>(sample.a + k), <real>sample.others, grad)
+            row_gradient(x, job, c, mode, m, d, sample.a + k, sample.others, grad)
         else:
-            row_gradient(x, job, c, mode, m, <real>(d * k), 0, 0, grad)
+            row_gradient(x, job, c, mode, m, d * k, 0, 0, grad)
         if t >= 0:
             e_t = (sample.others + (1 - e_t)) / (1 + sample.others)  # 1 - p_t, the sum of the others
-            grad[t] = <real>(scale * ((sample.a * p_t - c_t) - k * e_t))
+            grad[t] = <real>(scale * ((sample.a - c_t) * p_t - (c_t + k) * e_t))
     return value
 
 
@@ -344,7 +348,7 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
             if job.op == LOGSUMEXP:
                 value = log_sum_exp_of(x, job.classes, 1, m, value)
             elif job.op == SOFTMAX:
-                row_gradient(x, job, x, PLAIN, m, <real>(1 / (1 + sample.others)), 0, 0, out)
+                row_gradient(x, job, x, PLAIN, m, 1 / (1 + sample.others), 0, 0, out)
             else:
                 row_log_softmax(x, job.classes, m, value, out)
         if job.value != NULL:
