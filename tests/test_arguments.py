@@ -534,3 +534,40 @@ def test_objects_show_their_options_and_can_be_used_again():
     made = fastloss.CrossEntropyLoss(label_smoothing=0.25, reduction="sum")
     assert "CrossEntropyLoss" in repr(made)
     assert made([0.0, 1.0], 1) == made([0.0, 1.0], 1)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 1, 1), (2, 1, 1, 6), (1, 3, 1, 1), (6,), (2, 3, 1, 1), (5, 6), (2, 3, 5, 6), ()]
+)
+def test_weights_of_any_broadcast_shape(shape, isa):
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((2, 3, 5, 6))
+    y = rng.random(x.shape)
+    weight = rng.random(shape) + 0.5
+    whole = np.broadcast_to(weight, x.shape).copy()
+    for name in ("weight", "pos_weight"):
+        got = fastloss.BCEWithLogitsLoss(**{name: weight}, reduction="none").value_and_grad(x, y)
+        want = fastloss.BCEWithLogitsLoss(**{name: whole}, reduction="none").value_and_grad(x, y)
+        assert np.array_equal(got[0], want[0])
+        assert np.array_equal(got[1], want[1])
+
+
+def test_masked_arrays_are_refused():
+    with pytest.raises(TypeError, match="input: got a masked array"):
+        fastloss.mse_loss(np.ma.array([1.0, 99.0], mask=[0, 1]), [1.0, 0.0])
+
+
+def test_overlap_is_seen_through_the_buffer_protocol():
+    shared = np.ones(4)
+    with pytest.raises(ValueError, match="grad_out: overlaps sample_weight"):
+        fastloss.MSELoss().value_and_grad(
+            np.arange(4.0), np.zeros(4), sample_weight=memoryview(shared), grad_out=shared
+        )
+    assert np.array_equal(shared, np.ones(4))
+
+
+def test_strides_of_axes_of_length_1_do_not_matter_in_place():
+    a = np.arange(6.0).reshape(1, 6)[:, :3]
+    want = fastloss.CrossEntropyLoss().value_and_grad(a.copy(), [0])[1]
+    fastloss.CrossEntropyLoss().value_and_grad(a, [0], grad_out=a[0][None])
+    assert np.array_equal(a, want)

@@ -425,3 +425,52 @@ def test_one_class(dtype, isa):
         assert (grad == 0).all()
         assert (fastloss.softmax(x, 1) == 1).all()
         assert np.array_equal(fastloss.logsumexp(x, 1), x[:, 0])
+
+
+@pytest.mark.parametrize("classes", [5, 40, 100, 3000])
+def test_terms_below_the_smallest_normal_number_count(classes, isa):
+    """exp(-90) is not a normal float32, the sum of thousands of them is."""
+    x = np.zeros((1, classes), np.float32)
+    x[0, 0] = 90
+    want = np.array([(classes - 1) * math.exp(-90)])
+    got = fastloss.cross_entropy(x, [0], reduction="none")
+    # 2 ulp and u sum p|d|, the bound of every row
+    allowed = 2 * ulp(want, np.float32) + 2.0**-24 * 90 * want
+    assert_within(got, want, allowed, np.float32)
+
+
+@pytest.mark.parametrize("classes", [3, 80])
+def test_class_weight_0_keeps_nan(classes, isa):
+    x = np.zeros((3, classes))
+    x[0, 1] = nan
+    x[1, 1] = inf
+    weight = np.ones(classes)
+    weight[0] = 0
+    value, grad = fastloss.CrossEntropyLoss(weight, reduction="none").value_and_grad(x, [0, 0, 0])
+    assert np.array_equal(np.isnan(value), [True, True, False])
+    assert np.array_equal(np.isnan(grad).any(1), [True, True, False])
+
+
+def test_class_weight_0_drops_an_infinite_loss(isa):
+    x, weight = [[-inf, 0.0]], [0.0, 1.0]
+    assert fastloss.cross_entropy(x, [0], weight, reduction="sum") == 0
+    assert fastloss.nll_loss(x, [0], weight, reduction="sum") == 0
+
+
+def test_kl_div_of_nan_is_nan_even_for_target_0(isa):
+    assert math.isnan(fastloss.kl_div([nan], [0.0]))
+    assert math.isnan(fastloss.kl_div([nan], [-inf], log_target=True))
+
+
+@pytest.mark.parametrize("classes", [3, 80])
+def test_gradient_of_a_nearly_one_hot_target(classes, isa):
+    """The target's entry is the difference of sums as small as the other classes'."""
+    x = np.zeros((1, classes), np.float32)
+    x[0, 0] = 16
+    q = np.full((1, classes), 1.5e-7, np.float32)
+    q[0, 0] = 1 - 1.5e-7 * (classes - 1)
+    got = fastloss.CrossEntropyLoss().value_and_grad(x, q)[1]
+    want = fastloss.reference.cross_entropy(x, q)[1]
+    p = fastloss.reference.softmax(x)
+    others = np.minimum(p, 1 - p) + np.minimum(q, 1 - q.astype(np.float64))  # the terms that do not cancel
+    assert_within(got, want, 64 * np.finfo(np.float32).eps * others, np.float32)

@@ -1,6 +1,6 @@
 """Values and gradients that fit on the back of an envelope."""
 
-from math import log
+from math import lgamma, log
 
 import numpy as np
 import pytest
@@ -172,3 +172,11 @@ def test_the_naive_formula_loses_what_the_fused_one_keeps():
     p = np.exp(x) / np.exp(x).sum()
     assert -np.log(p[0]) == 0
     assert fastloss.cross_entropy(x, 0) == pytest.approx(2.0611536e-09, rel=2.0**-24)
+
+
+def test_multinomial_constant_of_fractional_counts():
+    """-log(n! / prod k!) by the gamma function: 2 log 2 / 2 + 2 lgamma(1.5) for counts of one half."""
+    got = fastloss.multinomial_nll_loss([[0.0, 0.0]], [[0.5, 0.5]], full=True)
+    want = log(2) + 2 * lgamma(1.5)
+    # libm's lgamma is within 2 ulp; the terms have both signs
+    assert abs(got - want) <= 8 * 2.0**-53 * (log(2) + 2 * abs(lgamma(1.5)))
