@@ -186,7 +186,7 @@ def compare_times(quick: bool) -> None:
         y = rng.uniform(size=elements).astype(np.float32)
         rows += timing_row("binary_cross_entropy_with_logits", x, y, seconds)
         rows += timing_row("kl_div", x, y, seconds)
-    others = ("NumPy", "") if torch is None else ("NumPy", "", "PyTorch", "")
+    others = ("NumPy", "ratio") if torch is None else ("NumPy", "ratio", "PyTorch", "ratio")
     table(("", "shape", "fastloss", *others), rows)
 
 
