@@ -197,6 +197,10 @@ class _Loss:
         grad_out: Any,
         with_grad: bool,
     ) -> tuple[Value, Array | None]:
+        if sample_weight is None and grad_output is None and out is None and grad_out is None:
+            short = self._short_way(input, target, with_grad)
+            if short is not None:
+                return short if with_grad else (short, None)
         call = _Call(self, input, target, sample_weight, grad_output, out, grad_out, with_grad)
         if not _checking.enabled():
             return self._run(call)
@@ -208,6 +212,10 @@ class _Loss:
         result = self._run(call)
         _checking.compare_loss(self._function, expected, result)
         return result
+
+    def _short_way(self, input: Any, target: Any, with_grad: bool) -> Any:
+        """Value, or value and gradient, of a call without options; None where that will not do."""
+        return None
 
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
         raise AssertionError  # each family has its own
@@ -434,21 +442,8 @@ class CrossEntropyLoss(_IndexedLoss):
             kernel["index_scale"] = 1 - smoothing
         return kernel
 
-    def _evaluate(
-        self,
-        input: Any,
-        target: Any,
-        sample_weight: Any,
-        grad_output: Any,
-        out: Any,
-        grad_out: Any,
-        with_grad: bool,
-    ) -> tuple[Value, Array | None]:
-        if self._plain and sample_weight is None and grad_output is None and out is None and grad_out is None:
-            small = _small_cross_entropy(input, target, self.ignore_index, with_grad)
-            if small is not None:
-                return small if with_grad else (small, None)
-        return super()._evaluate(input, target, sample_weight, grad_output, out, grad_out, with_grad)
+    def _short_way(self, input: Any, target: Any, with_grad: bool) -> Any:
+        return _small_cross_entropy(input, target, self.ignore_index, with_grad) if self._plain else None
 
 
 def _small_cross_entropy(input: Any, target: Any, ignore_index: int, with_grad: bool) -> Any:

@@ -350,7 +350,6 @@ def max_threads():
 
 OPENMP = bool(fastloss_openmp)
 COMPILER = fastloss_compiler.decode()
-ROWS_MIN_CLASSES = ROWS_MIN_CLASSES_
 SERIAL_ELEMENTS = SERIAL_ELEMENTS_
 BLOCKS = {
     "ROWS_BLOCK": ROWS_BLOCK,
