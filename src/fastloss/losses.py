@@ -434,11 +434,11 @@ class CrossEntropyLoss(_IndexedLoss):
             }
         kernel = self._indexed(call, axis, "loss_linear" if smoothing else "loss")
         if smoothing:
-            weight = kernel["class_weight"]
-            ones = np.ones(classes, call.dtype)
-            kernel["coefficient"] = ones if weight is None else weight
-            kernel["shared"] = True
-            kernel["scale"] = smoothing / classes
+            shared = np.full(classes, smoothing / classes)
+            if self.weight is not None:
+                shared *= self.weight.astype(np.float64)
+            kernel["shared"] = shared.astype(call.dtype)
+            kernel["shared_sum"] = float(np.sum(kernel["shared"], dtype=np.float64))
             kernel["index_scale"] = 1 - smoothing
         return kernel
 

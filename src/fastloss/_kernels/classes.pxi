@@ -1,4 +1,4 @@
-# What the two families with a class axis share: the job, and the formulas of one sample.
+# What the two families with a class axis share: the job, the steps of the loops, and the formulas of one sample.
 #
 # A sample x_1..x_C is summarised in one pass by its maximum m and, with d_j = x_j - m, by
 #     others = sum_j exp(d_j) - 1,   the sum without one maximum's own 1, at full relative precision,
@@ -7,10 +7,18 @@
 #
 # The loss of a sample is  sum_j c_j (L - d_j) + k (L - d_t)  with L = log1p(others):
 #     index target      k = w_t, no c            cross-entropy from class indices
-#     + smoothing       k = (1 - eps) w_t,       c_j = eps/C w_j
+#     + smoothing       k = (1 - eps) w_t,       c_j = eps/C w_j, the same for all samples
 #     probabilities     c_j = w_j ((1 - eps) q_j + eps/C)
 #     counts            c_j = k_j                multinomial likelihood
 # and its gradient is (sum_j c_j + k) p_j - c_j - k [j = t] with p = softmax(x).
+#
+# Both families work on WIDTH numbers at a time, in fixed accumulators that stay in registers: classes of one
+# sample in `rows`, samples in `lanes`. So the order of the additions, and with it the bits, does not depend on
+# the instruction set. The statistics of up to LANES samples are collected in a Batch, whose logarithms and
+# values are computed together (`finish`).
+
+DEF WIDTH = 32
+DEF LANES = 64
 
 cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL
@@ -18,6 +26,7 @@ cdef enum:
 # What one pass over a sample collects besides the maximum and the sum of exponentials.
 cdef enum:
     PLAIN      # nothing
+    SHARED     # sum c_j d_j, c the same for all samples
     LINEAR     # sum c_j and sum c_j d_j
     EXPECTED   # sum exp(d_j) d_j
 
@@ -32,11 +41,12 @@ cdef struct ClassJob:
     const void* labels             # (samples,), or NULL
     int label_kind
     int64_t ignore_index
-    const void* coefficient        # c before the affine map: as x, or (classes,) for all samples; or NULL
-    bint coefficient_shared
-    double coefficient_scale       # c_j = w_j * (scale * coefficient_j + shift)
+    const void* coefficient        # as x, contiguous, or NULL: c_j = w_j * (scale * coefficient_j + shift)
+    double coefficient_scale
     double coefficient_shift
     const void* linear_weight      # w of the linear term (classes,), or NULL for ones
+    const void* shared             # c itself, (classes,) for all samples, or NULL
+    double shared_sum              # sum of `shared`
     const void* class_weight       # w of the index term (classes,), or NULL for ones
     double index_scale             # 1 - label smoothing
     const void* sample_weight      # (samples,), or NULL
@@ -48,11 +58,17 @@ cdef struct ClassJob:
     Py_ssize_t chunk               # samples that one thread takes at a time
     double* partial                # (chunks, 2): sum of the values, and what rounding lost
 
-# Statistics of one sample.
-cdef struct Sample:
-    double others
-    double a        # LINEAR: sum c_j
-    double b        # LINEAR: sum c_j d_j; EXPECTED: sum exp(d_j) d_j
+# Statistics of up to LANES samples.
+cdef struct Batch:
+    double top[LANES]              # m
+    double others[LANES]
+    double a[LANES]                # sum c_j
+    double b[LANES]                # sum c_j d_j; for the entropy sum exp(d_j) d_j
+    double k[LANES]                # weight of the index term
+    double d[LANES]                # d_t
+    double keep[LANES]             # 0 where the sample is ignored, otherwise 1
+    double log_sum[LANES]          # log1p(others)
+    double value[LANES]
 
 
 cdef inline int64_t load_label(const void* labels, int kind, Py_ssize_t i) noexcept nogil:
@@ -78,25 +94,58 @@ cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
     return array[i] if array != NULL else 1.0
 
 
-cdef inline double linear_loss(double log_sum_exp, Sample* sample) noexcept nogil:
-    return sample.a * log_sum_exp - sample.b
+cdef inline void zero_width(real* lanes) noexcept nogil:
+    cdef int k
+    for k in range(WIDTH):
+        lanes[k] = <real>0
 
 
-cdef inline double index_loss(double k, double log_sum_exp, double d) noexcept nogil:
-    return k * (log_sum_exp - d if k != 0 else log_sum_exp)  # a weight of 0 drops an infinite d, but keeps NaN
+cdef inline void max_step(const real* x, real* top) noexcept nogil:
+    cdef int k
+    for k in range(WIDTH):
+        top[k] = x[k] if x[k] > top[k] else top[k]
 
 
-cdef inline double log_sum_exp_of(
-    const real* x, Py_ssize_t classes, Py_ssize_t step, real m, double log_sum
-) noexcept nogil:
-    """m + log_sum; a row with +inf gives +inf, unless it also holds NaN."""
+cdef inline void exp_step(const real* x, const real* m, real* total, real* below, real* e) noexcept nogil:
+    """e_k = exp(x_k - m_k), scaled. Add it where x_k is below m_k, and count these; NaN counts, and is added."""
+    cdef int k
+    cdef real is_below
+    for k in range(WIDTH):
+        e[k] = exp_scaled(x[k] - m[k])
+        is_below = <real>0 if x[k] == m[k] else <real>1
+        total[k] = fma(e[k], is_below, total[k])
+        below[k] += is_below
+
+
+cdef inline void expected_step(const real* x, const real* m, const real* e, real* b) noexcept nogil:
+    cdef int k
+    cdef real d
+    for k in range(WIDTH):
+        d = <real>0 if e[k] == <real>0 else x[k] - m[k]
+        b[k] = fma(e[k], d, b[k])
+
+
+cdef inline void shared_step(const real* x, const real* m, const real* c, real* b) noexcept nogil:
+    cdef int k
+    cdef real d
+    for k in range(WIDTH):
+        d = <real>0 if c[k] == <real>0 else x[k] - m[k]
+        b[k] = fma(c[k], d, b[k])
+
+
+cdef inline void linear_step(const real* x, const real* m, const real* c, double* a, real* b) noexcept nogil:
+    cdef int k
+    for k in range(WIDTH):
+        a[k] += c[k]
+    shared_step(x, m, c, b)
+
+
+cdef inline bint has_nan(const real* x, Py_ssize_t classes, Py_ssize_t step) noexcept nogil:
     cdef Py_ssize_t j
-    if m < <real>INFINITY:
-        return m + log_sum
     for j in range(classes):
         if x[j * step] != x[j * step]:
-            return NAN
-    return m
+            return True
+    return False
 
 
 cdef inline real log_softmax_of(real x, real m, real log_sum, real low) noexcept nogil:
@@ -112,17 +161,81 @@ cdef inline real linear_gradient(real e, real c, real a, real a_low, real others
     return ((a - c) + a_low) * e - c * (others + (<real>1 - e))
 
 
-cdef inline real coefficient_of(ClassJob* job, real c, int64_t j) noexcept nogil:
-    """c_j of the linear term from the coefficient that stands in memory, as the loops compute it."""
-    cdef const real* w = <const real*>job.linear_weight
-    c = fma(<real>job.coefficient_scale, c, <real>job.coefficient_shift)
-    return w[j] * c if w != NULL else c
+cdef inline double gradient_scale(ClassJob* job, const real* tag, Py_ssize_t i) noexcept nogil:
+    """What the gradient of sample i is multiplied by."""
+    return job.grad_scale * per_sample(<const real*>job.sample_weight, i) * per_sample(
+        <const real*>job.grad_output, i
+    )
+
+
+cdef inline double target_gradient(
+    double scale, double k, double a, double c_t, double e_t, double others
+) noexcept nogil:
+    """The target's entry, from e_t = exp(d_t): minus the sum of the others, which keeps its digits as p_t nears 1."""
+    return scale * ((a - c_t) * e_t - (c_t + k) * (others + (1 - e_t))) / (1 + others)
+
+
+cdef inline void clear(Batch* batch, Py_ssize_t count) noexcept nogil:
+    """Fill the places that no sample uses, up to the multiple of 8 that `finish` computes."""
+    cdef Py_ssize_t l
+    for l in range(count, (count + 7) // 8 * 8):
+        batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.k[l] = batch.d[l] = batch.keep[l] = 0
+
+
+cdef inline void finish(
+    real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t count, Batch* batch, double* total, double* low
+) noexcept nogil:
+    """The values of the samples from `first` on: stored where job.value is set, and added up lane by lane."""
+    cdef Py_ssize_t l, n = (count + 7) // 8 * 8
+    cdef double index_term
+    cdef double scale[LANES]
+    for l in range(n):
+        batch.log_sum[l] = log1p_nonnegative(batch.others[l])
+    if job.op == LOSS or job.op == LOSS_LINEAR:
+        for l in range(n):
+            # A weight of 0 drops an infinite d, but keeps NaN.
+            index_term = batch.log_sum[l] - batch.d[l] if batch.k[l] != 0 else batch.log_sum[l]
+            batch.value[l] = batch.k[l] * index_term
+            scale[l] = 1
+        if job.op == LOSS_LINEAR:
+            for l in range(n):
+                batch.value[l] += batch.a[l] * batch.log_sum[l] - batch.b[l]
+        if job.offset != NULL:
+            for l in range(count):
+                batch.value[l] += job.offset[first + l]
+        if job.sample_weight != NULL:
+            for l in range(count):
+                scale[l] = (<const real*>job.sample_weight)[first + l]
+        for l in range(n):
+            batch.value[l] = batch.value[l] * scale[l] if batch.keep[l] != 0 else 0.0
+        for l in range(n):
+            two_sum(batch.value[l], total + l, low + l)
+    elif job.op == LOGSUMEXP:
+        for l in range(n):
+            batch.value[l] = batch.top[l] + batch.log_sum[l]
+    elif job.op == ENTROPY_FROM_LOGITS:
+        for l in range(n):
+            batch.value[l] = batch.log_sum[l] - batch.b[l] / (1 + batch.others[l])
+    if job.value != NULL:
+        for l in range(count):
+            (<real*>job.value)[first + l] = <real>batch.value[l]
 
 
 cdef inline real entropy_term(real p) noexcept nogil:
     cdef real low = 0
     cdef real log_p = log_any(p, &low)
     return <real>0 if p == <real>0 else -p * (log_p + low)
+
+
+cdef inline void sum_lanes(const double* total, const double* low, double* partial) noexcept nogil:
+    """The sum of a chunk from those of its lanes: (sum, what rounding lost)."""
+    cdef double s = 0, s_low = 0
+    cdef int l
+    for l in range(LANES):
+        two_sum(total[l], &s, &s_low)
+        s_low += low[l]
+    partial[0] = s
+    partial[1] = s_low
 
 
 cdef inline Py_ssize_t scan_labels(

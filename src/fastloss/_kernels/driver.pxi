@@ -205,7 +205,7 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
 def class_pass(
     int op, x, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t x_stride, int threads, *,
     value=None, grad=None, labels=None, int64_t ignore_index=0, class_weight=None, double index_scale=1,
-    coefficient=None, bint shared=False, double scale=1, double shift=0, linear_weight=None,
+    coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
     sample_weight=None, grad_output=None, double grad_scale=1, offset=None,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values."""
@@ -225,10 +225,11 @@ def class_pass(
     job.label_kind = label_kind(labels) if labels is not None else 8
     job.ignore_index = ignore_index
     job.coefficient = data_of(coefficient)
-    job.coefficient_shared = shared
     job.coefficient_scale = scale
     job.coefficient_shift = shift
     job.linear_weight = data_of(linear_weight)
+    job.shared = data_of(shared)
+    job.shared_sum = shared_sum
     job.class_weight = data_of(class_weight)
     job.index_scale = index_scale
     job.sample_weight = data_of(sample_weight)

@@ -1,93 +1,133 @@
 # lanes: few classes, or a strided class axis such as (N, C, H, W). LANES samples side by side, one a SIMD lane.
 #
-# A tile of LANES_BLOCK classes x LANES samples is copied into L1 (transposed where the classes are contiguous),
-# then every loop runs over classes outside and samples inside: no horizontal reduction at all. More classes
-# than a tile holds are taken block by block, rescaling each lane's sums where its maximum rose. When one tile
-# holds all classes, the gradient reuses its exponentials.
+# A tile of LANES_BLOCK classes x LANES samples is read where it stands, or copied into L1 where a row of it is
+# not contiguous (transposed where the classes are). Then every loop runs over classes outside and samples inside:
+# no horizontal reduction at all. More classes than a tile holds are taken block by block, rescaling each lane's
+# sums where its maximum rose. When one tile holds all classes, the gradient reuses its exponentials.
 
-DEF LANES = 64
 DEF LANES_BLOCK = 32
 DEF LANES_GROUP = 8
+
+cdef extern from *:
+    """
+    /* y[j * y_step + i] = x[i * x_step + j] for i, j < 4, in registers; gcc makes scatters of the plain loops. */
+    #if defined(__has_builtin)
+    #if __has_builtin(__builtin_shufflevector)
+    #define FASTLOSS_SHUFFLE __builtin_shufflevector
+    #endif
+    #endif
+    #ifdef FASTLOSS_SHUFFLE
+    #define FASTLOSS_TRANSPOSE(name, type, p0, p1, p2, p3, q0, q1, q2, q3, u, v)                                      \\
+        static inline void name(const type* x, ptrdiff_t x_step, type* y, ptrdiff_t y_step) {                         \\
+            typedef type row __attribute__((vector_size(4 * sizeof(type)), aligned(sizeof(type)), may_alias));         \\
+            row a = *(const row*)x, b = *(const row*)(x + x_step);                                                    \\
+            row c = *(const row*)(x + 2 * x_step), d = *(const row*)(x + 3 * x_step);                                 \\
+            row ab0 = FASTLOSS_SHUFFLE(a, b, p0, p1, p2, p3), ab1 = FASTLOSS_SHUFFLE(a, b, q0, q1, q2, q3);           \\
+            row cd0 = FASTLOSS_SHUFFLE(c, d, p0, p1, p2, p3), cd1 = FASTLOSS_SHUFFLE(c, d, q0, q1, q2, q3);           \\
+            *(row*)y = FASTLOSS_SHUFFLE(ab0, cd0, 0, 1, 4, 5);                                                        \\
+            *(row*)(y + u * y_step) = FASTLOSS_SHUFFLE(ab0, cd0, 2, 3, 6, 7);                                         \\
+            *(row*)(y + v * y_step) = FASTLOSS_SHUFFLE(ab1, cd1, 0, 1, 4, 5);                                         \\
+            *(row*)(y + 3 * y_step) = FASTLOSS_SHUFFLE(ab1, cd1, 2, 3, 6, 7);                                         \\
+        }
+    /* the pairs that one instruction makes: within 128 bits */
+    FASTLOSS_TRANSPOSE(fastloss_transpose_float, float, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
+    FASTLOSS_TRANSPOSE(fastloss_transpose_double, double, 0, 4, 2, 6, 1, 5, 3, 7, 2, 1)
+    #else
+    #define FASTLOSS_TRANSPOSE(name, type)                                                                            \\
+        static inline void name(const type* x, ptrdiff_t x_step, type* y, ptrdiff_t y_step) {                         \\
+            for (int i = 0; i < 4; i++)                                                                               \\
+                for (int j = 0; j < 4; j++) y[j * y_step + i] = x[i * x_step + j];                                    \\
+        }
+    FASTLOSS_TRANSPOSE(fastloss_transpose_float, float)
+    FASTLOSS_TRANSPOSE(fastloss_transpose_double, double)
+    #endif
+    """
+    void fastloss_transpose_float(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
+    void fastloss_transpose_double(const double*, Py_ssize_t, double*, Py_ssize_t) noexcept nogil
 
 cdef struct Tile:
     Py_ssize_t first               # first sample
     Py_ssize_t count               # samples in use, at most LANES; other lanes are computed, never used
-    bint contiguous                # the samples are neighbours in memory
-    Py_ssize_t x_offset[LANES]     # of each sample's class 0
-    Py_ssize_t out_offset[LANES]   # the same in a contiguous array
+    Py_ssize_t outer               # indices of the first sample
+    Py_ssize_t inside
+    bint direct                    # the samples are neighbours in memory, and as many as there are lanes
 
 
 cdef inline void place_tile(ClassJob* job, Py_ssize_t first, Py_ssize_t last, Tile* tile) noexcept nogil:
-    cdef Py_ssize_t l, outer, i, block = job.classes * job.inner
     tile.first = first
     tile.count = min(<Py_ssize_t>LANES, last - first)
-    outer = first // job.inner
-    i = first - outer * job.inner
-    tile.contiguous = job.inner > 1 and i + tile.count <= job.inner
-    if tile.contiguous:
-        for l in range(LANES):
-            tile.x_offset[l] = outer * job.x_stride + i + l
-            tile.out_offset[l] = outer * block + i + l
-    elif job.inner == 1:
-        for l in range(LANES):
-            tile.x_offset[l] = (outer + l) * job.x_stride
-            tile.out_offset[l] = (outer + l) * block
-    else:
-        for l in range(tile.count):
-            tile.x_offset[l] = outer * job.x_stride + i
-            tile.out_offset[l] = outer * block + i
-            i += 1
-            if i == job.inner:
-                i = 0
-                outer += 1
+    tile.outer = first // job.inner
+    tile.inside = first - tile.outer * job.inner
+    tile.direct = tile.count == LANES and job.inner > 1 and tile.inside + LANES <= job.inner
 
 
-cdef inline void load_tile(
-    const real* x, const Py_ssize_t* offset, Tile* tile, Py_ssize_t inner, Py_ssize_t c0, Py_ssize_t classes,
-    real* buffer
+cdef inline void transpose(
+    const real* x, Py_ssize_t x_step, Py_ssize_t rows, Py_ssize_t columns, real* y, Py_ssize_t y_step
 ) noexcept nogil:
-    """Classes [c0, c0 + classes) of the tile's samples, a row of LANES for each class."""
-    cdef Py_ssize_t c, l
-    cdef const real* source
-    cdef volatile real* target  # keeps the transposition scalar: gcc would make it a scatter, which is slower
+    """y[j, i] = x[i, j]; rows and columns that do not fill a square of 4 run through the last square again."""
+    cdef Py_ssize_t i, j, i4, j4
+    if rows < 4 or columns < 4:
+        for i in range(rows):
+            for j in range(columns):
+                y[j * y_step + i] = x[i * x_step + j]
+        return
+    for i4 in range(0, rows, 4):
+        i = min(i4, rows - 4)
+        for j4 in range(0, columns, 4):
+            j = min(j4, columns - 4)
+            if real is float:
+                fastloss_transpose_float(x + i * x_step + j, x_step, y + j * y_step + i, y_step)
+            else:
+                fastloss_transpose_double(x + i * x_step + j, x_step, y + j * y_step + i, y_step)
+
+
+cdef inline const real* load_tile(
+    const real* x, Py_ssize_t x_stride, ClassJob* job, Tile* tile, Py_ssize_t c0, Py_ssize_t classes, real* buffer,
+    Py_ssize_t* step
+) noexcept nogil:
+    """Classes [c0, c0 + classes) of the tile's samples, `step` from one class to the next: in place, or `buffer`."""
+    cdef Py_ssize_t inner = job.inner, outer = tile.outer, inside = tile.inside, c, l = 0, n
+    cdef const real* source = x + outer * x_stride + inside + c0 * inner
+    if tile.direct:
+        step[0] = inner
+        return source
+    step[0] = LANES
     if tile.count < LANES:
         memset(buffer, 0, classes * LANES * sizeof(real))
-    if tile.contiguous:
-        source = x + offset[0] + c0 * inner
+    if inner == 1:
+        transpose(source, x_stride, tile.count, classes, buffer, LANES)
+        return buffer
+    while l < tile.count:  # runs of neighbours
+        n = min(tile.count - l, inner - inside)
+        source = x + outer * x_stride + inside + c0 * inner
         for c in range(classes):
-            for l in range(<int>sizeof(real) * LANES // 64):  # the next tile, while this one is computed
-                fastloss_prefetch(source + c * inner + LANES + l * (64 // <int>sizeof(real)))
-            if tile.count == LANES:
-                memcpy(buffer + c * LANES, source + c * inner, LANES * sizeof(real))
-            else:
-                memcpy(buffer + c * LANES, source + c * inner, tile.count * sizeof(real))
-    else:
-        for l in range(tile.count):
-            source = x + offset[l] + c0 * inner
-            target = buffer + l
-            for c in range(classes):
-                target[c * LANES] = source[c * inner]
+            memcpy(buffer + c * LANES + l, source + c * inner, n * sizeof(real))
+        l += n
+        inside = 0
+        outer += 1
+    return buffer
 
 
 cdef inline void store_tile(
-    const real* buffer, Tile* tile, Py_ssize_t inner, Py_ssize_t c0, Py_ssize_t classes, real* out
+    const real* buffer, ClassJob* job, Tile* tile, Py_ssize_t c0, Py_ssize_t classes, real* out
 ) noexcept nogil:
-    cdef Py_ssize_t c, l
-    cdef real* target
-    cdef volatile const real* source  # scalar, as in `load_tile`
-    if tile.contiguous:
-        target = out + tile.out_offset[0] + c0 * inner
+    cdef Py_ssize_t inner = job.inner, outer = tile.outer, inside = tile.inside, c, l = 0, n
+    cdef real* target = out + outer * job.classes * inner + inside + c0 * inner
+    if inner == 1:
+        transpose(buffer, LANES, classes, tile.count, target, job.classes)
+        return
+    if tile.direct:
         for c in range(classes):
-            if tile.count == LANES:
-                memcpy(target + c * inner, buffer + c * LANES, LANES * sizeof(real))
-            else:
-                memcpy(target + c * inner, buffer + c * LANES, tile.count * sizeof(real))
-    else:
-        for l in range(tile.count):
-            target = out + tile.out_offset[l] + c0 * inner
-            source = buffer + l
-            for c in range(classes):
-                target[c * inner] = source[c * LANES]
+            memcpy(target + c * inner, buffer + c * LANES, LANES * sizeof(real))
+        return
+    while l < tile.count:
+        n = min(tile.count - l, inner - inside)
+        target = out + outer * job.classes * inner + inside + c0 * inner
+        for c in range(classes):
+            memcpy(target + c * inner, buffer + c * LANES + l, n * sizeof(real))
+        l += n
+        inside = 0
+        outer += 1
 
 
 cdef inline void load_coefficients(
@@ -96,266 +136,255 @@ cdef inline void load_coefficients(
     """c_j of the linear term for a block of classes, weights and smoothing applied."""
     cdef const real* coefficient = <const real*>job.coefficient
     cdef const real* w = <const real*>job.linear_weight
+    cdef const real* c_x
     cdef real scale = <real>job.coefficient_scale
     cdef real shift = <real>job.coefficient_shift
     cdef real wc
-    cdef Py_ssize_t c, l
-    if job.coefficient_shared:
+    cdef Py_ssize_t c, l, step
+    if job.shared != NULL:
         for c in range(classes):
+            wc = (<const real*>job.shared)[c0 + c]
             for l in range(LANES):
-                buffer[c * LANES + l] = coefficient[c0 + c]
-    else:
-        load_tile(coefficient, tile.out_offset, tile, job.inner, c0, classes, buffer)
+                buffer[c * LANES + l] = wc
+        return
+    c_x = load_tile(coefficient, job.classes * job.inner, job, tile, c0, classes, buffer, &step)
     for c in range(classes):
         wc = w[c0 + c] if w != NULL else <real>1
         for l in range(LANES):
-            buffer[c * LANES + l] = wc * fma(scale, buffer[c * LANES + l], shift)
+            buffer[c * LANES + l] = wc * fma(scale, c_x[c * step + l], shift)
 
 
-cdef inline void load_labels(ClassJob* job, Tile* tile, int64_t* label) noexcept nogil:
+cdef inline void tile_max(const real* x, Py_ssize_t step, Py_ssize_t classes, real* top) noexcept nogil:
+    """Raise top[l] to the maximum of sample l."""
+    cdef real block[WIDTH]
+    cdef Py_ssize_t c, g
+    for g in range(0, LANES, WIDTH):
+        memcpy(block, top + g, WIDTH * sizeof(real))
+        for c in range(classes):
+            max_step(x + c * step + g, block)
+        memcpy(top + g, block, WIDTH * sizeof(real))
+
+
+cdef inline void tile_sums(
+    const real* x, Py_ssize_t step, Py_ssize_t classes, int mode, bint prefetch, const real* m, const real* coefficient,
+    real* e, Batch* batch, double* ties
+) noexcept nogil:
+    """Add the sums of a block to others (without the maximum), ties, a and b; e receives the exponentials, scaled."""
+    cdef real mk[WIDTH]
+    cdef real total[WIDTH]
+    cdef real below[WIDTH]
+    cdef real b[WIDTH]
+    cdef double a[WIDTH]           # float64, as in `row_statistics`
+    cdef Py_ssize_t c, g, c0
+    cdef int k
+    for g in range(0, LANES, WIDTH):
+        memcpy(mk, m + g, WIDTH * sizeof(real))
+        zero_width(below)
+        for c0 in range(0, classes, LANES_GROUP):  # float32 sums stay short
+            zero_width(total)
+            zero_width(a)
+            zero_width(b)
+            for c in range(c0, min(c0 + LANES_GROUP, classes)):
+                if prefetch:  # the next tile, while this one is computed
+                    for k in range(<int>sizeof(real) // 2):
+                        fastloss_prefetch(x + c * step + g + LANES + k * (64 // <int>sizeof(real)))
+                exp_step(x + c * step + g, mk, total, below, e + c * LANES + g)
+                if mode == LINEAR:
+                    linear_step(x + c * step + g, mk, coefficient + c * LANES + g, a, b)
+                if mode == EXPECTED:
+                    expected_step(x + c * step + g, mk, e + c * LANES + g, b)
+            for k in range(WIDTH):
+                batch.others[g + k] += unscaled_sum(total[k], total[k])
+                if mode == LINEAR:
+                    batch.a[g + k] += a[k]
+                    batch.b[g + k] += b[k]
+                if mode == EXPECTED:
+                    batch.b[g + k] += unscaled_sum(b[k], b[k])
+        for k in range(WIDTH):
+            ties[g + k] += classes - <double>below[k]
+
+
+cdef inline void tile_index(ClassJob* job, const real* tag, Tile* tile, int64_t* label, Batch* batch) noexcept nogil:
+    """Labels, with 0 for those ignored, and what they bring into the batch."""
     cdef Py_ssize_t l
-    if job.label_kind == 8:
-        memcpy(label, <const int64_t*>job.labels + tile.first, tile.count * sizeof(int64_t))
+    cdef const real* weight = <const real*>job.class_weight
+    if job.label_kind == 8 and tile.count == LANES:
+        memcpy(label, <const int64_t*>job.labels + tile.first, LANES * sizeof(int64_t))
     else:
+        for l in range(LANES):
+            label[l] = job.ignore_index
         for l in range(tile.count):
             label[l] = load_label(job.labels, job.label_kind, tile.first + l)
+    for l in range(LANES):
+        batch.keep[l] = 0 if label[l] == job.ignore_index else 1
+        label[l] = 0 if label[l] == job.ignore_index else label[l]
+        batch.k[l] = job.index_scale * batch.keep[l]
+    if weight != NULL:
+        for l in range(tile.count):
+            batch.k[l] *= weight[label[l]]
 
 
 cdef inline void lanes_tile(
     const real* x, ClassJob* job, Tile* tile, int mode, double* total, double* low
 ) noexcept nogil:
     """Everything for LANES samples: statistics, value, and gradient or output."""
-    cdef Py_ssize_t classes = job.classes, inner = job.inner, c0, c, l, n, g
+    cdef Py_ssize_t classes = job.classes, c0, c, l, n, step = 0
     cdef real buffer[LANES_BLOCK * LANES]
     cdef real coefficient[LANES_BLOCK * LANES]
+    cdef real e[LANES_BLOCK * LANES]
     cdef real top[LANES]
     cdef real new_top[LANES]
     cdef real m[LANES]             # top, or 0 where that is -inf
-    cdef real block_s[LANES]
-    cdef real below[LANES]
-    cdef real block_b[LANES]
     cdef real x_t[LANES]
+    cdef real entry[LANES]
+    cdef double ties[LANES]
+    cdef double scale[LANES]
     cdef real factor[LANES]
-    cdef real a_real[LANES]
+    cdef real a[LANES]
     cdef real a_low[LANES]
-    cdef real others_real[LANES]
-    cdef real keep[LANES]
+    cdef real others[LANES]
     cdef real log_sum[LANES]
     cdef real log_sum_low[LANES]
-    cdef double s[LANES]
-    cdef double ties[LANES]
-    cdef double a[LANES]
-    cdef double block_a[LANES]     # float64, as in `row_statistics`
-    cdef double b[LANES]
-    cdef double k[LANES]
-    cdef double value[LANES]
-    cdef double log_sum_exp[LANES]
-    cdef double scale[LANES]
-    cdef double rise, ratio, e_t, p_t, c_t, others
     cdef int64_t label[LANES]
-    cdef const real* weight = <const real*>job.class_weight
-    cdef const real* shared = <const real*>job.coefficient
+    cdef Batch batch
+    cdef const real* block = x
+    cdef const real* shared = <const real*>job.shared
     cdef real* out = <real*>job.grad
-    cdef real e, d, is_below, k_c
-    cdef bint keep_x = job.op == LOG_SOFTMAX
+    cdef double rise, ratio
     cdef bint is_loss = job.op == LOSS or job.op == LOSS_LINEAR
     cdef bint indexed = is_loss and job.labels != NULL
-    cdef bint ignored = False
-    cdef bint reuse = classes <= LANES_BLOCK
+    cdef bint one_block = classes <= LANES_BLOCK
 
     for l in range(LANES):
         top[l] = <real>-INFINITY
-        s[l] = ties[l] = a[l] = b[l] = 0
+        batch.others[l] = ties[l] = batch.a[l] = batch.b[l] = batch.k[l] = batch.d[l] = 0
+        batch.keep[l] = 1 if l < tile.count else 0
+    if indexed:
+        tile_index(job, x, tile, label, &batch)
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
-        load_tile(x, tile.x_offset, tile, inner, c0, n, buffer)
-        for l in range(LANES):
-            new_top[l] = top[l]
-        for c in range(n):
+        block = load_tile(x, job.x_stride, job, tile, c0, n, buffer, &step)
+        if indexed:
             for l in range(LANES):
-                new_top[l] = buffer[c * LANES + l] if buffer[c * LANES + l] > new_top[l] else new_top[l]
+                c = label[l] - c0
+                if one_block or (c >= 0 and c < n):
+                    x_t[l] = block[c * step + l]
+        memcpy(new_top, top, sizeof(top))
+        tile_max(block, step, n, new_top)
         if c0 > 0:
             for l in range(LANES):
                 rise = 0 if top[l] == <real>-INFINITY else <double>new_top[l] - <double>top[l]
                 ratio = exp_nonpositive(-rise)
                 if mode == LINEAR:
-                    b[l] -= 0 if a[l] == 0 else a[l] * rise
+                    batch.b[l] -= 0 if batch.a[l] == 0 else batch.a[l] * rise
                 if mode == EXPECTED:
-                    b[l] = 0 if ratio == 0 else ratio * (b[l] - rise * (s[l] + ties[l]))
-                s[l] = (s[l] + ties[l]) * ratio if rise > 0 else s[l]
+                    batch.b[l] = 0 if ratio == 0 else ratio * (batch.b[l] - rise * (batch.others[l] + ties[l]))
+                batch.others[l] = (batch.others[l] + ties[l]) * ratio if rise > 0 else batch.others[l]
                 ties[l] = 0 if rise > 0 else ties[l]
         for l in range(LANES):
             top[l] = new_top[l]
             m[l] = <real>0 if top[l] == <real>-INFINITY else top[l]
-            below[l] = <real>0
         if mode == LINEAR:
             load_coefficients(job, x, tile, c0, n, coefficient)
-        for g in range((n + LANES_GROUP - 1) // LANES_GROUP):  # float32 sums stay short
-            for l in range(LANES):
-                block_s[l] = block_b[l] = <real>0
-                block_a[l] = 0
-            for c in range(g * LANES_GROUP, min((g + 1) * <Py_ssize_t>LANES_GROUP, n)):
-                for l in range(LANES):
-                    is_below = <real>1 if buffer[c * LANES + l] < m[l] else <real>0
-                    d = buffer[c * LANES + l] - m[l]
-                    e = exp_scaled(d)
-                    block_s[l] = fma(e, is_below, block_s[l])
-                    below[l] += is_below
-                    if mode == LINEAR:
-                        k_c = coefficient[c * LANES + l]
-                        d = <real>0 if k_c == <real>0 else d
-                        block_a[l] += k_c
-                        block_b[l] = fma(k_c, d, block_b[l])
-                    if mode == EXPECTED:
-                        d = <real>0 if e == <real>0 else d
-                        block_b[l] = fma(e, d, block_b[l])
-                    if not keep_x:
-                        buffer[c * LANES + l] = e
-            for l in range(LANES):
-                s[l] += unscaled_sum(block_s[l], block_s[l])
-                if mode == LINEAR:
-                    a[l] += block_a[l]
-                    b[l] += block_b[l]
-                if mode == EXPECTED:
-                    b[l] += unscaled_sum(block_b[l], block_b[l])
-        for l in range(LANES):
-            ties[l] += n - <double>below[l]
+        tile_sums(block, step, n, mode, tile.direct, m, coefficient, e, &batch, ties)
 
     for l in range(LANES):
-        others = (ties[l] - 1) + s[l]
-        if job.op != LOGSUMEXP:
-            others += <double>top[l] - <double>top[l]
-        s[l] = others
-        log_sum_exp[l] = log1p_nonnegative(others)
-
-    if is_loss:
+        batch.top[l] = top[l]
+        batch.others[l] = (ties[l] - 1) + batch.others[l]
+    if job.op != LOGSUMEXP:
         for l in range(LANES):
-            label[l] = -1
-            keep[l] = <real>1 if l < tile.count else <real>0
-            k[l] = 0
-            x_t[l] = m[l]
-        if indexed:
-            load_labels(job, tile, &label[0])
-            for l in range(tile.count):
-                keep[l] = <real>0 if label[l] == job.ignore_index else <real>1
-                label[l] = 0 if label[l] == job.ignore_index else label[l]
-                k[l] = job.index_scale * keep[l]
-            for l in range(tile.count):
-                ignored |= keep[l] == <real>0
-                x_t[l] = x[tile.x_offset[l] + label[l] * inner]
-            if weight != NULL:
-                for l in range(tile.count):
-                    k[l] *= weight[label[l]]
-        for l in range(LANES):
-            value[l] = index_loss(k[l], log_sum_exp[l], <double>(x_t[l] - m[l]))
-            if mode == LINEAR:
-                value[l] += a[l] * log_sum_exp[l] - b[l]
-            scale[l] = 1
-        if job.offset != NULL:
-            for l in range(tile.count):
-                value[l] += job.offset[tile.first + l]
-        if job.sample_weight != NULL:
-            for l in range(tile.count):
-                scale[l] = (<const real*>job.sample_weight)[tile.first + l]
-        for l in range(LANES):
-            value[l] = value[l] * scale[l] if keep[l] != <real>0 else 0
-            scale[l] *= job.grad_scale
-        if job.grad_output != NULL:
-            for l in range(tile.count):
-                scale[l] *= (<const real*>job.grad_output)[tile.first + l]
-        for l in range(LANES):
-            factor[l] = <real>(scale[l] * (1 if mode == LINEAR else k[l]) / (1 + s[l]))
-            a_real[l] = <real>(a[l] + k[l])
-            a_low[l] = <real>(a[l] + k[l] - a_real[l])
-            others_real[l] = <real>s[l]
+            batch.others[l] += batch.top[l] - batch.top[l]
     else:
-        for l in range(LANES):
-            value[l] = log_sum_exp[l]
-            factor[l] = <real>(1 / (1 + s[l]))
-            log_sum[l] = <real>log_sum_exp[l]
-            log_sum_low[l] = <real>(log_sum_exp[l] - log_sum[l])
-            if mode == EXPECTED:
-                value[l] -= b[l] / (1 + s[l])
-    if job.op == LOGSUMEXP:
         for l in range(tile.count):
-            value[l] = log_sum_exp_of(x + tile.x_offset[l], classes, inner, top[l], log_sum_exp[l])
-    if is_loss:
+            if not batch.top[l] < INFINITY:  # +inf gives +inf, unless the sample also holds NaN
+                batch.others[l] = 0
+                c = tile.inside + l
+                if has_nan(
+                    x + (tile.outer + c // job.inner) * job.x_stride + c % job.inner, classes, job.inner
+                ):
+                    batch.others[l] = NAN
+    if indexed:
         for l in range(LANES):
-            two_sum(value[l], total + l, low + l)
-    if job.value != NULL:
-        for l in range(tile.count):
-            (<real*>job.value)[tile.first + l] = <real>value[l]
+            batch.d[l] = <real>(x_t[l] - m[l])
+    if job.op != SOFTMAX:
+        finish(<real*>x, job, tile.first, tile.count, &batch, total, low)
     if out == NULL:
         return
 
-    # The target's entry: minus the sum of the others, computed before x may be overwritten.
+    for l in range(LANES):
+        scale[l] = job.grad_scale if is_loss else 1
+    if is_loss and (job.sample_weight != NULL or job.grad_output != NULL):
+        for l in range(tile.count):
+            scale[l] = gradient_scale(job, x, tile.first + l)
     if indexed:
         for l in range(LANES):
-            e_t = exp_nonpositive(<double>(x_t[l] - m[l]))
-            p_t = e_t / (1 + s[l])
-            c_t = 0
-            if mode == LINEAR:
-                c = label[l] if label[l] > 0 else 0
-                c_t = coefficient_of(job, shared[c], c)
-            e_t = (s[l] + (1 - e_t)) / (1 + s[l])
-            x_t[l] = <real>(scale[l] * ((a[l] - c_t) * p_t - (c_t + k[l]) * e_t))
+            entry[l] = exp_nonpositive(<real>batch.d[l])
+        for l in range(LANES):
+            entry[l] = <real>target_gradient(
+                scale[l], batch.k[l], batch.a[l], <double>shared[label[l]] if mode == LINEAR else 0.0,
+                entry[l], batch.others[l],
+            )
+    if mode == PLAIN and is_loss:
+        for l in range(LANES):
+            scale[l] *= batch.k[l]
+    for l in range(LANES):
+        factor[l] = <real>(scale[l] / (1 + batch.others[l]))
+        a[l] = <real>(batch.a[l] + batch.k[l])
+        a_low[l] = <real>(batch.a[l] + batch.k[l] - a[l])
+        others[l] = <real>batch.others[l]
+        log_sum[l] = <real>batch.log_sum[l]
+        log_sum_low[l] = <real>(batch.log_sum[l] - log_sum[l])
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
-        if not reuse:
-            load_tile(x, tile.x_offset, tile, inner, c0, n, buffer)
-            if not keep_x:
-                for c in range(n):
-                    for l in range(LANES):
-                        buffer[c * LANES + l] = exp_scaled(buffer[c * LANES + l] - m[l])
-        if keep_x:
-            for c in range(n):
-                for l in range(LANES):
-                    buffer[c * LANES + l] = log_softmax_of(
-                        buffer[c * LANES + l], m[l], log_sum[l], log_sum_low[l]
-                    )
-        elif mode == LINEAR:
-            if not reuse:
+        if not one_block:
+            block = load_tile(x, job.x_stride, job, tile, c0, n, buffer, &step)
+            if mode == LINEAR:
                 load_coefficients(job, x, tile, c0, n, coefficient)
             for c in range(n):
                 for l in range(LANES):
-                    e = linear_gradient(
-                        unscaled(buffer[c * LANES + l]), coefficient[c * LANES + l], a_real[l], a_low[l],
-                        others_real[l],
-                    )
-                    buffer[c * LANES + l] = e * factor[l]
-        else:
-            for c in range(n):
+                    e[c * LANES + l] = exp_scaled(block[c * step + l] - m[l])
+        for c in range(n):
+            if job.op == LOG_SOFTMAX:
                 for l in range(LANES):
-                    buffer[c * LANES + l] = unscaled(buffer[c * LANES + l]) * factor[l]
+                    e[c * LANES + l] = log_softmax_of(block[c * step + l], m[l], log_sum[l], log_sum_low[l])
+            elif mode == LINEAR:
+                for l in range(LANES):
+                    e[c * LANES + l] = factor[l] * linear_gradient(
+                        unscaled(e[c * LANES + l]), coefficient[c * LANES + l], a[l], a_low[l], others[l]
+                    )
+            else:
+                for l in range(LANES):
+                    e[c * LANES + l] = unscaled(e[c * LANES + l]) * factor[l]
         if indexed:
             for l in range(tile.count):
                 c = label[l] - c0
                 if c >= 0 and c < n:
-                    buffer[c * LANES + l] = x_t[l]
-        if ignored:
-            for c in range(n):
-                for l in range(LANES):
-                    buffer[c * LANES + l] = buffer[c * LANES + l] if keep[l] != <real>0 else <real>0
-        store_tile(buffer, tile, inner, c0, n, out)
+                    e[c * LANES + l] = entry[l]
+            for l in range(tile.count):
+                if batch.keep[l] == 0:
+                    for c in range(n):
+                        e[c * LANES + l] = <real>0
+        store_tile(e, job, tile, c0, n, out)
 
 
 cdef inline void lanes_entropy(const real* p, ClassJob* job, Tile* tile) noexcept nogil:
     cdef real buffer[LANES_BLOCK * LANES]
-    cdef real block[LANES]
+    cdef real total[LANES]
     cdef double s[LANES]
-    cdef Py_ssize_t c0, c, l, n
+    cdef Py_ssize_t c0, c, l, n, step
+    cdef const real* block
     for l in range(LANES):
         s[l] = 0
     for c0 in range(0, job.classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, job.classes - c0)
-        load_tile(p, tile.x_offset, tile, job.inner, c0, n, buffer)
+        block = load_tile(p, job.x_stride, job, tile, c0, n, buffer, &step)
         for l in range(LANES):
-            block[l] = <real>0
+            total[l] = <real>0
         for c in range(n):
             for l in range(LANES):
-                block[l] += entropy_term(buffer[c * LANES + l])
+                total[l] += entropy_term(block[c * step + l])
         for l in range(LANES):
-            s[l] += block[l]
+            s[l] += total[l]
     for l in range(tile.count):
         (<real*>job.value)[tile.first + l] = <real>s[l]
 
@@ -367,7 +396,6 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
     cdef const real* x = <const real*>job.x
     cdef double total[LANES]
     cdef double low[LANES]
-    cdef double s = 0, s_low = 0
     cdef Tile tile
     cdef int l
     for l in range(LANES):
@@ -382,8 +410,4 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
             lanes_entropy(x, job, &tile)
         else:
             lanes_tile(x, job, &tile, PLAIN, total, low)
-    for l in range(LANES):
-        two_sum(total[l], &s, &s_low)
-        s_low += low[l]
-    job.partial[2 * chunk] = s
-    job.partial[2 * chunk + 1] = s_low
+    sum_lanes(total, low, job.partial + 2 * chunk)

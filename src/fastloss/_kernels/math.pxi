@@ -117,15 +117,15 @@ cdef inline real exponent_of(real shifted) noexcept nogil:
 cdef inline real exp_nonpositive(real x) noexcept nogil:
     """exp(x) for x <= 0, within 1 ulp; 0 where the result is below the smallest normal number."""
     cdef real shifted = 0
-    cdef real r
+    cdef real p, power, least
     if real is float:
-        r = exp_argument(x, 127, &shifted)
-        r = (<real>1 + expm1_reduced(r)) * exponent_of(shifted)
-        return <real>0 if x < <real>-87.33654 else r
+        p = expm1_reduced(exp_argument(x, 127, &shifted))
+        least = <real>-87.33654
     else:
-        r = exp_argument(x, 1023, &shifted)
-        r = (<real>1 + expm1_reduced(r)) * exponent_of(shifted)
-        return <real>0 if x < <real>-708.39641853226408 else r
+        p = expm1_reduced(exp_argument(x, 1023, &shifted))
+        least = <real>-708.39641853226408
+    power = exponent_of(shifted)
+    return <real>0 if x < least else fma(p, power, power)
 
 
 # Terms of a sum are scaled up: a million exponentials, each below the smallest normal number, may sum to one
@@ -141,15 +141,15 @@ cdef inline real unscaled(real e) noexcept nogil:
 cdef inline real exp_scaled(real x) noexcept nogil:
     """2^24 exp(x) (float32) or 2^54 exp(x) for x <= 0, within 1 ulp; 0 where that is not a normal number."""
     cdef real shifted = 0
-    cdef real r
+    cdef real p, power, least
     if real is float:
-        r = exp_argument(x, 127 + 24, &shifted)
-        r = (<real>1 + expm1_reduced(r)) * exponent_of(shifted)
-        return <real>0 if x < <real>-103.97207 else r
+        p = expm1_reduced(exp_argument(x, 127 + 24, &shifted))
+        least = <real>-103.97207
     else:
-        r = exp_argument(x, 1023 + 54, &shifted)
-        r = (<real>1 + expm1_reduced(r)) * exponent_of(shifted)
-        return <real>0 if x < <real>-745.82636617 else r
+        p = expm1_reduced(exp_argument(x, 1023 + 54, &shifted))
+        least = <real>-745.82636617
+    power = exponent_of(shifted)
+    return <real>0 if x < least else fma(p, power, power)
 
 
 cdef inline double unscaled_sum(double s, real tag) noexcept nogil:
