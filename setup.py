@@ -32,6 +32,7 @@ FLAGS = [
     "-fno-trapping-math",
     "-fno-signed-zeros",
     "--param=max-completely-peel-times=8",
+    "-fno-tree-loop-distribute-patterns",
     "-fvisibility=hidden",
     "-g0",
 ]

@@ -61,6 +61,31 @@ cdef inline void place_tile(ClassJob* job, Py_ssize_t first, Py_ssize_t last, Ti
     tile.direct = tile.count == LANES and job.inner > 1 and tile.inside + LANES <= job.inner
 
 
+cdef inline void copy(const real* x, int n, real* y) noexcept nogil:
+    """n is a literal: a call of memcpy would cost more."""
+    cdef int k
+    for k in range(n):
+        y[k] = x[k]
+
+
+cdef inline void split(const real* x, int columns, real* y) noexcept nogil:
+    """y[j, l] = x[l, j] of LANES neighbouring rows; `columns` is a literal, for which the loads vectorise."""
+    cdef Py_ssize_t l
+    cdef int j
+    for l in range(LANES):
+        for j in range(columns):
+            y[j * LANES + l] = x[l * columns + j]
+
+
+cdef inline void join(const real* x, int columns, real* y) noexcept nogil:
+    """The inverse of `split`."""
+    cdef Py_ssize_t l
+    cdef int j
+    for l in range(LANES):
+        for j in range(columns):
+            y[l * columns + j] = x[j * LANES + l]
+
+
 cdef inline void transpose(
     const real* x, Py_ssize_t x_step, Py_ssize_t rows, Py_ssize_t columns, real* y, Py_ssize_t y_step
 ) noexcept nogil:
@@ -93,9 +118,16 @@ cdef inline const real* load_tile(
         return source
     step[0] = LANES
     if tile.count < LANES:
-        memset(buffer, 0, classes * LANES * sizeof(real))
+        for l in range(classes * LANES):
+            buffer[l] = <real>0
+        l = 0
     if inner == 1:
-        transpose(source, x_stride, tile.count, classes, buffer, LANES)
+        if classes == 2 and x_stride == 2 and tile.count == LANES:
+            split(source, 2, buffer)
+        elif classes == 3 and x_stride == 3 and tile.count == LANES:
+            split(source, 3, buffer)
+        else:
+            transpose(source, x_stride, tile.count, classes, buffer, LANES)
         return buffer
     while l < tile.count:  # runs of neighbours
         n = min(tile.count - l, inner - inside)
@@ -114,11 +146,16 @@ cdef inline void store_tile(
     cdef Py_ssize_t inner = job.inner, outer = tile.outer, inside = tile.inside, c, l = 0, n
     cdef real* target = out + outer * job.classes * inner + inside + c0 * inner
     if inner == 1:
-        transpose(buffer, LANES, classes, tile.count, target, job.classes)
+        if job.classes == 2 and tile.count == LANES:
+            join(buffer, 2, target)
+        elif job.classes == 3 and tile.count == LANES:
+            join(buffer, 3, target)
+        else:
+            transpose(buffer, LANES, classes, tile.count, target, job.classes)
         return
     if tile.direct:
         for c in range(classes):
-            memcpy(target + c * inner, buffer + c * LANES, LANES * sizeof(real))
+            copy(buffer + c * LANES, LANES, target + c * inner)
         return
     while l < tile.count:
         n = min(tile.count - l, inner - inside)
@@ -159,10 +196,10 @@ cdef inline void tile_max(const real* x, Py_ssize_t step, Py_ssize_t classes, re
     cdef real block[WIDTH]
     cdef Py_ssize_t c, g
     for g in range(0, LANES, WIDTH):
-        memcpy(block, top + g, WIDTH * sizeof(real))
+        copy(top + g, WIDTH, block)
         for c in range(classes):
             max_step(x + c * step + g, block)
-        memcpy(top + g, block, WIDTH * sizeof(real))
+        copy(block, WIDTH, top + g)
 
 
 cdef inline void tile_sums(
@@ -178,7 +215,7 @@ cdef inline void tile_sums(
     cdef Py_ssize_t c, g, c0
     cdef int k
     for g in range(0, LANES, WIDTH):
-        memcpy(mk, m + g, WIDTH * sizeof(real))
+        copy(m + g, WIDTH, mk)
         zero_width(below)
         for c0 in range(0, classes, LANES_GROUP):  # float32 sums stay short
             zero_width(total)
@@ -209,7 +246,8 @@ cdef inline void tile_index(ClassJob* job, const real* tag, Tile* tile, int64_t*
     cdef Py_ssize_t l
     cdef const real* weight = <const real*>job.class_weight
     if job.label_kind == 8 and tile.count == LANES:
-        memcpy(label, <const int64_t*>job.labels + tile.first, LANES * sizeof(int64_t))
+        for l in range(LANES):
+            label[l] = (<const int64_t*>job.labels)[tile.first + l]
     else:
         for l in range(LANES):
             label[l] = job.ignore_index
@@ -254,6 +292,7 @@ cdef inline void lanes_tile(
     cdef bint is_loss = job.op == LOSS or job.op == LOSS_LINEAR
     cdef bint indexed = is_loss and job.labels != NULL
     cdef bint one_block = classes <= LANES_BLOCK
+    cdef double kept = 0
 
     for l in range(LANES):
         top[l] = <real>-INFINITY
@@ -264,12 +303,15 @@ cdef inline void lanes_tile(
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
         block = load_tile(x, job.x_stride, job, tile, c0, n, buffer, &step)
-        if indexed:
+        if indexed and one_block:
+            for l in range(LANES):
+                x_t[l] = block[label[l] * step + l]
+        elif indexed:
             for l in range(LANES):
                 c = label[l] - c0
-                if one_block or (c >= 0 and c < n):
+                if c >= 0 and c < n:
                     x_t[l] = block[c * step + l]
-        memcpy(new_top, top, sizeof(top))
+        copy(top, LANES, new_top)
         tile_max(block, step, n, new_top)
         if c0 > 0:
             for l in range(LANES):
@@ -318,6 +360,8 @@ cdef inline void lanes_tile(
             scale[l] = gradient_scale(job, x, tile.first + l)
     if indexed:
         for l in range(LANES):
+            kept += batch.keep[l]
+        for l in range(LANES):
             entry[l] = exp_nonpositive(<real>batch.d[l])
         for l in range(LANES):
             entry[l] = <real>target_gradient(
@@ -358,12 +402,13 @@ cdef inline void lanes_tile(
         if indexed:
             for l in range(tile.count):
                 c = label[l] - c0
-                if c >= 0 and c < n:
+                if one_block or (c >= 0 and c < n):
                     e[c * LANES + l] = entry[l]
-            for l in range(tile.count):
-                if batch.keep[l] == 0:
-                    for c in range(n):
-                        e[c * LANES + l] = <real>0
+            if kept < tile.count:
+                for l in range(tile.count):
+                    if batch.keep[l] == 0:
+                        for c in range(n):
+                            e[c * LANES + l] = <real>0
         store_tile(e, job, tile, c0, n, out)
 
 

@@ -4,8 +4,11 @@
 #    is fused exactly where `fma` stands, in vector code and in its scalar remainder alike. That is why
 #    AVX2 and AVX-512 give the same bits.
 # b) Literals carry the type of the loop: a lone `0.5` would turn a float32 loop into float64 arithmetic.
-# c) Comparisons are written so that NaN takes the branch that keeps it.
-# d) The bound beside each function is in ulp of the result; tests/test_accuracy.py holds it.
+# c) Comparisons are written so that NaN takes the branch that keeps it. `zero_below` is not a conditional
+#    expression: from one that may be a constant gcc derives two versions of all that follows, and runs both.
+# d) Polynomials are evaluated in pairs (Estrin): what bounds these loops is not the number of operations but
+#    how many of them wait for each other, as many iterations as the processor's queues hold.
+# e) The bound beside each function is in ulp of the result; tests/test_accuracy.py holds it.
 
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -47,6 +50,14 @@ cdef inline real absolute(real x) noexcept nogil:
     return -x if x < 0 else x
 
 
+cdef inline real at_most_finite(real x) noexcept nogil:
+    """x >= 0, or the largest finite number in place of inf: a factor that is 0 then gives 0; NaN stays."""
+    if real is float:
+        return <real>3.4028234663852886e38 if x > <real>3.4028234663852886e38 else x
+    else:
+        return <real>1.7976931348623157e308 if x > <real>1.7976931348623157e308 else x
+
+
 cdef inline real sum_low(real a, real b, real s) noexcept nogil:
     """What rounding lost in s = a + b (Knuth)."""
     cdef real z = s - a
@@ -58,25 +69,40 @@ cdef inline real product_low(real a, real b, real p) noexcept nogil:
     return fma(a, b, -p)
 
 
+cdef inline real zero_below(real y, real x, real least) noexcept nogil:
+    """y, or 0 where x < least."""
+    cdef Bits32 b32
+    cdef Bits64 b64
+    if real is float:
+        b32.f = y
+        b32.i &= <int32_t>(x < least) - 1
+        return b32.f
+    else:
+        b64.f = y
+        b64.i &= <int64_t>(x < least) - 1
+        return b64.f
+
+
 cdef inline real expm1_reduced(real r) noexcept nogil:
     """exp(r) - 1 for |r| <= ln(2)/2: r + r^2 q(r), q minimax (0.05 ulp in float32, 0.03 in float64)."""
-    cdef real q
+    cdef real r2 = r * r, r4, r8, q, q1, q2, q3
     if real is float:
-        q = fma(<real>0.001381453825160861, r, <real>0.00836874544620514)
-        q = fma(q, r, <real>0.04166838899254799)
-        q = fma(q, r, <real>0.1666652113199234)
-        q = fma(q, r, <real>0.4999999403953552)
+        q = fma(<real>0.1666652113199234, r, <real>0.4999999403953552)
+        q1 = fma(<real>0.00836874544620514, r, <real>0.04166838899254799)
+        q1 = fma(<real>0.001381453825160861, r2, q1)
+        q = fma(q1, r2, q)
     else:
-        q = fma(<real>2.5000021047632982775e-8, r, <real>2.7630306780393872446e-7)
-        q = fma(q, r, <real>2.7557586799774599803e-6)
-        q = fma(q, r, <real>0.000024801492948052900755)
-        q = fma(q, r, <real>0.0001984126950577377448)
-        q = fma(q, r, <real>0.0013888888943761593691)
-        q = fma(q, r, <real>0.0083333333334949804837)
-        q = fma(q, r, <real>0.041666666666529721607)
-        q = fma(q, r, <real>0.16666666666666411495)
-        q = fma(q, r, <real>0.50000000000000106696)
-    return fma(q, r * r, r)
+        r4 = r2 * r2
+        r8 = r4 * r4
+        q = fma(<real>0.16666666666666411495, r, <real>0.50000000000000106696)
+        q1 = fma(<real>0.0083333333334949804837, r, <real>0.041666666666529721607)
+        q2 = fma(<real>0.0001984126950577377448, r, <real>0.0013888888943761593691)
+        q3 = fma(<real>2.7557586799774599803e-6, r, <real>0.000024801492948052900755)
+        q = fma(q1, r2, q)
+        q2 = fma(q3, r2, q2)
+        q3 = fma(<real>2.5000021047632982775e-8, r, <real>2.7630306780393872446e-7)
+        q = fma(q3, r8, fma(q2, r4, q))
+    return fma(q, r2, r)
 
 
 cdef inline real exp_argument(real x, int bias, real* shifted) noexcept nogil:
@@ -125,7 +151,7 @@ cdef inline real exp_nonpositive(real x) noexcept nogil:
         p = expm1_reduced(exp_argument(x, 1023, &shifted))
         least = <real>-708.39641853226408
     power = exponent_of(shifted)
-    return <real>0 if x < least else fma(p, power, power)
+    return zero_below(fma(p, power, power), x, least)
 
 
 # Terms of a sum are scaled up: a million exponentials, each below the smallest normal number, may sum to one
@@ -133,9 +159,9 @@ cdef inline real exp_nonpositive(real x) noexcept nogil:
 cdef inline real unscaled(real e) noexcept nogil:
     """exp(x) from exp_scaled(x); 0 below the smallest normal number."""
     if real is float:
-        return <real>0 if e < <real>1.9721522630525295e-31 else e * <real>5.9604644775390625e-08
+        return zero_below(e * <real>5.9604644775390625e-08, e, <real>1.9721522630525295e-31)
     else:
-        return <real>0 if e < <real>4.0083367200179456e-292 else e * <real>5.551115123125783e-17
+        return zero_below(e * <real>5.551115123125783e-17, e, <real>4.0083367200179456e-292)
 
 
 cdef inline real exp_scaled(real x) noexcept nogil:
@@ -149,7 +175,7 @@ cdef inline real exp_scaled(real x) noexcept nogil:
         p = expm1_reduced(exp_argument(x, 1023 + 54, &shifted))
         least = <real>-745.82636617
     power = exponent_of(shifted)
-    return <real>0 if x < least else fma(p, power, power)
+    return zero_below(fma(p, power, power), x, least)
 
 
 cdef inline double unscaled_sum(double s, real tag) noexcept nogil:
@@ -163,17 +189,18 @@ cdef inline double unscaled_sum(double s, real tag) noexcept nogil:
 cdef inline real exp_pair(real x, real* low) noexcept nogil:
     """exp(x) for x <= 0 as the sum of two numbers, within 0.4 ulp of the first; 0 as in `exp_nonpositive`."""
     cdef real shifted = 0
-    cdef real p, y, least, power
+    cdef real r, p, y, power, least
     if real is float:
-        p = expm1_reduced(exp_argument(x, 127, &shifted))
+        r = exp_argument(x, 127, &shifted)
         least = <real>-87.33654
     else:
-        p = expm1_reduced(exp_argument(x, 1023, &shifted))
+        r = exp_argument(x, 1023, &shifted)
         least = <real>-708.39641853226408
-    power = exponent_of(shifted)
+    p = expm1_reduced(zero_below(r, x, least))
+    power = zero_below(exponent_of(shifted), x, least)
     y = <real>1 + p
-    low[0] = <real>0 if x < least else ((<real>1 - y) + p) * power
-    return <real>0 if x < least else y * power
+    low[0] = ((<real>1 - y) + p) * power
+    return y * power
 
 
 cdef inline real exp_parts(real x, real* low, real* power) noexcept nogil:
@@ -215,13 +242,44 @@ cdef inline real exp_parts(real x, real* low, real* power) noexcept nogil:
         return y
 
 
-cdef inline real log_pair(real u, real c, real exponent, real* low) noexcept nogil:
-    """log((u + c) 2^exponent) for normal u > 0 and |c| <= ulp(u), as a sum within 0.3 ulp of the first number.
+cdef inline real log_reduced(real f, real rest, real k, real* low) noexcept nogil:
+    """log((1 + f + rest) 2^k) with sqrt(1/2) <= 1 + f < sqrt(2), as a sum within 0.3 ulp of the first number.
 
-    u = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2); log(1 + f) by Moshier's polynomial in float32 and by Sun's
-    series in f / (2 + f) in float64. u = inf and NaN pass through.
+    log(1 + f) by Moshier's polynomial in float32, and by Sun's series in s = f / (2 + f) in float64.
     """
-    cdef real k, f, s, z, r, rest, scale, m, hi, product
+    cdef real s, z, z2, r, r1, r2, r3, hi, product
+    if real is float:
+        z = f * f
+        z2 = z * z
+        r = fma(f, <real>-2.4999993993e-1, <real>3.3333331174e-1)
+        r1 = fma(f, <real>-1.6668057665e-1, <real>2.0000714765e-1)
+        r2 = fma(f, <real>-1.2420140846e-1, <real>1.4249322787e-1)
+        r3 = fma(f, <real>-1.1514610310e-1, <real>1.1676998740e-1)
+        r2 = fma(z, r3, fma(z2, <real>7.0376836292e-2, r2))
+        r = fma(z2, r2, fma(z, r1, r))
+        rest = fma(r, f * z, fma(<real>-0.5, z, rest))
+        rest = fma(k, <real>9.0580006145e-06, rest)
+        product = k * <real>6.9313812256e-01  # exact: 17 bits by 8
+    else:
+        s = f / (<real>2 + f)
+        z = s * s
+        z2 = z * z
+        r = fma(z, <real>3.999999999940941908e-01, <real>6.666666666666735130e-01)
+        r1 = fma(z, <real>2.222219843214978396e-01, <real>2.857142874366239149e-01)
+        r2 = fma(z, <real>1.531383769920937332e-01, <real>1.818357216161805012e-01)
+        r2 = fma(z2, <real>1.479819860511658591e-01, r2)
+        r = z * fma(z2, fma(z2, r2, r1), r)
+        z = <real>0.5 * f * f
+        rest = fma(s, z + r, rest) - z
+        rest = fma(k, <real>1.90821492927058770002e-10, rest)
+        product = k * <real>6.93147180369123816490e-01
+    hi = product + f
+    low[0] = rest + (f - (hi - product))
+    return hi
+
+
+cdef inline real log_fraction(real u, real* k, real* scale) noexcept nogil:
+    """f with u = (1 + f) 2^k, sqrt(1/2) <= 1 + f < sqrt(2), for normal u > 0; scale is 2^-k."""
     cdef int32_t k32
     cdef int64_t k64
     cdef Bits32 b32
@@ -230,62 +288,34 @@ cdef inline real log_pair(real u, real c, real exponent, real* low) noexcept nog
         b32.f = u
         k32 = (b32.i - <int32_t>0x3F3504F3) >> 23
         b32.i -= <int32_t>(<uint32_t>k32 << 23)
-        m = b32.f - <real>1
+        k[0] = <real>k32
+        u = b32.f
         b32.i = <int32_t>(<uint32_t>(127 - k32) << 23)
-        k = <real>k32 + exponent
-        f = fma(c, b32.f, m)
-        rest = fma(c, b32.f, m - f)
-        z = f * f
-        r = fma(f, <real>7.0376836292e-2, <real>-1.1514610310e-1)
-        r = fma(r, f, <real>1.1676998740e-1)
-        r = fma(r, f, <real>-1.2420140846e-1)
-        r = fma(r, f, <real>1.4249322787e-1)
-        r = fma(r, f, <real>-1.6668057665e-1)
-        r = fma(r, f, <real>2.0000714765e-1)
-        r = fma(r, f, <real>-2.4999993993e-1)
-        r = fma(r, f, <real>3.3333331174e-1)
-        rest = fma(r, f * z, fma(<real>-0.5, z, rest))
-        rest = fma(k, <real>9.0580006145e-06, rest)
-        product = k * <real>6.9313812256e-01  # exact: 17 bits by 8
+        scale[0] = b32.f
     else:
         b64.f = u
         k64 = (b64.i - <int64_t>0x3FE6A09E667F3BCD) >> 52
         b64.i -= <int64_t>(<uint64_t>k64 << 52)
-        m = b64.f - <real>1
+        k[0] = <real>k64
+        u = b64.f
         b64.i = <int64_t>(<uint64_t>(1023 - k64) << 52)
-        k = <real>k64 + exponent
-        f = fma(c, b64.f, m)
-        rest = fma(c, b64.f, m - f)
-        s = f / (<real>2 + f)
-        z = s * s
-        r = fma(z, <real>1.479819860511658591e-01, <real>1.531383769920937332e-01)
-        r = fma(z, r, <real>1.818357216161805012e-01)
-        r = fma(z, r, <real>2.222219843214978396e-01)
-        r = fma(z, r, <real>2.857142874366239149e-01)
-        r = fma(z, r, <real>3.999999999940941908e-01)
-        r = z * fma(z, r, <real>6.666666666666735130e-01)
-        z = <real>0.5 * f * f
-        rest = fma(s, z + r, rest) - z
-        rest = fma(k, <real>1.90821492927058770002e-10, rest)
-        product = k * <real>6.93147180369123816490e-01
-    hi = product + f
-    rest += f - (hi - product)
-    low[0] = rest if u < <real>INFINITY else <real>0
-    return hi if u < <real>INFINITY else u
+        scale[0] = b64.f
+    return u - <real>1
 
 
-cdef inline real log1p_nonnegative(real x) noexcept nogil:
-    """log(1 + x) for x >= 0, within 1 ulp."""
-    cdef real u = <real>1 + x
-    cdef real c = x - (u - <real>1) if x < <real>1 else <real>1 - (u - x)
-    cdef real low = 0
-    cdef real y = log_pair(u, c, <real>0, &low)
-    return y + low
+cdef inline real log_pair(real u, real c, real* low) noexcept nogil:
+    """log(u + c) for normal u > 0 and |c| <= ulp(u), as a sum within 0.3 ulp of the first number; inf and NaN pass."""
+    cdef real k = 0, scale = 0
+    cdef real m = log_fraction(u, &k, &scale)
+    cdef real f = fma(c, scale, m)
+    cdef real y = log_reduced(f, fma(c, scale, m - f), k, low)
+    low[0] = low[0] if u < <real>INFINITY else <real>0
+    return y if u < <real>INFINITY else u
 
 
-cdef inline real log_any(real x, real* low) noexcept nogil:
-    """log(x) as a sum within 0.3 ulp of the first number, subnormal x included; -inf at 0, NaN below."""
-    cdef real tiny, scaled, exponent, y
+cdef inline real log_positive(real x, real* low) noexcept nogil:
+    """log(x) for finite x > 0, subnormal too, as a sum within 0.3 ulp of the first number; some number at 0."""
+    cdef real tiny, scaled, exponent, k = 0, scale = 0
     if real is float:
         tiny = <real>1.17549435e-38
         scaled = x * <real>33554432.0  # 2^25
@@ -294,18 +324,71 @@ cdef inline real log_any(real x, real* low) noexcept nogil:
         tiny = <real>2.2250738585072014e-308
         scaled = x * <real>18014398509481984.0  # 2^54
         exponent = <real>-54 if x < tiny else <real>0
-    y = log_pair(scaled if x < tiny else x, <real>0, exponent, low)
-    low[0] = low[0] if x > <real>0 else <real>0
-    y = y if x > <real>0 else <real>-INFINITY
+    scaled = log_fraction(scaled if x < tiny else x, &k, &scale)
+    return log_reduced(scaled, <real>0, k + exponent, low)
+
+
+cdef inline real log1p_unit(real e, real e_low, real* low) noexcept nogil:
+    """log(1 + e + e_low) for 0 <= e <= 1, as a sum within 0.3 ulp of the first number.
+
+    1 + e is 2^k (1 + f) with k = 0 or 1, -1/4 <= f <= 1/2, f exact; with s = f / (2 + f) and h = f^2 / 2,
+    log(1 + f) is f - (h - s (h + z p(z))), z = s^2 (Sun), p minimax on [0, 1/25]. e_low / (1 + e) is approximated.
+    """
+    cdef real k, f, s, z, h, p, p1, p2, p3, z2, product, y
+    if real is float:
+        k = (e + <real>8388608.0) - <real>8388608.0  # e rounded to an integer, without a comparison
+    else:
+        k = (e + <real>4503599627370496.0) - <real>4503599627370496.0
+    f = fma(e, fma(<real>-0.5, k, <real>1), <real>-0.5 * k)
+    s = f / (<real>2 + f)
+    z = s * s
+    h = <real>0.5 * f * f
+    if real is float:
+        p = fma(<real>0.3035906255245209, z, <real>0.39957910776138306)
+        p = fma(p, z, <real>0.666669487953186)
+        p = fma(k, <real>1.42860682030941723212e-6, fma(s, fma(z, p, h), -h))
+        product = k * <real>0.693145751953125
+    else:
+        z2 = z * z
+        p = fma(<real>0.400000000000557, z, <real>0.666666666666666)
+        p1 = fma(<real>0.22222224270965216, z, <real>0.28571428556058376)
+        p2 = fma(<real>0.15391063812267117, z, <real>0.18181667375046537)
+        p3 = fma(<real>0.13837719268201157, z, <real>0.13174396130004878)
+        p = fma(z2, fma(z2, fma(z2, p3, p2), p1), p)
+        p = fma(k, <real>1.90821492927058770002e-10, fma(s, fma(z, p, h), -h))
+        product = k * <real>6.93147180369123816490e-01
+    p = fma(e_low, fma(<real>-0.5, e, <real>1), p)
+    y = product + f
+    low[0] = p + (f - (y - product))
+    return y
+
+
+cdef inline real log1p_nonnegative(real x) noexcept nogil:
+    """log(1 + x) for x >= 0, within 1 ulp."""
+    cdef real u = <real>1 + x
+    cdef real c = x - (u - <real>1) if x < <real>1 else <real>1 - (u - x)
+    cdef real low = 0
+    cdef real y = log_pair(u, c, &low)
+    return y + low
+
+
+cdef inline real log_any(real x, real* low) noexcept nogil:
+    """log(x) as a sum within 0.3 ulp of the first number, subnormal x included; -inf at 0, NaN below."""
+    cdef real y = log_positive(x, low)
+    cdef bint usual = x > <real>0 and x < <real>INFINITY
+    low[0] = low[0] if usual else <real>0
+    y = y if usual else (<real>-INFINITY if x == <real>0 else x)
     return y if x >= <real>0 else <real>NAN
 
 
 cdef inline real log1m(real x, real* low) noexcept nogil:
-    """log(1 - x) for 0 <= x <= 1, as a sum within 0.3 ulp of the first number; -inf at 1."""
+    """log(1 - x) for 0 <= x < 1, as a sum within 0.3 ulp of the first number; some number at 1."""
     cdef real u = <real>1 - x
-    cdef real y = log_pair(u, (<real>1 - u) - x, <real>0, low)
-    low[0] = low[0] if u != <real>0 else <real>0
-    return y if u != <real>0 else <real>-INFINITY
+    cdef real k = 0, scale = 0
+    cdef real m = log_fraction(u, &k, &scale)
+    cdef real c = ((<real>1 - u) - x) * scale
+    cdef real f = m + c
+    return log_reduced(f, (m - f) + c, k, low)
 
 
 cdef inline double joined(double total, double low) noexcept nogil:

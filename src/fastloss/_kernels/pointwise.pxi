@@ -68,45 +68,38 @@ cdef inline void scale_by(real* values, const Operand* operand, Py_ssize_t first
             values[k] *= factor[k]
 
 
-cdef inline real small_sigmoid(real e, real e_low, real u, real u_low, real* low) noexcept nogil:
-    """(e + e_low) / (u + u_low) as a sum: sigmoid(-|x|) from e = exp(-|x|) and u = 1 + e."""
+cdef inline real small_sigmoid(real e, real e_low, real* low) noexcept nogil:
+    """sigmoid(-|x|) from exp(-|x|) = e + e_low, as a sum within 0.6 ulp of the first number."""
+    cdef real u = <real>1 + e
+    cdef real u_low = e - (u - <real>1)
     cdef real q = e / u
-    low[0] = (fma(-q, u, e) + fma(-q, u_low, e_low)) * (<real>1 - q)  # the remainder, over u
+    low[0] = fma(-q, u_low, e_low) * (<real>1 - q)  # 1 / u is 1 - q; 1 + e_low is 1
     return q
 
 
-cdef inline real add_pair(real hi, real low, real a) noexcept nogil:
-    """(hi + low) + a, rounded once."""
-    cdef real s = hi + a
-    return s + (sum_low(hi, a, s) + low)
-
-
 cdef inline void bce_with_logits(
-    real x, real a, real a_low, real b, real b_low, real both, real* value, real* slope
+    real x, real a, real a_low, real b, real b_low, real both, bint weighted, real* value, real* slope
 ) noexcept nogil:
     """a softplus(-x) + b softplus(x) = c |x| + (a + b) log(1 + exp(-|x|)), c the coefficient that x has against it.
 
-    Its derivative is b sigmoid(x) - a sigmoid(-x). No term cancels another. `both` is a + b.
+    Its derivative is b sigmoid(x) - a sigmoid(-x). No term cancels another. `both` is a + b, 1 unless `weighted`.
     """
-    cdef real d = absolute(x), e_low = 0, log_low = 0
+    cdef real d = absolute(x), e_low = 0, low = 0
     cdef real e = exp_pair(-d, &e_low)
-    cdef real u = <real>1 + e
-    cdef real lost = (e - (u - <real>1)) + e_low
-    cdef real log_u = log_pair(u, lost, <real>0, &log_low)
+    cdef real term = log1p_unit(e, e_low, &low)
     cdef real c = b if x > <real>0 else a
     cdef real c_low = b_low if x > <real>0 else a_low
     cdef real distance = <real>0 if c == <real>0 else d
-    cdef real linear = c * distance
-    cdef real term = both * log_u
-    cdef real low = product_low(c, distance, linear) + c_low * distance
-    cdef real q, q_low = 0
-    low += product_low(both, log_u, term) + both * log_low
-    low = add_pair(linear, low, term)
-    value[0] = low if absolute(linear) < <real>INFINITY else linear
+    cdef real log_u = term, q, q_low = 0
+    if weighted:
+        term = both * log_u
+        low = fma(both, low, product_low(both, log_u, term))
+    low = fma(c_low, at_most_finite(distance), low)
+    value[0] = fma(c, distance, term + low)
     if slope != NULL:
         both = -both if x > <real>0 else both
-        q = small_sigmoid(e, e_low, u, lost, &q_low)
-        low = both * q_low + (b_low if x > <real>0 else -a_low)
+        q = small_sigmoid(e, e_low, &q_low)
+        low = fma(both, q_low, b_low if x > <real>0 else -a_low)
         slope[0] = fma(both, q, b if x > <real>0 else -a) + low
 
 
@@ -141,38 +134,43 @@ cdef inline void point_block(
         for k in range(n):
             b = <real>1 - y[k]
             b_low = (<real>1 - b) - y[k]
-            bce_with_logits(x[k], y[k], <real>0, b, b_low, <real>1, value + k, slope + k if slope != NULL else slope)
+            bce_with_logits(
+                x[k], y[k], <real>0, b, b_low, <real>1, False, value + k, slope + k if slope != NULL else slope
+            )
     elif op == BCE_WITH_LOGITS_POS_WEIGHT:  # pos_weight y softplus(-x) + (1 - y) softplus(x)
         for k in range(n):
             a = pos_weight[k] * y[k]
             a_low = product_low(pos_weight[k], y[k], a)
             b = <real>1 - y[k]
             b_low = (<real>1 - b) - y[k]
-            bce_with_logits(x[k], a, a_low, b, b_low, a + b, value + k, slope + k if slope != NULL else slope)
+            bce_with_logits(
+                x[k], a, a_low, b, b_low, a + b, True, value + k, slope + k if slope != NULL else slope
+            )
     elif op == BCE:  # -(y log x + (1 - y) log(1 - x)), each log at least -100
         for k in range(n):
-            log_x = log_any(x[k], &a_low)
+            log_x = log_positive(x[k], &a_low)
             log_y = log1m(x[k], &b_low)
-            a_low = <real>0 if log_x < <real>-100 else a_low
-            b_low = <real>0 if log_y < <real>-100 else b_low
-            log_x = <real>-100 if log_x < <real>-100 else log_x
-            log_y = <real>-100 if log_y < <real>-100 else log_y
+            a_low = <real>0 if x[k] < <real>3.720075976020836e-44 else a_low  # exp(-100)
+            log_x = <real>-100 if x[k] < <real>3.720075976020836e-44 else log_x
+            b_low = <real>0 if x[k] == <real>1 else b_low
+            log_y = <real>-100 if x[k] == <real>1 else log_y
             d = <real>1 - y[k]
-            low = ((<real>1 - d) - y[k]) * log_y
-            a = y[k] * log_x
+            low = fma((<real>1 - d) - y[k], log_y, x[k] - x[k])  # NaN stays NaN
+            low = fma(d, b_low, fma(y[k], a_low, low))
             b = d * log_y
-            low += product_low(y[k], log_x, a) + y[k] * a_low
-            low += product_low(d, log_y, b) + d * b_low
-            value[k] = -add_pair(a, low, b)
+            low += product_low(d, log_y, b)
+            a = y[k] * log_x
+            low += product_low(y[k], log_x, a)
+            d = a + b
+            value[k] = -(d + (sum_low(a, b, d) + low))
             if slope != NULL:
                 slope[k] = bce_slope(x[k], y[k])
     elif op == KL_DIV:  # y (log y - x)
         for k in range(n):
-            log_y = log_any(y[k], &low)
-            d = log_y - x[k]
-            low += sum_low(log_y, -x[k], d)
-            low = fma(y[k], d, y[k] * low) if absolute(d) < <real>INFINITY else y[k] * d
-            value[k] = <real>0 if y[k] == <real>0 and x[k] == x[k] else low
+            log_y = log_positive(y[k], &low)
+            low = fma(-y[k], x[k], fma(y[k], log_y, at_most_finite(y[k]) * low))
+            low = <real>0 if y[k] == <real>0 and x[k] == x[k] else low
+            value[k] = <real>NAN if y[k] < <real>0 else low
             if slope != NULL:
                 slope[k] = -y[k]
     elif op == KL_DIV_LOG_TARGET:  # exp(y) (y - x)
@@ -187,16 +185,13 @@ cdef inline void point_block(
     elif op == SIGMOID:
         for k in range(n):
             e = exp_pair(-absolute(x[k]), &e_low)
-            c = <real>1 + e
-            e = small_sigmoid(e, e_low, c, (e - (c - <real>1)) + e_low, &low)
+            e = small_sigmoid(e, e_low, &low)
             value[k] = (<real>1 - e) - low if x[k] > <real>0 else e + low
     elif op == LOGSIGMOID:  # min(x, 0) - log(1 + exp(-|x|))
         for k in range(n):
             e = exp_pair(-absolute(x[k]), &e_low)
-            c = <real>1 + e
-            d = log_pair(c, (e - (c - <real>1)) + e_low, <real>0, &low)
-            a = x[k] if x[k] < <real>0 else <real>0
-            value[k] = add_pair(-d, -low, a) if a > <real>-INFINITY else a
+            d = log1p_unit(e, e_low, &low)
+            value[k] = (x[k] if x[k] < <real>0 else <real>0) - (d + low)
     elif op == IDENTITY:
         for k in range(n):
             value[k] = x[k]

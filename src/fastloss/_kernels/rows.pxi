@@ -5,7 +5,7 @@
 # that is one block reuses its exponentials; that of a longer one computes them again. The sums of each block
 # continue in float64.
 
-DEF ROWS_BLOCK = 1024
+DEF ROWS_BLOCK = 2048
 
 
 cdef extern from *:
