@@ -315,7 +315,7 @@ class _ClassLoss(_Loss):
             return float(samples) if weights is None else _sum(weights)
         classes = kernel.pop("classes")
         position, divisor = _kernels.module.check_labels(
-            labels, classes, kernel["ignore_index"], kernel["class_weight"], weights
+            labels, classes, kernel["ignore_index"], kernel["class_weight"], weights, threads_for(samples)
         )
         if position < 0 and labels.dtype == np.uint64 and np.any(labels > np.uint64(2**63 - 1)):
             position = int(np.argmax(labels.ravel() > np.uint64(2**63 - 1)))
@@ -554,9 +554,6 @@ class _PointwiseLoss(_Loss):
     def _op(self) -> str:
         raise AssertionError
 
-    def _check(self, call: _Call, x: Array) -> None:
-        """Refuse values that the loss is not defined for."""
-
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
         shape = call.x.shape
         y = real_operand(call.y, "target", call.dtype)
@@ -577,20 +574,25 @@ class _PointwiseLoss(_Loss):
             given["grad_output"] = upstream
         value, grad = call.outputs(shape)
         x = native(call.x, call.dtype)
-        self._check(call, x)
+        threads = threads_for(x.size)
+        run = _kernels.module.point_pass
+        given_outputs = call.out is not None or call.grad_out is not None
+        if self._op() == "bce" and given_outputs:  # before anything is written
+            _raise_if_outside(run(_kernels.OPS["unit_interval"], x, None, threads), x)
         divisor = self._divisor(shape, given.get("sample_weight"))
         if self.reduction in ("mean", "batchmean"):
             factor = factor / divisor if divisor else 0.0
-        total = _kernels.module.point_pass(
+        total = run(
             _kernels.OPS[self._op()],
             x,
             native(y, call.dtype),
-            threads_for(call.x.size),
+            threads,
             value=value.buffer if value else None,
             grad=grad.buffer if grad else None,
             grad_scale=factor,
             **{name: element_operand(array) for name, array in given.items()},
         )
+        _raise_if_outside(total, x)
         gradient = grad.finish() if grad else None
         if divisor == 0 and gradient is not None:
             gradient.fill(0)
@@ -610,6 +612,14 @@ class _PointwiseLoss(_Loss):
         shown = tuple(slice(None) if step else slice(0, 1) for step in weights.strides)
         once = native(weights[shown], weights.dtype)
         return _sum(once) * (weights.size / once.size) if once.size else 0.0
+
+
+def _raise_if_outside(total: float | None, x: Array) -> None:
+    """Name the element outside [0, 1] for which a kernel has returned None."""
+    if total is None:
+        where = np.unravel_index(_kernels.module.unit_interval_violation(x), x.shape)
+        place = f"input[{', '.join(map(str, where))}]" if where else "input"
+        raise ValueError(f"{place} = {x[where]} is outside [0, 1]")
 
 
 def _sum(array: Array) -> float:
@@ -696,13 +706,6 @@ class BCELoss(_PointwiseLoss):
 
     def _op(self) -> str:
         return "bce"
-
-    def _check(self, call: _Call, x: Array) -> None:
-        position = _kernels.module.unit_interval_violation(x)
-        if position >= 0:
-            where = np.unravel_index(position, x.shape)
-            place = f"input[{', '.join(map(str, where))}]" if where else "input"
-            raise ValueError(f"{place} = {x[where]} is outside [0, 1]")
 
 
 class KLDivLoss(_PointwiseLoss):

@@ -21,7 +21,7 @@ DEF WIDTH = 32
 DEF LANES = 64
 
 cdef enum:
-    LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL
+    LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS
 
 # What one pass over a sample collects besides the maximum and the sum of exponentials.
 cdef enum:
@@ -57,6 +57,7 @@ cdef struct ClassJob:
     void* grad                     # as x but contiguous, or NULL; also the output of softmax and log_softmax
     Py_ssize_t chunk               # samples that one thread takes at a time
     double* partial                # (chunks, 2): sum of the values, and what rounding lost
+    int64_t* invalid               # (chunks,): position of the first invalid label
 
 # Statistics of up to LANES samples.
 cdef struct Batch:
@@ -238,33 +239,33 @@ cdef inline void sum_lanes(const double* total, const double* low, double* parti
     partial[1] = s_low
 
 
-cdef inline Py_ssize_t scan_labels(
-    const void* labels, int kind, Py_ssize_t n, Py_ssize_t classes, int64_t ignore_index,
-    const real* class_weight, const real* sample_weight, double* divisor
-) noexcept nogil:
+cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Position of the first label that is neither a class nor ignored, or -1; the weights in force, summed."""
-    cdef Py_ssize_t i, used = 0
-    cdef int64_t t
-    cdef int64_t invalid = 0, label_count = classes
-    cdef const int64_t* labels64 = <const int64_t*>labels
-    cdef double total = 0, low = 0, w
-    if kind == 8 and class_weight == NULL and sample_weight == NULL:  # the usual case, vectorised
-        for i in range(n):
+    cdef Py_ssize_t first = chunk * job.chunk, i, used = 0
+    cdef Py_ssize_t last = min(first + job.chunk, job.samples)
+    cdef int64_t t, invalid = 0, classes = job.classes, ignore_index = job.ignore_index
+    cdef const int64_t* labels64 = <const int64_t*>job.labels
+    cdef double total = 0, low = 0
+    job.invalid[chunk] = -1
+    if job.label_kind == 8 and job.class_weight == NULL and job.sample_weight == NULL:  # the usual case, vectorised
+        for i in range(first, last):
             used += labels64[i] != ignore_index
-            invalid |= (labels64[i] != ignore_index) & ((labels64[i] < 0) | (labels64[i] >= label_count))
+            invalid |= (labels64[i] != ignore_index) & ((labels64[i] < 0) | (labels64[i] >= classes))
         total = used
-        if not invalid:
-            divisor[0] = total
-            return -1
-    for i in range(n):
-        t = load_label(labels, kind, i)
-        if t != ignore_index:
-            if t < 0 or t >= classes:
-                return i
-            w = per_sample(class_weight, t) * per_sample(sample_weight, i)
-            two_sum(w, &total, &low)
-    divisor[0] = joined(total, low)
-    return -1
+    if invalid or not (job.label_kind == 8 and job.class_weight == NULL and job.sample_weight == NULL):
+        total = 0
+        for i in range(first, last):
+            t = load_label(job.labels, job.label_kind, i)
+            if t != ignore_index:
+                if t < 0 or t >= classes:
+                    job.invalid[chunk] = i
+                    break
+                two_sum(
+                    per_sample(<const real*>job.class_weight, t) * per_sample(<const real*>job.sample_weight, i),
+                    &total, &low,
+                )
+    job.partial[2 * chunk] = total
+    job.partial[2 * chunk + 1] = low
 
 
 cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:

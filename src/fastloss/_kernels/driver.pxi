@@ -108,6 +108,13 @@ cdef void nll_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
         nll_chunk(<double*>NULL, <ClassJob*>job, chunk)
 
 
+cdef void labels_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
+    if (<ClassJob*>job).float32:
+        labels_chunk(<float*>NULL, <ClassJob*>job, chunk)
+    else:
+        labels_chunk(<double*>NULL, <ClassJob*>job, chunk)
+
+
 cdef void pointwise_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
     if (<PointJob*>job).float32:
         pointwise_chunk(<float*>NULL, <PointJob*>job, chunk)
@@ -129,11 +136,11 @@ cdef int label_kind(object labels) except 0:
     return size if labels.dtype.kind == "i" else -size
 
 
-cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept:
+cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     """The kernel family for a job, and its chunks; both follow from the shape alone."""
     cdef chunk_function function
-    if job.op == NLL:
-        function = nll_chunk_any
+    if job.op == NLL or job.op == CHECK_LABELS:
+        function = nll_chunk_any if job.op == NLL else labels_chunk_any
         job.chunk = chunk_size(job.samples, 1, 1)
     elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES_:
         function = rows_chunk_any
@@ -176,22 +183,20 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
     if not (cnp.PyArray_IS_C_CONTIGUOUS(labels) and cnp.PyArray_ISBEHAVED_RO(labels)):
         return None
     memset(&job, 0, sizeof(job))
-    job.labels = cnp.PyArray_DATA(labels)
-    if scan_labels(job.labels, 8, samples, classes, ignore_index, <double*>NULL, <double*>NULL, &divisor) >= 0:
-        return None
-    if divisor == 0:
-        return None
     job.op = LOSS
     job.float32 = dtype == cnp.NPY_FLOAT32
     job.x = cnp.PyArray_DATA(x)
     job.x_stride = job.classes = classes
     job.inner = 1
     job.samples = samples
+    job.labels = cnp.PyArray_DATA(labels)
     job.label_kind = 8
     job.ignore_index = ignore_index
     job.index_scale = 1
-    job.grad_scale = 1 / divisor
     job.partial = partial
+    if first_invalid_label(&job, 1, &divisor) >= 0 or divisor == 0:
+        return None
+    job.grad_scale = 1 / divisor
     if with_grad:
         grad = cnp.PyArray_EMPTY(2, cnp.PyArray_DIMS(x), dtype, 0)
         job.grad = cnp.PyArray_DATA(grad)
@@ -269,7 +274,11 @@ def point_pass(
     int op, x, y, int threads, *, value=None, grad=None, pos_weight=None, weight=None, sample_weight=None,
     grad_output=None, double grad_scale=1,
 ):
-    """Run one elementwise operation; returns the sum of the values where they are not stored."""
+    """Run one elementwise operation; returns the sum of the values where they are not stored.
+
+    None when an element is outside the interval that the operation is defined on: "bce" finds it as it goes,
+    having written what came before, "unit_interval" does nothing else.
+    """
     cdef PointJob job
     cdef double partial[2 * MAX_CHUNKS]
     cdef Py_ssize_t chunks
@@ -286,6 +295,7 @@ def point_pass(
     job.grad_scale = grad_scale
     job.value = data_of(value)
     job.grad = data_of(grad)
+    job.outside = False
     job.partial = partial
     job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
     chunks = (job.size + job.chunk - 1) // job.chunk
@@ -294,25 +304,47 @@ def point_pass(
     with nogil:
         run(pointwise_chunk_any, &job, chunks, threads)
         total = total_of(partial, chunks)
-    return total
+    return None if job.outside else total
 
 
-def check_labels(labels, Py_ssize_t classes, int64_t ignore_index, class_weight, sample_weight):
+cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor) noexcept nogil:
+    """Position of the first label that is neither a class nor ignored, or -1; the sum of the weights in force."""
+    cdef int64_t invalid[MAX_CHUNKS]
+    cdef Py_ssize_t chunks, i
+    cdef int op = job.op
+    cdef chunk_function function
+    job.op = CHECK_LABELS
+    job.invalid = invalid
+    function = plan(job, &chunks)
+    run(function, job, chunks, threads)
+    job.op = op
+    divisor[0] = total_of(job.partial, chunks)
+    for i in range(chunks):
+        if invalid[i] >= 0:
+            return invalid[i]
+    return -1
+
+
+def check_labels(labels, Py_ssize_t classes, int64_t ignore_index, class_weight, sample_weight, int threads):
     """(position of the first invalid label or -1, sum of the weights in force)."""
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(<cnp.ndarray>labels), bad
-    cdef int kind = label_kind(labels)
-    cdef void* data = data_of(labels)
+    cdef ClassJob job
+    cdef double partial[2 * MAX_CHUNKS]
+    cdef Py_ssize_t position
     cdef double divisor = 0
     cdef object weights = class_weight if class_weight is not None else sample_weight
-    cdef void* w = data_of(class_weight)
-    cdef void* sw = data_of(sample_weight)
-    cdef bint float32 = weights is not None and is_float32(weights)
+    memset(&job, 0, sizeof(job))
+    job.float32 = weights is not None and is_float32(weights)
+    job.labels = data_of(labels)
+    job.label_kind = label_kind(labels)
+    job.samples = cnp.PyArray_SIZE(<cnp.ndarray>labels)
+    job.classes = classes
+    job.ignore_index = ignore_index
+    job.class_weight = data_of(class_weight)
+    job.sample_weight = data_of(sample_weight)
+    job.partial = partial
     with nogil:
-        if float32:
-            bad = scan_labels(data, kind, n, classes, ignore_index, <float*>w, <float*>sw, &divisor)
-        else:
-            bad = scan_labels(data, kind, n, classes, ignore_index, <double*>w, <double*>sw, &divisor)
-    return bad, divisor
+        position = first_invalid_label(&job, threads, &divisor)
+    return position, divisor
 
 
 def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, offset):
@@ -330,13 +362,10 @@ def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inn
 
 
 def unit_interval_violation(x):
-    """Position of the first element outside [0, 1], or -1."""
+    """Position of the first element outside [0, 1]; -1 without one."""
     cdef void* data = data_of(x)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(<cnp.ndarray>x), position
-    cdef bint float32 = is_float32(x)
-    with nogil:
-        position = find_outside(<float*>data, n) if float32 else find_outside(<double*>data, n)
-    return position
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(<cnp.ndarray>x)
+    return find_outside(<float*>data, n) if is_float32(x) else find_outside(<double*>data, n)
 
 
 def supported():
@@ -375,6 +404,7 @@ OPS = {
     "kl_div": KL_DIV,
     "kl_div_log_target": KL_DIV_LOG_TARGET,
     "identity": IDENTITY,
+    "unit_interval": UNIT_INTERVAL,
     "sigmoid": SIGMOID,
     "logsigmoid": LOGSIGMOID,
 }

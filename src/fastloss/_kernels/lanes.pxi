@@ -17,26 +17,26 @@ cdef extern from *:
     #endif
     #endif
     #ifdef FASTLOSS_SHUFFLE
-    #define FASTLOSS_TRANSPOSE(name, type, p0, p1, p2, p3, q0, q1, q2, q3, u, v)                                      \\
-        static inline void name(const type* x, ptrdiff_t x_step, type* y, ptrdiff_t y_step) {                         \\
-            typedef type row __attribute__((vector_size(4 * sizeof(type)), aligned(sizeof(type)), may_alias));         \\
-            row a = *(const row*)x, b = *(const row*)(x + x_step);                                                    \\
-            row c = *(const row*)(x + 2 * x_step), d = *(const row*)(x + 3 * x_step);                                 \\
-            row ab0 = FASTLOSS_SHUFFLE(a, b, p0, p1, p2, p3), ab1 = FASTLOSS_SHUFFLE(a, b, q0, q1, q2, q3);           \\
-            row cd0 = FASTLOSS_SHUFFLE(c, d, p0, p1, p2, p3), cd1 = FASTLOSS_SHUFFLE(c, d, q0, q1, q2, q3);           \\
-            *(row*)y = FASTLOSS_SHUFFLE(ab0, cd0, 0, 1, 4, 5);                                                        \\
-            *(row*)(y + u * y_step) = FASTLOSS_SHUFFLE(ab0, cd0, 2, 3, 6, 7);                                         \\
-            *(row*)(y + v * y_step) = FASTLOSS_SHUFFLE(ab1, cd1, 0, 1, 4, 5);                                         \\
-            *(row*)(y + 3 * y_step) = FASTLOSS_SHUFFLE(ab1, cd1, 2, 3, 6, 7);                                         \\
+    #define FASTLOSS_TRANSPOSE(name, type, p0, p1, p2, p3, q0, q1, q2, q3, u, v)                                    \\
+        static inline void name(const type* x, ptrdiff_t x_step, type* y, ptrdiff_t y_step) {                       \\
+            typedef type row __attribute__((vector_size(4 * sizeof(type)), aligned(sizeof(type)), may_alias));      \\
+            row a = *(const row*)x, b = *(const row*)(x + x_step);                                                  \\
+            row c = *(const row*)(x + 2 * x_step), d = *(const row*)(x + 3 * x_step);                               \\
+            row ab0 = FASTLOSS_SHUFFLE(a, b, p0, p1, p2, p3), ab1 = FASTLOSS_SHUFFLE(a, b, q0, q1, q2, q3);         \\
+            row cd0 = FASTLOSS_SHUFFLE(c, d, p0, p1, p2, p3), cd1 = FASTLOSS_SHUFFLE(c, d, q0, q1, q2, q3);         \\
+            *(row*)y = FASTLOSS_SHUFFLE(ab0, cd0, 0, 1, 4, 5);                                                      \\
+            *(row*)(y + u * y_step) = FASTLOSS_SHUFFLE(ab0, cd0, 2, 3, 6, 7);                                       \\
+            *(row*)(y + v * y_step) = FASTLOSS_SHUFFLE(ab1, cd1, 0, 1, 4, 5);                                       \\
+            *(row*)(y + 3 * y_step) = FASTLOSS_SHUFFLE(ab1, cd1, 2, 3, 6, 7);                                       \\
         }
     /* the pairs that one instruction makes: within 128 bits */
     FASTLOSS_TRANSPOSE(fastloss_transpose_float, float, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
     FASTLOSS_TRANSPOSE(fastloss_transpose_double, double, 0, 4, 2, 6, 1, 5, 3, 7, 2, 1)
     #else
-    #define FASTLOSS_TRANSPOSE(name, type)                                                                            \\
-        static inline void name(const type* x, ptrdiff_t x_step, type* y, ptrdiff_t y_step) {                         \\
-            for (int i = 0; i < 4; i++)                                                                               \\
-                for (int j = 0; j < 4; j++) y[j * y_step + i] = x[i * x_step + j];                                    \\
+    #define FASTLOSS_TRANSPOSE(name, type)                                                                          \\
+        static inline void name(const type* x, ptrdiff_t x_step, type* y, ptrdiff_t y_step) {                       \\
+            for (int i = 0; i < 4; i++)                                                                             \\
+                for (int j = 0; j < 4; j++) y[j * y_step + i] = x[i * x_step + j];                                  \\
         }
     FASTLOSS_TRANSPOSE(fastloss_transpose_float, float)
     FASTLOSS_TRANSPOSE(fastloss_transpose_double, double)

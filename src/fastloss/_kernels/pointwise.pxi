@@ -9,7 +9,8 @@
 DEF POINTWISE_BLOCK = 512
 
 cdef enum:
-    MSE, BCE, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID, LOGSIGMOID, IDENTITY
+    MSE, BCE, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID, LOGSIGMOID, IDENTITY,
+    UNIT_INTERVAL
 
 # A broadcast operand: element i is data[(i // period % rows) * row + (i % period) * column]; column is 0 or 1.
 cdef struct Operand:
@@ -32,6 +33,7 @@ cdef struct PointJob:
     double grad_scale              # grad_output / divisor where these are one number
     void* value                    # as x, or NULL
     void* grad                     # as x, or NULL
+    bint outside                   # set where an element is outside the interval that the operation is defined on
     Py_ssize_t chunk
     double* partial
 
@@ -217,6 +219,22 @@ cdef inline void add_block(real* value, Py_ssize_t n, double* total, double* low
                 two_sum(value[j + k], total + k, low + k)
 
 
+cdef inline Py_ssize_t find_outside(const real* x, Py_ssize_t n) noexcept nogil:
+    """Position of the first element outside [0, 1], or -1; NaN is not outside."""
+    cdef Py_ssize_t i, k, stop
+    cdef int outside
+    for i in range(0, n, POINTWISE_BLOCK):
+        stop = min(i + POINTWISE_BLOCK, n)
+        outside = 0
+        for k in range(i, stop):
+            outside |= (x[k] < <real>0) | (x[k] > <real>1)
+        if outside:
+            for k in range(i, stop):
+                if x[k] < <real>0 or x[k] > <real>1:
+                    return k
+    return -1
+
+
 cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept nogil:
     """Elements [chunk * job.chunk, ...) of a job."""
     cdef Py_ssize_t first = chunk * job.chunk, i, n, k
@@ -239,6 +257,12 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         total[k] = low[k] = 0
     for i in range(first, last, POINTWISE_BLOCK):
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
+        if job.op == BCE or job.op == UNIT_INTERVAL:
+            if find_outside(x + i, n) >= 0:
+                job.outside = True
+                break
+            if job.op == UNIT_INTERVAL:
+                continue
         if job.pos_weight.data != NULL:
             pos_weight = expand(&job.pos_weight, i, n, expanded)
         if out_value != NULL:
@@ -264,19 +288,3 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         s_low += low[k]
     job.partial[2 * chunk] = s
     job.partial[2 * chunk + 1] = s_low
-
-
-cdef Py_ssize_t find_outside(const real* x, Py_ssize_t n) noexcept nogil:
-    """Position of the first element outside [0, 1], or -1; NaN is not outside."""
-    cdef Py_ssize_t i, k, stop
-    cdef int outside
-    for i in range(0, n, POINTWISE_BLOCK):
-        stop = min(i + POINTWISE_BLOCK, n)
-        outside = 0
-        for k in range(i, stop):
-            outside |= (x[k] < <real>0) | (x[k] > <real>1)
-        if outside:
-            for k in range(i, stop):
-                if x[k] < <real>0 or x[k] > <real>1:
-                    return k
-    return -1

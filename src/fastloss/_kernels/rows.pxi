@@ -215,7 +215,9 @@ cdef inline void row_log_softmax(const real* x, Py_ssize_t classes, real m, doub
         out[j] = log_softmax_of(x[j], m, log_sum, low)
 
 
-cdef inline void row_of(ClassJob* job, const real* x, Py_ssize_t i, Py_ssize_t l, int mode, Batch* batch) noexcept nogil:
+cdef inline void row_of(
+    ClassJob* job, const real* x, Py_ssize_t i, Py_ssize_t l, int mode, Batch* batch
+) noexcept nogil:
     """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set."""
     cdef Py_ssize_t classes = job.classes
     cdef const real* weight = <const real*>job.class_weight
