@@ -191,7 +191,7 @@ cdef inline void finish(
     cdef double index_term
     cdef double scale[LANES]
     for l in range(n):
-        batch.log_sum[l] = log1p_nonnegative(batch.others[l])
+        batch.log_sum[l] = log1p_nonnegative(<real>batch.others[l])
     if job.op == LOSS or job.op == LOSS_LINEAR:
         for l in range(n):
             # A weight of 0 drops an infinite d, but keeps NaN.

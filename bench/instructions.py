@@ -1,0 +1,134 @@
+"""Instructions for each element, counted by callgrind: `python bench/instructions.py [--write]`.
+
+A guard against slower kernels that needs no quiet machine: the count does not depend on what else runs.
+Valgrind knows no AVX-512, so the avx2 and base kernels are measured. Each call is made with two sizes, whose
+difference leaves out the Python around the kernel. The bounds stand in instructions.json, a tenth above what
+was measured when they were written (`--write`); the exit status is 1 when one is exceeded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+import fastloss
+
+BOUNDS = Path(__file__).with_name("instructions.json")
+ISAS = ("avx2", "base")
+ROOM = 1.1  # another compiler version may need a few more
+
+
+def kernels(scale: int) -> Iterator[tuple[str, int, Callable[[], object]]]:
+    """Name, number of elements, and the call."""
+    rng = np.random.default_rng(0)
+    for shape in ((2048 * scale, 2), (512 * scale, 10), (8 * scale, 1000), (scale, 19, 8, 64), (scale, 8192)):
+        x = rng.standard_normal(shape, np.float32)
+        target = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+        grad = np.zeros_like(x)
+        name = "×".join(str(n) for n in shape[1:])
+        for options in ({}, {"label_smoothing": 0.1}) if name == "1000" else ({},):
+            loss = fastloss.CrossEntropyLoss(**options)
+            label = "".join(f", {key}" for key in options)
+            yield f"cross_entropy {name}{label}", x.size, lambda a=loss, x=x, y=target: a(x, y)
+            yield (
+                f"cross_entropy {name}{label}, gradient",
+                x.size,
+                lambda a=loss, x=x, y=target, g=grad: a.value_and_grad(x, y, grad_out=g),
+            )
+    n = 4096 * scale
+    x, y = rng.standard_normal(n, np.float32), rng.random(n, np.float32)
+    p, log_p, out = fastloss.sigmoid(x), fastloss.logsigmoid(x), np.zeros(n, np.float32)
+    for loss, a, b in (
+        (fastloss.MSELoss(), x, y),
+        (fastloss.BCEWithLogitsLoss(), x, y),
+        (fastloss.BCELoss(), p, y),
+        (fastloss.KLDivLoss(), log_p, y),
+        (fastloss.KLDivLoss(log_target=True), log_p, log_p),
+    ):
+        yield f"{loss!r}", n, lambda loss=loss, a=a, b=b: loss(a, b)
+        yield (
+            f"{loss!r}, gradient",
+            n,
+            lambda loss=loss, a=a, b=b: loss.value_and_grad(a, b, grad_out=out),
+        )
+    for function in (fastloss.sigmoid, fastloss.logsigmoid):
+        yield function.__name__, n, lambda function=function: function(x, out=out)
+
+
+def run_under_callgrind(library: str) -> None:
+    """Make every call with both sizes, each in a dump of its own."""
+    callgrind = ctypes.CDLL(library)
+    fastloss.set_num_threads(1)
+    for scale in (5, 12):
+        for name, elements, call in kernels(scale):
+            for _ in range(20):  # until the interpreter has specialised and cached what it will
+                call()
+            callgrind.zero()
+            call()
+            callgrind.dump(f"{elements} {name}".encode())
+
+
+def measure(isa: str) -> dict[str, float]:
+    """Instructions for each element, by kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = f"{folder}/instructions.so"
+        source = Path(__file__).with_name("instructions.c")
+        subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, source], check=True)
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out"]
+        subprocess.run(
+            [*command, sys.executable, __file__, "--under-callgrind", library],
+            env={**os.environ, "FASTLOSS_ISA": isa, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+        counts: dict[str, list[tuple[int, int]]] = {}
+        for path in Path(folder).glob("out.*"):
+            text = path.read_text(errors="replace")
+            called = re.search(r"Trigger: Client Request: (\d+) (.*)", text)
+            total = re.search(r"(?:totals|summary): (\d+)", text)
+            if called and total:
+                counts.setdefault(called[2], []).append((int(called[1]), int(total[1])))
+    found = {}
+    for name, of_sizes in counts.items():
+        (small, fewer), (large, more) = sorted(of_sizes)
+        found[name] = (more - fewer) / (large - small)
+    return found
+
+
+def main() -> int:
+    """Compare with the bounds, or write them."""
+    if sys.argv[1:2] == ["--under-callgrind"]:
+        run_under_callgrind(sys.argv[2])
+        return 0
+    if shutil.which("valgrind") is None:
+        print("valgrind is not installed: instructions are NOT counted")
+        return 0
+    found = {isa: measure(isa) for isa in ISAS}
+    if sys.argv[1:] == ["--write"]:
+        bounds = {isa: {name: round(n * ROOM, 2) for name, n in sorted(found[isa].items())} for isa in ISAS}
+        BOUNDS.write_text(json.dumps(bounds, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    bounds = json.loads(BOUNDS.read_text(encoding="utf-8"))
+    exceeded = 0
+    for isa in ISAS:
+        if found[isa].keys() != bounds[isa].keys():
+            print(f"{isa}: the kernels are not those of {BOUNDS.name}; write it again")
+            exceeded += 1
+        for name, n in sorted(found[isa].items()):
+            bound = bounds[isa].get(name, 0)
+            exceeded += n > bound
+            print(f"{isa:5} {name:52} {n:7.2f} of {bound:7.2f}{'  EXCEEDED' * (n > bound)}")
+    return int(exceeded > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What the memory system allows: compiled loops that only read or copy a case's arrays (limits.c)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import tempfile
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from rows import Calls, Case
+
+import fastloss
+
+
+@cache
+def _library() -> Any:
+    """Compile limits.c for this very processor."""
+    compiler = [os.environ.get("CC", "cc"), "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "limits.so"
+        subprocess.run([*compiler, "-o", path, Path(__file__).with_name("limits.c")], check=True)
+        return ctypes.CDLL(str(path))
+
+
+def calls(case: Case, limit: str) -> Calls:
+    """The loops that measure a limit, "read" or "copy"; the faster one is the limit.
+
+    A copy is made with ordinary stores, and with stores that pass the caches by.
+    """
+    count = len(case.inputs)
+    arrays = (ctypes.c_void_p * count)(*(a.ctypes.data for a in case.inputs))
+    words = (ctypes.c_size_t * count)(*(a.nbytes // 8 for a in case.inputs))
+    loop = partial(_library().sweep, arrays, words, count)
+    threads = fastloss.get_num_threads()
+    if limit == "read":
+        return {"read": partial(loop, None, 0, threads)}
+    result = ctypes.c_void_p(case.result.ctypes.data)
+    return {"copy": partial(loop, result, 0, threads), "streaming copy": partial(loop, result, 1, threads)}
