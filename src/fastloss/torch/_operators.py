@@ -38,20 +38,25 @@ PLAIN = frozenset({Tensor, torch.nn.Parameter})
 TRACED = PLAIN | {FakeTensor, FunctionalTensor}
 _HALF = frozenset({torch.bfloat16, torch.float16})
 _FLOATS = _HALF | {torch.float32, torch.float64}
+_REDUCTIONS = ("mean", "sum", "none")
 _REFUSED = (IndexError, RuntimeError, TypeError, ValueError)
+
+
+def _transformed() -> bool:
+    """Whether a transform or mode is active that knows PyTorch's own functions."""
+    return transforms() or function_modes() or forward_ad._current_level >= 0
 
 
 def _way(tensors: Sequence[Any]) -> bool | None:
     """True for the eager way, False for the operator, None for PyTorch's own function."""
-    traced = is_compiling()
-    if transforms() or (not traced and (function_modes() or forward_ad._current_level >= 0)):
+    if _transformed():
         return None
-    traced = traced or dispatch_modes() > 0
-    kinds = TRACED if traced else PLAIN
+    eager = not (is_compiling() or dispatch_modes())
+    kinds = PLAIN if eager else TRACED
     for tensor in tensors:
         if type(tensor) not in kinds or not tensor.is_cpu or tensor.layout is not torch.strided:
             return None
-    return not traced
+    return eager
 
 
 def _on_threads(size: int, call: Callable[..., Any], *args: Any) -> Any:
@@ -67,7 +72,7 @@ def _on_threads(size: int, call: Callable[..., Any], *args: Any) -> Any:
 
 def _array(tensor: Tensor) -> Array:
     """The tensor's memory as an array; half precision is converted to float32."""
-    tensor = tensor.detach().resolve_neg()
+    tensor = tensor.data.resolve_neg()
     array: Array = (tensor.float() if tensor.dtype in _HALF else tensor).numpy()
     return array
 
@@ -79,52 +84,58 @@ def _tensor(result: Any, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.asarray(result)).to(dtype)
 
 
-def _grad_dtype(dtype: torch.dtype) -> torch.dtype:
-    """How a gradient waits for grad_output: float16 would lose what a loss scale is there to save."""
-    return torch.float32 if dtype in _HALF else dtype
-
-
 # ---------------------------------------------------------------------------- losses
 
 
 class Loss:
-    """One loss: its arguments, who computes it, value and gradient, and its operators."""
+    """One loss: its arguments, who computes it, value and gradient, and its operators.
 
-    def __init__(
-        self, name: str, made: Any, weights: str = "", classes: bool = False, **options: str
-    ) -> None:
+    Arguments are those of the operator: input, target, the weights, the options.
+    """
+
+    def __init__(self, name: str, made: Callable[..., Any], weights: str = "", **options: str) -> None:
         self.name = name
-        self.weights = weights.split()
-        self.classes = classes
-        self.options = options
-        self.tensors = 2 + len(self.weights)  # of the operator's arguments; they come first
         self.own: Callable[..., Tensor] = getattr(torch.nn.functional, name)
+        self.weights = weights.split()
+        self.options = [*options]
+        self.tensors = 2 + len(self.weights)
         self._made = made
-        self._cached = lru_cache(lambda *values: made(**dict(zip(options, values, strict=True))))
-        self._define()
+        self._unweighted = lru_cache(lambda *values: made(**dict(zip(options, values, strict=True))))
+        arguments = ["Tensor input", "Tensor target", *(f"Tensor? {name}" for name in self.weights)]
+        self._define(", ".join([*arguments, *(f"{kind} {name}" for name, kind in options.items())]))
 
-    def pytorch(self, *args: Any) -> Tensor:
-        """PyTorch's own function, with the operator's arguments."""
-        input, target, *rest = args
-        options = dict(zip([*self.weights, *self.options], rest, strict=True))
-        if self.name == "kl_div" and options["reduction"] == "mean":  # without its warning, given once before
-            return torch.kl_div(input, target, 1, log_target=options["log_target"])
-        return self.own(input, target, **options)
+    def pytorch(self, input: Tensor, target: Tensor, *rest: Any) -> Tensor:
+        """PyTorch's own function."""
+        named = dict(zip([*self.weights, *self.options], rest, strict=True))
+        if self.name == "kl_div" and named["reduction"] == "mean":  # without the warning, given once before
+            return torch.kl_div(input, target, 1, log_target=named["log_target"])
+        return self.own(input, target, **named)
+
+    def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
+        """Whether PyTorch takes these as they are, without broadcasting or promoting the input."""
+        raise AssertionError
+
+    def value_shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of the value under "none"."""
+        return shape
 
     def __call__(self, *args: Any) -> Tensor | None:
-        """The loss by fastloss, or None where it is PyTorch's; the arguments are the operator's."""
-        tensors = [*args[:2], *(weight for weight in args[2 : self.tensors] if weight is not None)]
-        eager = _way(tensors)
+        """The loss by fastloss, or None where it is PyTorch's."""
+        input, target = args[:2]
+        weights = [weight for weight in args[2 : self.tensors] if weight is not None]
+        eager = _way((input, target, *weights))
         if eager is None:
             return None
         with_grad = False
-        if torch.is_grad_enabled():
-            if any(tensor.requires_grad for tensor in tensors[1:]):
+        if is_grad_enabled():
+            if target.requires_grad or any(weight.requires_grad for weight in weights):
                 return None
-            with_grad = args[0].requires_grad
+            with_grad = input.requires_grad
         if torch.is_autocast_enabled("cpu"):  # its rule for losses: in float32
             args = tuple(a.float() if isinstance(a, Tensor) and a.dtype in _HALF else a for a in args)
-        if not self._fits(*args):
+            input, target = args[:2]
+            weights = [weight for weight in args[2 : self.tensors] if weight is not None]
+        if not self.fits(input, target, weights, *args[self.tensors :]):
             return None
         if not eager:
             result: Tensor = self.operator(*args, with_grad)[0]
@@ -136,38 +147,8 @@ class Loss:
         if self._doubtful(value):
             return None
         if grad is None:
-            return _tensor(value, args[0].dtype)
-        return _record(args[0], (self, args[self.tensors :], value, grad, args[1 : self.tensors]))
-
-    def _fits(self, input: Tensor, target: Tensor, *rest: Any) -> bool:
-        """Whether PyTorch takes these as they are, without broadcasting or promoting the input."""
-        weights = [weight for weight in rest[: len(self.weights)] if weight is not None]
-        options = dict(zip(self.options, rest[len(self.weights) :], strict=True))
-        shape, dtype = input.shape, input.dtype
-        if dtype not in _FLOATS or any(weight.dtype != dtype for weight in weights):
-            return False
-        reductions = ("mean", "sum", "none", "batchmean")[: 4 if self.name == "kl_div" else 3]
-        if options["reduction"] not in reductions:
-            return False
-        if not self.classes:
-            return (
-                target.dtype == dtype
-                and target.shape == shape
-                and type(options.get("log_target", False)) is bool
-                and all(_broadcasts(weight.shape, shape) for weight in weights)
-            )
-        ignored, smoothing = options["ignore_index"], options.get("label_smoothing", 0.0)
-        axis = min(1, len(shape) - 1)
-        if axis < 0 or shape[axis] == 0 or type(ignored) is not int:
-            return False
-        if not isinstance(smoothing, float | int) or not 0 <= smoothing <= 1:
-            return False
-        if any(weight.shape != shape[axis : axis + 1] for weight in weights):
-            return False
-        if target.dtype == torch.int64:
-            return target.shape == shape[:axis] + shape[axis + 1 :]
-        probabilities = self.name == "cross_entropy" and ignored < 0
-        return probabilities and target.dtype == dtype and target.shape == shape
+            return _tensor(value, input.dtype)
+        return _record(input, (self, args[self.tensors :], value, grad, args[1 : self.tensors]))
 
     def compute(self, args: Sequence[Any], with_grad: bool) -> tuple[Any, Array | None]:
         """Value and gradient of plain CPU tensors, as a number or array and as an array."""
@@ -176,13 +157,13 @@ class Loss:
         options = args[self.tensors :]
         if any(weight is not None for weight in weights):
             named = zip([*self.weights, *self.options], [*weights, *options], strict=True)
-            made = self._made(**dict(named))
+            loss = self._made(**dict(named))
         else:
-            made = self._cached(*options)
+            loss = self._unweighted(*options)
         if with_grad:
-            result: tuple[Any, Array] = _on_threads(input.size, made.value_and_grad, input, target)
+            result: tuple[Any, Array] = _on_threads(input.size, loss.value_and_grad, input, target)
             return result
-        return _on_threads(input.size, made, input, target), None
+        return _on_threads(input.size, loss, input, target), None
 
     def _doubtful(self, value: Any) -> bool:
         """Whether a NaN is there, which PyTorch refuses as a probability, or has in the gradient too."""
@@ -192,26 +173,27 @@ class Loss:
 
     # -- the operators
 
-    def _define(self) -> None:
-        arguments = ["Tensor input", "Tensor target", *(f"Tensor? {name}" for name in self.weights)]
-        arguments += [f"{kind} {name}" for name, kind in self.options.items()]
-        schema = ", ".join(arguments)
-        forward, backward = f"fastloss::{self.name}", f"fastloss::{self.name}_backward"
-        torch.library.define(forward, f"({schema}, bool with_grad) -> (Tensor, Tensor)")
-        torch.library.impl(forward, "cpu", self._forward)
-        torch.library.register_fake(forward, self._forward_fake)
-        torch.library.register_autograd(forward, self._backward, setup_context=self._forward_context)
-        torch.library.define(backward, f"(Tensor grad_output, Tensor grad, {schema}) -> Tensor")
-        torch.library.impl(backward, "cpu", lambda grad_output, grad, *_: _scaled(grad, grad_output))
-        torch.library.register_fake(
+    def _define(self, schema: str) -> None:
+        library, forward, backward = (
+            torch.library,
+            f"fastloss::{self.name}",
+            f"fastloss::{self.name}_backward",
+        )
+        library.define(forward, f"({schema}, bool with_grad) -> (Tensor, Tensor)")
+        library.impl(forward, "cpu", self._forward)
+        library.register_fake(forward, self._forward_fake)
+        library.register_autograd(forward, self._backward, setup_context=self._forward_context)
+        library.define(backward, f"(Tensor grad_output, Tensor grad, {schema}) -> Tensor")
+        library.impl(backward, "cpu", lambda grad_output, grad, *_: _scaled(grad, grad_output))
+        library.register_fake(
             backward, lambda grad_output, grad, *_: grad.new_empty(grad.shape, dtype=grad_output.dtype)
         )
-        torch.library.register_autograd(backward, self._second, setup_context=self._second_context)
+        library.register_autograd(backward, self._second, setup_context=self._second_context)
         self.operator = getattr(torch.ops.fastloss, self.name).default
         self.backward_operator = getattr(torch.ops.fastloss, f"{self.name}_backward").default
 
     def _forward(self, *args: Any) -> tuple[Tensor, Tensor]:
-        *args, with_grad = args  # type: ignore[assignment]
+        args, with_grad = args[:-1], args[-1]
         input = args[0]
         try:
             value, grad = self.compute(args, with_grad)
@@ -225,16 +207,12 @@ class Loss:
 
     def _forward_fake(self, *args: Any) -> tuple[Tensor, Tensor]:
         input, with_grad = args[0], args[-1]
-        options = dict(zip(self.options, args[self.tensors : -1], strict=True))
-        shape = input.shape
-        if options["reduction"] != "none":
-            shape = torch.Size()
-        elif self.classes:
-            shape = shape[:-1][:1] + shape[2:]
-        grad = (
-            input.new_empty(input.shape, dtype=_grad_dtype(input.dtype)) if with_grad else input.new_empty(0)
-        )
-        return input.new_empty(shape), grad
+        none = args[self.tensors + self.options.index("reduction")] == "none"
+        value = input.new_empty(self.value_shape(input.shape) if none else ())
+        if not with_grad:
+            return value, input.new_empty(0)
+        kept = torch.float32 if input.dtype in _HALF else input.dtype
+        return value, input.new_empty(input.shape, dtype=kept)
 
     def _forward_context(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(output[1], *inputs[: self.tensors])
@@ -268,6 +246,60 @@ class Loss:
         rest += ctx.options
         slopes = torch.func.vjp(lambda g, x: self._gradient(g, x, *rest), grad_output, input)[1](grad_grad)
         return slopes[0], None, slopes[1], *[None] * len(rest)
+
+
+class _ClassLoss(Loss):
+    """Losses whose input has a class axis."""
+
+    def fits(
+        self,
+        input: Tensor,
+        target: Tensor,
+        weights: Sequence[Tensor],
+        ignore_index: Any,
+        reduction: Any,
+        label_smoothing: Any = 0.0,
+    ) -> bool:
+        shape, dtype = input.shape, input.dtype
+        axis = min(1, len(shape) - 1)
+        if dtype not in _FLOATS or axis < 0 or shape[axis] == 0 or reduction not in _REDUCTIONS:
+            return False
+        if type(ignore_index) is not int or not isinstance(label_smoothing, float | int):
+            return False
+        if not 0 <= label_smoothing <= 1:
+            return False
+        for weight in weights:
+            if weight.dtype != dtype or weight.shape != shape[axis : axis + 1]:
+                return False
+        if target.dtype == torch.int64:
+            return target.shape == shape[:axis] + shape[axis + 1 :]
+        probabilities = self.name == "cross_entropy" and ignore_index < 0
+        return probabilities and target.dtype == dtype and target.shape == shape
+
+    def value_shape(self, shape: torch.Size) -> torch.Size:
+        return shape[:-1][:1] + shape[2:]
+
+
+class _PointwiseLoss(Loss):
+    """Losses of one element of the input and one of the target."""
+
+    def fits(
+        self,
+        input: Tensor,
+        target: Tensor,
+        weights: Sequence[Tensor],
+        reduction: Any,
+        log_target: Any = False,
+    ) -> bool:
+        shape, dtype = input.shape, input.dtype
+        if dtype not in _FLOATS or target.dtype != dtype or target.shape != shape:
+            return False
+        if reduction not in _REDUCTIONS and not (reduction == "batchmean" and self.name == "kl_div"):
+            return False
+        for weight in weights:
+            if weight.dtype != dtype or not _broadcasts(weight.shape, shape):
+                return False
+        return type(log_target) is bool
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
@@ -322,13 +354,9 @@ def small_cross_entropy(input: Tensor, target: Tensor, ignore_index: int) -> Ten
 
     Whatever is not a dense CPU tensor, or not of one of two dtypes, falls through to the general way.
     """
-    if is_compiling() or transforms() or dispatch_modes() or function_modes():
+    if is_compiling() or dispatch_modes() or _transformed():
         return None
-    if (
-        not type(input) is type(target) is Tensor
-        or type(ignore_index) is not int
-        or forward_ad._current_level >= 0
-    ):
+    if not type(input) is type(target) is Tensor or type(ignore_index) is not int:
         return None
     with_grad = input.requires_grad and is_grad_enabled()
     try:
@@ -347,18 +375,19 @@ def small_cross_entropy(input: Tensor, target: Tensor, ignore_index: int) -> Ten
 
 
 _INDEXED = {"ignore_index": "int", "reduction": "str"}
-LOSSES = {
+_BCE_WEIGHTS = "weight pos_weight"
+LOSSES: dict[str, Loss] = {
     loss.name: loss
-    for loss in [
-        Loss("cross_entropy", losses.CrossEntropyLoss, "weight", True, **_INDEXED, label_smoothing="float"),
-        Loss("nll_loss", losses.NLLLoss, "weight", True, **_INDEXED),
-        Loss(
-            "binary_cross_entropy_with_logits", losses.BCEWithLogitsLoss, "weight pos_weight", reduction="str"
+    for loss in (
+        _ClassLoss("cross_entropy", losses.CrossEntropyLoss, "weight", **_INDEXED, label_smoothing="float"),
+        _ClassLoss("nll_loss", losses.NLLLoss, "weight", **_INDEXED),
+        _PointwiseLoss(
+            "binary_cross_entropy_with_logits", losses.BCEWithLogitsLoss, _BCE_WEIGHTS, reduction="str"
         ),
-        Loss("binary_cross_entropy", losses.BCELoss, "weight", reduction="str"),
-        Loss("kl_div", losses.KLDivLoss, reduction="str", log_target="bool"),
-        Loss("mse_loss", losses.MSELoss, reduction="str"),
-    ]
+        _PointwiseLoss("binary_cross_entropy", losses.BCELoss, "weight", reduction="str"),
+        _PointwiseLoss("kl_div", losses.KLDivLoss, reduction="str", log_target="bool"),
+        _PointwiseLoss("mse_loss", losses.MSELoss, reduction="str"),
+    )
 }
 
 
