@@ -356,7 +356,7 @@ def small_cross_entropy(input: Tensor, target: Tensor, ignore_index: int) -> Ten
     """
     if is_compiling() or dispatch_modes() or _transformed():
         return None
-    if not type(input) is type(target) is Tensor or type(ignore_index) is not int:
+    if type(input) not in PLAIN or type(target) is not Tensor or type(ignore_index) is not int:
         return None
     with_grad = input.requires_grad and is_grad_enabled()
     try:
