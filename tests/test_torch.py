@@ -648,6 +648,19 @@ def test_nan_is_as_pytorch_has_it():
         assert torch.equal(slopes[0].isnan(), slopes[1].isnan())
 
 
+def test_what_differs_on_purpose():
+    """The edges of the contract that lose nothing: README, "Under PyTorch"."""
+    confident = torch.tensor([[20.0, 0.0]])
+    assert theirs.cross_entropy(confident, torch.tensor([0])) == 0
+    assert F.cross_entropy(confident, torch.tensor([0])).item() == pytest.approx(2.0611536e-09, rel=2**-22)
+    masked = torch.tensor([[0.0, -torch.inf]])
+    assert theirs.cross_entropy(masked, torch.tensor([[1.0, 0.0]])).isnan()
+    assert F.cross_entropy(masked, torch.tensor([[1.0, 0.0]])) == 0
+    leaf = torch.tensor([[0.0, 1.0], [torch.nan, 0.0]], requires_grad=True)
+    F.cross_entropy(leaf, torch.tensor([0, -100])).backward()
+    assert leaf.grad[1].tolist() == [0, 0]
+
+
 def test_threads_are_pytorchs(monkeypatch):
     seen = []
     original = losses._Loss._evaluate
