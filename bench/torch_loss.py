@@ -1,0 +1,53 @@
+"""Loss and backward pass in eager PyTorch code: `python bench/torch_loss.py [threads]`.
+
+Prints, for each size in float32 and bfloat16, the median milliseconds of fastloss.torch.cross_entropy and of
+torch.nn.functional.cross_entropy, each followed by backward() to the logits, and the peak memory that they
+add to what the logits hold. The calls take turns in one process with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from cross_entropy import SIZES, medians, peak
+
+import fastloss.torch
+
+
+def step(function: Callable[..., torch.Tensor], logits: torch.Tensor, labels: torch.Tensor) -> None:
+    """Loss, and its gradient in logits.grad."""
+    logits.grad = None
+    function(logits, labels).backward()  # type: ignore[no-untyped-call]
+
+
+def main() -> None:
+    """Run the comparison."""
+    threads = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    torch.set_num_threads(threads)
+    fastloss.show_config()
+    print(f"{'PyTorch':<16} {torch.__version__}, {threads} threads each\n")
+    print(f"{'':25}{'loss + backward, ms':^27}{'peak MB':^18}")
+    print(
+        f"{'':25}" + "".join(f"{name:>9}" for name in ["fastloss", "PyTorch", "ratio", "fastloss", "PyTorch"])
+    )
+    for dtype in (torch.float32, torch.bfloat16):
+        for n, classes in SIZES:
+            logits = torch.randn(n, classes).to(dtype).requires_grad_()
+            labels = torch.randint(classes, (n,))
+            functions = fastloss.torch.cross_entropy, torch.nn.functional.cross_entropy
+            calls = [partial(step, function, logits, labels) for function in functions]
+            ours, theirs = medians(calls)
+            memory = []
+            for call in calls:
+                logits.grad = None
+                memory.append(peak(call))
+            figures = [ours, theirs, theirs / ours, *memory]
+            name = f"{n:>6,} x {classes:<7,} {str(dtype).removeprefix('torch.')}"
+            print(f"{name:25}" + "".join(f"{f:9.3g}" for f in figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""fastloss under PyTorch: the losses of torch.nn.functional and torch.nn for CPU tensors.
+
+    import fastloss.torch as F          # instead of torch.nn.functional, for the losses
+    with fastloss.torch.patched(): ...  # or: the losses of existing code
+
+Functions are in `functional`, modules in `modules`, the way from tensors to kernels and the operators of
+torch.library in `_operators`, the switch in `_switch`. Importing fastloss does not import this.
+"""
+
+from . import functional, modules
+from ._switch import patch, patched, unpatch
+from .functional import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    kl_div,
+    log_softmax,
+    logsigmoid,
+    logsumexp,
+    mse_loss,
+    nll_loss,
+    softmax,
+)
+from .modules import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, KLDivLoss, MSELoss, NLLLoss
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "KLDivLoss",
+    "MSELoss",
+    "NLLLoss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "functional",
+    "kl_div",
+    "log_softmax",
+    "logsigmoid",
+    "logsumexp",
+    "modules",
+    "mse_loss",
+    "nll_loss",
+    "patch",
+    "patched",
+    "softmax",
+    "unpatch",
+]

@@ -1,0 +1,496 @@
+"""The losses and array functions on tensors: eager, as operators of torch.library, and their derivatives.
+
+Design:
+a) Each `Loss` and `ArrayFunction` decides who computes. Plain CPU tensors run on fastloss; None says that the
+   call is PyTorch's: another device or layout, a subclass, what PyTorch refuses, broadcasts or promotes.
+b) Two ways lead to fastloss. In eager code an autograd.Function costs a fraction of an operator of
+   torch.library; where something traces or intercepts the call (torch.compile, torch.export, a dispatch
+   mode) it has to be an operator.
+c) The gradient comes with the value, if it will be needed. The backward pass multiplies it by grad_output,
+   and hands over its memory where nothing else can see it.
+d) Second derivatives, and values that are NaN, are PyTorch's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, is_grad_enabled
+from torch._C import _are_functorch_transforms_active as transforms
+from torch._C import _is_torch_function_mode_enabled as function_modes
+from torch._C import _len_torch_dispatch_stack as dispatch_modes
+from torch._C._functorch import is_legacy_batchedtensor as batched
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.autograd import Function, forward_ad
+from torch.compiler import is_compiling
+
+from .. import _kernels, arrays, losses
+from .._arguments import Array
+from .._runtime import threads
+
+PLAIN = frozenset({Tensor, torch.nn.Parameter})
+TRACED = PLAIN | {FakeTensor, FunctionalTensor}
+_HALF = frozenset({torch.bfloat16, torch.float16})
+_FLOATS = _HALF | {torch.float32, torch.float64}
+_REDUCTIONS = ("mean", "sum", "none")
+_REFUSED = (IndexError, RuntimeError, TypeError, ValueError)
+
+
+def _transformed() -> bool:
+    """Whether a transform or mode is active that knows PyTorch's own functions."""
+    return transforms() or function_modes() or forward_ad._current_level >= 0
+
+
+def _way(tensors: Sequence[Any]) -> bool | None:
+    """True for the eager way, False for the operator, None for PyTorch's own function."""
+    if _transformed():
+        return None
+    eager = not (is_compiling() or dispatch_modes())
+    kinds = PLAIN if eager else TRACED
+    for tensor in tensors:
+        if type(tensor) not in kinds or not tensor.is_cpu or tensor.layout is not torch.strided:
+            return None
+    return eager
+
+
+def _on_threads(size: int, call: Callable[..., Any], *args: Any) -> Any:
+    """Call on PyTorch's number of threads; a small call has one anyway."""
+    if size < _kernels.SERIAL_ELEMENTS:
+        return call(*args)
+    with threads(torch.get_num_threads()):
+        return call(*args)
+
+
+# ---------------------------------------------------------------------------- tensors and arrays
+
+
+def _array(tensor: Tensor) -> Array:
+    """The tensor's memory as an array; half precision is converted to float32."""
+    tensor = tensor.data.resolve_neg()
+    array: Array = (tensor.float() if tensor.dtype in _HALF else tensor).numpy()
+    return array
+
+
+def _tensor(result: Any, dtype: torch.dtype) -> Tensor:
+    """A number as a tensor, or an array's memory as one; float32 is converted to half precision."""
+    if type(result) is float:
+        return torch.scalar_tensor(result, dtype=dtype)
+    return torch.from_numpy(np.asarray(result)).to(dtype)
+
+
+# ---------------------------------------------------------------------------- losses
+
+
+class Loss:
+    """One loss: its arguments, who computes it, value and gradient, and its operators.
+
+    Arguments are those of the operator: input, target, the weights, the options.
+    """
+
+    def __init__(self, name: str, made: Callable[..., Any], weights: str = "", **options: str) -> None:
+        self.name = name
+        self.own: Callable[..., Tensor] = getattr(torch.nn.functional, name)
+        self.weights = weights.split()
+        self.options = [*options]
+        self.tensors = 2 + len(self.weights)
+        self._made = made
+        self._unweighted = lru_cache(lambda *values: made(**dict(zip(options, values, strict=True))))
+        arguments = ["Tensor input", "Tensor target", *(f"Tensor? {name}" for name in self.weights)]
+        self._define(", ".join([*arguments, *(f"{kind} {name}" for name, kind in options.items())]))
+
+    def pytorch(self, input: Tensor, target: Tensor, *rest: Any) -> Tensor:
+        """PyTorch's own function."""
+        named = dict(zip([*self.weights, *self.options], rest, strict=True))
+        if self.name == "kl_div" and named["reduction"] == "mean":  # without the warning, given once before
+            return torch.kl_div(input, target, 1, log_target=named["log_target"])
+        return self.own(input, target, **named)
+
+    def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
+        """Whether PyTorch takes these as they are, without broadcasting or promoting the input."""
+        raise AssertionError
+
+    def value_shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of the value under "none"."""
+        return shape
+
+    def __call__(self, *args: Any) -> Tensor | None:
+        """The loss by fastloss, or None where it is PyTorch's."""
+        input, target = args[:2]
+        weights = [weight for weight in args[2 : self.tensors] if weight is not None]
+        eager = _way((input, target, *weights))
+        if eager is None:
+            return None
+        with_grad = False
+        if is_grad_enabled():
+            if target.requires_grad or any(weight.requires_grad for weight in weights):
+                return None
+            with_grad = input.requires_grad
+        if torch.is_autocast_enabled("cpu"):  # its rule for losses: in float32
+            args = tuple(a.float() if isinstance(a, Tensor) and a.dtype in _HALF else a for a in args)
+            input, target = args[:2]
+            weights = [weight for weight in args[2 : self.tensors] if weight is not None]
+        if not self.fits(input, target, weights, *args[self.tensors :]):
+            return None
+        if not eager:
+            result: Tensor = self.operator(*args, with_grad)[0]
+            return result
+        try:
+            value, grad = self.compute(args, with_grad)
+        except _REFUSED:
+            return None
+        if self._doubtful(value):
+            return None
+        if grad is None:
+            return _tensor(value, input.dtype)
+        return _record(input, (self, args[self.tensors :], value, grad, args[1 : self.tensors]))
+
+    def compute(self, args: Sequence[Any], with_grad: bool) -> tuple[Any, Array | None]:
+        """Value and gradient of plain CPU tensors, as a number or array and as an array."""
+        input, target = _array(args[0]), _array(args[1])
+        weights = [None if weight is None else _array(weight) for weight in args[2 : self.tensors]]
+        options = args[self.tensors :]
+        if any(weight is not None for weight in weights):
+            named = zip([*self.weights, *self.options], [*weights, *options], strict=True)
+            loss = self._made(**dict(named))
+        else:
+            loss = self._unweighted(*options)
+        if with_grad:
+            result: tuple[Any, Array] = _on_threads(input.size, loss.value_and_grad, input, target)
+            return result
+        return _on_threads(input.size, loss, input, target), None
+
+    def _doubtful(self, value: Any) -> bool:
+        """Whether a NaN is there, which PyTorch refuses as a probability, or has in the gradient too."""
+        if isinstance(value, float):
+            return value != value
+        return self.name == "binary_cross_entropy" and bool(np.isnan(value).any())
+
+    # -- the operators
+
+    def _define(self, schema: str) -> None:
+        library, forward, backward = (
+            torch.library,
+            f"fastloss::{self.name}",
+            f"fastloss::{self.name}_backward",
+        )
+        library.define(forward, f"({schema}, bool with_grad) -> (Tensor, Tensor)")
+        library.impl(forward, "cpu", self._forward)
+        library.register_fake(forward, self._forward_fake)
+        library.register_autograd(forward, self._backward, setup_context=self._forward_context)
+        library.define(backward, f"(Tensor grad_output, Tensor grad, {schema}) -> Tensor")
+        library.impl(backward, "cpu", lambda grad_output, grad, *_: _scaled(grad, grad_output))
+        library.register_fake(
+            backward, lambda grad_output, grad, *_: grad.new_empty(grad.shape, dtype=grad_output.dtype)
+        )
+        library.register_autograd(backward, self._second, setup_context=self._second_context)
+        self.operator = getattr(torch.ops.fastloss, self.name).default
+        self.backward_operator = getattr(torch.ops.fastloss, f"{self.name}_backward").default
+
+    def _forward(self, *args: Any) -> tuple[Tensor, Tensor]:
+        args, with_grad = args[:-1], args[-1]
+        input = args[0]
+        try:
+            value, grad = self.compute(args, with_grad)
+        except _REFUSED:
+            self.pytorch(*args)  # raises PyTorch's error
+            raise
+        if self._doubtful(value):
+            self.pytorch(*args)  # may raise
+        value = _tensor(value, input.dtype)
+        return value, input.new_empty(0) if grad is None else torch.from_numpy(grad)
+
+    def _forward_fake(self, *args: Any) -> tuple[Tensor, Tensor]:
+        input, with_grad = args[0], args[-1]
+        none = args[self.tensors + self.options.index("reduction")] == "none"
+        value = input.new_empty(self.value_shape(input.shape) if none else ())
+        if not with_grad:
+            return value, input.new_empty(0)
+        kept = torch.float32 if input.dtype in _HALF else input.dtype
+        return value, input.new_empty(input.shape, dtype=kept)
+
+    def _forward_context(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(output[1], *inputs[: self.tensors])
+        ctx.options = inputs[self.tensors : -1]
+        ctx.with_grad = inputs[-1]
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    def _backward(self, ctx: Any, grad_output: Tensor, _: None) -> tuple[Tensor | None, ...]:
+        grad, *args = ctx.saved_tensors
+        args += ctx.options
+        if not ctx.with_grad:  # recorded without, as by an export of a model that was not to be trained
+            slope = self._gradient(grad_output, *args)
+        elif is_grad_enabled():
+            slope = self.backward_operator(grad_output, grad, *args)
+        else:
+            slope = _scaled(grad, grad_output)
+        return slope, *[None] * len(args)
+
+    def _gradient(self, grad_output: Tensor, input: Tensor, *rest: Any) -> Tensor:
+        """The gradient by PyTorch's own formulas, which can be differentiated again."""
+        slope: Tensor = torch.func.vjp(lambda x: self.pytorch(x, *rest), input)[1](grad_output)[0]
+        return slope
+
+    def _second_context(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], *inputs[2 : 2 + self.tensors])
+        ctx.options = inputs[2 + self.tensors :]
+
+    def _second(self, ctx: Any, grad_grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_output, input, *rest = ctx.saved_tensors
+        rest += ctx.options
+        slopes = torch.func.vjp(lambda g, x: self._gradient(g, x, *rest), grad_output, input)[1](grad_grad)
+        return slopes[0], None, slopes[1], *[None] * len(rest)
+
+
+class _ClassLoss(Loss):
+    """Losses whose input has a class axis."""
+
+    def fits(
+        self,
+        input: Tensor,
+        target: Tensor,
+        weights: Sequence[Tensor],
+        ignore_index: Any,
+        reduction: Any,
+        label_smoothing: Any = 0.0,
+    ) -> bool:
+        shape, dtype = input.shape, input.dtype
+        axis = min(1, len(shape) - 1)
+        if dtype not in _FLOATS or axis < 0 or shape[axis] == 0 or reduction not in _REDUCTIONS:
+            return False
+        if type(ignore_index) is not int or not isinstance(label_smoothing, float | int):
+            return False
+        if not 0 <= label_smoothing <= 1:
+            return False
+        for weight in weights:
+            if weight.dtype != dtype or weight.shape != shape[axis : axis + 1]:
+                return False
+        if target.dtype == torch.int64:
+            return target.shape == shape[:axis] + shape[axis + 1 :]
+        probabilities = self.name == "cross_entropy" and ignore_index < 0
+        return probabilities and target.dtype == dtype and target.shape == shape
+
+    def value_shape(self, shape: torch.Size) -> torch.Size:
+        return shape[:-1][:1] + shape[2:]
+
+
+class _PointwiseLoss(Loss):
+    """Losses of one element of the input and one of the target."""
+
+    def fits(
+        self,
+        input: Tensor,
+        target: Tensor,
+        weights: Sequence[Tensor],
+        reduction: Any,
+        log_target: Any = False,
+    ) -> bool:
+        shape, dtype = input.shape, input.dtype
+        if dtype not in _FLOATS or target.dtype != dtype or target.shape != shape:
+            return False
+        if reduction not in _REDUCTIONS and not (reduction == "batchmean" and self.name == "kl_div"):
+            return False
+        for weight in weights:
+            if weight.dtype != dtype or not _broadcasts(weight.shape, shape):
+                return False
+        return type(log_target) is bool
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    """Whether an array broadcasts to a shape without changing that."""
+    pairs = zip(reversed(shape), reversed(to), strict=False)
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in pairs)
+
+
+def _scaled(grad: Tensor, grad_output: Tensor, in_place: bool = False) -> Tensor:
+    """The gradient for one grad_output, rounded once to the dtype of the input."""
+    factor = grad_output
+    if factor.ndim and factor.ndim < grad.ndim:  # one for each sample
+        factor = factor.unsqueeze(1)
+    return (grad.mul_(factor) if in_place else grad * factor).to(grad_output.dtype)
+
+
+class _Recorded(Function):
+    """Attaches value and gradient, which exist already, to the input's graph."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, evaluated: tuple[Loss, Any, Any, Array, tuple[Any, ...]]) -> Tensor:
+        loss, options, value, grad, others = evaluated
+        ctx.call = loss, options
+        ctx.save_for_backward(torch.from_numpy(grad), input, *others)
+        return _tensor(value, input.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        if is_grad_enabled():
+            loss, options = ctx.call
+            return loss.backward_operator(grad_output, *ctx.saved_tensors, *options), None
+        try:
+            grad = ctx.saved_tensors[0]
+        except RuntimeError:  # the input was overwritten since, and is not needed; or all has been freed
+            grad = ctx._raw_saved_tensors[0].data
+        if is_compiling() or transforms() or dispatch_modes() or batched(grad_output):
+            return _scaled(grad, grad_output), None
+        ctx.maybe_clear_saved_tensors()  # unless the graph is retained
+        if grad._use_count() > 1 or sys.getrefcount(grad) > 2:
+            return _scaled(grad, grad_output), None
+        if grad_output.ndim or grad_output.item() != 1 or grad.dtype != grad_output.dtype:
+            return _scaled(grad, grad_output, in_place=True), None
+        return grad, None
+
+
+#: What `_Recorded.apply` comes to outside of functorch's transforms, where `_way` has made sure to be.
+_record: Callable[..., Tensor] = super(Function, _Recorded).apply
+
+
+def small_cross_entropy(input: Tensor, target: Tensor, ignore_index: int) -> Tensor | None:
+    """The mean of few rows without options, where every microsecond counts; None if that will not do.
+
+    Whatever is not a dense CPU tensor, or not of one of two dtypes, falls through to the general way.
+    """
+    if is_compiling() or dispatch_modes() or _transformed():
+        return None
+    if type(input) not in PLAIN or type(target) is not Tensor or type(ignore_index) is not int:
+        return None
+    with_grad = input.requires_grad and is_grad_enabled()
+    try:
+        found = losses._small_cross_entropy(input.data.numpy(), target.numpy(), ignore_index, with_grad)
+    except _REFUSED:
+        return None
+    if found is None:
+        return None
+    value, grad = found if with_grad else (found, None)
+    if value != value:
+        return None
+    if grad is None:
+        return _tensor(value, input.dtype)
+    options = (None, ignore_index, "mean", 0.0)
+    return _record(input, (LOSSES["cross_entropy"], options, value, grad, (target,)))
+
+
+_INDEXED = {"ignore_index": "int", "reduction": "str"}
+_BCE_WEIGHTS = "weight pos_weight"
+LOSSES: dict[str, Loss] = {
+    loss.name: loss
+    for loss in (
+        _ClassLoss("cross_entropy", losses.CrossEntropyLoss, "weight", **_INDEXED, label_smoothing="float"),
+        _ClassLoss("nll_loss", losses.NLLLoss, "weight", **_INDEXED),
+        _PointwiseLoss(
+            "binary_cross_entropy_with_logits", losses.BCEWithLogitsLoss, _BCE_WEIGHTS, reduction="str"
+        ),
+        _PointwiseLoss("binary_cross_entropy", losses.BCELoss, "weight", reduction="str"),
+        _PointwiseLoss("kl_div", losses.KLDivLoss, reduction="str", log_target="bool"),
+        _PointwiseLoss("mse_loss", losses.MSELoss, reduction="str"),
+    )
+}
+
+
+# ---------------------------------------------------------------------------- array functions
+
+
+def _softmax_backward(grad: Tensor, y: Tensor, dim: int) -> Tensor:
+    return torch._softmax_backward_data(grad, y, dim, y.dtype)
+
+
+def _log_softmax_backward(grad: Tensor, y: Tensor, dim: int) -> Tensor:
+    return torch._log_softmax_backward_data(grad, y, dim, y.dtype)
+
+
+def _logsumexp_backward(grad: Tensor, x: Tensor, dim: int, keepdim: bool) -> Tensor:
+    return (grad if keepdim else grad.unsqueeze(dim)) * torch.softmax(x, dim)
+
+
+def _logsigmoid_backward(grad: Tensor, x: Tensor) -> Tensor:
+    return grad * torch.sigmoid(-x)
+
+
+class ArrayFunction:
+    """One array function: who computes it, and its operator. The derivatives are PyTorch's operators."""
+
+    def __init__(
+        self, name: str, gradient: Callable[..., Tensor], saves_result: bool, **options: str
+    ) -> None:
+        self.name = name
+        self.gradient = gradient
+        self.saves_result = saves_result
+        self.options = options
+        self._made = getattr(arrays, name)
+        schema = ", ".join(["Tensor input", *(f"{kind} {name}" for name, kind in options.items())])
+        torch.library.define(f"fastloss::{name}", f"({schema}) -> Tensor")
+        torch.library.impl(f"fastloss::{name}", "cpu", self.compute)
+        torch.library.register_fake(f"fastloss::{name}", self._fake)
+        torch.library.register_autograd(f"fastloss::{name}", self.backward, setup_context=self.setup_context)
+        self.operator = getattr(torch.ops.fastloss, name).default
+
+    def __call__(self, input: Tensor, *options: Any) -> Tensor | None:
+        """The function by fastloss, or None where it is PyTorch's; the arguments are the operator's."""
+        eager = _way((input,))
+        if eager is None or input.dtype not in _FLOATS:
+            return None
+        if options:
+            dim, ndim = options[0], input.ndim
+            if type(dim) is not int or not -ndim <= dim < ndim or input.shape[dim] == 0:
+                return None
+        if not eager:
+            result: Tensor = self.operator(input, *options)
+            return result
+        if input.requires_grad and torch.is_grad_enabled():
+            return _record_array(input, self, options)
+        return self.compute(input, *options)
+
+    def compute(self, input: Tensor, *options: Any) -> Tensor:
+        """The function of a plain CPU tensor."""
+        keywords = {"keepdims": options[1]} if len(options) > 1 else {}
+        call = lambda: self._made(_array(input), *options[:1], **keywords)  # noqa: E731
+        return _tensor(_on_threads(input.numel(), call), input.dtype)
+
+    def _fake(self, input: Tensor, *options: Any) -> Tensor:
+        shape = list(input.shape)
+        if len(options) > 1:
+            shape[options[0]] = 1
+            if not options[1]:
+                del shape[options[0]]
+        return input.new_empty(shape)
+
+    def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Save what the gradient needs."""
+        ctx.save_for_backward(output if self.saves_result else inputs[0])
+        ctx.options = inputs[1:]
+
+    def backward(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient with respect to the operator's arguments."""
+        return self.gradient(grad, *ctx.saved_tensors, *ctx.options), *[None] * len(ctx.options)
+
+
+class _RecordedArray(Function):
+    """An array function in eager code."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, function: ArrayFunction, options: tuple[Any, ...]) -> Tensor:
+        output = function.compute(input, *options)
+        ctx.function = function
+        function.setup_context(ctx, (input, *options), output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return ctx.function.backward(ctx, grad)[0], None, None
+
+
+_record_array: Callable[..., Tensor] = super(Function, _RecordedArray).apply
+
+ARRAY_FUNCTIONS = {
+    function.name: function
+    for function in [
+        ArrayFunction("softmax", _softmax_backward, True, dim="int"),
+        ArrayFunction("log_softmax", _log_softmax_backward, True, dim="int"),
+        ArrayFunction("logsumexp", _logsumexp_backward, False, dim="int", keepdim="bool"),
+        ArrayFunction("logsigmoid", _logsigmoid_backward, False),
+    ]
+}

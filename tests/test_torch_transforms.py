@@ -1,0 +1,517 @@
+"""fastloss.torch under autograd, torch.compile, torch.export, torch.func, autocast, checkpoint and patch."""
+
+import threading
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="fastloss.torch needs PyTorch")
+from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts  # noqa: E402
+
+import fastloss.torch as F  # noqa: E402
+from fastloss.torch._operators import ARRAY_FUNCTIONS, LOSSES  # noqa: E402
+
+theirs = torch.nn.functional
+# Warnings of PyTorch's own machinery, and of kl_div about its default.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),
+]
+
+torch.manual_seed(20240229)
+X = torch.randn(6, 5, dtype=torch.float64)
+Y = torch.tensor([0, 4, -100, 2, 1, 3])
+Q = torch.randn(6, 5, dtype=torch.float64).softmax(1)
+W = torch.rand(5, dtype=torch.float64) + 0.1
+
+#: Each operator, with the options that have their own formula, as a function of a module and the input.
+CALLS = {
+    "cross_entropy": lambda F, x: F.cross_entropy(x, Y),
+    "cross_entropy weighted": lambda F, x: F.cross_entropy(x, Y, W, label_smoothing=0.1, reduction="none"),
+    "cross_entropy probabilities": lambda F, x: F.cross_entropy(x, Q, W, reduction="sum"),
+    "cross_entropy images": lambda F, x: F.cross_entropy(
+        x.reshape(2, 5, 3), Y.reshape(2, 3), reduction="none"
+    ),
+    "nll_loss": lambda F, x: F.nll_loss(x, Y, W),
+    "nll_loss none": lambda F, x: F.nll_loss(x, Y, reduction="none"),
+    "binary_cross_entropy_with_logits": lambda F, x: F.binary_cross_entropy_with_logits(
+        x, Q, W, pos_weight=W
+    ),
+    "binary_cross_entropy": lambda F, x: F.binary_cross_entropy(x.sigmoid(), Q, W, reduction="none"),
+    "kl_div": lambda F, x: F.kl_div(x, Q),
+    "kl_div batchmean": lambda F, x: F.kl_div(x, Q.log(), reduction="batchmean", log_target=True),
+    "mse_loss": lambda F, x: F.mse_loss(x, Q),
+    "softmax": lambda F, x: F.softmax(x, 1),
+    "log_softmax": lambda F, x: F.log_softmax(x, 0),
+    "logsumexp": lambda F, x: (F if hasattr(F, "logsumexp") else torch).logsumexp(x, 1),
+    "logsumexp keepdim": lambda F, x: (F if hasattr(F, "logsumexp") else torch).logsumexp(x, 0, True),
+    "logsigmoid": lambda F, x: F.logsigmoid(x),
+}
+
+
+@pytest.fixture(params=CALLS)
+def call(request):
+    return CALLS[request.param]
+
+
+def leaf(dtype=torch.float64):
+    return X.to(dtype, copy=True).requires_grad_()
+
+
+def slope(function, *args):
+    """Value, and gradient of the first argument."""
+    x = args[0].detach().requires_grad_()
+    value = function(x, *args[1:])
+    return value, torch.autograd.grad(value.sum(), x)[0]
+
+
+def targets(graph):
+    """The names of fastloss's operators in a graph."""
+    names = [str(node.target).split(".") for node in graph.nodes]
+    return {name[1] for name in names if name[0] == "fastloss"}
+
+
+# ---------------------------------------------------------------------------- autograd
+
+
+def test_derivatives(call):
+    def function(x):
+        return call(F, x)
+
+    assert gradcheck(function, (leaf(),), check_batched_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's batched gradients, about loops
+        assert gradgradcheck(function, (leaf(),))
+
+
+def test_third_derivative():
+    def third(F):
+        x = leaf()
+        value = F.cross_entropy(x, Y)
+        for _ in range(3):
+            value = torch.autograd.grad(value, x, create_graph=True)[0].pow(2).sum()
+        return value
+
+    torch.testing.assert_close(third(F), third(theirs))
+
+
+# ---------------------------------------------------------------------------- operators
+
+
+def operator_calls():
+    weight = W.clone()
+    for with_grad in (True, False):
+        for reduction in ("mean", "none"):
+            indexed = (-100, reduction)
+            yield "cross_entropy", (leaf(), Y, weight, *indexed, 0.1, with_grad)
+            yield "cross_entropy", (leaf(torch.float32), Q.float(), None, *indexed, 0.0, with_grad)
+            yield "nll_loss", (leaf(torch.bfloat16), Y, None, *indexed, with_grad)
+            yield "binary_cross_entropy_with_logits", (leaf(), Q, None, weight, reduction, with_grad)
+            yield "binary_cross_entropy", (Q.clone().requires_grad_(), Q, None, reduction, with_grad)
+            yield "kl_div", (leaf(), Q, reduction, False, with_grad)
+            yield "mse_loss", (leaf(torch.float16), Q.half(), reduction, with_grad)
+    yield "softmax", (leaf(), 1)
+    yield "log_softmax", (leaf(torch.bfloat16), 0)
+    yield "logsumexp", (leaf(), -1, False)
+    yield "logsumexp", (leaf(), 0, True)
+    yield "logsigmoid", (leaf(torch.float32),)
+
+
+@pytest.mark.parametrize(("name", "args"), list(operator_calls()))
+def test_opcheck(name, args):
+    torch.library.opcheck(getattr(torch.ops.fastloss, name).default, args)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_opcheck_backward(name):
+    loss = LOSSES[name]
+    args = next(args for known, args in operator_calls() if known == name)[:-1]
+    _, grad = loss.operator(*args, True)
+    scale = torch.tensor(0.5, dtype=args[0].dtype, requires_grad=True)
+    torch.library.opcheck(loss.backward_operator, (scale, grad.detach(), *args))
+
+
+def recording(seen):
+    """A backend that notes fastloss's operators in what it compiles."""
+
+    def backend(graph, inputs):
+        seen[:] = targets(graph.graph)
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    torch._dynamo.reset()
+    return backend
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compile(call, dynamic):
+    seen = []
+    options = {"fullgraph": True, "dynamic": dynamic, "backend": recording(seen)}
+    compiled = torch.compile(lambda x: call(F, x * 2), **options)
+    for _ in range(2):
+        value, grad = slope(compiled, X)
+    assert len(seen) == 1
+    wanted, wanted_grad = slope(lambda x: call(theirs, x * 2), X)
+    torch.testing.assert_close(value, wanted)
+    torch.testing.assert_close(grad, wanted_grad)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(X), wanted)
+
+
+def test_compile_with_inductor():
+    model = torch.nn.Linear(5, 5).double()
+    compiled = torch.compile(lambda x: F.cross_entropy(model(x), Y), fullgraph=True)
+    compiled(X).backward()
+    grad = model.weight.grad.clone()
+    model.zero_grad()
+    theirs.cross_entropy(model(X), Y).backward()
+    torch.testing.assert_close(grad, model.weight.grad)
+
+
+def test_the_compiled_backward_pass_keeps_the_gradient_alone():
+    """Not the input, which only a second derivative would need."""
+    saved = []
+
+    def inspect(graph, inputs):
+        saved.append(graph)
+        return graph
+
+    backend = torch._dynamo.backends.common.aot_autograd(fw_compiler=inspect, bw_compiler=inspect)
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the compiler of this test
+        torch.compile(lambda x: F.cross_entropy(x * 2, Y), fullgraph=True, backend=backend)(leaf()).backward()
+    backward = [node for node in saved[1].graph.nodes if node.op == "placeholder"]
+    assert len(backward) == 2  # the gradient, and the gradient of the loss
+
+
+def test_compile_raises_pytorchs_errors():
+    def outcome(function, *args):
+        with pytest.raises((IndexError, RuntimeError)) as error:
+            function(*args)
+        return error.type, str(error.value)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, y: F.cross_entropy(x, y), fullgraph=True, backend="aot_eager")
+    assert outcome(compiled, X, Y + 1) == outcome(theirs.cross_entropy, X, Y + 1)
+    compiled = torch.compile(
+        lambda x, y: F.binary_cross_entropy(x, y, reduction="none"), fullgraph=True, backend="aot_eager"
+    )
+    for bad in (Q + 1, Q * torch.nan):
+        assert outcome(compiled, bad, Q) == outcome(theirs.binary_cross_entropy, bad, Q)
+
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(5, 5).double()
+        self.loss = F.CrossEntropyLoss(W, label_smoothing=0.1)
+
+    def forward(self, x, y):
+        return self.loss(self.linear(x), y)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_export(strict):
+    model = Model()
+    batch = torch.export.Dim("batch", min=2)
+    shapes = {"x": {0: batch}, "y": {0: batch}}
+    program = torch.export.export(model, (X, Y), strict=strict, dynamic_shapes=shapes)
+    assert targets(program.graph)
+    torch.testing.assert_close(program.module()(X, Y), model(X, Y))
+    torch.testing.assert_close(program.module()(X[:3], Y[:3]), model(X[:3], Y[:3]))
+
+
+def test_export_without_gradients_can_be_trained():
+    with torch.no_grad():
+        program = torch.export.export(Model(), (X, Y))
+    module = program.module()
+    value = module(X, Y)
+    assert value.requires_grad
+    value.backward()
+    weight, bias = module.linear.weight, module.linear.bias
+    wanted = theirs.cross_entropy(theirs.linear(X, weight, bias), Y, W, label_smoothing=0.1)
+    torch.testing.assert_close(weight.grad, torch.autograd.grad(wanted, weight)[0])
+
+
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+def test_make_fx(mode):
+    def step(x, y):
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(F.cross_entropy(x, y), x)[0]
+
+    graph = make_fx(step, tracing_mode=mode)(X, Y)
+    assert targets(graph.graph)
+    torch.testing.assert_close(graph(X, Y), slope(lambda x: theirs.cross_entropy(x, Y), X)[1])
+
+
+# ---------------------------------------------------------------------------- torch.func, forward mode
+
+
+def check_func(F):
+    """Every transform, on one module of functions."""
+    func = torch.func
+
+    def per_sample(x, y):
+        return F.cross_entropy(x, y.clamp(0))
+
+    return [
+        func.grad(lambda x: F.cross_entropy(x, Y))(X),
+        func.vmap(per_sample)(X, Y),
+        func.vmap(func.grad(per_sample))(X, Y),
+        func.grad(lambda x: func.vmap(per_sample)(x, Y).sum())(X),
+        func.jvp(lambda x: F.mse_loss(x, Q), (X,), (Q,))[1],
+        func.jacrev(lambda x: F.log_softmax(x, 1))(X),
+        func.jacfwd(lambda x: F.softmax(x, 1))(X),
+        func.hessian(lambda x: F.binary_cross_entropy_with_logits(x, Q))(X),
+        func.grad(func.grad(lambda s: F.cross_entropy(X * s, Y)))(torch.tensor(1.0, dtype=torch.float64)),
+    ]
+
+
+def test_func():
+    for ours, other in zip(check_func(F), check_func(theirs), strict=True):
+        torch.testing.assert_close(ours, other)
+
+
+def test_compiled_func():
+    def per_sample(x, y):
+        return F.cross_entropy(x, y.clamp(0))
+
+    torch._dynamo.reset()
+    for transformed in (
+        torch.func.vmap(per_sample),
+        torch.func.vmap(torch.func.grad(per_sample)),
+        torch.func.grad(lambda x, y: F.cross_entropy(x, y)),
+    ):
+        compiled = torch.compile(transformed, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(X, Y), transformed(X, Y))
+
+
+def test_forward_mode():
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(X, Q)
+        for ours, other in [
+            (F.cross_entropy(dual, Y), theirs.cross_entropy(dual, Y)),
+            (F.softmax(dual, 1), theirs.softmax(dual, 1)),
+        ]:
+            tangents = [torch.autograd.forward_ad.unpack_dual(value).tangent for value in (ours, other)]
+            torch.testing.assert_close(*tangents)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_jacobian_and_hessian(vectorize):
+    jacobian, hessian = torch.autograd.functional.jacobian, torch.autograd.functional.hessian
+    for call in [
+        lambda F, x: F.cross_entropy(x, Y, reduction="none"),
+        lambda F, x: F.mse_loss(x, Q, reduction="none"),
+    ]:
+        ours = jacobian(lambda x: call(F, x), X, vectorize=vectorize)  # noqa: B023
+        torch.testing.assert_close(ours, jacobian(lambda x: call(theirs, x), X))  # noqa: B023
+    torch.testing.assert_close(
+        hessian(lambda x: F.cross_entropy(x, Y), X, vectorize=vectorize),
+        hessian(lambda x: theirs.cross_entropy(x, Y), X),
+    )
+
+
+# ---------------------------------------------------------------------------- autocast, checkpoint
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast(half, compiled):
+    """PyTorch's dtypes: the losses in float32, of operands in float32 and half precision, mixed too."""
+    x, q = X.to(half), Q.float()
+    for call in [
+        lambda F, x: F.cross_entropy(x, Y, W.to(half)),
+        lambda F, x: F.cross_entropy(x, q),
+        lambda F, x: F.nll_loss(x, Y),
+        lambda F, x: F.binary_cross_entropy_with_logits(x, q, pos_weight=W.float()),
+        lambda F, x: F.binary_cross_entropy(x.sigmoid(), q, reduction="none"),
+        lambda F, x: F.kl_div(x, q, reduction="batchmean"),
+        lambda F, x: F.mse_loss(x, q),
+        lambda F, x: F.softmax(x, 1),
+        lambda F, x: F.logsigmoid(x),
+    ]:
+        torch._dynamo.reset()
+        ours = torch.compile(call, backend="aot_eager") if compiled else call
+        with torch.autocast("cpu", dtype=half):
+            value, grad = slope(lambda x: ours(F, x), x)  # noqa: B023
+            wanted, wanted_grad = slope(lambda x: call(theirs, x), x)  # noqa: B023
+        torch.testing.assert_close(value, wanted)
+        torch.testing.assert_close(grad, wanted_grad)
+
+
+def test_autocast_trains_in_float32():
+    x = leaf(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = F.cross_entropy(x, Y)
+        mixed = F.mse_loss(x, Q.float())
+    assert "_Recorded" in type(value.grad_fn).__name__
+    assert "_Recorded" in type(mixed.grad_fn).__name__
+    assert value.dtype == mixed.dtype == torch.float32
+    value.backward()
+    assert x.grad.dtype == torch.bfloat16
+    wanted = theirs.cross_entropy(X.bfloat16().double(), Y)
+    torch.testing.assert_close(value.double(), wanted, rtol=2.0**-23, atol=0)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpoint(call, use_reentrant):
+    def function(x):
+        return checkpoint(lambda x: call(F, x * 2), x, use_reentrant=use_reentrant)
+
+    x = leaf()
+    function(x).sum().backward()
+    torch.testing.assert_close(x.grad, slope(lambda x: call(theirs, x * 2), X)[1])
+
+
+def test_checkpoint_does_not_hold_the_gradient():
+    """What the loss saves goes through the hooks, so that a checkpoint drops it and computes it again."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        F.cross_entropy(leaf(), Y)
+    assert [tuple(t.shape) for t in kept] == [(6, 5), (6, 5), (6,)]
+
+
+def test_selective_checkpoint():
+    def context():
+        return create_selective_checkpoint_contexts([torch.ops.fastloss.cross_entropy.default])
+
+    def function(x):
+        return checkpoint(lambda x: F.cross_entropy(x * 2, Y), x, use_reentrant=False, context_fn=context)
+
+    torch.testing.assert_close(slope(function, X), slope(lambda x: theirs.cross_entropy(x * 2, Y), X))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_compiled_autograd():
+    torch._dynamo.reset()
+    x = leaf()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="aot_eager")):
+        F.cross_entropy(x * 2, Y).backward()
+    torch.testing.assert_close(x.grad, slope(lambda x: theirs.cross_entropy(x * 2, Y), X)[1])
+
+
+# ---------------------------------------------------------------------------- the switch
+
+
+class Written(torch.nn.Module):
+    """A model whose author has not heard of fastloss."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Linear(5, 5).double()
+        self.criteria = torch.nn.ModuleList([torch.nn.CrossEntropyLoss(W), torch.nn.BCEWithLogitsLoss()])
+
+    def forward(self, x):
+        logits = self.body(x)
+        losses = [self.criteria[0](logits, Y), self.criteria[1](logits, Q), theirs.mse_loss(logits, Q)]
+        losses.append(theirs.nll_loss(theirs.log_softmax(logits, 1), Y))
+        losses.append(theirs.kl_div(logits, Q, reduction="batchmean"))
+        losses.append(theirs.binary_cross_entropy(logits.sigmoid(), Q))
+        return losses
+
+
+def routed(losses):
+    return ["_Recorded" in type(loss.grad_fn).__name__ for loss in losses]
+
+
+@pytest.fixture
+def originals():
+    found = {name: getattr(theirs, name) for name in LOSSES}
+    yield found
+    assert {name: getattr(theirs, name) for name in LOSSES} == found
+
+
+def test_patched(originals):
+    model = Written()
+    plain = model(X)
+    assert routed(plain) == [False] * 6
+    with F.patched():
+        losses = model(X)
+        assert routed(losses) == [True] * 6
+        with pytest.raises(KeyError), F.patched():
+            raise KeyError
+        assert routed(model(X)) == [True] * 6
+    assert routed(model(X)) == [False] * 6
+    torch.testing.assert_close(losses, plain)
+    sum(losses).backward()
+    grad = model.body.weight.grad
+    model.zero_grad()
+    sum(plain).backward()
+    torch.testing.assert_close(grad, model.body.weight.grad)
+
+
+def test_patch_counts_its_uses(originals):
+    F.unpatch()  # without a patch: nothing
+    F.patch()
+    F.patch()
+    F.unpatch()
+    assert theirs.cross_entropy is F.cross_entropy
+    with F.patched():
+        F.unpatch()
+        assert theirs.cross_entropy is F.cross_entropy
+    assert theirs.cross_entropy is originals["cross_entropy"]
+    F.unpatch()
+
+
+def test_patch_leaves_other_patches_alone(monkeypatch):
+    def another(*args, **options):
+        return F.mse_loss(*args, **options)
+
+    with monkeypatch.context() as change:
+        change.setattr(theirs, "mse_loss", theirs.mse_loss)
+        with F.patched():
+            theirs.mse_loss = another
+        assert theirs.mse_loss is another
+
+
+def test_patched_falls_back_to_pytorch(originals):
+    """What PyTorch's own function calls by its global name must not lead back here."""
+    seen = []
+
+    class Subclass(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    with F.patched():
+        assert isinstance(theirs.mse_loss(X.as_subclass(Subclass), Q), Subclass)
+        assert originals["mse_loss"] in seen
+        with pytest.raises(IndexError):
+            theirs.cross_entropy(X, Y + 1)
+        assert theirs.mse_loss(X.to("meta"), Q.to("meta")).is_meta
+
+
+def test_patched_from_many_threads(originals):
+    """However the blocks overlap, inside one the losses are routed, and after the last they are not."""
+    model, failures, start = Written(), [], threading.Barrier(8)
+
+    def work():
+        start.wait()
+        for _ in range(50):
+            with F.patched():
+                if not all(routed([model.criteria[0](model.body(X), Y)])):
+                    failures.append("not routed")
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+
+
+def test_patched_and_compiled(originals):
+    model, seen = Written(), []
+    with F.patched():
+        losses = torch.compile(model, fullgraph=True, backend=recording(seen))(X)
+    torch.testing.assert_close(losses, model(X))
+    assert set(seen) == set(LOSSES)
+
+
+def test_every_function_has_its_operator():
+    assert {*LOSSES, *ARRAY_FUNCTIONS} <= set(F.__all__)
