@@ -26,9 +26,9 @@ def _library() -> Any:
 
 
 def calls(case: Case, limit: str) -> Calls:
-    """The loops that measure a limit, "read" or "copy"; the faster one is the limit.
+    """The loops that measure a limit, "read" or "copy".
 
-    A copy is made with ordinary stores, and with stores that pass the caches by.
+    A copy is made with ordinary stores, and for comparison with stores that pass the caches by.
     """
     count = len(case.inputs)
     arrays = (ctypes.c_void_p * count)(*(a.ctypes.data for a in case.inputs))

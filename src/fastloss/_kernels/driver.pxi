@@ -55,7 +55,7 @@ cnp.import_array()
 
 cdef enum:
     MAX_CHUNKS = 1024
-    ROWS_MIN_CLASSES_ = 64         # fewer contiguous classes than this go to the lanes kernel
+    ROWS_MIN_CLASSES_ = LANES_BLOCK     # fewer contiguous classes than this go to the lanes kernel
     CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
     SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
 

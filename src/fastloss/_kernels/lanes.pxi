@@ -5,7 +5,7 @@
 # no horizontal reduction at all. More classes than a tile holds are taken block by block, rescaling each lane's
 # sums where its maximum rose. When one tile holds all classes, the gradient reuses its exponentials.
 
-DEF LANES_BLOCK = 32
+DEF LANES_BLOCK = 128
 DEF LANES_GROUP = 8
 
 cdef extern from *:

@@ -52,18 +52,20 @@ cdef inline real max_width(real* top) noexcept nogil:
     return top[0]
 
 
-cdef inline void pad(const real* source, Py_ssize_t n, real fill, real* target) noexcept nogil:
-    """The last n < WIDTH numbers of a row, filled up to WIDTH so that they run as the others do."""
-    cdef Py_ssize_t k
+cdef inline void tail_of(const real* end, Py_ssize_t n, real fill, real* tail) noexcept nogil:
+    """The n < WIDTH numbers before `end`, behind `fill`s, so that they run as the others do.
+
+    All WIDTH numbers before `end` are read, without a branch; a row has at least as many.
+    """
+    cdef int k
     for k in range(WIDTH):
-        target[k] = fill
-    memcpy(target, source, n * sizeof(real))
+        tail[k] = fill if k < WIDTH - <int>n else end[k - WIDTH]
 
 
 cdef inline void map_coefficients(
     const real* c, const real* w, real scale, real shift, Py_ssize_t n, real* mapped
 ) noexcept nogil:
-    """w_j (scale c_j + shift) for n classes; zeros up to a multiple of WIDTH."""
+    """w_j (scale c_j + shift) for n classes."""
     cdef Py_ssize_t j
     if w != NULL:
         for j in range(n):
@@ -71,8 +73,6 @@ cdef inline void map_coefficients(
     else:
         for j in range(n):
             mapped[j] = fma(scale, c[j], shift)
-    for j in range(n, (n + WIDTH - 1) // WIDTH * WIDTH):
-        mapped[j] = <real>0
 
 
 cdef inline void row_statistics(
@@ -80,7 +80,8 @@ cdef inline void row_statistics(
 ) noexcept nogil:
     """Maximum and sums of one row, into place l of the batch. With no finite maximum, `others` is NaN.
 
-    e and c receive the last block's exponentials, scaled, and coefficients, both filled up to WIDTH.
+    e and c receive the last block's exponentials, scaled, and coefficients; WIDTH numbers before them may be
+    used as well.
     """
     cdef Py_ssize_t classes = job.classes, j0, j, n, full
     cdef const real* coefficient = <const real*>job.coefficient
@@ -101,10 +102,6 @@ cdef inline void row_statistics(
     for j0 in range(0, classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
         full = n - n % WIDTH
-        if full < n:
-            pad(x + j0 + full, n - full, <real>-INFINITY, tail)
-            if mode == SHARED:
-                pad(shared + j0 + full, n - full, <real>0, tail_c)
         if mode == LINEAR:
             map_coefficients(
                 coefficient + i * classes + j0, weight + j0 if weight != NULL else weight,
@@ -115,7 +112,7 @@ cdef inline void row_statistics(
         for j in range(j0, j0 + full, WIDTH):
             max_step(x + j, tops)
         if full < n:
-            max_step(&tail[0], tops)
+            max_step(x + j0 + n - WIDTH, tops)
         block_max = max_width(tops)
         if block_max > m:
             if m > <real>-INFINITY:
@@ -138,6 +135,17 @@ cdef inline void row_statistics(
         zero_width(below)
         zero_width(b)
         zero_width(a)
+        if full < n:  # first, for the loop writes the right exponentials over those of the fills
+            tail_of(x + j0 + n, n - full, <real>-INFINITY, tail)
+            exp_step(&tail[0], mk, total, below, e + n - WIDTH)
+            if mode == EXPECTED:
+                expected_step(&tail[0], mk, e + n - WIDTH, b)
+            if mode == SHARED:
+                tail_of(shared + j0 + n, n - full, <real>0, tail_c)
+                shared_step(&tail[0], mk, &tail_c[0], b)
+            if mode == LINEAR:
+                tail_of(c + n, n - full, <real>0, tail_c)
+                linear_step(&tail[0], mk, &tail_c[0], a, b)
         for j in range(0, full, WIDTH):
             for k in range(<int>sizeof(real) // 2):  # the next block, or row, while this one is computed
                 fastloss_prefetch(x + j0 + j + ROWS_BLOCK + k * (64 // <int>sizeof(real)))
@@ -148,14 +156,6 @@ cdef inline void row_statistics(
                 shared_step(x + j0 + j, mk, shared + j0 + j, b)
             if mode == LINEAR:
                 linear_step(x + j0 + j, mk, c + j, a, b)
-        if full < n:
-            exp_step(&tail[0], mk, total, below, e + full)
-            if mode == EXPECTED:
-                expected_step(&tail[0], mk, e + full, b)
-            if mode == SHARED:
-                shared_step(&tail[0], mk, &tail_c[0], b)
-            if mode == LINEAR:
-                linear_step(&tail[0], mk, c + full, a, b)
         two_sum(unscaled_sum(sum_width(&total[0]), m), &s, &s_low)
         count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - sum_width(&below[0])
         if mode == LINEAR:
@@ -224,8 +224,10 @@ cdef inline void row_of(
     cdef const real* coefficient = <const real*>job.coefficient
     cdef const real* shared = <const real*>job.shared
     cdef real* grad = <real*>job.grad
-    cdef real e[ROWS_BLOCK]
-    cdef real c[ROWS_BLOCK]
+    cdef real e_buffer[WIDTH + ROWS_BLOCK]
+    cdef real c_buffer[WIDTH + ROWS_BLOCK]
+    cdef real* e = &e_buffer[WIDTH]
+    cdef real* c = &c_buffer[WIDTH]
     cdef int64_t t = -1
     cdef double scale, entry = 0, c_t = 0, e_t
     batch.keep[l] = 1
@@ -280,7 +282,7 @@ cdef inline double row_entropy(const real* p, Py_ssize_t classes) noexcept nogil
             for k in range(WIDTH):
                 total[k] += entropy_term(p[j + k])
         if full < n:
-            pad(p + j0 + full, n - full, <real>0, tail)
+            tail_of(p + j0 + n, n - full, <real>0, tail)
             for k in range(WIDTH):
                 total[k] += entropy_term(tail[k])
         two_sum(sum_width(&total[0]), &s, &low)
