@@ -122,7 +122,7 @@ cdef inline void expected_step(const real* x, const real* m, const real* e, real
     cdef int k
     cdef real d
     for k in range(WIDTH):
-        d = zero_unless(x[k] - m[k], e[k] != <real>0)
+        d = zero_if(e[k] == <real>0, x[k] - m[k])
         b[k] = fma(e[k], d, b[k])
 
 
@@ -130,7 +130,7 @@ cdef inline void shared_step(const real* x, const real* m, const real* c, real* 
     cdef int k
     cdef real d
     for k in range(WIDTH):
-        d = zero_unless(x[k] - m[k], c[k] != <real>0)
+        d = zero_if(c[k] == <real>0, x[k] - m[k])
         b[k] = fma(c[k], d, b[k])
 
 

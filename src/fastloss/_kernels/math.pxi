@@ -4,7 +4,7 @@
 #    is fused exactly where `fma` stands, in vector code and in its scalar remainder alike. That is why
 #    AVX2 and AVX-512 give the same bits.
 # b) Literals carry the type of the loop: a lone `0.5` would turn a float32 loop into float64 arithmetic.
-# c) Comparisons are written so that NaN takes the branch that keeps it. `zero_unless` is not a conditional
+# c) Comparisons are written so that NaN takes the branch that keeps it. `zero_if` is not a conditional
 #    expression: from one that may be a constant gcc derives two versions of all that follows, and runs both.
 # d) Polynomials are evaluated in pairs (Estrin): what bounds these loops is not the number of operations but
 #    how many of them wait for each other, as many iterations as the processor's queues hold.
@@ -69,23 +69,23 @@ cdef inline real product_low(real a, real b, real p) noexcept nogil:
     return fma(a, b, -p)
 
 
-cdef inline real zero_unless(real y, bint keep) noexcept nogil:
-    """y, or 0 unless `keep`."""
+cdef inline real zero_if(bint condition, real y) noexcept nogil:
+    """0 if condition, otherwise y."""
     cdef Bits32 b32
     cdef Bits64 b64
     if real is float:
         b32.f = y
-        b32.i &= -<int32_t>keep
+        b32.i &= <int32_t>condition - 1
         return b32.f
     else:
         b64.f = y
-        b64.i &= -<int64_t>keep
+        b64.i &= <int64_t>condition - 1
         return b64.f
 
 
 cdef inline real zero_below(real y, real x, real least) noexcept nogil:
-    """y, or 0 where x < least."""
-    return zero_unless(y, not x < least)
+    """0 if x < least, otherwise y."""
+    return zero_if(x < least, y)
 
 
 cdef inline real expm1_reduced(real r) noexcept nogil:
