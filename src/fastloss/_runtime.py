@@ -143,8 +143,11 @@ def threads(n: int) -> Iterator[None]:
 
 
 def threads_for(elements: int) -> int:
-    """Return the threads for a call of this size: a small one stays on the calling thread."""
-    return 1 if elements < _kernels.SERIAL_ELEMENTS else get_num_threads()
+    """Return the threads for a call of this size: a small one stays on the calling thread.
+
+    More threads than CPUs would only wait for each other.
+    """
+    return 1 if elements < _kernels.SERIAL_ELEMENTS else min(get_num_threads(), _usable_cpus())
 
 
 def show_config() -> None:
