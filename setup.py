@@ -92,7 +92,7 @@ class Build(build_ext):
 
 
 KERNELS = "src/fastloss/_kernels"
-SOURCES = ["math", "classes", "rows", "lanes", "pointwise", "driver"]
+SOURCES = ["math", "half", "classes", "rows", "lanes", "pointwise", "driver"]
 
 extensions = [
     Extension(

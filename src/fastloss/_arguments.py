@@ -1,7 +1,8 @@
 """From what the caller passed to what the kernels take: checked, aligned, native arrays of one dtype.
 
-a) A C-contiguous, aligned, native float32 or float64 array is used in place; anything else is copied once.
-b) Half precision is computed in float32, integers and bools in float64.
+a) A C-contiguous, aligned, native array of floats is used in place; anything else is copied once.
+b) Half precision is computed in float32, integers and bools in float64. The kernels read and write the large
+   arrays of half precision as they are (`stored_dtype`); weights are converted.
 c) Every error names the argument, what came and what was wanted, and comes before anything is written.
 """
 
@@ -19,6 +20,8 @@ Shape = tuple[int, ...]
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+"""bfloat16 for who has no NumPy dtype of that name, as PyTorch: its bits."""
 WANTED = "float64, float32, float16, bfloat16, integer or bool"
 
 
@@ -47,14 +50,21 @@ def compute_dtype(array: Array, name: str) -> np.dtype[Any]:
     dtype = array.dtype.newbyteorder("=")
     if dtype == FLOAT64 or dtype.kind in "biu":
         return FLOAT64
-    if dtype == FLOAT32 or dtype == np.float16 or dtype.name == "bfloat16":
+    if dtype == FLOAT32 or dtype == np.float16 or dtype.name == "bfloat16" or dtype == BFLOAT16:
         return FLOAT32
     raise TypeError(f"{name}: got dtype {dtype}, wanted {WANTED}")
 
 
-def result_dtype(array: Array, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Dtype of a result shaped as `array`: its own where it is a float, otherwise the computing one."""
-    return dtype if array.dtype.kind in "biu" else array.dtype.newbyteorder("=")
+def stored_dtype(array: Array, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Dtype in which the kernels that compute in `dtype` read `array`, and write a result like it."""
+    own = array.dtype.newbyteorder("=")
+    return own if own.itemsize == 2 and own.kind not in "iu" and dtype == FLOAT32 else dtype
+
+
+def widened(array: Array) -> Array:
+    """The numbers of BFLOAT16 as float32."""
+    bits = np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16
+    return bits.view(np.float32).reshape(array.shape)
 
 
 def native(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -66,7 +76,16 @@ def real_operand(value: Any, name: str, dtype: np.dtype[Any]) -> Array:
     """An argument beside the input, in the computing dtype."""
     array = as_array(value, name)
     compute_dtype(array, name)
+    if array.dtype == BFLOAT16:
+        array = widened(array)
     return array if array.dtype == dtype else array.astype(dtype)
+
+
+def target_operand(array: Array, dtype: np.dtype[Any]) -> Array:
+    """A target of input's size as the kernels read it: half precision stays where they compute in float32."""
+    compute_dtype(array, "target")
+    kind = stored_dtype(array, dtype)
+    return native(array if array.dtype.newbyteorder("=") == kind else real_operand(array, "target", dtype), kind)
 
 
 def class_axis(shape: Shape, axis: int | None, name: str) -> int:

@@ -17,7 +17,7 @@ from ._arguments import (
     class_axis,
     compute_dtype,
     native,
-    result_dtype,
+    stored_dtype,
     with_class_axis,
 )
 from ._runtime import threads_for
@@ -39,6 +39,7 @@ def _over_classes(
     """One value for each sample (`reduces`), or one for each entry."""
     array = as_array(x, name)
     dtype = compute_dtype(array, name)
+    stored = stored_dtype(array, dtype)
     if axis is None:
         raise TypeError("axis: got None, wanted an integer")
     axis = class_axis(array.shape, axis, name)
@@ -47,9 +48,8 @@ def _over_classes(
         shape = shape[:axis] + ((1,) if keepdims else ()) + shape[axis + 1 :]
         output = Output(out, "out", shape, dtype, dtype, apart_from=[(name, array)])
     else:
-        kind = result_dtype(array, dtype)
-        output = Output(out, "out", shape, kind, dtype, apart_from=[(name, array)])
-    data, outer, classes, inner, step = with_class_axis(array, axis, dtype)
+        output = Output(out, "out", shape, stored, stored, apart_from=[(name, array)])
+    data, outer, classes, inner, step = with_class_axis(array, axis, stored)
     _kernels.module.class_pass(
         _kernels.OPS[op],
         data,
@@ -65,9 +65,9 @@ def _over_classes(
 
 def _over_elements(op: str, x: Any, out: Any) -> Any:
     array = as_array(x, "x")
-    dtype = compute_dtype(array, "x")
-    output = Output(out, "out", array.shape, result_dtype(array, dtype), dtype, apart_from=[("x", array)])
-    data = native(array, dtype)
+    stored = stored_dtype(array, compute_dtype(array, "x"))
+    output = Output(out, "out", array.shape, stored, stored, apart_from=[("x", array)])
+    data = native(array, stored)
     _kernels.module.point_pass(_kernels.OPS[op], data, None, threads_for(array.size), value=output.buffer)
     return _finish(op, output, (array,), {})
 

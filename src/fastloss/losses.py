@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from . import _checking, _kernels
 from ._arguments import (
+    BFLOAT16,
     Array,
     Output,
     Shape,
@@ -28,8 +29,10 @@ from ._arguments import (
     element_operand,
     native,
     real_operand,
-    result_dtype,
+    stored_dtype,
+    target_operand,
     scalar,
+    widened,
     with_class_axis,
 )
 from ._runtime import threads_for
@@ -71,6 +74,7 @@ class _Call:
         self.x = as_array(input, "input")
         self.y = as_array(target, "target")
         self.dtype = compute_dtype(self.x, "input")
+        self.stored = stored_dtype(self.x, self.dtype)
         self.sample_weight = None if sample_weight is None else as_array(sample_weight, "sample_weight")
         self.grad_output = None if grad_output is None else as_array(grad_output, "grad_output")
         self.out = out
@@ -94,13 +98,12 @@ class _Call:
             raise ValueError(f"out: the value under reduction {self.reduction!r} is a float")
         if self.with_grad:
             apart_from = [*self.arrays, ("out", self.out if value else None)]
-            kind = result_dtype(self.x, self.dtype)
             grad = Output(
                 self.grad_out,
                 "grad_out",
                 self.x.shape,
-                kind,
-                self.dtype,
+                self.stored,
+                self.stored,
                 apart_from=apart_from,
                 in_place="input",
                 zeros=zeros,
@@ -272,7 +275,7 @@ class _ClassLoss(_Loss):
         divisor = self._divisor(call, kernel, weights, math.prod(shape), shape)
         if self.reduction == "mean":
             factor = factor / divisor if divisor else 0.0
-        x, outer, classes, inner, step = with_class_axis(call.x, axis, call.dtype)
+        x, outer, classes, inner, step = with_class_axis(call.x, axis, call.stored)
         place = (x, outer, classes, inner, step, threads_for(call.x.size))
         kernel["sample_weight"] = weights
         op = _kernels.OPS[kernel.pop("op")]
@@ -424,10 +427,9 @@ class CrossEntropyLoss(_IndexedLoss):
         classes = call.x.shape[axis]
         smoothing = self.label_smoothing
         if call.y.shape == call.x.shape:
-            target = real_operand(call.y, "target", call.dtype)
             return {
                 "op": "loss_linear",
-                "coefficient": native(target, call.dtype),
+                "coefficient": target_operand(call.y, call.dtype),
                 "scale": 1 - smoothing,
                 "shift": smoothing / classes,
                 "linear_weight": self._class_weight(self.weight, call, classes),
@@ -531,7 +533,7 @@ class MultinomialNLLLoss(_ClassLoss):
     def _kernel(self, call: _Call, axis: int) -> dict[str, Any]:
         if call.y.shape != call.x.shape:
             raise ValueError(f"target: got shape {call.y.shape}, wanted {call.x.shape}")
-        counts = native(real_operand(call.y, "target", call.dtype), call.dtype)
+        counts = target_operand(call.y, call.dtype)
         kernel: dict[str, Any] = {"op": "loss_linear", "coefficient": counts}
         if self.full:
             shape = counts.shape
@@ -556,7 +558,7 @@ class _PointwiseLoss(_Loss):
 
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
         shape = call.x.shape
-        y = real_operand(call.y, "target", call.dtype)
+        y = target_operand(call.y, call.dtype)
         if y.shape != shape:
             raise ValueError(f"target: got shape {y.shape}, wanted {shape} as input")
         operands: dict[str, Array | None] = {
@@ -573,7 +575,7 @@ class _PointwiseLoss(_Loss):
         if upstream is not None:
             given["grad_output"] = upstream
         value, grad = call.outputs(shape)
-        x = native(call.x, call.dtype)
+        x = native(call.x, call.stored)
         threads = threads_for(x.size)
         run = _kernels.module.point_pass
         given_outputs = call.out is not None or call.grad_out is not None
@@ -585,7 +587,7 @@ class _PointwiseLoss(_Loss):
         total = run(
             _kernels.OPS[self._op()],
             x,
-            native(y, call.dtype),
+            y,
             threads,
             value=value.buffer if value else None,
             grad=grad.buffer if grad else None,
@@ -617,7 +619,8 @@ class _PointwiseLoss(_Loss):
 def _raise_if_outside(total: float | None, x: Array) -> None:
     """Name the element outside [0, 1] for which a kernel has returned None."""
     if total is None:
-        where = np.unravel_index(_kernels.module.unit_interval_violation(x), x.shape)
+        x = widened(x) if x.dtype == BFLOAT16 else x
+        where = np.unravel_index(int(np.argmax((x < 0) | (x > 1))), x.shape)
         place = f"input[{', '.join(map(str, where))}]" if where else "input"
         raise ValueError(f"{place} = {x[where]} is outside [0, 1]")
 

@@ -34,6 +34,7 @@ cdef struct ClassJob:
     int op
     bint float32
     const void* x                  # (outer, classes, inner); `x_stride` elements from one outer index to the next
+    int storage                    # of x and grad
     Py_ssize_t x_stride
     Py_ssize_t classes
     Py_ssize_t inner
@@ -42,6 +43,7 @@ cdef struct ClassJob:
     int label_kind
     int64_t ignore_index
     const void* coefficient        # as x, contiguous, or NULL: c_j = w_j * (scale * coefficient_j + shift)
+    int coefficient_storage
     double coefficient_scale
     double coefficient_shift
     const void* linear_weight      # w of the linear term (classes,), or NULL for ones
@@ -141,12 +143,15 @@ cdef inline void linear_step(const real* x, const real* m, const real* c, double
     shared_step(x, m, c, b)
 
 
-cdef inline bint has_nan(const real* x, Py_ssize_t classes, Py_ssize_t step) noexcept nogil:
+cdef inline double sum_past_inf(const ClassJob* job, real* tag, Py_ssize_t position) noexcept nogil:
+    """`others` of a logsumexp whose sample, at `position`, has no finite maximum: NaN if it holds NaN, otherwise 0."""
     cdef Py_ssize_t j
-    for j in range(classes):
-        if x[j * step] != x[j * step]:
-            return True
-    return False
+    cdef real x
+    for j in range(job.classes):
+        x = read_one(job.x, job.storage, position + j * job.inner, tag)
+        if x != x:
+            return NAN
+    return 0
 
 
 cdef inline real log_softmax_of(real x, real m, real log_sum, real low) noexcept nogil:
@@ -245,14 +250,15 @@ cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogi
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef int64_t t, invalid = 0, classes = job.classes, ignore_index = job.ignore_index
     cdef const int64_t* labels64 = <const int64_t*>job.labels
+    cdef bint usual = job.label_kind == 8 and job.class_weight == NULL and job.sample_weight == NULL
     cdef double total = 0, low = 0
     job.invalid[chunk] = -1
-    if job.label_kind == 8 and job.class_weight == NULL and job.sample_weight == NULL:  # the usual case, vectorised
+    if usual:  # vectorised
         for i in range(first, last):
             used += labels64[i] != ignore_index
             invalid |= (labels64[i] != ignore_index) & ((labels64[i] < 0) | (labels64[i] >= classes))
         total = used
-    if invalid or not (job.label_kind == 8 and job.class_weight == NULL and job.sample_weight == NULL):
+    if invalid or not usual:
         total = 0
         for i in range(first, last):
             t = load_label(job.labels, job.label_kind, i)
@@ -273,7 +279,6 @@ cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     cdef Py_ssize_t first = chunk * job.chunk, i, outer, position
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef const real* weight = <const real*>job.class_weight
-    cdef const real* x = <const real*>job.x
     cdef int64_t t
     cdef double w, value, total = 0, low = 0
     for i in range(first, last):
@@ -286,9 +291,9 @@ cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
             if job.grad != NULL:
                 w *= per_sample(<const real*>job.sample_weight, i)
                 w *= job.grad_scale * per_sample(<const real*>job.grad_output, i)
-                (<real*>job.grad)[outer * job.classes * job.inner + position] = <real>-w
+                write_one(<real>-w, job.grad, job.storage, outer * job.classes * job.inner + position)
             else:
-                value = x[outer * job.x_stride + position]
+                value = read_one(job.x, job.storage, outer * job.x_stride + position, tag)
                 value = -w * value if w != 0 or value != value else 0.0
                 value *= per_sample(<const real*>job.sample_weight, i)
         if job.value != NULL:
@@ -299,7 +304,7 @@ cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
 
 
 cdef Py_ssize_t log_multinomial_rows(
-    const real* counts, Py_ssize_t samples, Py_ssize_t classes, Py_ssize_t inner, double* offset
+    const void* counts, int storage, real* tag, Py_ssize_t samples, Py_ssize_t classes, Py_ssize_t inner, double* offset
 ) noexcept nogil:
     """sum_j log k_j! - log n! for each sample; the position of a negative count if there is one, otherwise -1."""
     cdef Py_ssize_t i, j, outer, position
@@ -309,7 +314,7 @@ cdef Py_ssize_t log_multinomial_rows(
         n = s = low = 0
         for j in range(classes):
             position = (outer * classes + j) * inner + i - outer * inner
-            k = counts[position]
+            k = read_one(counts, storage, position, tag)
             if k < 0:
                 return position
             n += k

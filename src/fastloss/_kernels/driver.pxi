@@ -12,6 +12,7 @@ from libc.math cimport lgamma
 cimport numpy as cnp
 
 include "math.pxi"
+include "half.pxi"
 include "classes.pxi"
 include "rows.pxi"
 include "lanes.pxi"
@@ -127,7 +128,16 @@ cdef inline void* data_of(object array) noexcept:
 
 
 cdef inline bint is_float32(object array) noexcept:
-    return cnp.PyArray_TYPE(<cnp.ndarray>array) == cnp.NPY_FLOAT32
+    """Whether the loops for this array compute in float32."""
+    return cnp.PyArray_TYPE(<cnp.ndarray>array) != cnp.NPY_FLOAT64
+
+
+cdef inline int storage_of(object array) noexcept:
+    """bfloat16 has no type number of its own: it is what remains."""
+    cdef int number = cnp.NPY_FLOAT32 if array is None else cnp.PyArray_TYPE(<cnp.ndarray>array)
+    if number == cnp.NPY_FLOAT32 or number == cnp.NPY_FLOAT64:
+        return NATIVE
+    return FLOAT16 if number == cnp.NPY_FLOAT16 else BFLOAT16
 
 
 cdef int label_kind(object labels) except 0:
@@ -222,6 +232,7 @@ def class_pass(
     job.op = op
     job.float32 = is_float32(x)
     job.x = data_of(x)
+    job.storage = storage_of(x)
     job.x_stride = x_stride
     job.classes = classes
     job.inner = inner
@@ -230,6 +241,7 @@ def class_pass(
     job.label_kind = label_kind(labels) if labels is not None else 8
     job.ignore_index = ignore_index
     job.coefficient = data_of(coefficient)
+    job.coefficient_storage = storage_of(coefficient)
     job.coefficient_scale = scale
     job.coefficient_shift = shift
     job.linear_weight = data_of(linear_weight)
@@ -286,7 +298,9 @@ def point_pass(
     job.op = op
     job.float32 = is_float32(x)
     job.x = data_of(x)
+    job.storage = storage_of(x)
     job.y = data_of(y)
+    job.y_storage = storage_of(y)
     job.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
     job.pos_weight = operand_of(pos_weight)
     job.weight = operand_of(weight)
@@ -294,6 +308,7 @@ def point_pass(
     job.grad_output = operand_of(grad_output)
     job.grad_scale = grad_scale
     job.value = data_of(value)
+    job.value_storage = storage_of(value)
     job.grad = data_of(grad)
     job.outside = False
     job.partial = partial
@@ -351,21 +366,15 @@ def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inn
     """Fill offset with -log(n! / prod k_j!); the position of a negative count if there is one, otherwise -1."""
     cdef void* data = data_of(counts)
     cdef double* result = <double*>data_of(offset)
+    cdef int storage = storage_of(counts)
     cdef bint float32 = is_float32(counts)
     cdef Py_ssize_t position
     with nogil:
         if float32:
-            position = log_multinomial_rows(<float*>data, outer * inner, classes, inner, result)
+            position = log_multinomial_rows(data, storage, <float*>NULL, outer * inner, classes, inner, result)
         else:
-            position = log_multinomial_rows(<double*>data, outer * inner, classes, inner, result)
+            position = log_multinomial_rows(data, storage, <double*>NULL, outer * inner, classes, inner, result)
     return position
-
-
-def unit_interval_violation(x):
-    """Position of the first element outside [0, 1]; -1 without one."""
-    cdef void* data = data_of(x)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(<cnp.ndarray>x)
-    return find_outside(<float*>data, n) if is_float32(x) else find_outside(<double*>data, n)
 
 
 def supported():

@@ -107,21 +107,28 @@ cdef inline void transpose(
 
 
 cdef inline const real* load_tile(
-    const real* x, Py_ssize_t x_stride, ClassJob* job, Tile* tile, Py_ssize_t c0, Py_ssize_t classes, real* buffer,
-    Py_ssize_t* step
+    const void* x, int storage, Py_ssize_t x_stride, ClassJob* job, Tile* tile, Py_ssize_t c0, Py_ssize_t classes,
+    real* buffer, real* spare, Py_ssize_t* step
 ) noexcept nogil:
     """Classes [c0, c0 + classes) of the tile's samples, `step` from one class to the next: in place, or `buffer`."""
-    cdef Py_ssize_t inner = job.inner, outer = tile.outer, inside = tile.inside, c, l = 0, n
-    cdef const real* source = x + outer * x_stride + inside + c0 * inner
-    if tile.direct:
+    cdef Py_ssize_t inner = job.inner, outer = tile.outer, inside = tile.inside, c, l, n
+    cdef Py_ssize_t first = outer * x_stride + inside + c0 * inner
+    cdef const real* source
+    if tile.direct and storage == NATIVE:
         step[0] = inner
-        return source
+        return <const real*>x + first
     step[0] = LANES
     if tile.count < LANES:
         for l in range(classes * LANES):
             buffer[l] = <real>0
-        l = 0
-    if inner == 1:
+    if inner == 1:  # one block: x_stride may be larger than `classes`, but not for rows that were widened
+        if storage == NATIVE or x_stride == classes:
+            source = read_block(x, storage, first, tile.count * classes, spare)
+        else:
+            for l in range(tile.count):
+                read_block(x, storage, first + l * x_stride, classes, spare + l * classes)
+            source = spare
+            x_stride = classes
         if classes == 2 and x_stride == 2 and tile.count == LANES:
             split(source, 2, buffer)
         elif classes == 3 and x_stride == 3 and tile.count == LANES:
@@ -129,11 +136,14 @@ cdef inline const real* load_tile(
         else:
             transpose(source, x_stride, tile.count, classes, buffer, LANES)
         return buffer
+    l = 0
     while l < tile.count:  # runs of neighbours
         n = min(tile.count - l, inner - inside)
-        source = x + outer * x_stride + inside + c0 * inner
+        first = outer * x_stride + inside + c0 * inner
         for c in range(classes):
-            memcpy(buffer + c * LANES + l, source + c * inner, n * sizeof(real))
+            source = read_block(x, storage, first + c * inner, n, buffer + c * LANES + l)
+            if storage == NATIVE:
+                memcpy(buffer + c * LANES + l, source, n * sizeof(real))
         l += n
         inside = 0
         outer += 1
@@ -141,37 +151,42 @@ cdef inline const real* load_tile(
 
 
 cdef inline void store_tile(
-    const real* buffer, ClassJob* job, Tile* tile, Py_ssize_t c0, Py_ssize_t classes, real* out
+    const real* buffer, ClassJob* job, Tile* tile, Py_ssize_t c0, Py_ssize_t classes, real* spare
 ) noexcept nogil:
     cdef Py_ssize_t inner = job.inner, outer = tile.outer, inside = tile.inside, c, l = 0, n
-    cdef real* target = out + outer * job.classes * inner + inside + c0 * inner
+    cdef Py_ssize_t first = outer * job.classes * inner + inside + c0 * inner
+    cdef real* target
     if inner == 1:
+        target = block_to_write(job.grad, job.storage, first, spare)
         if job.classes == 2 and tile.count == LANES:
             join(buffer, 2, target)
         elif job.classes == 3 and tile.count == LANES:
             join(buffer, 3, target)
         else:
             transpose(buffer, LANES, classes, tile.count, target, job.classes)
+        write_block(target, job.grad, job.storage, first, tile.count * classes)
         return
-    if tile.direct:
+    if tile.direct and job.storage == NATIVE:
+        target = <real*>job.grad + first
         for c in range(classes):
             copy(buffer + c * LANES, LANES, target + c * inner)
         return
     while l < tile.count:
         n = min(tile.count - l, inner - inside)
-        target = out + outer * job.classes * inner + inside + c0 * inner
+        first = outer * job.classes * inner + inside + c0 * inner
         for c in range(classes):
-            memcpy(target + c * inner, buffer + c * LANES + l, n * sizeof(real))
+            if job.storage == NATIVE:
+                memcpy(<real*>job.grad + first + c * inner, buffer + c * LANES + l, n * sizeof(real))
+            write_block(buffer + c * LANES + l, job.grad, job.storage, first + c * inner, n)
         l += n
         inside = 0
         outer += 1
 
 
 cdef inline void load_coefficients(
-    ClassJob* job, const real* tag, Tile* tile, Py_ssize_t c0, Py_ssize_t classes, real* buffer
+    ClassJob* job, Tile* tile, Py_ssize_t c0, Py_ssize_t classes, real* buffer, real* spare
 ) noexcept nogil:
     """c_j of the linear term for a block of classes, weights and smoothing applied."""
-    cdef const real* coefficient = <const real*>job.coefficient
     cdef const real* w = <const real*>job.linear_weight
     cdef const real* c_x
     cdef real scale = <real>job.coefficient_scale
@@ -184,7 +199,9 @@ cdef inline void load_coefficients(
             for l in range(LANES):
                 buffer[c * LANES + l] = wc
         return
-    c_x = load_tile(coefficient, job.classes * job.inner, job, tile, c0, classes, buffer, &step)
+    c_x = load_tile(
+        job.coefficient, job.coefficient_storage, job.classes * job.inner, job, tile, c0, classes, buffer, spare, &step
+    )
     for c in range(classes):
         wc = w[c0 + c] if w != NULL else <real>1
         for l in range(LANES):
@@ -203,7 +220,7 @@ cdef inline void tile_max(const real* x, Py_ssize_t step, Py_ssize_t classes, re
 
 
 cdef inline void tile_sums(
-    const real* x, Py_ssize_t step, Py_ssize_t classes, int mode, bint prefetch, const real* m, const real* coefficient,
+    const real* x, Py_ssize_t step, Py_ssize_t classes, int mode, const real* m, const real* coefficient,
     real* e, Batch* batch, double* ties
 ) noexcept nogil:
     """Add the sums of a block to others (without the maximum), ties, a and b; e receives the exponentials, scaled."""
@@ -222,7 +239,7 @@ cdef inline void tile_sums(
             zero_width(a)
             zero_width(b)
             for c in range(c0, min(c0 + LANES_GROUP, classes)):
-                if prefetch:  # the next tile, while this one is computed
+                if step > LANES:  # in place: the next tile, while this one is computed
                     for k in range(<int>sizeof(real) // 2):
                         fastloss_prefetch(x + c * step + g + LANES + k * (64 // <int>sizeof(real)))
                 exp_step(x + c * step + g, mk, total, below, e + c * LANES + g)
@@ -263,7 +280,7 @@ cdef inline void tile_index(ClassJob* job, const real* tag, Tile* tile, int64_t*
 
 
 cdef inline void lanes_tile(
-    const real* x, ClassJob* job, Tile* tile, int mode, double* total, double* low
+    real* tag, ClassJob* job, Tile* tile, int mode, double* total, double* low
 ) noexcept nogil:
     """Everything for LANES samples: statistics, value, and gradient or output."""
     cdef Py_ssize_t classes = job.classes, c0, c, l, n, step = 0
@@ -285,9 +302,8 @@ cdef inline void lanes_tile(
     cdef real log_sum_low[LANES]
     cdef int64_t label[LANES]
     cdef Batch batch
-    cdef const real* block = x
+    cdef const real* block = buffer
     cdef const real* shared = <const real*>job.shared
-    cdef real* out = <real*>job.grad
     cdef double rise, ratio
     cdef bint is_loss = job.op == LOSS or job.op == LOSS_LINEAR
     cdef bint indexed = is_loss and job.labels != NULL
@@ -299,10 +315,10 @@ cdef inline void lanes_tile(
         batch.others[l] = ties[l] = batch.a[l] = batch.b[l] = batch.k[l] = batch.d[l] = 0
         batch.keep[l] = 1 if l < tile.count else 0
     if indexed:
-        tile_index(job, x, tile, label, &batch)
+        tile_index(job, tag, tile, label, &batch)
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
-        block = load_tile(x, job.x_stride, job, tile, c0, n, buffer, &step)
+        block = load_tile(job.x, job.storage, job.x_stride, job, tile, c0, n, buffer, e, &step)
         if indexed and one_block:
             for l in range(LANES):
                 x_t[l] = block[label[l] * step + l]
@@ -327,8 +343,8 @@ cdef inline void lanes_tile(
             top[l] = new_top[l]
             m[l] = <real>0 if top[l] == <real>-INFINITY else top[l]
         if mode == LINEAR:
-            load_coefficients(job, x, tile, c0, n, coefficient)
-        tile_sums(block, step, n, mode, tile.direct, m, coefficient, e, &batch, ties)
+            load_coefficients(job, tile, c0, n, coefficient, e)
+        tile_sums(block, step, n, mode, m, coefficient, e, &batch, ties)
 
     for l in range(LANES):
         batch.top[l] = top[l]
@@ -339,25 +355,23 @@ cdef inline void lanes_tile(
     else:
         for l in range(tile.count):
             if not batch.top[l] < INFINITY:  # +inf gives +inf, unless the sample also holds NaN
-                batch.others[l] = 0
                 c = tile.inside + l
-                if has_nan(
-                    x + (tile.outer + c // job.inner) * job.x_stride + c % job.inner, classes, job.inner
-                ):
-                    batch.others[l] = NAN
+                batch.others[l] = sum_past_inf(
+                    job, tag, (tile.outer + c // job.inner) * job.x_stride + c % job.inner
+                )
     if indexed:
         for l in range(LANES):
             batch.d[l] = <real>(x_t[l] - m[l])
     if job.op != SOFTMAX:
-        finish(<real*>x, job, tile.first, tile.count, &batch, total, low)
-    if out == NULL:
+        finish(tag, job, tile.first, tile.count, &batch, total, low)
+    if job.grad == NULL:
         return
 
     for l in range(LANES):
         scale[l] = job.grad_scale if is_loss else 1
     if is_loss and (job.sample_weight != NULL or job.grad_output != NULL):
         for l in range(tile.count):
-            scale[l] = gradient_scale(job, x, tile.first + l)
+            scale[l] = gradient_scale(job, tag, tile.first + l)
     if indexed:
         for l in range(LANES):
             kept += batch.keep[l]
@@ -381,9 +395,9 @@ cdef inline void lanes_tile(
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
         if not one_block:
-            block = load_tile(x, job.x_stride, job, tile, c0, n, buffer, &step)
+            block = load_tile(job.x, job.storage, job.x_stride, job, tile, c0, n, buffer, e, &step)
             if mode == LINEAR:
-                load_coefficients(job, x, tile, c0, n, coefficient)
+                load_coefficients(job, tile, c0, n, coefficient, e)
             for c in range(n):
                 for l in range(LANES):
                     e[c * LANES + l] = exp_scaled(block[c * step + l] - m[l])
@@ -409,11 +423,12 @@ cdef inline void lanes_tile(
                     if batch.keep[l] == 0:
                         for c in range(n):
                             e[c * LANES + l] = <real>0
-        store_tile(e, job, tile, c0, n, out)
+        store_tile(e, job, tile, c0, n, buffer)
 
 
-cdef inline void lanes_entropy(const real* p, ClassJob* job, Tile* tile) noexcept nogil:
+cdef inline void lanes_entropy(real* tag, ClassJob* job, Tile* tile) noexcept nogil:
     cdef real buffer[LANES_BLOCK * LANES]
+    cdef real spare[LANES_BLOCK * LANES]
     cdef real total[LANES]
     cdef double s[LANES]
     cdef Py_ssize_t c0, c, l, n, step
@@ -422,7 +437,7 @@ cdef inline void lanes_entropy(const real* p, ClassJob* job, Tile* tile) noexcep
         s[l] = 0
     for c0 in range(0, job.classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, job.classes - c0)
-        block = load_tile(p, job.x_stride, job, tile, c0, n, buffer, &step)
+        block = load_tile(job.x, job.storage, job.x_stride, job, tile, c0, n, buffer, spare, &step)
         for l in range(LANES):
             total[l] = <real>0
         for c in range(n):
@@ -438,7 +453,6 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
     """Samples [chunk * job.chunk, ...) of a job with few classes or a strided class axis."""
     cdef Py_ssize_t first = chunk * job.chunk, start
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
-    cdef const real* x = <const real*>job.x
     cdef double total[LANES]
     cdef double low[LANES]
     cdef Tile tile
@@ -448,11 +462,11 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
     for start in range(first, last, LANES):
         place_tile(job, start, last, &tile)
         if job.op == LOSS_LINEAR:
-            lanes_tile(x, job, &tile, LINEAR, total, low)
+            lanes_tile(tag, job, &tile, LINEAR, total, low)
         elif job.op == ENTROPY_FROM_LOGITS:
-            lanes_tile(x, job, &tile, EXPECTED, total, low)
+            lanes_tile(tag, job, &tile, EXPECTED, total, low)
         elif job.op == ENTROPY:
-            lanes_entropy(x, job, &tile)
+            lanes_entropy(tag, job, &tile)
         else:
-            lanes_tile(x, job, &tile, PLAIN, total, low)
+            lanes_tile(tag, job, &tile, PLAIN, total, low)
     sum_lanes(total, low, job.partial + 2 * chunk)

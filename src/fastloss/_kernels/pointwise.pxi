@@ -24,7 +24,9 @@ cdef struct PointJob:
     int op
     bint float32
     const void* x
+    int storage                    # of x and grad
     const void* y                  # target, or NULL
+    int y_storage
     Py_ssize_t size
     Operand pos_weight
     Operand weight
@@ -32,6 +34,7 @@ cdef struct PointJob:
     Operand grad_output
     double grad_scale              # grad_output / divisor where these are one number
     void* value                    # as x, or NULL
+    int value_storage
     void* grad                     # as x, or NULL
     bint outside                   # set where an element is outside the interval that the operation is defined on
     Py_ssize_t chunk
@@ -219,35 +222,28 @@ cdef inline void add_block(real* value, Py_ssize_t n, double* total, double* low
                 two_sum(value[j + k], total + k, low + k)
 
 
-cdef inline Py_ssize_t find_outside(const real* x, Py_ssize_t n) noexcept nogil:
-    """Position of the first element outside [0, 1], or -1; NaN is not outside."""
-    cdef Py_ssize_t i, k, stop
-    cdef int outside
-    for i in range(0, n, POINTWISE_BLOCK):
-        stop = min(i + POINTWISE_BLOCK, n)
-        outside = 0
-        for k in range(i, stop):
-            outside |= (x[k] < <real>0) | (x[k] > <real>1)
-        if outside:
-            for k in range(i, stop):
-                if x[k] < <real>0 or x[k] > <real>1:
-                    return k
-    return -1
+cdef inline bint any_outside(const real* x, Py_ssize_t n) noexcept nogil:
+    """Whether an element is outside [0, 1]; NaN is not."""
+    cdef Py_ssize_t k
+    cdef int outside = 0
+    for k in range(n):
+        outside |= (x[k] < <real>0) | (x[k] > <real>1)
+    return outside
 
 
 cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept nogil:
     """Elements [chunk * job.chunk, ...) of a job."""
     cdef Py_ssize_t first = chunk * job.chunk, i, n, k
     cdef Py_ssize_t last = min(first + job.chunk, job.size)
-    cdef const real* x = <const real*>job.x
-    cdef const real* y = <const real*>job.y
+    cdef const real* x
+    cdef const real* y
     cdef const real* pos_weight = NULL
-    cdef real* out_value = <real*>job.value
-    cdef real* out_grad = <real*>job.grad
     cdef real scale = <real>job.grad_scale
     cdef bint is_map = job.op == SIGMOID or job.op == LOGSIGMOID
     cdef real buffer[POINTWISE_BLOCK]
     cdef real* value = buffer
+    cdef real x_buffer[POINTWISE_BLOCK]
+    cdef real y_buffer[POINTWISE_BLOCK]
     cdef real slope[POINTWISE_BLOCK]
     cdef real expanded[POINTWISE_BLOCK]
     cdef double total[WIDTH]
@@ -257,31 +253,37 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         total[k] = low[k] = 0
     for i in range(first, last, POINTWISE_BLOCK):
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
+        x = read_block(job.x, job.storage, i, n, x_buffer)
+        y = read_block(job.y, job.y_storage, i, n, y_buffer) if job.y != NULL else x
         if job.op == BCE or job.op == UNIT_INTERVAL:
-            if find_outside(x + i, n) >= 0:
+            if any_outside(x, n):
                 job.outside = True
                 break
             if job.op == UNIT_INTERVAL:
                 continue
         if job.pos_weight.data != NULL:
             pos_weight = expand(&job.pos_weight, i, n, expanded)
-        if out_value != NULL:
-            value = out_value + i
-        if out_grad != NULL:
-            point_block(x + i, y + i, pos_weight, job.op, n, value, slope)
+        if job.value != NULL:
+            value = block_to_write(job.value, job.value_storage, i, buffer)
+        if job.grad != NULL:
+            point_block(x, y, pos_weight, job.op, n, value, slope)
         else:
-            point_block(x + i, y + i if y != NULL else x, pos_weight, job.op, n, value, <real*>NULL)
+            point_block(x, y, pos_weight, job.op, n, value, <real*>NULL)
         if not is_map:
             scale_by(value, &job.weight, i, n)
             scale_by(value, &job.sample_weight, i, n)
-        if out_grad != NULL:
+        if job.grad != NULL:
             scale_by(slope, &job.weight, i, n)
             scale_by(slope, &job.sample_weight, i, n)
             scale_by(slope, &job.grad_output, i, n)
             for k in range(n):
                 slope[k] *= scale
-            memcpy(out_grad + i, &slope[0], n * sizeof(real))
-        if out_value == NULL:
+            if job.storage == NATIVE:
+                memcpy(<real*>job.grad + i, &slope[0], n * sizeof(real))
+            write_block(&slope[0], job.grad, job.storage, i, n)
+        if job.value != NULL:
+            write_block(value, job.value, job.value_storage, i, n)
+        else:
             add_block(value, n, total, low)
     for k in range(WIDTH):
         two_sum(total[k], &s, &s_low)

@@ -17,7 +17,7 @@ cdef extern from *:
 
 
 cdef inline void prefetch_step(const real* x) noexcept nogil:
-    """WIDTH numbers of a later block, or row, while this one is computed."""
+    """WIDTH numbers of a later block, or row, while this one is computed; harmless where x is a buffer."""
     cdef int k
     for k in range(<int>sizeof(real) * WIDTH // 64):
         fastloss_prefetch(x + (AHEAD + 64 * k) // <int>sizeof(real))
@@ -71,30 +71,43 @@ cdef inline void tail_of(const real* end, Py_ssize_t n, real fill, real* tail) n
 
 
 cdef inline void map_coefficients(
-    const real* c, const real* w, real scale, real shift, Py_ssize_t n, real* mapped
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, real* mapped
 ) noexcept nogil:
-    """w_j (scale c_j + shift) for n classes."""
+    """w_j (scale c_j + shift) for n classes of row i, from j0 on."""
+    cdef const real* c = read_block(job.coefficient, job.coefficient_storage, i * job.classes + j0, n, mapped)
+    cdef const real* w = <const real*>job.linear_weight
+    cdef real scale = <real>job.coefficient_scale, shift = <real>job.coefficient_shift
     cdef Py_ssize_t j
     if w != NULL:
         for j in range(n):
-            mapped[j] = w[j] * fma(scale, c[j], shift)
+            mapped[j] = w[j0 + j] * fma(scale, c[j], shift)
     else:
         for j in range(n):
             mapped[j] = fma(scale, c[j], shift)
 
 
-cdef inline void row_statistics(
-    const real* x, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, real* e, real* c, Batch* batch
-) noexcept nogil:
-    """Maximum and sums of one row, into place l of the batch. With no finite maximum, `others` is NaN.
+# A block of each, in L1: numbers of half precision, exponentials, coefficients. WIDTH numbers before them may be used
+# as well, by a tail.
+cdef struct Blocks:
+    void* x
+    void* e
+    void* c
 
-    e and c receive the last block's exponentials, scaled, and coefficients; WIDTH numbers before them may be
-    used as well.
+
+cdef inline void row_statistics(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, const Blocks* blocks, Batch* batch
+) noexcept nogil:
+    """Maximum and sums of row i, into place l of the batch. With no finite maximum, `others` is NaN.
+
+    The last block's exponentials, scaled, and coefficients stay in `blocks`.
     """
     cdef Py_ssize_t classes = job.classes, j0, j, n, full
-    cdef const real* coefficient = <const real*>job.coefficient
     cdef const real* shared = <const real*>job.shared
-    cdef const real* weight = <const real*>job.linear_weight
+    cdef const real* coefficient = <const real*>job.coefficient + i * classes
+    cdef const real* x
+    cdef real* x_buffer = <real*>blocks.x
+    cdef real* e = <real*>blocks.e
+    cdef real* c = <real*>blocks.c
     cdef real total[WIDTH]
     cdef real below[WIDTH]
     cdef real b[WIDTH]
@@ -107,20 +120,21 @@ cdef inline void row_statistics(
     cdef double s = 0, s_low = 0, count = 0, sum_a = 0, sum_b = 0, b_low = 0, rise, ratio
     cdef int k
     cdef Py_ssize_t summed = 0     # SHARED: sum_a is over the first `summed` classes, and follows when it is needed
+    if job.storage != NATIVE:
+        for k in range(WIDTH):
+            x_buffer[k - WIDTH] = <real>-INFINITY
     for j0 in range(0, classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
         full = n - n % WIDTH
+        x = read_block(job.x, job.storage, i * job.x_stride + j0, n, x_buffer)
         if mode == LINEAR:
-            map_coefficients(
-                coefficient + i * classes + j0, weight + j0 if weight != NULL else weight,
-                <real>job.coefficient_scale, <real>job.coefficient_shift, n, c,
-            )
+            map_coefficients(job, i, j0, n, c)
         for k in range(WIDTH):
             tops[k] = <real>-INFINITY
-        for j in range(j0, j0 + full, WIDTH):
+        for j in range(0, full, WIDTH):
             max_step(x + j, tops)
         if full < n:
-            max_step(x + j0 + n - WIDTH, tops)
+            max_step(x + n - WIDTH, tops)
         block_max = max_width(tops)
         if block_max > m:
             if m > <real>-INFINITY:
@@ -144,7 +158,7 @@ cdef inline void row_statistics(
         zero_width(b)
         zero_width(a)
         if full < n:  # first, for the loop writes the right exponentials over those of the fills
-            tail_of(x + j0 + n, n - full, <real>-INFINITY, tail)
+            tail_of(x + n, n - full, <real>-INFINITY, tail)
             exp_step(&tail[0], mk, total, below, e + n - WIDTH)
             if mode == EXPECTED:
                 expected_step(&tail[0], mk, e + n - WIDTH, b)
@@ -155,16 +169,16 @@ cdef inline void row_statistics(
                 tail_of(c + n, n - full, <real>0, tail_c)
                 linear_step(&tail[0], mk, &tail_c[0], a, b)
         for j in range(0, full, WIDTH):
-            prefetch_step(x + j0 + j)
-            if mode == LINEAR:
-                prefetch_step(coefficient + i * classes + j0 + j)
-            exp_step(x + j0 + j, mk, total, below, e + j)
+            prefetch_step(x + j)
+            if mode == LINEAR and job.coefficient_storage == NATIVE:
+                prefetch_step(coefficient + j0 + j)
+            exp_step(x + j, mk, total, below, e + j)
             if mode == EXPECTED:
-                expected_step(x + j0 + j, mk, e + j, b)
+                expected_step(x + j, mk, e + j, b)
             if mode == SHARED:
-                shared_step(x + j0 + j, mk, shared + j0 + j, b)
+                shared_step(x + j, mk, shared + j0 + j, b)
             if mode == LINEAR:
-                linear_step(x + j0 + j, mk, c + j, a, b)
+                linear_step(x + j, mk, c + j, a, b)
         two_sum(unscaled_sum(sum_width(&total[0]), m), &s, &s_low)
         count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - sum_width(&below[0])
         if mode == LINEAR:
@@ -182,116 +196,125 @@ cdef inline void row_statistics(
 
 
 cdef inline void row_gradient(
-    const real* x, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, double scale, Batch* batch, real* e, real* c,
-    real* grad
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, double scale, const Blocks* blocks, Batch* batch
 ) noexcept nogil:
     """The gradient of one row, or its softmax; the target's entry is left to the caller. grad may be x itself."""
     cdef Py_ssize_t classes = job.classes, j0, j, n
-    cdef const real* coefficient = <const real*>job.coefficient
-    cdef const real* weight = <const real*>job.linear_weight
     cdef double sum_c = batch.a[l] + batch.k[l]
     cdef real factor = <real>(scale / (1 + batch.others[l]))
     cdef real a = <real>sum_c
     cdef real a_low = <real>(sum_c - a)
     cdef real others = <real>batch.others[l]
     cdef real m = <real>batch.top[l]
-    cdef const real* cj = c
+    cdef const real* x
+    cdef real* e = <real*>blocks.e
+    cdef const real* c = <const real*>blocks.c
+    cdef real* grad
     for j0 in range(0, classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
         if classes > ROWS_BLOCK:
+            x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
             for j in range(n):
-                e[j] = exp_scaled(x[j0 + j] - m)
+                e[j] = exp_scaled(x[j] - m)
             if mode == LINEAR:
-                map_coefficients(
-                    coefficient + i * classes + j0, weight + j0 if weight != NULL else weight,
-                    <real>job.coefficient_scale, <real>job.coefficient_shift, n, c,
-                )
+                map_coefficients(job, i, j0, n, <real*>blocks.c)
         if mode == SHARED:
-            cj = <const real*>job.shared + j0
+            c = <const real*>job.shared + j0
+        grad = block_to_write(job.grad, job.storage, i * classes + j0, e)
         if mode == SHARED or mode == LINEAR:
             for j in range(n):
-                grad[j0 + j] = factor * linear_gradient(unscaled(e[j]), cj[j], a, a_low, others)
+                grad[j] = factor * linear_gradient(unscaled(e[j]), c[j], a, a_low, others)
         else:
             for j in range(n):
-                grad[j0 + j] = factor * unscaled(e[j])
+                grad[j] = factor * unscaled(e[j])
+        write_block(grad, job.grad, job.storage, i * classes + j0, n)
 
 
-cdef inline void row_log_softmax(const real* x, Py_ssize_t classes, real m, double log_sum_, real* out) noexcept nogil:
-    cdef Py_ssize_t j
+cdef inline void row_log_softmax(
+    ClassJob* job, Py_ssize_t i, real m, double log_sum_, const Blocks* blocks
+) noexcept nogil:
+    cdef Py_ssize_t j0, j, n
     cdef real log_sum = <real>log_sum_
     cdef real low = <real>(log_sum_ - log_sum)
-    for j in range(classes):
-        out[j] = log_softmax_of(x[j], m, log_sum, low)
+    cdef const real* x
+    cdef real* out
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
+        out = block_to_write(job.grad, job.storage, i * job.classes + j0, <real*>blocks.e)
+        for j in range(n):
+            out[j] = log_softmax_of(x[j], m, log_sum, low)
+        write_block(out, job.grad, job.storage, i * job.classes + j0, n)
 
 
-cdef inline void row_of(
-    ClassJob* job, const real* x, Py_ssize_t i, Py_ssize_t l, int mode, Batch* batch
-) noexcept nogil:
+cdef inline void row_of(real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, Batch* batch) noexcept nogil:
     """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set."""
-    cdef Py_ssize_t classes = job.classes
+    cdef Py_ssize_t classes = job.classes, bytes_of_row
     cdef const real* weight = <const real*>job.class_weight
-    cdef const real* coefficient = <const real*>job.coefficient
-    cdef const real* shared = <const real*>job.shared
-    cdef real* grad = <real*>job.grad
+    cdef real x_buffer[WIDTH + ROWS_BLOCK]
     cdef real e_buffer[WIDTH + ROWS_BLOCK]
     cdef real c_buffer[WIDTH + ROWS_BLOCK]
-    cdef real* e = &e_buffer[WIDTH]
-    cdef real* c = &c_buffer[WIDTH]
+    cdef Blocks blocks
     cdef int64_t t = -1
     cdef double scale, entry = 0, c_t = 0, e_t
+    blocks.x = &x_buffer[WIDTH]
+    blocks.e = &e_buffer[WIDTH]
+    blocks.c = &c_buffer[WIDTH]
     batch.keep[l] = 1
     batch.k[l] = batch.d[l] = 0
-    if grad != NULL:
-        grad += i * classes
     if job.labels != NULL:
         t = load_label(job.labels, job.label_kind, i)
         if t == job.ignore_index:
             batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
-            if grad != NULL:
-                memset(grad, 0, classes * sizeof(real))
+            if job.grad != NULL:
+                bytes_of_row = classes * bytes_of(job.storage, tag)
+                memset(<char*>job.grad + i * bytes_of_row, 0, bytes_of_row)
             return
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
-    row_statistics(x, job, i, l, mode, e, c, batch)
+    row_statistics(tag, job, i, l, mode, &blocks, batch)
     if job.op == LOGSUMEXP:
         if not batch.top[l] < INFINITY:  # +inf gives +inf, unless the row also holds NaN
-            batch.others[l] = NAN if has_nan(x, classes, 1) else 0.0
+            batch.others[l] = sum_past_inf(job, tag, i * job.x_stride)
     elif job.op == SOFTMAX:
-        row_gradient(x, job, i, l, mode, 1, batch, e, c, grad)
+        row_gradient(tag, job, i, l, mode, 1, &blocks, batch)
     elif job.op == LOG_SOFTMAX:
-        row_log_softmax(x, classes, <real>batch.top[l], log1p_nonnegative(batch.others[l]), grad)
+        row_log_softmax(job, i, <real>batch.top[l], log1p_nonnegative(batch.others[l]), &blocks)
     else:
         if t >= 0:
-            batch.d[l] = <real>(x[t] - <real>batch.top[l])
-        if grad != NULL:
-            scale = gradient_scale(job, x, i)
+            batch.d[l] = <real>(read_one(job.x, job.storage, i * job.x_stride + t, tag) - <real>batch.top[l])
+        if job.grad != NULL:
+            scale = gradient_scale(job, tag, i)
             if t >= 0:
                 e_t = exp_nonpositive(<real>batch.d[l])
                 if mode == SHARED:
-                    c_t = shared[t]
+                    c_t = (<const real*>job.shared)[t]
                 entry = target_gradient(scale, batch.k[l], batch.a[l], c_t, e_t, batch.others[l])
             if mode == PLAIN:
                 scale *= batch.k[l]
-            row_gradient(x, job, i, l, mode, scale, batch, e, c, grad)
+            row_gradient(tag, job, i, l, mode, scale, &blocks, batch)
             if t >= 0:
-                grad[t] = <real>entry
+                write_one(<real>entry, job.grad, job.storage, i * classes + t)
 
 
-cdef inline double row_entropy(const real* p, Py_ssize_t classes) noexcept nogil:
+cdef inline double row_entropy(real* tag, ClassJob* job, Py_ssize_t i) noexcept nogil:
     """-sum p log p, with 0 log 0 = 0."""
+    cdef real buffer[WIDTH + ROWS_BLOCK]
     cdef real total[WIDTH]
     cdef real tail[WIDTH]
-    cdef Py_ssize_t j0, j, n, full
+    cdef Py_ssize_t classes = job.classes, j0, j, n, full
+    cdef const real* p
     cdef double s = 0, low = 0
     cdef int k
     for j0 in range(0, classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
         full = n - n % WIDTH
+        p = read_block(job.x, job.storage, i * job.x_stride + j0, n, &buffer[WIDTH])
         zero_width(total)
-        for j in range(j0, j0 + full, WIDTH):
+        for j in range(0, full, WIDTH):
             for k in range(WIDTH):
                 total[k] += entropy_term(p[j + k])
         if full < n:
-            tail_of(p + j0 + n, n - full, <real>0, tail)
+            tail_of(p + n, n - full, <real>0, tail)
             for k in range(WIDTH):
                 total[k] += entropy_term(tail[k])
         two_sum(sum_width(&total[0]), &s, &low)
@@ -302,7 +325,6 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...) of a job whose class axis is contiguous."""
     cdef Py_ssize_t first = chunk * job.chunk, start, l, count
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
-    cdef const real* x
     cdef Batch batch
     cdef double total[LANES]
     cdef double low[LANES]
@@ -311,17 +333,16 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     for start in range(first, last, LANES):
         count = min(<Py_ssize_t>LANES, last - start)
         for l in range(count):
-            x = <const real*>job.x + (start + l) * job.x_stride
             if job.op == ENTROPY:
-                (<real*>job.value)[start + l] = <real>row_entropy(x, job.classes)
+                (<real*>job.value)[start + l] = <real>row_entropy(tag, job, start + l)
             elif job.op == ENTROPY_FROM_LOGITS:
-                row_of(job, x, start + l, l, EXPECTED, &batch)
+                row_of(tag, job, start + l, l, EXPECTED, &batch)
             elif job.op != LOSS_LINEAR:
-                row_of(job, x, start + l, l, PLAIN, &batch)
+                row_of(tag, job, start + l, l, PLAIN, &batch)
             elif job.shared != NULL:
-                row_of(job, x, start + l, l, SHARED, &batch)
+                row_of(tag, job, start + l, l, SHARED, &batch)
             else:
-                row_of(job, x, start + l, l, LINEAR, &batch)
+                row_of(tag, job, start + l, l, LINEAR, &batch)
         if job.op != ENTROPY:
             clear(&batch, count)
             finish(tag, job, start, count, &batch, total, low)
