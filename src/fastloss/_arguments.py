@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kernels import BFLOAT16
+
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
-BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
-"""bfloat16 for who has no NumPy dtype of that name, as PyTorch: its bits."""
 WANTED = "float64, float32, float16, bfloat16, integer or bool"
 
 
@@ -50,7 +50,7 @@ def compute_dtype(array: Array, name: str) -> np.dtype[Any]:
     dtype = array.dtype.newbyteorder("=")
     if dtype == FLOAT64 or dtype.kind in "biu":
         return FLOAT64
-    if dtype == FLOAT32 or dtype == np.float16 or dtype.name == "bfloat16" or dtype == BFLOAT16:
+    if dtype in (FLOAT32, BFLOAT16) or dtype == np.float16 or dtype.name == "bfloat16":
         return FLOAT32
     raise TypeError(f"{name}: got dtype {dtype}, wanted {WANTED}")
 
@@ -62,7 +62,9 @@ def stored_dtype(array: Array, dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def widened(array: Array) -> Array:
-    """The numbers of BFLOAT16 as float32."""
+    """The numbers of BFLOAT16 as float32; any other array as it is."""
+    if array.dtype != BFLOAT16:
+        return array
     bits = np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16
     return bits.view(np.float32).reshape(array.shape)
 
@@ -76,8 +78,7 @@ def real_operand(value: Any, name: str, dtype: np.dtype[Any]) -> Array:
     """An argument beside the input, in the computing dtype."""
     array = as_array(value, name)
     compute_dtype(array, name)
-    if array.dtype == BFLOAT16:
-        array = widened(array)
+    array = widened(array)
     return array if array.dtype == dtype else array.astype(dtype)
 
 
@@ -85,7 +86,9 @@ def target_operand(array: Array, dtype: np.dtype[Any]) -> Array:
     """A target of input's size as the kernels read it: half precision stays where they compute in float32."""
     compute_dtype(array, "target")
     kind = stored_dtype(array, dtype)
-    return native(array if array.dtype.newbyteorder("=") == kind else real_operand(array, "target", dtype), kind)
+    return native(
+        array if array.dtype.newbyteorder("=") == kind else real_operand(array, "target", dtype), kind
+    )
 
 
 def class_axis(shape: Shape, axis: int | None, name: str) -> int:

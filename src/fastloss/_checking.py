@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import reference
-from ._arguments import Array, real_operand
+from ._arguments import Array, real_operand, widened
+from ._kernels import BFLOAT16
 
 if TYPE_CHECKING:
     from .losses import _Call, _Loss
@@ -75,10 +76,11 @@ def _compare(
     """Raise CheckError unless |got - want| <= tolerance everywhere; equal infinities and NaNs agree."""
     got_array = np.atleast_1d(np.asarray(got))
     dtype = got_array.dtype if got_array.dtype.kind == "f" else np.dtype(np.float32)
-    exact = got_array.astype(np.float64)
+    bfloat16 = got_array.dtype == BFLOAT16 or got_array.dtype.name == "bfloat16"
+    exact = widened(got_array).astype(np.float64)
     want_array = np.broadcast_to(np.asarray(want, np.float64), exact.shape)
     info = np.finfo(dtype)
-    unit = 2.0**-8 if got_array.dtype.name == "bfloat16" else float(info.eps) / 2
+    unit = 2.0**-8 if bfloat16 else float(info.eps) / 2
     tiny = float(info.tiny)
     with np.errstate(all="ignore"):
         limit = np.nan_to_num(np.broadcast_to(tolerance, exact.shape), nan=0.0)
@@ -105,6 +107,7 @@ def _compare(
 @np.errstate(all="ignore")
 def check_array_function(name: str, args: tuple[Any, ...], options: dict[str, Any], got: Array) -> None:
     """Compare the result of an array function with its reference."""
+    args = (widened(args[0]), *args[1:])
     want = getattr(reference, name)(*args, **options)
     x = np.asarray(args[0]).astype(np.float64)
     unit = FACTOR * _unit(args[0])
@@ -157,9 +160,9 @@ def expected_loss(loss: _Loss, call: _Call) -> tuple[Any, Array, Any, Any, np.dt
     upstream = None
     if call.grad_output is not None:
         upstream = real_operand(call.grad_output, "grad_output", call.dtype)
-    value, grad = function(call.x, target, **options, grad_output=upstream)
+    x = widened(call.x).astype(np.float64)
+    value, grad = function(x, target, **options, grad_output=upstream)
     unit = FACTOR * _unit(call.x)
-    x = call.x.astype(np.float64)
     if name in ("cross_entropy", "multinomial_nll_loss"):
         value_bound, grad_bound = _class_bounds(function, x, target, options, unit / FACTOR)
     else:

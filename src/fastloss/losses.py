@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 
 from . import _checking, _kernels
 from ._arguments import (
-    BFLOAT16,
     Array,
     Output,
     Shape,
@@ -29,9 +28,9 @@ from ._arguments import (
     element_operand,
     native,
     real_operand,
+    scalar,
     stored_dtype,
     target_operand,
-    scalar,
     widened,
     with_class_axis,
 )
@@ -238,7 +237,7 @@ def _weight(value: ArrayLike | None, name: str) -> Array | None:
         return None
     array = as_array(value, name)
     compute_dtype(array, name)
-    return array
+    return widened(array)
 
 
 def _axis(value: int | None) -> int | None:
@@ -619,7 +618,7 @@ class _PointwiseLoss(_Loss):
 def _raise_if_outside(total: float | None, x: Array) -> None:
     """Name the element outside [0, 1] for which a kernel has returned None."""
     if total is None:
-        x = widened(x) if x.dtype == BFLOAT16 else x
+        x = widened(x)
         where = np.unravel_index(int(np.argmax((x < 0) | (x > 1))), x.shape)
         place = f"input[{', '.join(map(str, where))}]" if where else "input"
         raise ValueError(f"{place} = {x[where]} is outside [0, 1]")

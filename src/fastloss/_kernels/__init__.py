@@ -7,6 +7,8 @@ import importlib.util
 import os
 from typing import Any
 
+import numpy as np
+
 from . import _base  # type: ignore[attr-defined]
 
 ISAS = ("base", "avx2", "avx512")
@@ -28,6 +30,8 @@ LANES: int = _base.BLOCKS["LANES"]
 LANES_BLOCK: int = _base.BLOCKS["LANES_BLOCK"]
 POINTWISE_BLOCK: int = _base.BLOCKS["POINTWISE_BLOCK"]
 SERIAL_ELEMENTS: int = _base.SERIAL_ELEMENTS
+BFLOAT16: np.dtype[Any] = _base.BFLOAT16_DTYPE
+"""bfloat16 for who has no NumPy dtype of that name, as PyTorch: its bits."""
 OPS: dict[str, int] = _base.OPS
 
 

@@ -10,6 +10,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 from libc.math cimport lgamma
 cimport numpy as cnp
+import numpy
 
 include "math.pxi"
 include "half.pxi"
@@ -52,7 +53,12 @@ cdef extern from *:
     const char* fastloss_compiler
     int fastloss_openmp
 
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(cnp.ndarray, cnp.NPY_ORDER, cnp.PyArray_Descr*, int)
+
 cnp.import_array()
+
+BFLOAT16_DTYPE = numpy.dtype([("bfloat16", numpy.uint16)])
 
 cdef enum:
     MAX_CHUNKS = 1024
@@ -140,6 +146,14 @@ cdef inline int storage_of(object array) noexcept:
     return FLOAT16 if number == cnp.NPY_FLOAT16 else BFLOAT16
 
 
+cdef inline bint is_float(cnp.ndarray x):
+    """Whether x is of a float type that the kernels read."""
+    cdef int number = cnp.PyArray_TYPE(x)
+    if number == cnp.NPY_FLOAT32 or number == cnp.NPY_FLOAT64 or number == cnp.NPY_FLOAT16:
+        return True
+    return cnp.PyArray_ITEMSIZE(x) == 2 and (x.dtype == BFLOAT16_DTYPE or x.dtype.type.__name__ == "bfloat16")
+
+
 cdef int label_kind(object labels) except 0:
     """Item size of an integer dtype, negative when unsigned; see `load_label`."""
     cdef int size = <int>cnp.PyArray_ITEMSIZE(<cnp.ndarray>labels)
@@ -173,14 +187,12 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
     cdef Py_ssize_t chunks, samples, classes
     cdef chunk_function function
     cdef double divisor = 0, total
-    cdef int dtype
     cdef cnp.ndarray x, labels, grad
     if not (cnp.PyArray_CheckExact(input) and cnp.PyArray_CheckExact(target)):
         return None
     x = input
     labels = target
-    dtype = cnp.PyArray_TYPE(x)
-    if (dtype != cnp.NPY_FLOAT32 and dtype != cnp.NPY_FLOAT64) or cnp.PyArray_TYPE(labels) != cnp.NPY_INT64:
+    if not is_float(x) or cnp.PyArray_TYPE(labels) != cnp.NPY_INT64:
         return None
     if cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(labels) != 1:
         return None
@@ -194,8 +206,9 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
         return None
     memset(&job, 0, sizeof(job))
     job.op = LOSS
-    job.float32 = dtype == cnp.NPY_FLOAT32
+    job.float32 = is_float32(x)
     job.x = cnp.PyArray_DATA(x)
+    job.storage = storage_of(x)
     job.x_stride = job.classes = classes
     job.inner = 1
     job.samples = samples
@@ -208,7 +221,7 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
         return None
     job.grad_scale = 1 / divisor
     if with_grad:
-        grad = cnp.PyArray_EMPTY(2, cnp.PyArray_DIMS(x), dtype, 0)
+        grad = PyArray_NewLikeArray(x, cnp.NPY_CORDER, NULL, 0)
         job.grad = cnp.PyArray_DATA(grad)
     function = plan(&job, &chunks)
     with nogil:

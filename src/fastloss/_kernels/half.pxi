@@ -9,104 +9,107 @@ cdef enum:
 
 cdef extern from *:
     """
-    /* 8 numbers at a time. Without F16C in integers: a subnormal number is a difference of normal ones. */
-    #if defined(__F16C__)
-    #include <immintrin.h>
-    static inline void fastloss_widen8(const uint16_t* x, float* y) {
-        _mm256_storeu_ps(y, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)x)));
-    }
-    static inline void fastloss_narrow8(const float* x, uint16_t* y) {
-        _mm_storeu_si128((__m128i*)y, _mm256_cvtps_ph(_mm256_loadu_ps(x), _MM_FROUND_TO_NEAREST_INT));
-    }
-    #else
+    #define fastloss_prefetch(p) __builtin_prefetch((const void*)(p))
+    #define FASTLOSS_32 for (int k = 0; k < 32; k++)
     typedef union { float f; uint32_t u; } fastloss_bits;
-    static inline void fastloss_widen8(const uint16_t* x, float* y) {
-        for (int k = 0; k < 8; k++) {
-            uint32_t u = (uint32_t)(x[k] & 0x7fff) << 13;
-            fastloss_bits low = {.u = u + 0x38800000u}, result = {.u = u + 0x38000000u};
-            low.f -= 6.103515625e-05f;                                    /* 2^-14 */
-            result.u = u < 0x00800000u ? low.u : result.u;
-            result.u = u >= 0x0f800000u ? u + 0x70000000u : result.u;     /* inf, NaN */
-            result.u |= (uint32_t)(x[k] & 0x8000) << 16;
-            y[k] = result.f;
+
+    /* The formulas, 32 numbers at a time: a full vector of either size. */
+    static inline void fastloss_widen_bfloat16(const uint16_t* restrict x, float* restrict y) {
+        FASTLOSS_32 { fastloss_bits wide = {.u = (uint32_t)x[k] << 16}; y[k] = wide.f; }
+    }
+    static inline void fastloss_narrow_bfloat16(const float* restrict x, uint16_t* restrict y) {
+        FASTLOSS_32 {
+            fastloss_bits wide = {.f = x[k]};
+            uint32_t rounded = wide.u + 0x7fffu + ((wide.u >> 16) & 1u);
+            y[k] = (uint16_t)((x[k] != x[k] ? 0x7fc00000u : rounded) >> 16);
         }
     }
-    static inline void fastloss_narrow8(const float* x, uint16_t* y) {
-        for (int k = 0; k < 8; k++) {
-            fastloss_bits bits = {.f = x[k]}, low;
-            uint32_t sign = (bits.u >> 16) & 0x8000u, result;
-            bits.u &= 0x7fffffffu;
-            low.f = bits.f + 0.5f;                                        /* to a multiple of 2^-24 */
-            result = (bits.u - 0x38000000u + 0xfffu + ((bits.u >> 13) & 1u)) >> 13;
-            result = bits.u < 0x38800000u ? low.u - 0x3f000000u : result;
-            result = bits.u >= 0x477ff000u ? 0x7c00u : result;
-            result = bits.u > 0x7f800000u ? 0x7e00u : result;
-            y[k] = (uint16_t)(result | sign);
+    #if defined(__AVX512F__)
+    #include <immintrin.h>
+    static inline void fastloss_widen_float16(const uint16_t* x, float* y) {
+        for (int k = 0; k < 32; k += 16)
+            _mm512_storeu_ps(y + k, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(x + k))));
+    }
+    static inline void fastloss_narrow_float16(const float* x, uint16_t* y) {
+        for (int k = 0; k < 32; k += 16)
+            _mm256_storeu_si256((__m256i*)(y + k), _mm512_cvtps_ph(_mm512_loadu_ps(x + k), _MM_FROUND_TO_NEAREST_INT));
+    }
+    #elif defined(__F16C__)
+    #include <immintrin.h>
+    static inline void fastloss_widen_float16(const uint16_t* x, float* y) {
+        for (int k = 0; k < 32; k += 8)
+            _mm256_storeu_ps(y + k, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(x + k))));
+    }
+    static inline void fastloss_narrow_float16(const float* x, uint16_t* y) {
+        for (int k = 0; k < 32; k += 8)
+            _mm_storeu_si128((__m128i*)(y + k), _mm256_cvtps_ph(_mm256_loadu_ps(x + k), _MM_FROUND_TO_NEAREST_INT));
+    }
+    #else   /* in integers; a subnormal number is a difference of normal ones */
+    static inline void fastloss_widen_float16(const uint16_t* restrict x, float* restrict y) {
+        FASTLOSS_32 {
+            uint32_t u = (uint32_t)(x[k] & 0x7fff) << 13;
+            fastloss_bits low = {.u = u + 0x38800000u}, wide = {.u = u + 0x38000000u};
+            low.f -= 6.103515625e-05f;                                /* 2^-14 */
+            wide.u = u < 0x00800000u ? low.u : wide.u;
+            wide.u = u >= 0x0f800000u ? u + 0x70000000u : wide.u;     /* inf, NaN */
+            wide.u |= (uint32_t)(x[k] & 0x8000) << 16;
+            y[k] = wide.f;
+        }
+    }
+    static inline void fastloss_narrow_float16(const float* restrict x, uint16_t* restrict y) {
+        FASTLOSS_32 {
+            fastloss_bits wide = {.f = x[k]}, low;
+            uint32_t sign = (wide.u >> 16) & 0x8000u, half;
+            wide.u &= 0x7fffffffu;
+            low.f = wide.f + 0.5f;                                    /* to a multiple of 2^-24 */
+            half = (wide.u - 0x38000000u + 0xfffu + ((wide.u >> 13) & 1u)) >> 13;
+            half = wide.u < 0x38800000u ? low.u - 0x3f000000u : half;
+            half = wide.u >= 0x477ff000u ? 0x7c00u : half;
+            half = wide.u > 0x7f800000u ? 0x7e00u : half;
+            y[k] = (uint16_t)(half | sign);
         }
     }
     #endif
+
+    /* n numbers; where n is not a multiple of 32 the last 32 are taken once more. */
+    #define FASTLOSS_ALL(name, from, to)                                                                    \\
+        static void name##_all(const from* restrict x, ptrdiff_t n, to* restrict y) {                       \\
+            if (n < 32) {                                                                                   \\
+                from short_x[32] = {0};                                                                     \\
+                to short_y[32];                                                                             \\
+                for (ptrdiff_t i = 0; i < n; i++) short_x[i] = x[i];                                        \\
+                name(short_x, short_y);                                                                     \\
+                for (ptrdiff_t i = 0; i < n; i++) y[i] = short_y[i];                                        \\
+                return;                                                                                     \\
+            }                                                                                               \\
+            for (ptrdiff_t i = 0; i + 32 <= n; i += 32) {                                                   \\
+                if (sizeof(from) == 2) fastloss_prefetch(x + i + 2048);                                     \\
+                name(x + i, y + i);                                                                         \\
+            }                                                                                               \\
+            if (n % 32) name(x + n - 32, y + n - 32);                                                       \\
+        }
+    FASTLOSS_ALL(fastloss_widen_float16, uint16_t, float)
+    FASTLOSS_ALL(fastloss_widen_bfloat16, uint16_t, float)
+    FASTLOSS_ALL(fastloss_narrow_float16, float, uint16_t)
+    FASTLOSS_ALL(fastloss_narrow_bfloat16, float, uint16_t)
     """
-    void fastloss_widen8(const uint16_t*, float*) noexcept nogil
-    void fastloss_narrow8(const float*, uint16_t*) noexcept nogil
-
-
-cdef inline void widen(const uint16_t* x, int storage, Py_ssize_t n, float* y) noexcept nogil:
-    """n numbers as float32, exactly."""
-    cdef Py_ssize_t i
-    cdef int k
-    cdef Bits32 bits
-    cdef uint16_t last[8]
-    cdef float wide[8]
-    if storage == BFLOAT16:
-        for i in range(n):
-            bits.i = <int32_t>(<uint32_t>x[i] << 16)
-            y[i] = bits.f
-    elif n >= 8:
-        for i in range(0, n - 7, 8):
-            fastloss_widen8(x + i, y + i)
-        fastloss_widen8(x + n - 8, y + n - 8)
-    else:
-        for k in range(8):
-            last[k] = x[k] if k < n else <uint16_t>0
-        fastloss_widen8(last, wide)
-        for k in range(<int>n):
-            y[k] = wide[k]
-
-
-cdef inline void narrow(const float* x, Py_ssize_t n, int storage, uint16_t* y) noexcept nogil:
-    """n numbers rounded to nearest, ties to even; NaN stays NaN."""
-    cdef Py_ssize_t i
-    cdef int k
-    cdef uint32_t u
-    cdef Bits32 bits
-    cdef uint16_t last[8]
-    cdef float wide[8]
-    if storage == BFLOAT16:
-        for i in range(n):
-            bits.f = x[i]
-            u = <uint32_t>bits.i
-            u = u + <uint32_t>0x7fff + ((u >> 16) & <uint32_t>1)
-            u = <uint32_t>0x7fc00000 if x[i] != x[i] else u
-            y[i] = <uint16_t>(u >> 16)
-    elif n >= 8:
-        for i in range(0, n - 7, 8):
-            fastloss_narrow8(x + i, y + i)
-        fastloss_narrow8(x + n - 8, y + n - 8)
-    else:
-        for k in range(8):
-            wide[k] = x[k] if k < n else <float>0
-        fastloss_narrow8(wide, last)
-        for k in range(<int>n):
-            y[k] = last[k]
+    void fastloss_prefetch(const void*) noexcept nogil
+    void fastloss_widen_float16_all(const uint16_t*, Py_ssize_t, float*) noexcept nogil
+    void fastloss_widen_bfloat16_all(const uint16_t*, Py_ssize_t, float*) noexcept nogil
+    void fastloss_narrow_float16_all(const float*, Py_ssize_t, uint16_t*) noexcept nogil
+    void fastloss_narrow_bfloat16_all(const float*, Py_ssize_t, uint16_t*) noexcept nogil
 
 
 cdef inline const real* read_block(
     const void* x, int storage, Py_ssize_t first, Py_ssize_t n, real* buffer
 ) noexcept nogil:
-    """Numbers [first, first + n) of x: in place, or widened in `buffer`."""
+    """Numbers [first, first + n) of x: in place, or widened, exactly, in `buffer`."""
     if real is float:
         if storage != NATIVE:
-            widen(<const uint16_t*>x + first, storage, n, buffer)
+            if storage == FLOAT16:
+                fastloss_widen_float16_all(<const uint16_t*>x + first, n, buffer)
+            else:
+                fastloss_widen_bfloat16_all(<const uint16_t*>x + first, n, buffer)
             return buffer
     return <const real*>x + first
 
@@ -117,10 +120,12 @@ cdef inline real* block_to_write(void* y, int storage, Py_ssize_t first, real* b
 
 
 cdef inline void write_block(const real* x, void* y, int storage, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """Store what was computed at `block_to_write`."""
+    """Store what was computed at `block_to_write`, rounded to nearest, ties to even."""
     if real is float:
-        if storage != NATIVE:
-            narrow(x, n, storage, <uint16_t*>y + first)
+        if storage == FLOAT16:
+            fastloss_narrow_float16_all(x, n, <uint16_t*>y + first)
+        elif storage == BFLOAT16:
+            fastloss_narrow_bfloat16_all(x, n, <uint16_t*>y + first)
 
 
 cdef inline real read_one(const void* x, int storage, Py_ssize_t i, real* tag) noexcept nogil:

@@ -9,13 +9,6 @@ DEF ROWS_BLOCK = 2048
 DEF AHEAD = 12288  # bytes from what is computed to what is prefetched: a quarter to a third of L1
 
 
-cdef extern from *:
-    """
-    #define fastloss_prefetch(p) __builtin_prefetch((const void*)(p))
-    """
-    void fastloss_prefetch(const void*) noexcept nogil
-
-
 cdef inline void prefetch_step(const real* x) noexcept nogil:
     """WIDTH numbers of a later block, or row, while this one is computed; harmless where x is a buffer."""
     cdef int k

@@ -7,7 +7,8 @@ b) Two ways lead to fastloss. In eager code an autograd.Function costs a fractio
    torch.library; where something traces or intercepts the call (torch.compile, torch.export, a dispatch
    mode) it has to be an operator.
 c) The gradient comes with the value, if it will be needed. The backward pass multiplies it by grad_output,
-   and hands over its memory where nothing else can see it.
+   and hands over its memory where nothing else can see it. In half precision, where a second rounding or a
+   mean's divisor would cost digits, the backward pass computes it, grad_output included, and rounds it once.
 d) Second derivatives, and values that are NaN, are PyTorch's own.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from torch.compiler import is_compiling
 
 from .. import _kernels, arrays, losses
 from .._arguments import Array
+from .._kernels import BFLOAT16
 from .._runtime import threads
 
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
@@ -71,17 +73,23 @@ def _on_threads(size: int, call: Callable[..., Any], *args: Any) -> Any:
 
 
 def _array(tensor: Tensor) -> Array:
-    """The tensor's memory as an array; half precision is converted to float32."""
+    """The tensor's memory as an array."""
     tensor = tensor.data.resolve_neg()
-    array: Array = (tensor.float() if tensor.dtype in _HALF else tensor).numpy()
+    if tensor.dtype == torch.bfloat16:
+        bits: Array = tensor.view(torch.int16).numpy()
+        return bits.view(BFLOAT16)
+    array: Array = tensor.numpy()
     return array
 
 
 def _tensor(result: Any, dtype: torch.dtype) -> Tensor:
-    """A number as a tensor, or an array's memory as one; float32 is converted to half precision."""
+    """A number as a tensor, or an array's memory as one; values in float32 are rounded to half precision."""
     if type(result) is float:
         return torch.scalar_tensor(result, dtype=dtype)
-    return torch.from_numpy(np.asarray(result)).to(dtype)
+    array = np.asarray(result)
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array).to(dtype)
 
 
 # ---------------------------------------------------------------------------- losses
@@ -141,16 +149,18 @@ class Loss:
             result: Tensor = self.operator(*args, with_grad)[0]
             return result
         try:
-            value, grad = self.compute(args, with_grad)
+            value, grad = self.compute(args, with_grad and input.dtype not in _HALF)
         except _REFUSED:
             return None
         if self._doubtful(value):
             return None
-        if grad is None:
+        if not with_grad:
             return _tensor(value, input.dtype)
         return _record(input, (self, args[self.tensors :], value, grad, args[1 : self.tensors]))
 
-    def compute(self, args: Sequence[Any], with_grad: bool) -> tuple[Any, Array | None]:
+    def compute(
+        self, args: Sequence[Any], with_grad: bool, grad_output: Tensor | None = None
+    ) -> tuple[Any, Array | None]:
         """Value and gradient of plain CPU tensors, as a number or array and as an array."""
         input, target = _array(args[0]), _array(args[1])
         weights = [None if weight is None else _array(weight) for weight in args[2 : self.tensors]]
@@ -160,10 +170,20 @@ class Loss:
             loss = self._made(**dict(named))
         else:
             loss = self._unweighted(*options)
-        if with_grad:
-            result: tuple[Any, Array] = _on_threads(input.size, loss.value_and_grad, input, target)
-            return result
-        return _on_threads(input.size, loss, input, target), None
+        if not with_grad:
+            return _on_threads(input.size, loss, input, target), None
+        call = loss.value_and_grad
+        if grad_output is not None and (grad_output.ndim or grad_output.item() != 1):
+            factor = _array(grad_output) if grad_output.ndim else grad_output.item()
+            call = partial(call, grad_output=factor)
+        result: tuple[Any, Array] = _on_threads(input.size, call, input, target)
+        return result
+
+    def slope(self, grad_output: Tensor, grad: Tensor, args: Sequence[Any]) -> Tensor:
+        """The gradient for one grad_output, from `grad` unless that was left for now."""
+        if args[0].dtype not in _HALF:
+            return _scaled(grad, grad_output)
+        return _tensor(self.compute(args, True, grad_output)[1], args[0].dtype)
 
     def _doubtful(self, value: Any) -> bool:
         """Whether a NaN is there, which PyTorch refuses as a probability, or has in the gradient too."""
@@ -184,10 +204,8 @@ class Loss:
         library.register_fake(forward, self._forward_fake)
         library.register_autograd(forward, self._backward, setup_context=self._forward_context)
         library.define(backward, f"(Tensor grad_output, Tensor grad, {schema}) -> Tensor")
-        library.impl(backward, "cpu", lambda grad_output, grad, *_: _scaled(grad, grad_output))
-        library.register_fake(
-            backward, lambda grad_output, grad, *_: grad.new_empty(grad.shape, dtype=grad_output.dtype)
-        )
+        library.impl(backward, "cpu", lambda grad_output, grad, *args: self.slope(grad_output, grad, args))
+        library.register_fake(backward, lambda grad_output, grad, input, *_: input.new_empty(input.shape))
         library.register_autograd(backward, self._second, setup_context=self._second_context)
         self.operator = getattr(torch.ops.fastloss, self.name).default
         self.backward_operator = getattr(torch.ops.fastloss, f"{self.name}_backward").default
@@ -196,7 +214,7 @@ class Loss:
         args, with_grad = args[:-1], args[-1]
         input = args[0]
         try:
-            value, grad = self.compute(args, with_grad)
+            value, grad = self.compute(args, with_grad and input.dtype not in _HALF)
         except _REFUSED:
             self.pytorch(*args)  # raises PyTorch's error
             raise
@@ -209,10 +227,8 @@ class Loss:
         input, with_grad = args[0], args[-1]
         none = args[self.tensors + self.options.index("reduction")] == "none"
         value = input.new_empty(self.value_shape(input.shape) if none else ())
-        if not with_grad:
-            return value, input.new_empty(0)
-        kept = torch.float32 if input.dtype in _HALF else input.dtype
-        return value, input.new_empty(input.shape, dtype=kept)
+        kept = with_grad and input.dtype not in _HALF
+        return value, input.new_empty(input.shape if kept else 0)
 
     def _forward_context(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(output[1], *inputs[: self.tensors])
@@ -226,7 +242,7 @@ class Loss:
         args += ctx.options
         if not ctx.with_grad:  # recorded without, as by an export of a model that was not to be trained
             slope = self._gradient(grad_output, *args)
-        elif is_grad_enabled():
+        elif is_grad_enabled() or args[0].dtype in _HALF:
             slope = self.backward_operator(grad_output, grad, *args)
         else:
             slope = _scaled(grad, grad_output)
@@ -309,28 +325,33 @@ def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
 
 
 def _scaled(grad: Tensor, grad_output: Tensor, in_place: bool = False) -> Tensor:
-    """The gradient for one grad_output, rounded once to the dtype of the input."""
+    """The gradient for one grad_output."""
     factor = grad_output
     if factor.ndim and factor.ndim < grad.ndim:  # one for each sample
         factor = factor.unsqueeze(1)
-    return (grad.mul_(factor) if in_place else grad * factor).to(grad_output.dtype)
+    return grad.mul_(factor) if in_place else grad * factor
 
 
 class _Recorded(Function):
-    """Attaches value and gradient, which exist already, to the input's graph."""
+    """Attaches a value, and its gradient where that exists already, to the input's graph."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, evaluated: tuple[Loss, Any, Any, Array, tuple[Any, ...]]) -> Tensor:
+    def forward(ctx: Any, input: Tensor, evaluated: tuple[Loss, Any, Any, Any, tuple[Any, ...]]) -> Tensor:
         loss, options, value, grad, others = evaluated
         ctx.call = loss, options
-        ctx.save_for_backward(torch.from_numpy(grad), input, *others)
+        ctx.save_for_backward(input.new_empty(0) if grad is None else torch.from_numpy(grad), input, *others)
         return _tensor(value, input.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        loss, options = ctx.call
         if is_grad_enabled():
-            loss, options = ctx.call
             return loss.backward_operator(grad_output, *ctx.saved_tensors, *options), None
+        if grad_output.dtype in _HALF:
+            args = (*ctx.saved_tensors[1:], *options)
+            if is_compiling() or transforms() or dispatch_modes() or batched(grad_output):
+                return loss._gradient(grad_output, *args), None
+            return loss.slope(grad_output, ctx.saved_tensors[0], args), None
         try:
             grad = ctx.saved_tensors[0]
         except RuntimeError:  # the input was overwritten since, and is not needed; or all has been freed
@@ -340,7 +361,7 @@ class _Recorded(Function):
         ctx.maybe_clear_saved_tensors()  # unless the graph is retained
         if grad._use_count() > 1 or sys.getrefcount(grad) > 2:
             return _scaled(grad, grad_output), None
-        if grad_output.ndim or grad_output.item() != 1 or grad.dtype != grad_output.dtype:
+        if grad_output.ndim or grad_output.item() != 1:
             return _scaled(grad, grad_output, in_place=True), None
         return grad, None
 
@@ -359,16 +380,20 @@ def small_cross_entropy(input: Tensor, target: Tensor, ignore_index: int) -> Ten
     if type(input) not in PLAIN or type(target) is not Tensor or type(ignore_index) is not int:
         return None
     with_grad = input.requires_grad and is_grad_enabled()
+    half = input.dtype in _HALF
+    if half and torch.is_autocast_enabled("cpu"):
+        return None
+    kept = with_grad and not half
     try:
-        found = losses._small_cross_entropy(input.data.numpy(), target.numpy(), ignore_index, with_grad)
+        found = losses._small_cross_entropy(_array(input), target.numpy(), ignore_index, kept)
     except _REFUSED:
         return None
     if found is None:
         return None
-    value, grad = found if with_grad else (found, None)
+    value, grad = found if kept else (found, None)
     if value != value:
         return None
-    if grad is None:
+    if not with_grad:
         return _tensor(value, input.dtype)
     options = (None, ignore_index, "mean", 0.0)
     return _record(input, (LOSSES["cross_entropy"], options, value, grad, (target,)))
