@@ -11,7 +11,7 @@ cdef extern from *:
     """
     #define fastloss_prefetch(p) __builtin_prefetch((const void*)(p))
     #define FASTLOSS_32 for (int k = 0; k < 32; k++)
-    typedef union { float f; uint32_t u; } fastloss_bits;
+    typedef union { float f; uint32_t u; int32_t i; } fastloss_bits;
 
     /* The formulas, 32 numbers at a time: a full vector of either size. */
     static inline void fastloss_widen_bfloat16(const uint16_t* restrict x, float* restrict y) {
@@ -44,30 +44,32 @@ cdef extern from *:
         for (int k = 0; k < 32; k += 8)
             _mm_storeu_si128((__m128i*)(y + k), _mm256_cvtps_ph(_mm256_loadu_ps(x + k), _MM_FROUND_TO_NEAREST_INT));
     }
-    #else   /* in integers; a subnormal number is a difference of normal ones */
+    #else   /* in signed integers; a subnormal number is a difference of normal ones */
     static inline void fastloss_widen_float16(const uint16_t* restrict x, float* restrict y) {
         FASTLOSS_32 {
-            uint32_t u = (uint32_t)(x[k] & 0x7fff) << 13;
-            fastloss_bits low = {.u = u + 0x38800000u}, wide = {.u = u + 0x38000000u};
+            int32_t u = (int32_t)(x[k] & 0x7fff) << 13;
+            fastloss_bits low = {.i = u + 0x38800000}, wide = {.i = u + 0x38000000};
             low.f -= 6.103515625e-05f;                                /* 2^-14 */
-            wide.u = u < 0x00800000u ? low.u : wide.u;
-            wide.u = u >= 0x0f800000u ? u + 0x70000000u : wide.u;     /* inf, NaN */
+            wide.i = u < 0x00800000 ? low.i : wide.i;
+            wide.i = u >= 0x0f800000 ? u + 0x70000000 : wide.i;       /* inf, NaN */
             wide.u |= (uint32_t)(x[k] & 0x8000) << 16;
             y[k] = wide.f;
         }
     }
     static inline void fastloss_narrow_float16(const float* restrict x, uint16_t* restrict y) {
+        int32_t all[32];
         FASTLOSS_32 {
             fastloss_bits wide = {.f = x[k]}, low;
-            uint32_t sign = (wide.u >> 16) & 0x8000u, half;
-            wide.u &= 0x7fffffffu;
+            int32_t sign = (wide.i >> 16) & 0x8000, half;
+            wide.i &= 0x7fffffff;
             low.f = wide.f + 0.5f;                                    /* to a multiple of 2^-24 */
-            half = (wide.u - 0x38000000u + 0xfffu + ((wide.u >> 13) & 1u)) >> 13;
-            half = wide.u < 0x38800000u ? low.u - 0x3f000000u : half;
-            half = wide.u >= 0x477ff000u ? 0x7c00u : half;
-            half = wide.u > 0x7f800000u ? 0x7e00u : half;
-            y[k] = (uint16_t)(half | sign);
+            half = (wide.i - 0x38000000 + 0xfff + ((wide.i >> 13) & 1)) >> 13;
+            half = wide.i < 0x38800000 ? low.i - 0x3f000000 : half;
+            half = wide.i >= 0x477ff000 ? 0x7c00 : half;
+            half = wide.i > 0x7f800000 ? 0x7e00 : half;
+            all[k] = half | sign;
         }
+        FASTLOSS_32 y[k] = (uint16_t)all[k];
     }
     #endif
 
