@@ -47,7 +47,10 @@ def as_array(value: Any, name: str) -> Array:
 
 def compute_dtype(array: Array, name: str) -> np.dtype[Any]:
     """float32 or float64: what the kernels compute in for this array."""
-    dtype = array.dtype.newbyteorder("=")
+    dtype = array.dtype
+    if dtype in (FLOAT32, FLOAT64):
+        return dtype
+    dtype = dtype.newbyteorder("=")
     if dtype == FLOAT64 or dtype.kind in "biu":
         return FLOAT64
     if dtype in (FLOAT32, BFLOAT16) or dtype == np.float16 or dtype.name == "bfloat16":
@@ -57,8 +60,9 @@ def compute_dtype(array: Array, name: str) -> np.dtype[Any]:
 
 def stored_dtype(array: Array, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Dtype in which the kernels that compute in `dtype` read `array`, and write a result like it."""
-    own = array.dtype.newbyteorder("=")
-    return own if own.itemsize == 2 and own.kind not in "iu" and dtype == FLOAT32 else dtype
+    own = array.dtype
+    half = own.itemsize == 2 and own.kind not in "iu" and dtype == FLOAT32
+    return own.newbyteorder("=") if half else dtype
 
 
 def widened(array: Array) -> Array:
@@ -71,6 +75,9 @@ def widened(array: Array) -> Array:
 
 def native(array: Array, dtype: np.dtype[Any]) -> Array:
     """C-contiguous, aligned and native in `dtype`; the array itself where it is that already."""
+    flags = array.flags
+    if array.dtype == dtype and flags.c_contiguous and flags.aligned:
+        return array
     return np.require(array, dtype, ("C", "A"))
 
 
@@ -86,9 +93,9 @@ def target_operand(array: Array, dtype: np.dtype[Any]) -> Array:
     """A target of input's size as the kernels read it: half precision stays where they compute in float32."""
     compute_dtype(array, "target")
     kind = stored_dtype(array, dtype)
-    return native(
-        array if array.dtype.newbyteorder("=") == kind else real_operand(array, "target", dtype), kind
-    )
+    if array.dtype != kind and array.dtype.newbyteorder("=") != kind:
+        array = real_operand(array, "target", dtype)
+    return native(array, kind)
 
 
 def class_axis(shape: Shape, axis: int | None, name: str) -> int:
@@ -113,9 +120,7 @@ def with_class_axis(array: Array, axis: int, dtype: np.dtype[Any]) -> tuple[Arra
     shape = array.shape
     outer, classes, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     block = classes * inner
-    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
-        return array, outer, classes, inner, block
-    if array.dtype == dtype and array.flags.aligned and array.size > 0:
+    if array.dtype == dtype and not array.flags.c_contiguous and array.flags.aligned and array.size > 0:
         # Outer indices may lie apart, or on top of each other: a slice of columns, a broadcast row.
         array = array.reshape(outer, classes, inner)
         step, rest = divmod(array.strides[0], array.itemsize)
@@ -187,9 +192,9 @@ class Output:
         else:
             self.result = self._check(given, name, shape, dtype)
             for other_name, other in apart_from:
-                if other is None or (other_name == in_place and _same(given, other)):
+                if other is None or not _overlap(given, other):
                     continue
-                if _overlap(given, other):
+                if other_name != in_place or not _same(given, other):
                     raise ValueError(f"{name}: overlaps {other_name} in memory")
         flags = self.result.flags
         direct = self.result.dtype == computed and flags.c_contiguous and flags.aligned
@@ -239,7 +244,7 @@ def _overlaps_itself(array: Array) -> bool:
 
 def _same(a: Array, b: Array) -> bool:
     """Whether two arrays are the same memory in the same layout."""
-    return (
+    return a is b or (
         a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
         and a.shape == b.shape
         and all(n <= 1 or s == t for n, s, t in zip(a.shape, a.strides, b.strides, strict=True))
