@@ -199,12 +199,13 @@ class _Loss:
         grad_out: Any,
         with_grad: bool,
     ) -> tuple[Value, Array | None]:
-        if sample_weight is None and grad_output is None and out is None and grad_out is None:
+        checking = _checking.enabled()
+        if sample_weight is grad_output is out is grad_out is None and not checking:
             short = self._short_way(input, target, with_grad)
             if short is not None:
                 return short if with_grad else (short, None)
         call = _Call(self, input, target, sample_weight, grad_output, out, grad_out, with_grad)
-        if not _checking.enabled():
+        if not checking:
             return self._run(call)
         try:  # before the call, whose gradient may overwrite the input
             expected = _checking.expected_loss(self, call)
@@ -418,7 +419,6 @@ class CrossEntropyLoss(_IndexedLoss):
     ) -> None:
         super().__init__(weight, ignore_index, reduction, axis)
         self.label_smoothing = scalar(label_smoothing, "label_smoothing")
-        self._plain = weight is None and reduction == "mean" and not label_smoothing and axis is None
         if not 0 <= self.label_smoothing <= 1:
             raise ValueError(f"label_smoothing: got {label_smoothing}, wanted one in [0, 1]")
 
@@ -444,14 +444,14 @@ class CrossEntropyLoss(_IndexedLoss):
         return kernel
 
     def _short_way(self, input: Any, target: Any, with_grad: bool) -> Any:
-        return _small_cross_entropy(input, target, self.ignore_index, with_grad) if self._plain else None
-
-
-def _small_cross_entropy(input: Any, target: Any, ignore_index: int, with_grad: bool) -> Any:
-    """The short way of a small call without options; None where it does not apply."""
-    if _checking.enabled():
-        return None
-    return _kernels.module.small_cross_entropy(input, target, ignore_index, with_grad)
+        if (
+            self.weight is not None
+            or self.reduction != "mean"
+            or self.label_smoothing
+            or self.axis is not None
+        ):
+            return None
+        return _kernels.module.small_cross_entropy(input, target, self.ignore_index, with_grad)
 
 
 class NLLLoss(_IndexedLoss):
@@ -554,6 +554,11 @@ class _PointwiseLoss(_Loss):
 
     def _op(self) -> str:
         raise AssertionError
+
+    def _short_way(self, input: Any, target: Any, with_grad: bool) -> Any:
+        if self.weight is not None or self.pos_weight is not None or self.reduction != "mean":
+            return None
+        return _kernels.module.small_pointwise(_kernels.OPS[self._op()], input, target, with_grad)
 
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
         shape = call.x.shape
@@ -801,8 +806,14 @@ def cross_entropy(
         2.061153620314e-09
     """
     plain = weight is None and sample_weight is None and out is None and axis is None
-    if plain and reduction == "mean" and label_smoothing == 0 and ignore_index == -100:
-        small = _small_cross_entropy(input, target, ignore_index, False)
+    if (
+        plain
+        and reduction == "mean"
+        and label_smoothing == 0
+        and ignore_index == -100
+        and not _checking.enabled()
+    ):
+        small = _kernels.module.small_cross_entropy(input, target, ignore_index, False)
         if small is not None:
             return small
     loss = CrossEntropyLoss(

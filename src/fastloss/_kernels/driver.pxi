@@ -146,6 +146,12 @@ cdef inline int storage_of(object array) noexcept:
     return FLOAT16 if number == cnp.NPY_FLOAT16 else BFLOAT16
 
 
+cdef inline bint is_plain(object array) noexcept:
+    """Whether it is an array whose memory the kernels can read."""
+    return cnp.PyArray_CheckExact(array) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>array) \
+        and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>array)
+
+
 cdef inline bint is_float(cnp.ndarray x):
     """Whether x is of a float type that the kernels read."""
     cdef int number = cnp.PyArray_TYPE(x)
@@ -188,7 +194,7 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
     cdef chunk_function function
     cdef double divisor = 0, total
     cdef cnp.ndarray x, labels, grad
-    if not (cnp.PyArray_CheckExact(input) and cnp.PyArray_CheckExact(target)):
+    if not (is_plain(input) and is_plain(target)):
         return None
     x = input
     labels = target
@@ -199,10 +205,6 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
     samples = cnp.PyArray_DIM(x, 0)
     classes = cnp.PyArray_DIM(x, 1)
     if cnp.PyArray_DIM(labels, 0) != samples or classes == 0 or samples * classes >= SERIAL_ELEMENTS_:
-        return None
-    if not (cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISBEHAVED_RO(x)):
-        return None
-    if not (cnp.PyArray_IS_C_CONTIGUOUS(labels) and cnp.PyArray_ISBEHAVED_RO(labels)):
         return None
     memset(&job, 0, sizeof(job))
     job.op = LOSS
@@ -278,6 +280,12 @@ def class_pass(
     return total
 
 
+cdef Py_ssize_t plan_points(PointJob* job) noexcept nogil:
+    """The chunks of a job, which follow from its size alone."""
+    job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
+    return (job.size + job.chunk - 1) // job.chunk
+
+
 cdef Operand operand_of(object spec):
     """`spec` is None or (array, period, rows, row, column)."""
     cdef Operand operand
@@ -325,8 +333,7 @@ def point_pass(
     job.grad = data_of(grad)
     job.outside = False
     job.partial = partial
-    job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
-    chunks = (job.size + job.chunk - 1) // job.chunk
+    chunks = plan_points(&job)
     if job.size < SERIAL_ELEMENTS_:
         threads = 1
     with nogil:
@@ -351,6 +358,46 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
         if invalid[i] >= 0:
             return invalid[i]
     return -1
+
+
+def small_pointwise(int op, input, target, bint with_grad):
+    """Mean of an elementwise loss, and its gradient, of a small call without options, or None as above."""
+    cdef PointJob job
+    cdef double partial[2 * MAX_CHUNKS]
+    cdef Py_ssize_t chunks, axis
+    cdef double total
+    cdef cnp.ndarray x, y, grad
+    if not (is_plain(input) and is_plain(target)):
+        return None
+    x = input
+    y = target
+    if not (is_float(x) and is_float(y)) or is_float32(x) != is_float32(y):
+        return None
+    if cnp.PyArray_NDIM(x) != cnp.PyArray_NDIM(y) or not 0 < cnp.PyArray_SIZE(x) < SERIAL_ELEMENTS_:
+        return None
+    for axis in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(x, axis) != cnp.PyArray_DIM(y, axis):
+            return None
+    memset(&job, 0, sizeof(job))
+    job.op = op
+    job.float32 = is_float32(x)
+    job.x = cnp.PyArray_DATA(x)
+    job.storage = storage_of(x)
+    job.y = cnp.PyArray_DATA(y)
+    job.y_storage = storage_of(y)
+    job.size = cnp.PyArray_SIZE(x)
+    job.grad_scale = 1 / <double>job.size
+    job.partial = partial
+    if with_grad:
+        grad = PyArray_NewLikeArray(x, cnp.NPY_CORDER, NULL, 0)
+        job.grad = cnp.PyArray_DATA(grad)
+    chunks = plan_points(&job)
+    with nogil:
+        run(pointwise_chunk_any, &job, chunks, 1)
+        total = total_of(partial, chunks)
+    if job.outside:
+        return None
+    return (total / job.size, grad) if with_grad else total / job.size
 
 
 def check_labels(labels, Py_ssize_t classes, int64_t ignore_index, class_weight, sample_weight, int threads):

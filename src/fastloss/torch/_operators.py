@@ -31,7 +31,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import Function, forward_ad
 from torch.compiler import is_compiling
 
-from .. import _kernels, arrays, losses
+from .. import _checking, _kernels, arrays, losses
 from .._arguments import Array
 from .._kernels import BFLOAT16
 from .._runtime import threads
@@ -375,7 +375,7 @@ def small_cross_entropy(input: Tensor, target: Tensor, ignore_index: int) -> Ten
 
     Whatever is not a dense CPU tensor, or not of one of two dtypes, falls through to the general way.
     """
-    if is_compiling() or dispatch_modes() or _transformed():
+    if is_compiling() or dispatch_modes() or _transformed() or _checking.enabled():
         return None
     if type(input) not in PLAIN or type(target) is not Tensor or type(ignore_index) is not int:
         return None
@@ -385,7 +385,7 @@ def small_cross_entropy(input: Tensor, target: Tensor, ignore_index: int) -> Ten
         return None
     kept = with_grad and not half
     try:
-        found = losses._small_cross_entropy(_array(input), target.numpy(), ignore_index, kept)
+        found = _kernels.module.small_cross_entropy(_array(input), target.numpy(), ignore_index, kept)
     except _REFUSED:
         return None
     if found is None:
