@@ -474,3 +474,12 @@ def test_gradient_of_a_nearly_one_hot_target(classes, isa):
     p = fastloss.reference.softmax(x)
     others = np.minimum(p, 1 - p) + np.minimum(q, 1 - q.astype(np.float64))  # the terms that do not cancel
     assert_within(got, want, 64 * np.finfo(np.float32).eps * others, np.float32)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_weights_of_a_single_number(reduction, isa):
+    """Everything without dimensions."""
+    made = fastloss.BCEWithLogitsLoss(np.float32(2), pos_weight=np.float32(3), reduction=reduction)
+    value, grad = made.value_and_grad(np.float32(0), np.float32(1), sample_weight=np.float32(1))
+    assert value == pytest.approx(6 * np.log(2), rel=1e-6)
+    assert grad == pytest.approx(-3.0)

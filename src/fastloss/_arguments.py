@@ -76,8 +76,8 @@ def widened(array: Array) -> Array:
 def native(array: Array, dtype: np.dtype[Any]) -> Array:
     """C-contiguous, aligned and native in `dtype`; the array itself where it is that already."""
     flags = array.flags
-    if array.dtype == dtype and flags.c_contiguous and flags.aligned:
-        return array
+    if array.dtype == dtype and flags.c_contiguous and flags.aligned and isinstance(array, np.ndarray):
+        return array  # not so a scalar, into which indexing makes an array of no dimensions
     return np.require(array, dtype, ("C", "A"))
 
 
