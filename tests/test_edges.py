@@ -474,3 +474,15 @@ def test_gradient_of_a_nearly_one_hot_target(classes, isa):
     p = fastloss.reference.softmax(x)
     others = np.minimum(p, 1 - p) + np.minimum(q, 1 - q.astype(np.float64))  # the terms that do not cancel
     assert_within(got, want, 64 * np.finfo(np.float32).eps * others, np.float32)
+
+
+@pytest.mark.parametrize("y", [-800.0, -1e4, -1e30])
+def test_kl_div_of_a_log_probability_that_underflows(y, dtype, isa):
+    """exp(y) is not 0: a masked class of the input makes the loss infinite, and finite input makes it 0."""
+    made = fastloss.KLDivLoss(log_target=True, reduction="none")
+    value, grad = made.value_and_grad(np.array([-inf, inf, 0.0], dtype), np.full(3, y, dtype))
+    assert value[0] == inf
+    assert value[1] == -inf
+    assert abs(value[2]) < np.finfo(dtype).tiny
+    assert (np.abs(grad) < np.finfo(dtype).tiny).all()
+    assert made([-inf], [-inf]) == 0

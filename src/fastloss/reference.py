@@ -264,7 +264,9 @@ def kl_div(
     """
     x = _float64(input)
     target = _like("target", target, x.shape)
-    y, log_y = (np.exp(target), target) if log_target else (target, np.log(target))
+    y, log_y = target, np.log(target)
+    if log_target:  # no probability is 0 but that of -inf
+        y, log_y = np.where(target == -np.inf, 0.0, np.maximum(np.exp(target), 5e-324)), target
     values = _times(y, np.where(y == 0, 0.0, log_y) - x)
     batch = x.shape[0] if x.ndim else 1
     return _reduce(values, -y, reduction, sample_weight, grad_output, batch=batch)
