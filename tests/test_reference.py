@@ -1,6 +1,7 @@
 """The kernels against the float64 NumPy reference, over sizes, axes, dtypes and options."""
 
 import itertools
+import math
 
 import numpy as np
 import oracle
@@ -219,3 +220,25 @@ def test_two_threads_share_large_work(isa, threads, rng):
     ]:
         case = make(variant, rng, shape, np.float32, ignored=0.1)
         agree(case, np.float32, "mean")
+
+
+def test_long_sums_along_any_axis():
+    """The class axis may be strided; the sum of 2049 equal terms is right to a few ulp all the same."""
+    p = np.full((2049, 3), 0.25)
+    exact = 2049 * (0.25 * math.log(4))
+    assert np.abs(reference.entropy(p, 0) - exact).max() <= 8 * math.ulp(exact)
+
+
+def test_a_weight_of_nan_counts_where_it_is_used():
+    x, weight = np.zeros((2, 3)), np.array([1.0, 2.0, np.nan])
+    value, grad = reference.cross_entropy(x, [0, 1], weight, reduction="none")
+    assert np.isfinite(value).all()
+    assert np.isfinite(grad).all()
+    grad = reference.nll_loss(x, [0, 1], reduction="none", sample_weight=[np.inf, 1.0])[1]
+    assert np.array_equal(grad, [[-np.inf, 0, 0], [0, -1, 0]])
+
+
+def test_the_gradient_of_the_likeliest_class_does_not_cancel():
+    """p of about 1, and nearly all the target's mass there too: what is left is the other classes' mass."""
+    grad = reference.cross_entropy([[1000.0, 0.0, 0.0]], [0], label_smoothing=2.0**-40)[1]
+    assert grad[0, 0] == pytest.approx(2.0**-40 * 2 / 3, rel=2.0**-50)

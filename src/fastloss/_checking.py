@@ -196,16 +196,19 @@ def _class_bounds(
     a = np.abs(c.sum(axis, keepdims=True))
     row = reference._shift(np.moveaxis(x, axis, -1))
     log_sum, d, p, not_p = (np.moveaxis(part, -1, axis) for part in (row.L, row.d, row.p, row.not_p))
+    far = np.where(c != 0, np.abs(d), 0.0)
     d = np.where(p > 0, np.abs(d), 0.0)
     p = np.maximum(p, _smallest(unit) / unit)
     spread = (p * d).sum(axis, keepdims=True)
     c = np.abs(c)
-    value = (c * (log_sum + d)).sum(axis) + (a * spread).sum(axis)
+    value = (c * (log_sum + far)).sum(axis) + (a * spread).sum(axis)
     if options.get("full"):
         n = target.sum(axis, dtype=np.float64)
         value = value + n * np.log1p(n)
     value = np.where(a.squeeze(axis) == 0, 0.0, value)  # an ignored row, even if it holds NaN
-    return value, np.abs(a - c) * p * (1 + d + spread) + c * (not_p + spread)
+    # The sum of the others' c, which float32 kernels know in float64, and float64 ones as a difference.
+    rest = np.abs(a - c) if unit > 2.0**-53 else np.where(a == c, 0.0, a)
+    return value, rest * p * (1 + d + spread) + c * (not_p + spread)
 
 
 def _point_bounds(

@@ -124,9 +124,9 @@ def cross_entropy(
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
     w = _class_weight(weight, x.shape[-1])
-    spread = label_smoothing * w / x.shape[-1]
+    spread = label_smoothing * w / x.shape[-1] if label_smoothing else 0.0
     if np.shape(target) == np.shape(input):
-        c = (1 - label_smoothing) * w * np.moveaxis(_float64(target), axis, -1) + spread
+        c = (1 - label_smoothing) * w * _classes_last("target", target, axis) + spread
         divisor = np.ones(x.shape[:-1])
     else:
         hot, ignored = _one_hot(target, x.shape, ignore_index)
@@ -162,7 +162,7 @@ def nll_loss(
     c = np.where(hot, w, 0.0)
     rows = -_times(c, np.where(hot, x, 0.0)).sum(axis=-1)
     value, grad = _reduce(rows, -c, reduction, sample_weight, grad_output, c.sum(axis=-1))
-    return value, np.moveaxis(grad, -1, axis)
+    return value, np.moveaxis(np.where(hot, grad, 0.0), -1, axis)
 
 
 @_quiet
@@ -183,7 +183,7 @@ def multinomial_nll_loss(
     """
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
-    k = np.moveaxis(_like("target", target, np.shape(input)), axis, -1)
+    k = _classes_last("target", _like("target", target, np.shape(input)), axis)
     rows, grad = _softmax_loss(x, k)
     if full:
         lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
@@ -314,8 +314,9 @@ def _softmax_loss(x: Array, c: Array) -> tuple[Array, Array]:
     """Each row's sum of -c_j log p_j and its gradient, c.sum() p_j - c_j without cancellation."""
     row = _shift(x)
     rows = _times(c, row.L - row.d).sum(axis=-1)
-    grad = (c.sum(axis=-1, keepdims=True) - c) * row.p - c * row.not_p
-    return rows, grad
+    largest = np.arange(c.shape[-1]) == np.abs(c).argmax(axis=-1)[..., None]
+    others = np.where(largest, np.where(largest, 0.0, c).sum(-1, keepdims=True), c.sum(-1, keepdims=True) - c)
+    return rows, others * row.p - c * row.not_p
 
 
 def _softplus(x: Array) -> Array:
@@ -390,7 +391,7 @@ def _class_axis(input: ArrayLike, axis: int | None) -> int:
 
 
 def _classes_last(name: str, x: ArrayLike, axis: int) -> Array:
-    x = np.moveaxis(_float64(x), axis, -1)
+    x = np.ascontiguousarray(np.moveaxis(_float64(x), axis, -1))  # whose sums NumPy adds in pairs
     if x.shape[-1] == 0:
         raise ValueError(f"{name}: got no classes, axis {axis} has length 0")
     return x
