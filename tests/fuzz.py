@@ -60,7 +60,7 @@ LOGITS = np.array(
 POINTS = LOGITS[~(np.abs(LOGITS) > 1e4) | np.isinf(LOGITS)]  # their squares do not overflow
 TARGETS = POINTS[~(POINTS > 30)]  # nor do their exponentials
 UNIT = np.array([0, 1, 0.25, 0.7, 0.5, 1e-3, 1e-9, 1 - 2.0**-24, 2.0**-149, 1e-300, math.nan])
-WEIGHTS = np.array([1, 0.5, 2, 0.125, 0, 7.5, 6e4, 1e-20, math.nan])
+WEIGHTS = np.array([1, 0.5, 2, 0.125, 0, 7.5, 6e4, 1e-4, math.nan])  # whose products do not underflow
 COUNTS = np.array([0, 1, 2, 3, 17, 0.5, 6e4, math.nan])
 
 RAGGED = [[1.0, 2.0], [3.0]]
