@@ -6,7 +6,7 @@ import math
 import numpy as np
 import oracle
 import pytest
-from cases import POINTWISE, REDUCED, WITH_CLASSES, make, refer, run
+from cases import POINTWISE, REDUCED, WITH_CLASSES, loss, make, refer, run
 from oracle import U, assert_within
 
 import fastloss
@@ -236,6 +236,18 @@ def test_a_weight_of_nan_counts_where_it_is_used():
     assert np.isfinite(grad).all()
     grad = reference.nll_loss(x, [0, 1], reduction="none", sample_weight=[np.inf, 1.0])[1]
     assert np.array_equal(grad, [[-np.inf, 0, 0], [0, -1, 0]])
+
+
+def test_an_ignored_sample_has_no_weight_of_nan(isa):
+    x, nan = np.zeros((2, 3)), np.array([np.nan, 1.0])
+    for name in ("cross_entropy", "nll_loss"):
+        value, grad = getattr(reference, name)(
+            x, [-100, 1], sample_weight=nan, grad_output=nan, reduction="sum"
+        )
+        got = loss(name, reduction="none").value_and_grad(x, [-100, 1], sample_weight=nan, grad_output=nan)
+        assert value == pytest.approx(got[0].sum())
+        assert grad == pytest.approx(got[1])
+        assert np.isfinite(grad).all()
 
 
 def test_the_gradient_of_the_likeliest_class_does_not_cancel():

@@ -206,8 +206,9 @@ def _class_bounds(
         n = target.sum(axis, dtype=np.float64)
         value = value + n * np.log1p(n)
     value = np.where(a.squeeze(axis) == 0, 0.0, value)  # an ignored row, even if it holds NaN
-    # The sum of the others' c, which float32 kernels know in float64, and float64 ones as a difference.
-    rest = np.abs(a - c) if unit > 2.0**-53 else np.where(a == c, 0.0, a)
+    # The kernels know the sum of the other classes' c as a difference of float64 numbers.
+    others = np.count_nonzero(c, axis, keepdims=True) > (c != 0)
+    rest = np.abs(a - c) + np.where(others, a, 0.0) * 2.0**-53 / unit
     return value, rest * p * (1 + d + spread) + c * (not_p + spread)
 
 

@@ -127,14 +127,14 @@ def cross_entropy(
     spread = label_smoothing * w / x.shape[-1] if label_smoothing else 0.0
     if np.shape(target) == np.shape(input):
         c = (1 - label_smoothing) * w * _classes_last("target", target, axis) + spread
-        divisor = np.ones(x.shape[:-1])
+        divisor, used = np.ones(x.shape[:-1]), None
     else:
         hot, ignored = _one_hot(target, x.shape, ignore_index)
         x = np.where(ignored, 0.0, x)
         c = np.where(ignored, 0.0, np.where(hot, (1 - label_smoothing) * w, 0.0) + spread)
-        divisor = np.where(hot, w, 0.0).sum(axis=-1)
+        divisor, used = np.where(hot, w, 0.0).sum(axis=-1), ~ignored[..., 0]
     rows, grad = _softmax_loss(x, c)
-    value, grad = _reduce(rows, grad, reduction, sample_weight, grad_output, divisor)
+    value, grad = _reduce(rows, grad, reduction, sample_weight, grad_output, divisor, used)
     return value, np.moveaxis(grad, -1, axis)
 
 
@@ -158,10 +158,11 @@ def nll_loss(
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
     w = _class_weight(weight, x.shape[-1])
-    hot, _ = _one_hot(target, x.shape, ignore_index)
+    hot, ignored = _one_hot(target, x.shape, ignore_index)
     c = np.where(hot, w, 0.0)
     rows = -_times(c, np.where(hot, x, 0.0)).sum(axis=-1)
-    value, grad = _reduce(rows, -c, reduction, sample_weight, grad_output, c.sum(axis=-1))
+    used = ~ignored[..., 0]
+    value, grad = _reduce(rows, -c, reduction, sample_weight, grad_output, c.sum(axis=-1), used)
     return value, np.moveaxis(np.where(hot, grad, 0.0), -1, axis)
 
 
@@ -335,14 +336,17 @@ def _reduce(
     sample_weight: ArrayLike | None,
     grad_output: ArrayLike | None,
     divisor: Array | None = None,
+    used: NDArray[np.bool_] | None = None,
     batch: int | None = None,
 ) -> Result:
     """Weight, reduce and scale: one value per sample, ``grad`` with or without a class axis, last.
 
     ``divisor``: each sample's share of the mean's divisor before ``sample_weight``, by default 1.
+    ``used``: False for samples that are ignored, whatever their weights are.
     ``batch``: the divisor of "batchmean", for the loss that has it.
     """
-    scale = _broadcast("sample_weight", sample_weight, values.shape)
+    used = np.ones(values.shape, bool) if used is None else used
+    scale = np.where(used, _broadcast("sample_weight", sample_weight, values.shape), 0.0)
     values = np.asarray(values * scale)
     total = float(values.sum())
     value: float | Array
@@ -360,7 +364,7 @@ def _reduce(
         raise ValueError(f"reduction: got {reduction!r}, wanted {known}")
     if n == 0:
         return value, np.zeros_like(grad)
-    scale = scale * _broadcast("grad_output", grad_output, values.shape) / n
+    scale = np.where(used, scale * _broadcast("grad_output", grad_output, values.shape) / n, 0.0)
     return value, np.asarray(grad * (scale[..., None] if grad.ndim > scale.ndim else scale))
 
 
