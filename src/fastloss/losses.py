@@ -532,7 +532,7 @@ class MultinomialNLLLoss(_ClassLoss):
         if self.full:
             shape = counts.shape
             outer, classes, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-            kernel["offset"] = np.empty(outer * inner)
+            kernel["offset"] = np.empty(outer * inner, np.float64)
             position = _kernels.module.log_multinomial(counts, outer, classes, inner, kernel["offset"])
             if position >= 0:
                 where = np.unravel_index(position, shape)
