@@ -5,6 +5,8 @@ b) -ffp-contract=off: a multiply-add is fused exactly where the source says so, 
    every instruction set with FMA. The other flags drop only what the kernels do not use (errno, traps, the
    sign of zero). -ffast-math would set flush-to-zero for the whole process, and break NaN.
 c) OpenMP is probed: without it the build goes on, serial, and says so.
+d) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels that stop at their first error,
+   FASTLOSS_SANITIZE=cython ones with Cython's checks of indices and None; .ci/sanitize runs the tests.
 """
 
 import os
@@ -37,6 +39,14 @@ FLAGS = [
     "-g0",
 ]
 OPENMP = ["-fopenmp"]
+LINK = ["-Wl,-s"] if sys.platform == "linux" else []
+
+CHECKS = [name for name in os.environ.get("FASTLOSS_SANITIZE", "").split(",") if name]
+CYTHON_CHECKS = "cython" in CHECKS
+if SANITIZERS := [name for name in CHECKS if name != "cython"]:
+    SANITIZE = [f"-fsanitize={','.join(SANITIZERS)}", "-fno-sanitize-recover=all"]
+    FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0")] + ["-O1", "-g", *SANITIZE]
+    LINK = SANITIZE
 
 NO_COMPILER = """
 fastloss is compiled when it is installed, and no working C compiler was found ({command}).
@@ -87,7 +97,7 @@ class Build(build_ext):
                 print(NO_OPENMP.format(command=command), file=sys.stderr, flush=True)
             for extension in self.extensions:
                 extension.extra_compile_args = [*FLAGS, *openmp, *extension.extra_compile_args]
-                extension.extra_link_args = [*openmp, "-Wl,-s"] if sys.platform == "linux" else openmp
+                extension.extra_link_args = [*openmp, *LINK]
         super().build_extensions()
 
 
@@ -114,10 +124,11 @@ setup(
         extensions,
         compiler_directives={
             "language_level": "3",
-            "boundscheck": False,
+            "boundscheck": CYTHON_CHECKS,
+            "nonecheck": CYTHON_CHECKS,
             "wraparound": False,
             "cdivision": True,
-            "initializedcheck": False,
+            "initializedcheck": CYTHON_CHECKS,
             "freethreading_compatible": False,
         },
     ),
