@@ -9,16 +9,20 @@ d) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels th
    FASTLOSS_SANITIZE=cython ones with Cython's checks of indices and None; .ci/sanitize runs the tests.
 """
 
+import gzip
 import os
 import platform
 import subprocess
 import sys
+import tarfile
 import tempfile
+import time
 
 import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
 
@@ -101,6 +105,28 @@ class Build(build_ext):
         super().build_extensions()
 
 
+class SourceArchive(sdist):
+    """The same bytes from the same files: of SOURCE_DATE_EPOCH, if it is set, and of nobody in particular."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        """Write base_name.tar.gz, whatever the format asked for."""
+        epoch = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+
+        def anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
+            info.mtime, info.uid, info.gid, info.uname, info.gname = epoch, 0, 0, "", ""
+            info.mode = 0o755 if info.mode & 0o100 else 0o644
+            return info
+
+        name = f"{base_name}.tar.gz"
+        with (
+            open(name, "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=epoch) as zipped,
+            tarfile.open(fileobj=zipped, mode="w") as archive,
+        ):
+            archive.add(base_dir, filter=anonymous)
+        return name
+
+
 KERNELS = "src/fastloss/_kernels"
 SOURCES = ["math", "classes", "rows", "lanes", "pointwise", "driver"]
 
@@ -132,5 +158,5 @@ setup(
             "freethreading_compatible": False,
         },
     ),
-    cmdclass={"build_ext": Build},
+    cmdclass={"build_ext": Build, "sdist": SourceArchive},
 )
