@@ -5,18 +5,24 @@ b) -ffp-contract=off: a multiply-add is fused exactly where the source says so, 
    every instruction set with FMA. The other flags drop only what the kernels do not use (errno, traps, the
    sign of zero). -ffast-math would set flush-to-zero for the whole process, and break NaN.
 c) OpenMP is probed: without it the build goes on, serial, and says so.
+d) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels that stop at their first error,
+   FASTLOSS_SANITIZE=cython ones with Cython's checks of indices and None; .ci/sanitize runs the tests.
 """
 
+import gzip
 import os
 import platform
 import subprocess
 import sys
+import tarfile
 import tempfile
+import time
 
 import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
 
@@ -37,6 +43,14 @@ FLAGS = [
     "-g0",
 ]
 OPENMP = ["-fopenmp"]
+LINK = ["-Wl,-s"] if sys.platform == "linux" else []
+
+CHECKS = [name for name in os.environ.get("FASTLOSS_SANITIZE", "").split(",") if name]
+CYTHON_CHECKS = "cython" in CHECKS
+if SANITIZERS := [name for name in CHECKS if name != "cython"]:
+    SANITIZE = [f"-fsanitize={','.join(SANITIZERS)}", "-fno-sanitize-recover=all"]
+    FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0")] + ["-O1", "-g", *SANITIZE]
+    LINK = SANITIZE
 
 NO_COMPILER = """
 fastloss is compiled when it is installed, and no working C compiler was found ({command}).
@@ -87,8 +101,30 @@ class Build(build_ext):
                 print(NO_OPENMP.format(command=command), file=sys.stderr, flush=True)
             for extension in self.extensions:
                 extension.extra_compile_args = [*FLAGS, *openmp, *extension.extra_compile_args]
-                extension.extra_link_args = [*openmp, "-Wl,-s"] if sys.platform == "linux" else openmp
+                extension.extra_link_args = [*openmp, *LINK]
         super().build_extensions()
+
+
+class SourceArchive(sdist):
+    """The same bytes from the same files: of SOURCE_DATE_EPOCH, if it is set, and of nobody in particular."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        """Write base_name.tar.gz, whatever the format asked for."""
+        epoch = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+
+        def anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
+            info.mtime, info.uid, info.gid, info.uname, info.gname = epoch, 0, 0, "", ""
+            info.mode = 0o755 if info.mode & 0o100 else 0o644
+            return info
+
+        name = f"{base_name}.tar.gz"
+        with (
+            open(name, "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=epoch) as zipped,
+            tarfile.open(fileobj=zipped, mode="w") as archive,
+        ):
+            archive.add(base_dir, filter=anonymous)
+        return name
 
 
 KERNELS = "src/fastloss/_kernels"
@@ -114,12 +150,13 @@ setup(
         extensions,
         compiler_directives={
             "language_level": "3",
-            "boundscheck": False,
+            "boundscheck": CYTHON_CHECKS,
+            "nonecheck": CYTHON_CHECKS,
             "wraparound": False,
             "cdivision": True,
-            "initializedcheck": False,
+            "initializedcheck": CYTHON_CHECKS,
             "freethreading_compatible": False,
         },
     ),
-    cmdclass={"build_ext": Build},
+    cmdclass={"build_ext": Build, "sdist": SourceArchive},
 )

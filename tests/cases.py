@@ -123,3 +123,38 @@ def same_bits(a, b):
     """Equal in every bit, NaN payloads and the sign of zero aside."""
     a, b = np.asarray(a), np.asarray(b)
     return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
+
+
+# Arrays with the same numbers in another place.
+
+
+def strided(a):
+    big = np.zeros([2 * n + 1 for n in a.shape], a.dtype)
+    view = big[(*(slice(1, 2 * n + 1, 2) for n in a.shape), ...)]
+    view[...] = a
+    return view
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def misaligned(a):
+    memory = np.zeros(a.nbytes + 1, np.uint8)
+    view = np.ndarray(a.shape, a.dtype, memory, offset=1)
+    view[...] = a
+    return view
+
+
+LAYOUTS = {
+    "strided": strided,
+    "read-only": read_only,
+    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
+    "misaligned": misaligned,
+    "Fortran order": np.asfortranarray,
+    "reversed": lambda a: np.flip(np.flip(a).copy()),
+    "transposed": lambda a: np.ascontiguousarray(a.T).T,
+    "subclass": lambda a: a.view(np.memmap) if a.ndim else a,
+}

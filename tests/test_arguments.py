@@ -5,7 +5,19 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import CLASSES, VARIANTS, WITH_CLASSES, loss, make, run, same_bits
+from cases import (
+    CLASSES,
+    LAYOUTS,
+    VARIANTS,
+    WITH_CLASSES,
+    loss,
+    make,
+    misaligned,
+    read_only,
+    run,
+    same_bits,
+    strided,
+)
 from numpy.lib.stride_tricks import as_strided
 
 import fastloss
@@ -25,38 +37,6 @@ FLOATS = [np.float32, np.float64]
 
 
 # ----------------------------------------------------------------------------------- memory layouts
-
-
-def strided(a):
-    big = np.zeros([2 * n + 1 for n in a.shape], a.dtype)
-    view = big[tuple(slice(1, 2 * n + 1, 2) for n in a.shape)]
-    view[...] = a
-    return view
-
-
-def read_only(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
-
-
-def misaligned(a):
-    memory = np.zeros(a.nbytes + 1, np.uint8)
-    view = np.ndarray(a.shape, a.dtype, memory, offset=1)
-    view[...] = a
-    return view
-
-
-LAYOUTS = {
-    "strided": strided,
-    "read-only": read_only,
-    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
-    "misaligned": misaligned,
-    "Fortran order": np.asfortranarray,
-    "reversed": lambda a: np.flip(np.flip(a).copy()),
-    "transposed": lambda a: np.ascontiguousarray(a.T).T,
-    "subclass": lambda a: a.view(np.memmap) if a.ndim else a,
-}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -483,3 +483,15 @@ def test_weights_of_a_single_number(reduction, isa):
     value, grad = made.value_and_grad(np.float32(0), np.float32(1), sample_weight=np.float32(1))
     assert value == pytest.approx(6 * np.log(2), rel=1e-6)
     assert grad == pytest.approx(-3.0)
+
+
+@pytest.mark.parametrize("y", [-800.0, -1e4, -1e30])
+def test_kl_div_of_a_log_probability_that_underflows(y, dtype, isa):
+    """exp(y) is not 0: a masked class of the input makes the loss infinite, and finite input makes it 0."""
+    made = fastloss.KLDivLoss(log_target=True, reduction="none")
+    value, grad = made.value_and_grad(np.array([-inf, inf, 0.0], dtype), np.full(3, y, dtype))
+    assert value[0] == inf
+    assert value[1] == -inf
+    assert abs(value[2]) < np.finfo(dtype).tiny
+    assert (np.abs(grad) < np.finfo(dtype).tiny).all()
+    assert made([-inf], [-inf]) == 0

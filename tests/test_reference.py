@@ -1,11 +1,12 @@
 """The kernels against the float64 NumPy reference, over sizes, axes, dtypes and options."""
 
 import itertools
+import math
 
 import numpy as np
 import oracle
 import pytest
-from cases import POINTWISE, REDUCED, WITH_CLASSES, make, refer, run
+from cases import POINTWISE, REDUCED, WITH_CLASSES, loss, make, refer, run
 from oracle import U, assert_within
 
 import fastloss
@@ -219,3 +220,37 @@ def test_two_threads_share_large_work(isa, threads, rng):
     ]:
         case = make(variant, rng, shape, np.float32, ignored=0.1)
         agree(case, np.float32, "mean")
+
+
+def test_long_sums_along_any_axis():
+    """The class axis may be strided; the sum of 2049 equal terms is right to a few ulp all the same."""
+    p = np.full((2049, 3), 0.25)
+    exact = 2049 * (0.25 * math.log(4))
+    assert np.abs(reference.entropy(p, 0) - exact).max() <= 8 * math.ulp(exact)
+
+
+def test_a_weight_of_nan_counts_where_it_is_used():
+    x, weight = np.zeros((2, 3)), np.array([1.0, 2.0, np.nan])
+    value, grad = reference.cross_entropy(x, [0, 1], weight, reduction="none")
+    assert np.isfinite(value).all()
+    assert np.isfinite(grad).all()
+    grad = reference.nll_loss(x, [0, 1], reduction="none", sample_weight=[np.inf, 1.0])[1]
+    assert np.array_equal(grad, [[-np.inf, 0, 0], [0, -1, 0]])
+
+
+def test_an_ignored_sample_has_no_weight_of_nan(isa):
+    x, nan = np.zeros((2, 3)), np.array([np.nan, 1.0])
+    for name in ("cross_entropy", "nll_loss"):
+        value, grad = getattr(reference, name)(
+            x, [-100, 1], sample_weight=nan, grad_output=nan, reduction="sum"
+        )
+        got = loss(name, reduction="none").value_and_grad(x, [-100, 1], sample_weight=nan, grad_output=nan)
+        assert value == pytest.approx(got[0].sum())
+        assert grad == pytest.approx(got[1])
+        assert np.isfinite(grad).all()
+
+
+def test_the_gradient_of_the_likeliest_class_does_not_cancel():
+    """p of about 1, and nearly all the target's mass there too: what is left is the other classes' mass."""
+    grad = reference.cross_entropy([[1000.0, 0.0, 0.0]], [0], label_smoothing=2.0**-40)[1]
+    assert grad[0, 0] == pytest.approx(2.0**-40 * 2 / 3, rel=2.0**-50)

@@ -300,6 +300,17 @@ def test_checking_finds_a_wrong_loss(variant, reduction, part, rng, monkeypatch)
     run(case, reduction)  # outside: not checked
 
 
+def test_checking_knows_what_float32_can(isa):
+    """Counts on classes whose probability vanishes, and targets that are nearly of one class."""
+    with fastloss.checking():
+        for dtype in (np.float32, np.float64):
+            x = np.array([[88.5, -104.0, 1e30], [9984.0, -744.0, 0.001]], dtype)
+            for counts in ([[17, 1, 17], [1, 0, 1]], [[1, 1, 1], [0, 3, 17]]):
+                fastloss.MultinomialNLLLoss(full=True).value_and_grad(x, counts)
+            nearly = np.array([[1.0, 1e-9, 0.0], [0.7, 0.25, 1e-9]])
+            fastloss.CrossEntropyLoss(label_smoothing=1e-9).value_and_grad(x, nearly)
+
+
 def test_checking_an_in_place_gradient(rng):
     case = make("cross_entropy", rng, (4, 5))
     with fastloss.checking():

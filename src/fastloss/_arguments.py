@@ -9,8 +9,9 @@ c) Every error names the argument, what came and what was wanted, and comes befo
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ Shape = tuple[int, ...]
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
+MOST_ELEMENTS = sys.maxsize // 8
 WANTED = "float64, float32, float16, bfloat16, integer or bool"
 
 
@@ -41,16 +43,18 @@ def as_array(value: Any, name: str) -> Array:
         return np.asarray(value)
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name}: {error}") from error
-    except (RuntimeError, TypeError) as error:  # a tensor that requires grad, or of a dtype NumPy lacks
+    except (BufferError, RuntimeError, TypeError) as error:  # a tensor with grad, or elsewhere
         raise TypeError(f"{name}: {error}") from error
 
 
 def compute_dtype(array: Array, name: str) -> np.dtype[Any]:
     """float32 or float64: what the kernels compute in for this array."""
+    if array.size > MOST_ELEMENTS:  # a broadcast array can have any size
+        raise MemoryError(f"{name}: got shape {array.shape}, whose copy is larger than an address space")
     dtype = array.dtype
     if dtype in (FLOAT32, FLOAT64):
         return dtype
-    dtype = dtype.newbyteorder("=")
+    dtype = dtype if dtype.isnative else dtype.newbyteorder("=")
     if dtype == FLOAT64 or dtype.kind in "biu":
         return FLOAT64
     if dtype in (FLOAT32, BFLOAT16) or dtype == np.float16 or dtype.name == "bfloat16":
@@ -73,20 +77,27 @@ def widened(array: Array) -> Array:
     return bits.view(np.float32).reshape(array.shape)
 
 
+def convert(array: Array, dtype: np.dtype[Any], order: Literal["C", "K"] = "K") -> Array:
+    """The array in a dtype, without a warning where a number overflows; itself where that is its own."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"):
+        return array.astype(dtype, order)
+
+
 def native(array: Array, dtype: np.dtype[Any]) -> Array:
     """C-contiguous, aligned and native in `dtype`; the array itself where it is that already."""
     flags = array.flags
     if array.dtype == dtype and flags.c_contiguous and flags.aligned and isinstance(array, np.ndarray):
         return array  # not so a scalar, into which indexing makes an array of no dimensions
-    return np.require(array, dtype, ("C", "A"))
+    return np.require(convert(array, dtype, "C"), requirements=("C", "A"))
 
 
 def real_operand(value: Any, name: str, dtype: np.dtype[Any]) -> Array:
     """An argument beside the input, in the computing dtype."""
     array = as_array(value, name)
     compute_dtype(array, name)
-    array = widened(array)
-    return array if array.dtype == dtype else array.astype(dtype)
+    return convert(widened(array), dtype)
 
 
 def target_operand(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -163,12 +174,19 @@ def element_operand(array: Array) -> tuple[Array, int, int, int, bool]:
 
 def scalar(value: Any, name: str) -> float:
     """A number, also as an array of no dimensions."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{name}: got {value!r}, wanted a number")
+    array = as_array(value, name)
     if array.shape != ():
         raise ValueError(f"{name}: got shape {array.shape}, wanted a number")
-    return float(array)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name}: got {value!r}, wanted a number")
+    return float(array.astype(np.float64))  # float() alone reads a byte-swapped bfloat16 wrongly
+
+
+def flag(value: bool, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: got {type(value).__name__}, wanted True or False")
+    return bool(value)
 
 
 class Output:
@@ -207,7 +225,7 @@ class Output:
             raise TypeError(f"{name}: got {type(given).__name__}, wanted a NumPy array")
         if given.shape != shape:
             raise ValueError(f"{name}: got shape {given.shape}, wanted {shape}")
-        if given.dtype.newbyteorder("=") != dtype:
+        if given.dtype != dtype and (given.dtype.isnative or given.dtype.newbyteorder("=") != dtype):
             raise TypeError(f"{name}: got dtype {given.dtype}, wanted {dtype}")
         if not given.flags.writeable:
             raise ValueError(f"{name}: got a read-only array, wanted a writeable one")

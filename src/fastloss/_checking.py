@@ -199,16 +199,20 @@ def _class_bounds(
     a = np.abs(c.sum(axis, keepdims=True))
     row = reference._shift(np.moveaxis(x, axis, -1))
     log_sum, d, p, not_p = (np.moveaxis(part, -1, axis) for part in (row.L, row.d, row.p, row.not_p))
+    far = np.where(c != 0, np.abs(d), 0.0)
     d = np.where(p > 0, np.abs(d), 0.0)
     p = np.maximum(p, _smallest(unit) / unit)
     spread = (p * d).sum(axis, keepdims=True)
     c = np.abs(c)
-    value = (c * (log_sum + d)).sum(axis) + (a * spread).sum(axis)
+    value = (c * (log_sum + far)).sum(axis) + (a * spread).sum(axis)
     if options.get("full"):
         n = target.sum(axis, dtype=np.float64)
         value = value + n * np.log1p(n)
     value = np.where(a.squeeze(axis) == 0, 0.0, value)  # an ignored row, even if it holds NaN
-    return value, np.abs(a - c) * p * (1 + d + spread) + c * (not_p + spread)
+    # The kernels know the sum of the other classes' c as a difference of float64 numbers.
+    others = np.count_nonzero(c, axis, keepdims=True) > (c != 0)
+    rest = np.abs(a - c) + np.where(others, a, 0.0) * 2.0**-53 / unit
+    return value, rest * p * (1 + d + spread) + c * (not_p + spread)
 
 
 def _point_bounds(

@@ -16,6 +16,7 @@ from ._arguments import (
     as_array,
     class_axis,
     compute_dtype,
+    flag,
     native,
     stored_dtype,
     with_class_axis,
@@ -44,6 +45,7 @@ def _over_classes(
         raise TypeError("axis: got None, wanted an integer")
     axis = class_axis(array.shape, axis, name)
     shape = array.shape
+    keepdims = flag(keepdims, "keepdims")
     if reduces:
         shape = shape[:axis] + ((1,) if keepdims else ()) + shape[axis + 1 :]
         output = Output(out, "out", shape, dtype, dtype, apart_from=[(name, array)])

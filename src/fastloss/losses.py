@@ -26,6 +26,7 @@ from ._arguments import (
     class_axis,
     compute_dtype,
     element_operand,
+    flag,
     native,
     real_operand,
     scalar,
@@ -209,7 +210,7 @@ class _Loss:
             return self._run(call)
         try:  # before the call, whose gradient may overwrite the input
             expected = _checking.expected_loss(self, call)
-        except (IndexError, TypeError, ValueError):
+        except Exception:
             self._run(call)  # raises the error that names the argument
             raise
         result = self._run(call)
@@ -245,12 +246,6 @@ def _axis(value: int | None) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
         raise TypeError(f"axis: got {type(value).__name__}, wanted an integer or None")
     return value
-
-
-def _flag(value: bool, name: str) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: got {type(value).__name__}, wanted True or False")
-    return bool(value)
 
 
 class _ClassLoss(_Loss):
@@ -436,10 +431,11 @@ class CrossEntropyLoss(_IndexedLoss):
         kernel = self._indexed(call, axis, "loss_linear" if smoothing else "loss")
         if smoothing:
             shared = np.full(classes, smoothing / classes)
-            if self.weight is not None:
-                shared *= self.weight.astype(np.float64)
-            kernel["shared"] = shared.astype(call.dtype)
-            kernel["shared_sum"] = float(np.sum(kernel["shared"], dtype=np.float64))
+            with np.errstate(all="ignore"):
+                if self.weight is not None:
+                    shared *= self.weight.astype(np.float64)
+                kernel["shared"] = shared.astype(call.dtype)
+                kernel["shared_sum"] = float(np.sum(kernel["shared"], dtype=np.float64))
             kernel["index_scale"] = 1 - smoothing
         return kernel
 
@@ -526,7 +522,7 @@ class MultinomialNLLLoss(_ClassLoss):
 
     def __init__(self, *, full: bool = False, reduction: str = "mean", axis: int | None = None) -> None:
         super().__init__(reduction)
-        self.full = _flag(full, "full")
+        self.full = flag(full, "full")
         self.axis = _axis(axis)
 
     def _kernel(self, call: _Call, axis: int) -> dict[str, Any]:
@@ -537,7 +533,7 @@ class MultinomialNLLLoss(_ClassLoss):
         if self.full:
             shape = counts.shape
             outer, classes, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-            kernel["offset"] = np.empty(outer * inner)
+            kernel["offset"] = np.empty(outer * inner, np.float64)
             position = _kernels.module.log_multinomial(counts, outer, classes, inner, kernel["offset"])
             if position >= 0:
                 where = np.unravel_index(position, shape)
@@ -747,7 +743,7 @@ class KLDivLoss(_PointwiseLoss):
 
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction)
-        self.log_target = _flag(log_target, "log_target")
+        self.log_target = flag(log_target, "log_target")
 
     def _op(self) -> str:
         return "kl_div_log_target" if self.log_target else "kl_div"
@@ -806,13 +802,9 @@ def cross_entropy(
         2.061153620314e-09
     """
     plain = weight is None and sample_weight is None and out is None and axis is None
-    if (
-        plain
-        and reduction == "mean"
-        and label_smoothing == 0
-        and ignore_index == -100
-        and not _checking.enabled()
-    ):
+    simple = type(reduction) is str and type(label_smoothing) is float and type(ignore_index) is int
+    defaults = simple and reduction == "mean" and label_smoothing == 0 and ignore_index == -100
+    if plain and defaults and not _checking.enabled():
         small = _kernels.module.small_cross_entropy(input, target, ignore_index, False)
         if small is not None:
             return small

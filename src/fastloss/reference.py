@@ -124,17 +124,17 @@ def cross_entropy(
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
     w = _class_weight(weight, x.shape[-1])
-    spread = label_smoothing * w / x.shape[-1]
+    spread = label_smoothing * w / x.shape[-1] if label_smoothing else 0.0
     if np.shape(target) == np.shape(input):
-        c = (1 - label_smoothing) * w * np.moveaxis(_float64(target), axis, -1) + spread
-        divisor = np.ones(x.shape[:-1])
+        c = (1 - label_smoothing) * w * _classes_last("target", target, axis) + spread
+        divisor, used = np.ones(x.shape[:-1]), None
     else:
         hot, ignored = _one_hot(target, x.shape, ignore_index)
         x = np.where(ignored, 0.0, x)
         c = np.where(ignored, 0.0, np.where(hot, (1 - label_smoothing) * w, 0.0) + spread)
-        divisor = np.where(hot, w, 0.0).sum(axis=-1)
+        divisor, used = np.where(hot, w, 0.0).sum(axis=-1), ~ignored[..., 0]
     rows, grad = _softmax_loss(x, c)
-    value, grad = _reduce(rows, grad, reduction, sample_weight, grad_output, divisor)
+    value, grad = _reduce(rows, grad, reduction, sample_weight, grad_output, divisor, used)
     return value, np.moveaxis(grad, -1, axis)
 
 
@@ -158,11 +158,12 @@ def nll_loss(
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
     w = _class_weight(weight, x.shape[-1])
-    hot, _ = _one_hot(target, x.shape, ignore_index)
+    hot, ignored = _one_hot(target, x.shape, ignore_index)
     c = np.where(hot, w, 0.0)
     rows = -_times(c, np.where(hot, x, 0.0)).sum(axis=-1)
-    value, grad = _reduce(rows, -c, reduction, sample_weight, grad_output, c.sum(axis=-1))
-    return value, np.moveaxis(grad, -1, axis)
+    used = ~ignored[..., 0]
+    value, grad = _reduce(rows, -c, reduction, sample_weight, grad_output, c.sum(axis=-1), used)
+    return value, np.moveaxis(np.where(hot, grad, 0.0), -1, axis)
 
 
 @_quiet
@@ -183,7 +184,7 @@ def multinomial_nll_loss(
     """
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
-    k = np.moveaxis(_like("target", target, np.shape(input)), axis, -1)
+    k = _classes_last("target", _like("target", target, np.shape(input)), axis)
     rows, grad = _softmax_loss(x, k)
     if full:
         lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
@@ -264,7 +265,9 @@ def kl_div(
     """
     x = _float64(input)
     target = _like("target", target, x.shape)
-    y, log_y = (np.exp(target), target) if log_target else (target, np.log(target))
+    y, log_y = target, np.log(target)
+    if log_target:  # no probability is 0 but that of -inf
+        y, log_y = np.where(target == -np.inf, 0.0, np.maximum(np.exp(target), 5e-324)), target
     values = _times(y, np.where(y == 0, 0.0, log_y) - x)
     batch = x.shape[0] if x.ndim else 1
     return _reduce(values, -y, reduction, sample_weight, grad_output, batch=batch)
@@ -312,8 +315,9 @@ def _softmax_loss(x: Array, c: Array) -> tuple[Array, Array]:
     """Each row's sum of -c_j log p_j and its gradient, c.sum() p_j - c_j without cancellation."""
     row = _shift(x)
     rows = _times(c, row.L - row.d).sum(axis=-1)
-    grad = (c.sum(axis=-1, keepdims=True) - c) * row.p - c * row.not_p
-    return rows, grad
+    largest = np.arange(c.shape[-1]) == np.abs(c).argmax(axis=-1)[..., None]
+    others = np.where(largest, np.where(largest, 0.0, c).sum(-1, keepdims=True), c.sum(-1, keepdims=True) - c)
+    return rows, others * row.p - c * row.not_p
 
 
 def _softplus(x: Array) -> Array:
@@ -332,14 +336,17 @@ def _reduce(
     sample_weight: ArrayLike | None,
     grad_output: ArrayLike | None,
     divisor: Array | None = None,
+    used: NDArray[np.bool_] | None = None,
     batch: int | None = None,
 ) -> Result:
     """Weight, reduce and scale: one value per sample, ``grad`` with or without a class axis, last.
 
     ``divisor``: each sample's share of the mean's divisor before ``sample_weight``, by default 1.
+    ``used``: False for samples that are ignored, whatever their weights are.
     ``batch``: the divisor of "batchmean", for the loss that has it.
     """
-    scale = _broadcast("sample_weight", sample_weight, values.shape)
+    used = np.ones(values.shape, bool) if used is None else used
+    scale = np.where(used, _broadcast("sample_weight", sample_weight, values.shape), 0.0)
     values = np.asarray(values * scale)
     total = float(values.sum())
     value: float | Array
@@ -357,7 +364,7 @@ def _reduce(
         raise ValueError(f"reduction: got {reduction!r}, wanted {known}")
     if n == 0:
         return value, np.zeros_like(grad)
-    scale = scale * _broadcast("grad_output", grad_output, values.shape) / n
+    scale = np.where(used, scale * _broadcast("grad_output", grad_output, values.shape) / n, 0.0)
     return value, np.asarray(grad * (scale[..., None] if grad.ndim > scale.ndim else scale))
 
 
@@ -388,7 +395,7 @@ def _class_axis(input: ArrayLike, axis: int | None) -> int:
 
 
 def _classes_last(name: str, x: ArrayLike, axis: int) -> Array:
-    x = np.moveaxis(_float64(x), axis, -1)
+    x = np.ascontiguousarray(np.moveaxis(_float64(x), axis, -1))  # whose sums NumPy adds in pairs
     if x.shape[-1] == 0:
         raise ValueError(f"{name}: got no classes, axis {axis} has length 0")
     return x

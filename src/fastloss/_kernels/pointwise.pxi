@@ -183,8 +183,8 @@ cdef inline void point_block(
             e = exp_parts(y[k], &e_low, &power)
             d = y[k] - x[k]
             low = fma(e, sum_low(y[k], -x[k], d), e_low * d)
-            low = fma(e, d, low) if absolute(d) < <real>INFINITY else e * d
-            value[k] = <real>0 if e == <real>0 and x[k] == x[k] else low * power
+            low = fma(e, d, low) * power if absolute(d) < <real>INFINITY else d  # e may be 0, exp(y) is not
+            value[k] = <real>0 if y[k] == <real>-INFINITY and x[k] == x[k] else low
             if slope != NULL:
                 slope[k] = -((e + e_low) * power)
     elif op == SIGMOID:

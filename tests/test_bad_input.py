@@ -1,0 +1,340 @@
+"""Every argument of every public function, with everything that it may not be.
+
+A wrong argument gives a TypeError, ValueError, IndexError or MemoryError that begins with its name, no
+warning, and no output is written.
+"""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from cases import loss
+from numpy.lib.stride_tricks import as_strided
+
+import fastloss
+
+DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
+inf, nan = np.inf, np.nan
+
+endless = []
+endless.append(endless)
+
+
+class Refusing:
+    """On another device, as DLPack says it."""
+
+    def __dlpack__(self, **keywords):
+        raise BufferError("on another device")
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+NOT_NUMBERS = {
+    "string": "text",
+    "bytes": b"bytes",
+    "object": object(),
+    "dict": {"a": 1},
+    "function": len,
+    "complex": np.zeros((4, 5), complex),
+    "strings": np.full((4, 5), "a"),
+    "variable strings": np.full((4, 5), "a", np.dtypes.StringDType()),
+    "objects": np.full((4, 5), None),
+    "numbers as objects": np.ones((4, 5), object),
+    "dates": np.zeros((4, 5), "M8[s]"),
+    "durations": np.zeros((4, 5), "m8[s]"),
+    "records": np.zeros((4, 5), [("a", float)]),
+    "void": np.zeros((4, 5), "V8"),
+    "long double": np.zeros((4, 5), np.longdouble),
+    "masked": np.ma.array(np.zeros((4, 5)), mask=True),
+    "ragged": [[1.0, 2.0], [3.0]],
+    "endless": endless,
+    "huge integer": 2**70,
+    "other device": Refusing(),
+}
+if np.dtype(np.longdouble) == np.float64:
+    del NOT_NUMBERS["long double"]
+NOT_SHAPES = {
+    "40 dimensions": np.ones((1,) * 40 + (3,)),
+    "another shape": np.ones((7, 3)),
+    "no elements": np.ones((4, 0)),
+    "10^15 elements": np.broadcast_to(np.float32(1), (10**15,)),
+    "zero strides": as_strided(np.zeros(1, np.int8), (2**31, 2**31), (0, 0)),
+    "2^62 bytes": np.broadcast_to(np.int8(1), (2**62,)),
+}
+NOT_ARRAYS = {**NOT_NUMBERS, **NOT_SHAPES}
+NOT_FLOATS = {
+    "string": "much",
+    "list": [0.5],
+    "ragged": [[1.0, 2.0], [3.0]],
+    "array": np.zeros(2),
+    "object": object(),
+}
+NOT_FLOATS |= {"complex": 1j, "nan": nan, "inf": inf, "negative": -0.5, "above 1": 2, "huge integer": 2**70}
+NOT_INTEGERS = {
+    "float": -100.0,
+    "nan": nan,
+    "bool": True,
+    "string": "1",
+    "list": [1],
+    "array": np.array([1, 1]),
+}
+NOT_INTEGERS |= {"0-d array": np.array(1), "complex": 1j, "2^63": 2**63, "-2^70": -(2**70)}
+NOT_FLAGS = {"None": None, "integer": 1, "string": "yes", "array": np.array([True, False]), "float": nan}
+NOT_REDUCTIONS = {
+    "None": None,
+    "unknown": "avg",
+    "bytes": b"mean",
+    "list": ["mean"],
+    "array": np.array(["mean", "sum"]),
+}
+NOT_REDUCTIONS |= {"nan": nan, "integer": 0}
+NOT_AXES = {**NOT_INTEGERS, "2": 2, "-3": -3, "int64 minimum": -(2**63)}
+NOT_OUTPUTS = {
+    "list": [7.0] * 4,
+    "number": 7.0,
+    "bytes": bytearray(160),
+    "shape": np.full((4, 5, 1), 7.0),
+    "no dimensions": np.array(7.0),
+    "no elements": np.zeros((0, 5)),
+    "integers": np.full((4, 5), 7),
+    "precision": np.full((4, 5), 7, np.float32),
+    "objects": np.full((4, 5), 7.0, object),
+    "strings": np.full((4, 5), "7", np.dtypes.StringDType()),
+    "records": np.zeros((4, 5), [("a", float)]),
+    "read-only": np.broadcast_to(7.0, (4, 5)),
+    "overlaps itself": as_strided(np.full(8, 7.0), (4, 5), (8, 8)),
+    "one element": as_strided(np.full(1, 7.0), (4, 5), (0, 0)),
+}
+
+X, LABELS, Y = np.linspace(0.1, 0.9, 20).reshape(4, 5), np.array([0, 1, 2, 3]), np.full((4, 5), 0.5)
+SHARED_OPTIONS = {"reduction": NOT_REDUCTIONS}
+CLASS_OPTIONS = {**SHARED_OPTIONS, "axis": NOT_AXES}
+INDEXED = {**CLASS_OPTIONS, "weight": NOT_ARRAYS, "ignore_index": NOT_INTEGERS}
+#: Target and, for each option, what it may not be.
+LOSSES = {
+    "cross_entropy": (LABELS, {**INDEXED, "label_smoothing": {**NOT_FLOATS, "None": None}}),
+    "nll_loss": (LABELS, INDEXED),
+    "multinomial_nll_loss": (Y, {**CLASS_OPTIONS, "full": NOT_FLAGS}),
+    "binary_cross_entropy_with_logits": (
+        Y,
+        {**SHARED_OPTIONS, "weight": NOT_ARRAYS, "pos_weight": NOT_ARRAYS},
+    ),
+    "binary_cross_entropy": (Y, {**SHARED_OPTIONS, "weight": NOT_ARRAYS}),
+    "kl_div": (Y, {**SHARED_OPTIONS, "log_target": NOT_FLAGS}),
+    "mse_loss": (Y, SHARED_OPTIONS),
+}
+NOT_CALLED_WITH = {
+    "input": {**NOT_ARRAYS, "None": None},
+    "target": {**NOT_ARRAYS, "None": None},
+    "sample_weight": NOT_ARRAYS,
+    "grad_output": {**NOT_ARRAYS, "one element": [1.0]},
+}
+NOT_CALLED_WITH = dict.fromkeys(LOSSES, NOT_CALLED_WITH)
+ARRAY_FUNCTIONS = {
+    **dict.fromkeys(("logsumexp", "softmax", "log_softmax", "entropy", "entropy_from_logits"), NOT_AXES),
+    "sigmoid": {},
+    "logsigmoid": {},
+}
+
+
+def refuses(argument, outputs, call, *args, **given):
+    """The call raises a documented error that begins with the argument's name; no output changes."""
+    before = [np.array(output) for output in outputs]
+    with pytest.raises(DOCUMENTED) as caught:
+        call(*args, **given)
+    if not isinstance(caught.value, MemoryError):
+        assert re.match(rf"{argument}\b", str(caught.value)), caught.value
+    for output, was in zip(outputs, before, strict=True):
+        assert np.array(output).tobytes() == was.tobytes()
+
+
+def wrong(table):
+    """Each argument with each thing that it may not be."""
+    return [
+        pytest.param(name, argument, bad, id=f"{name}-{argument}-{kind}")
+        for name, arguments in table.items()
+        for argument, kinds in arguments.items()
+        for kind, bad in kinds.items()
+    ]
+
+
+@pytest.mark.parametrize(("name", "option", "bad"), wrong({name: row[1] for name, row in LOSSES.items()}))
+def test_options(name, option, bad):
+    target = LOSSES[name][0]
+    out = np.full_like(values(name), 7)
+    # a weight or an axis may be wrong only for the shape of the input: then the object can be made
+    refuses(option, [], lambda: loss(name, **{option: bad})(X, target))
+    function = getattr(fastloss, name)
+    refuses(option, [out], function, X, target, **{"reduction": "none", "out": out, option: bad})
+    if option != "reduction":
+        refuses(option, [out], lambda: loss(name, reduction="none", **{option: bad})(X, target, out=out))
+
+
+def values(name):
+    """A call's values under "none"."""
+    return loss(name, reduction="none")(X, LOSSES[name][0])
+
+
+@pytest.mark.parametrize(("name", "argument", "bad"), wrong(NOT_CALLED_WITH))
+def test_arguments(name, argument, bad):
+    target = LOSSES[name][0]
+    numbers = isinstance(bad, np.ndarray) and bad.dtype in (np.float64, np.float32, np.int8)
+    # shapes that do not go together are those of two arguments
+    named = "(input|target|axis)" if argument == "input" and numbers else argument
+    given = {"input": X, "target": target, argument: bad}
+    for reduction in ("mean", "none"):
+        out, grad_out = np.full_like(values(name), 7), np.full(X.shape, 7.0)
+        outputs = {"grad_out": grad_out, **({"out": out} if reduction == "none" else {})}
+        made = loss(name, reduction=reduction)
+        refuses(named, [out, grad_out], made.value_and_grad, **given, **outputs)
+        refuses(named, [], made.value_and_grad, **given)
+        if argument != "grad_output":
+            refuses(named, [], made, **given)
+            refuses(named, [], getattr(fastloss, name), **given)
+
+
+@pytest.mark.parametrize("bad", NOT_OUTPUTS.values(), ids=NOT_OUTPUTS)
+@pytest.mark.parametrize("argument", ["out", "grad_out"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_outputs(name, argument, bad):
+    target = LOSSES[name][0]
+    fine = np.full(X.shape, 7.0) if argument == "out" else np.full_like(values(name), 7)
+    made = loss(name, reduction="none")
+    refuses(
+        argument,
+        [fine, bad],
+        made.value_and_grad,
+        X,
+        target,
+        **{"out": fine, "grad_out": fine, argument: bad},
+    )
+    if argument == "out":
+        refuses("out", [bad], made, X, target, out=bad)
+        refuses("out", [fine], loss(name), X, target, out=fine)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_outputs_that_overlap(name):
+    """Each output with all or a part of each argument, and of the other output."""
+    target, options = LOSSES[name]
+    indexed, value_shape = target.ndim == 1, values(name).shape
+    memory = np.random.default_rng(3).random(500)
+    before = memory.copy()
+
+    def at(start, shape):
+        return memory[start : start + int(np.prod(shape))].reshape(shape)
+
+    x, y = at(20, X.shape), target if indexed else at(60, X.shape)
+    arguments = {"sample_weight": at(100, value_shape), "grad_output": at(140, value_shape)}
+    free = {"out": at(300, value_shape), "grad_out": at(340, X.shape)}
+    weight = {"weight": at(180, (5,))} if "weight" in options else {}
+    made = loss(name, reduction="none", **weight)
+    starts = [20, 100, 140, *([180] if weight else []), *([] if indexed else [60])]
+    for argument, start, shift in itertools.product(free, starts, (-3, 0, 3)):
+        shape = X.shape if argument == "grad_out" else value_shape
+        bad = at(start + shift, shape)
+        if argument == "grad_out" and (start, shift) == (20, 0):
+            bad = bad[::-1]  # all of the input, in another order
+        refuses(argument, [memory], made.value_and_grad, x, y, **{**arguments, **free, argument: bad})
+    free["out"] = at(357, value_shape)
+    refuses("grad_out", [memory], made.value_and_grad, x, y, **arguments, **free)
+    assert np.array_equal(memory, before)
+
+
+@pytest.mark.parametrize("dtype", "bhilqBHILQ")
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+def test_labels(name, dtype, isa):
+    """The extremes of each integer type and their neighbours, in the first, a middle and the last place."""
+    info = np.iinfo(dtype)
+    labels = {info.min, info.min + 1, -1, 5, 70, 2**31, 2**63, info.max - 1, info.max}
+    made = loss(name, reduction="none")
+    for classes, position, label in itertools.product((5, 70), (0, 40, 99), labels):
+        if 0 <= label < classes or not info.min <= label <= info.max:
+            continue
+        x, target = np.zeros((100, classes)), np.zeros(100, dtype)
+        target[position] = label
+        outputs = {"out": np.full(100, 7.0), "grad_out": np.full(x.shape, 7.0)}
+        wanted = re.escape(f"target[{position}] = {label} is out of range for {classes} classes")
+        refuses(wanted, outputs.values(), made.value_and_grad, x, target, **outputs)
+        refuses(wanted, [], loss(name), x, target)
+
+
+@pytest.mark.parametrize(("name", "axes"), ARRAY_FUNCTIONS.items())
+def test_array_functions(name, axes):
+    function = getattr(fastloss, name)
+    argument = "p" if name == "entropy" else "x"
+    for bad in [*NOT_NUMBERS.values(), None, NOT_SHAPES["2^62 bytes"], NOT_SHAPES["10^15 elements"]]:
+        refuses(argument, [], function, bad)
+    for bad in axes.values():
+        refuses("axis", [], function, X, bad)
+    if axes:
+        refuses("axis", [], function, X, None)
+        refuses(argument, [], function, np.ones((4, 0)))
+        refuses(argument, [], function, 1.0)
+    if name == "logsumexp":
+        for bad in NOT_FLAGS.values():
+            refuses("keepdims", [], function, X, keepdims=bad)
+    if "entropy" not in name:
+        for bad in NOT_OUTPUTS.values():
+            refuses("out", [bad], function, X, out=bad)
+        memory = np.linspace(0.1, 0.9, 60)
+        out = memory[:4] if name == "logsumexp" else memory[:20].reshape(4, 5)
+        for start in (0, 1, 3):
+            refuses("out", [memory], function, memory[start : start + 20].reshape(4, 5), out=out)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_zero_size_in_every_axis(name):
+    """Nothing to do, unless it is the classes that are missing."""
+    axes = (0, 1, 2) if "axis" in LOSSES[name][1] else (None,)
+    for shape, axis in itertools.product(itertools.product((0, 3), repeat=3), axes):
+        value_shape = shape if axis is None else shape[:axis] + shape[axis + 1 :]
+        x = np.zeros(shape)
+        target = np.zeros(value_shape, int) if name in ("cross_entropy", "nll_loss") else x
+        made = loss(name, reduction="none", **({} if axis is None else {"axis": axis}))
+        if axis is not None and shape[axis] == 0:
+            refuses("input", [], made.value_and_grad, x, target)
+        else:
+            value, grad = made.value_and_grad(x, target)
+            assert value.shape == value_shape
+            assert grad.shape == shape
+
+
+def test_numbers_too_large_for_float32_are_infinite_without_a_warning():
+    """Weights and targets in float64 beside float32 input."""
+    x, huge = np.zeros((1, 2), np.float32), np.full((1, 2), 1e300)
+    assert fastloss.mse_loss(x, huge) == inf
+    assert fastloss.mse_loss(x, x + 1, sample_weight=huge, reduction="sum") == inf
+    assert fastloss.cross_entropy(x, [0], huge[0], reduction="sum") == inf
+    assert not np.isfinite(fastloss.cross_entropy(x, [0], huge[0], label_smoothing=0.5))
+
+
+def test_a_number_may_be_byte_swapped():
+    """float() reads a byte-swapped bfloat16 of no dimensions wrongly."""
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 comes from ml_dtypes")
+    for kind in (np.float64, np.float32, np.float16, np.int32, ml_dtypes.bfloat16):
+        swapped = np.array([3]).astype(kind)
+        swapped = swapped.astype(swapped.dtype.newbyteorder())[0, ...]
+        assert fastloss.MSELoss().value_and_grad([1.0], [0.0], grad_output=swapped)[1] == 6
+
+
+@pytest.mark.parametrize("option", ["reduction", "label_smoothing", "ignore_index"])
+def test_what_equals_a_default_is_not_one(option):
+    """Arrays, and numbers of another kind; a plain call of cross_entropy takes a short way."""
+    for bad in (
+        np.array([-100, 0]),
+        np.array(["mean", "mean"]),
+        0j,
+        -100.0 if option == "ignore_index" else 1j,
+    ):
+        refuses(option, [], fastloss.cross_entropy, X, LABELS, **{option: bad})
+
+
+def test_errors_are_the_same_while_checking():
+    with fastloss.checking():
+        for bad in NOT_AXES.values():
+            refuses("axis", [], fastloss.cross_entropy, np.ones((0, 3)), LABELS[:0], axis=bad)
+        for bad in NOT_ARRAYS.values():
+            refuses("grad_output", [], fastloss.MSELoss().value_and_grad, X, Y, grad_output=bad)

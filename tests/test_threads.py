@@ -1,0 +1,355 @@
+"""Threads, processes, memory and global state: what a call does to those around it."""
+
+import gc
+import itertools
+import os
+import sys
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import make, run, same_bits
+from test_runtime import LARGE, answers
+
+import fastloss
+from fastloss import _kernels, _runtime
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+ORDERS = list(itertools.permutations(["torch", "sklearn", "fastloss"]))
+QUIET = "import warnings; warnings.simplefilter('ignore')\n"
+
+
+# ------------------------------------------------------------------------------------------ threads
+
+
+def test_the_number_of_threads_changes_during_calls(rng):
+    case = make("cross_entropy", rng, (400, 500), np.float32)
+    wanted = run(case)
+    before, done = fastloss.get_num_threads(), threading.Event()
+
+    def change():
+        for n in itertools.cycle([1, 3, 2, 8, 4096]):
+            fastloss.set_num_threads(n)
+            if done.is_set():
+                break
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for _ in range(50):
+            value, grad = run(case)
+            assert value == wanted[0]
+            assert same_bits(grad, wanted[1])
+    finally:
+        done.set()
+        changing.join(30)
+        fastloss.set_num_threads(before)
+
+
+def test_kernels_run_beside_each_other():
+    """The GIL is released: another thread sees a call that has begun and not ended."""
+    x, labels = np.broadcast_to(np.zeros(1000, np.float32), (500_000, 1000)), np.zeros(500_000, np.int8)
+    state = []
+
+    def call():
+        state.append("begun")
+        with fastloss.threads(1):
+            fastloss.cross_entropy(x, labels)
+        state.append("ended")
+
+    calling = threading.Thread(target=call)
+    calling.start()
+    while "begun" not in state:
+        time.sleep(0)
+    seen = 0
+    while "ended" not in state:
+        seen += 1
+        time.sleep(0)
+    calling.join(30)
+    assert seen > 100
+
+
+def test_calls_at_exit():
+    """From atexit, and from daemon threads that are still calling when the interpreter ends."""
+    code = LARGE + (
+        "import atexit, threading, time\n"
+        "atexit.register(lambda: print(same(), fastloss.mse_loss([1.0], [0.0])))\n"
+        "def always():\n"
+        "    while True:\n"
+        "        work()\n"
+        "        fastloss.softmax(x[:2])\n"
+        "for _ in range(3): threading.Thread(target=always, daemon=True).start()\n"
+        "time.sleep(0.2)\n"
+    )
+    for _ in range(3):
+        assert answers(code) == "True 1.0"
+
+
+# ---------------------------------------------------------------------------------------- processes
+
+
+@needs_fork
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+def test_fork_beside_other_users_of_openmp(order):
+    """In every order of import: fork in a loop, pools by fork and forkserver, and threadpoolctl's limit."""
+    for name in order:
+        pytest.importorskip(name, reason=f"needs {name}")
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs threadpoolctl")
+    assert threadpoolctl
+    warm = {
+        "torch": "import torch; torch.set_num_threads(2); torch.randn(2000, 500).softmax(1)",
+        "sklearn": "import sklearn._loss, numpy as np\n"
+        "sklearn._loss.HalfBinomialLoss()(y_true=np.ones(10**6), raw_prediction=np.ones(10**6), n_threads=2)",
+        "fastloss": LARGE,
+    }
+    code = QUIET + "\n".join(warm[name] for name in order)
+    code += """
+import multiprocessing, os, threadpoolctl
+for i in range(6):
+    assert same()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if same() and fastloss.get_num_threads() == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+wanted = fastloss.logsumexp(x)
+for method in ('fork', 'forkserver'):
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        for got in pool.map_async(fastloss.logsumexp, [x] * 4).get(60):
+            assert np.array_equal(got, wanted)
+fastloss._runtime._process_threads = None
+with threadpoolctl.threadpool_limits(1):
+    assert fastloss.get_num_threads() == 1
+    assert same()
+"""
+    answers(code, timeout=150)
+
+
+CGROUPS = {
+    "none": ({}, None),
+    "version 2": ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 2),
+    "unlimited": ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/cpu.max": "max 100000\n"}, None),
+    "of the parent": (
+        {
+            "/proc/self/cgroup": "0::/a/b\n",
+            "/sys/fs/cgroup/a/b/cpu.max": "800000 100000\n",
+            "/sys/fs/cgroup/a/cpu.max": "300000 100000\n",
+        },
+        3,
+    ),
+    "less than one": ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "1000 100000\n"}, 1),
+    "version 1": (
+        {
+            "/proc/self/cgroup": "4:cpu:/a\n",
+            "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "400000\n",
+            "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+        },
+        4,
+    ),
+    "nonsense": ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/cpu.max": "\n"}, None),
+}
+
+
+@pytest.mark.parametrize(("files", "cpus"), CGROUPS.values(), ids=CGROUPS)
+def test_quota_of_the_control_group(files, cpus, monkeypatch):
+    def read(path):
+        if str(path) not in files:
+            raise FileNotFoundError(path)
+        return files[str(path)]
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert _runtime._cgroup_cpus.__wrapped__() == (sys.maxsize if cpus is None else cpus)
+
+
+# ------------------------------------------------------------------------------------------- memory
+
+
+@on_linux
+def test_no_memory_loses_nothing():
+    """Under a limit on the address space: MemoryError where an array cannot be had, then all as before."""
+    code = (
+        LARGE
+        + """
+import resource
+rows = 400_000
+logits = np.broadcast_to(np.zeros((1, 300), np.float32), (rows, 300))      # 480 MB, were it written out
+labels, soft = np.zeros(rows, np.int8), np.broadcast_to(np.float32(1 / 300), (rows, 300))
+loss, none = fastloss.CrossEntropyLoss(), fastloss.CrossEntropyLoss(reduction='none')
+size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 200 * 2**20,) * 2)
+calls = [
+    lambda: fastloss.softmax(logits), lambda: fastloss.log_softmax(logits), lambda: fastloss.sigmoid(logits),
+    lambda: loss.value_and_grad(logits, labels), lambda: none.value_and_grad(logits, labels),
+    lambda: loss(logits, soft), lambda: loss(logits[:, ::-1], labels),
+    lambda: fastloss.NLLLoss().value_and_grad(logits, labels), lambda: fastloss.mse_loss(logits, soft),
+]
+for call in calls * 3:
+    try: call()
+    except MemoryError: pass
+    else: raise AssertionError('there was memory')
+assert same()
+assert abs(loss(logits, labels) - np.log(300)) < 1e-6
+print('same')
+"""
+    )
+    assert answers(code, OMP_NUM_THREADS="2") == "same"
+
+
+def error_paths(x, labels):
+    """Calls that succeed in each way, and calls that fail at each stage."""
+    loss, none = fastloss.CrossEntropyLoss(), fastloss.CrossEntropyLoss(reduction="none")
+    wrong = np.where(labels == 0, 99, labels)
+    out, grad_out = np.zeros(len(x), x.dtype), np.zeros_like(x)
+    ones = np.ones_like(x)  # once: NumPy 2.4 loses a reference to the default dtype each time
+    fine = [
+        lambda: loss(x, labels),
+        lambda: loss.value_and_grad(x, labels),
+        lambda: none.value_and_grad(x, labels, out=out, grad_out=grad_out, sample_weight=[1.0]),
+        lambda: loss(x.astype(np.float16), labels.astype(np.int8)),
+        lambda: fastloss.CrossEntropyLoss(ones[0], label_smoothing=0.1).value_and_grad(x[::-1], labels),
+        lambda: fastloss.cross_entropy(x, fastloss.softmax(x)),
+        lambda: fastloss.MultinomialNLLLoss(full=True)(x, ones),
+        lambda: fastloss.NLLLoss().value_and_grad(x, labels),
+        lambda: fastloss.BCEWithLogitsLoss(x[0], pos_weight=x[0]).value_and_grad(x, grad_out, grad_output=2),
+        lambda: fastloss.KLDivLoss(log_target=True).value_and_grad(x, x),
+        lambda: fastloss.logsumexp(x, keepdims=True),
+        lambda: fastloss.sigmoid(x.tolist()),
+        lambda: fastloss.entropy(grad_out),
+        lambda: fastloss.get_num_threads(),
+    ]
+    failing = [
+        lambda: loss(x, wrong),
+        lambda: loss(None, labels),
+        lambda: loss([[1.0], [1.0, 2.0]], labels),
+        lambda: loss(x.astype(complex), labels),
+        lambda: loss(x, labels[:-1]),
+        lambda: loss.value_and_grad(x, labels, grad_out=x[:-1]),
+        lambda: loss.value_and_grad(x, labels, grad_out=x[::-1]),
+        lambda: none(x, labels, out=np.broadcast_to(x[0, 0], len(x))),
+        lambda: loss(x, labels, sample_weight=ones[0]),
+        lambda: fastloss.cross_entropy(x, labels, reduction="avg"),
+        lambda: fastloss.cross_entropy(x, labels, axis=9),
+        lambda: fastloss.BCELoss()(x - 99, grad_out),
+        lambda: fastloss.BCELoss(reduction="none")(x - 99, grad_out, out=grad_out.copy()),
+        lambda: fastloss.MultinomialNLLLoss(full=True)(x, grad_out - 1),
+        lambda: fastloss.softmax(x, out=x),
+        lambda: fastloss.softmax(np.broadcast_to(np.int8(1), (2**62,))),
+        lambda: fastloss.set_num_threads(0),
+    ]
+    return fine, failing
+
+
+def call_all(fine, failing, times):
+    """Make each call so often; returns how many calls that was."""
+    for call in fine:
+        for _ in range(times):
+            call()
+    for call in failing:
+        for _ in range(times):
+            try:
+                call()
+            except (IndexError, MemoryError, TypeError, ValueError):
+                continue
+            raise AssertionError
+    return times * len(fine + failing)
+
+
+@pytest.mark.parametrize("times", [300, pytest.param(33_000, marks=pytest.mark.slow)])
+def test_nothing_leaks(times, rng, isa):
+    """Not an object, not a reference, not memory that Python does not know of; a million calls when slow."""
+    x, labels = rng.standard_normal((6, 70)), rng.integers(0, 3, 6)
+    x[:, 0], labels[0] = 0.5, 0
+    paths = error_paths(x, labels)
+    watched = x, labels, np.dtype(x.dtype), np.dtype(labels.dtype), fastloss.CrossEntropyLoss
+    call_all(*paths, 20)
+    gc.collect()
+    references = [sys.getrefcount(a) for a in watched]
+    tracemalloc.start()
+    try:
+        call_all(*paths, 10)
+        gc.collect()
+        before, resident = tracemalloc.get_traced_memory()[0], resident_bytes()
+        call_all(*paths, times)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert references == [sys.getrefcount(a) for a in watched]
+    assert grown < 4096 + 16 * times  # less than an object a call: each path is called so often
+    assert resident_bytes() - resident < 2**20 + 16 * times
+
+
+def resident_bytes():
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+# ------------------------------------------------------------------------------------- global state
+
+
+@pytest.mark.skipif(not _kernels.supported[1:], reason="reads the control words of x86-64")
+def test_floating_point_control_words():
+    """x87 and SSE: rounding, precision, flush-to-zero, masks; after import and calls, in each thread."""
+    code = """
+import ctypes, ctypes.util, threading
+libm = ctypes.CDLL(ctypes.util.find_library('m'))
+def words():
+    state = (ctypes.c_uint32 * 8)()
+    assert libm.fegetenv(state) == 0
+    return state[0] & 0xffff, state[7] & ~0x3f  # without the flags of past operations
+import numpy as np
+before = words()
+assert before[1] == 0x1f80, hex(before[1])
+import fastloss
+from fastloss import _kernels
+seen = [words()]
+def work():
+    for isa in _kernels.available:
+        _kernels.use(isa)
+        for dtype in (np.float32, np.float64, np.float16):
+            x = np.full((500, 300), np.inf, dtype)
+            x[::2], x[::3] = 1e4, np.finfo(dtype).smallest_subnormal
+            fastloss.CrossEntropyLoss().value_and_grad(x, np.zeros(500, int))
+            fastloss.MultinomialNLLLoss(full=True).value_and_grad(x, np.ones_like(x))
+            fastloss.BCEWithLogitsLoss().value_and_grad(x, np.ones_like(x))
+            fastloss.sigmoid(x)
+            seen.append(words())
+work()
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+assert set(seen) == {before}, seen
+"""
+    answers(code)
+
+
+def test_other_libraries_keep_their_threads():
+    torch = pytest.importorskip("torch", reason="needs torch")
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs threadpoolctl")
+    assert torch
+    assert threadpoolctl
+    code = """
+import numpy as np, threadpoolctl, torch
+def counts():
+    pools = {pool['filepath']: pool['num_threads'] for pool in threadpoolctl.threadpool_info()}
+    return torch.get_num_threads(), torch.get_num_interop_threads(), pools
+before = counts()
+import fastloss
+def check():
+    now = counts()
+    assert now[:2] == before[:2] and before[2].items() <= now[2].items(), (before, now)
+check()
+x = np.ones((2000, 300))
+for n in (1, 2, 5):
+    fastloss.set_num_threads(n)
+    with fastloss.threads(n + 1):
+        fastloss.softmax(x)
+        check()
+check()
+"""
+    answers(code)
