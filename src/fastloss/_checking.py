@@ -222,8 +222,8 @@ def _point_bounds(
     size = {k: np.abs(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     grad = np.abs(function(x, target, **size)[1])
     if name == "kl_div":  # y log y and y x
-        y = np.exp(target) if options["log_target"] else target
-        return grad * (np.abs(np.log(np.where(y > 0, y, 1.0))) + np.where(y > 0, np.abs(x), 0.0)), grad
+        log_y = target if options["log_target"] else np.log(target)
+        return grad * np.where(log_y > -np.inf, np.abs(log_y) + np.abs(x), 0.0), grad
     if name == "binary_cross_entropy_with_logits":  # the positive part and the negative part
         ones = np.ones_like(x)
         grad = np.abs(function(x, ones, **size)[1]) * np.abs(target)
