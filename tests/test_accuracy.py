@@ -157,12 +157,93 @@ def test_soft_targets_and_counts(function, kind, dtype, layout, isa):
     c, values, slopes = soft_truth(kind, dtype, function != "cross_entropy")
     made = loss(function, reduction="none", axis=axis)
     value, grad = made.value_and_grad(arrange(x), arrange(c))
-    wide = c.astype(np.float64)
-    # each product c_j (L - d_j) is rounded once
-    allowed = oracle.cross_entropy_bound(x, wide, -1, values.astype(np.float64), dtype, 1)
+    exact_c = c.astype(np.float64)
+    of_value, of_grad = roundings(c)
+    allowed = oracle.cross_entropy_bound(x, exact_c, -1, values.astype(np.float64), dtype, of_value)
     assert_within(value, values, allowed, dtype)
-    allowed = oracle.cross_entropy_grad_bound(x, wide, -1, dtype, roundings=1)
+    allowed = oracle.cross_entropy_grad_bound(x, exact_c, -1, dtype, of_grad)
     assert_within(read(grad), slopes, allowed, dtype)
+
+
+# ---------------------------------------------------------------------------------- many classes
+
+
+def level_rows(classes, dtype):
+    """Equal logits but for the first, which is above: the errors of a long sum all point the same way.
+
+    And rising logits: the maximum, to which all sums refer, moves from block to block.
+    """
+    rng = np.random.default_rng(15)
+    level = -(rng.uniform(0, 3, max(1, min(40, 40_000 // classes))) ** 2)
+    x = np.repeat(level[:, None], classes, 1)
+    x[:, 0] = 0
+    rising = np.linspace(-1, 0, classes) * np.array([[0.5], [0.01], [3], [60]])
+    return np.concatenate([x, rising[: 1 if classes > 10_000 else 4]]).astype(dtype)
+
+
+def roundings(target, options=()):
+    """How often a coefficient, or its product c_j (L - d_j), is rounded: for the value, for the gradient."""
+    return (0, None) if target.ndim == 1 and not options else (1, len(options))
+
+
+@functools.cache
+def level_truth(classes, dtype):
+    """Rows, and for each function, target and options the truth and its bound, then for gradients."""
+    x = level_rows(classes, dtype)
+    exact = oracle.WideRows(x)
+    found = []
+    for function in ("logsumexp", "softmax", "log_softmax"):
+        wanted = getattr(exact, function)()
+        extra = () if function == "softmax" else (wanted.astype(np.float64),)
+        found.append((function, None, {}, wanted, getattr(oracle, function + "_bound")(x, -1, *extra, dtype)))
+    rng = np.random.default_rng(16)
+    label = np.where(np.arange(len(x)) % 2, x.argmax(1), rng.integers(0, classes, len(x)))
+    soft = np.repeat(rng.random((len(x), 1)), classes, 1).astype(dtype)
+    smoothing = {"label_smoothing": 0.25}
+    for function, target, options in [
+        ("cross_entropy", label, {}),
+        ("cross_entropy", label, smoothing),
+        ("cross_entropy", soft, {}),
+        ("multinomial_nll_loss", soft, {}),
+    ]:
+        of_value, of_grad = roundings(target, options)
+        c = oracle.coefficients(target, x.shape, -1, **options)
+        values = exact.loss(c)
+        allowed = oracle.cross_entropy_bound(x, c, -1, values.astype(np.float64), dtype, of_value)
+        grads = exact.grad(c), oracle.cross_entropy_grad_bound(x, c, -1, dtype, of_grad)
+        found.append((function, target, options, values, allowed, *grads))
+    return x, found
+
+
+wide = pytest.mark.skipif(oracle.WideRows.bits < 64, reason="long double is no wider than float64 here")
+
+
+@wide
+def test_wide_rows_against_50_digits():
+    """The truth for many classes is itself right to a hundredth of a rounding of float64."""
+    for x in (level_rows(300, np.float64)[::9], 5 * np.random.default_rng(1).standard_normal((3, 50))):
+        found, c = oracle.WideRows(x), np.abs(x) + 1
+        for i, exact in enumerate(map(oracle.Row, x)):
+            assert abs(exact.loss(c[i]) - mp.mpf(str(found.loss(c)[i]))) < 2.0**-60 * exact.loss(c[i])
+            for p, q in zip(exact.softmax(), found.softmax()[i], strict=True):
+                assert abs(p - mp.mpf(str(q))) < 2.0**-59 * p
+
+
+@wide
+@pytest.mark.parametrize("classes", [10, 127, 1000, 2049, 10_000, 1_000_000])
+def test_many_classes(classes, dtype, layout, isa):
+    x, truths = level_truth(classes, dtype)
+    arrange, axis, read = layout
+    arranged = arrange(x)
+    for function, target, options, wanted, allowed, *of_grad in truths:
+        if target is None:
+            got = read(getattr(fastloss, function)(arranged, axis))
+            assert_within(got, wanted, allowed, dtype)
+            continue
+        made = loss(function, reduction="none", axis=axis, **options)
+        value, grad = made.value_and_grad(arranged, target if target.ndim == 1 else arrange(target))
+        assert_within(value, wanted, allowed, dtype)
+        assert_within(read(grad), *of_grad, dtype)
 
 
 @pytest.mark.parametrize("classes", [3, WIDTH])

@@ -407,3 +407,11 @@ cdef inline void two_sum(double x, double* total, double* low) noexcept nogil:
     cdef double z = t - total[0]
     low[0] += (total[0] - (t - z)) + (x - z)
     total[0] = t
+
+
+cdef inline void add_to(real tag, double x, double* total, double* low) noexcept nogil:
+    """Add a sum of tag's type: as it is in float32, which leaves 29 bits to spare, otherwise by `two_sum`."""
+    if real is float:
+        total[0] += x
+    else:
+        two_sum(x, total, low)
