@@ -7,6 +7,8 @@ A reference in float64 makes errors of its own against a float64 kernel: `assert
 by ``against_reference`` and then allows the bound twice.
 """
 
+import importlib
+
 import mpmath as mp
 import numpy as np
 
@@ -18,9 +20,15 @@ U = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 # --------------------------------------------------------------------------------------- comparison
 
 
+def finfo(dtype):
+    """np.finfo, of bfloat16 too."""
+    dtype = np.dtype(dtype)
+    return importlib.import_module("ml_dtypes").finfo(dtype) if dtype.name == "bfloat16" else np.finfo(dtype)
+
+
 def ulp(x, dtype):
     """Distance to the next number of ``dtype`` at ``x``, as float64."""
-    info = np.finfo(dtype)
+    info = finfo(dtype)
     exponent = np.frexp(np.abs(np.asarray(x, np.float64)))[1] - 1
     return np.ldexp(1.0, np.maximum(exponent, info.minexp) - info.nmant)
 

@@ -3,76 +3,24 @@
 import functools
 import math
 
+import hard
 import mpmath as mp
 import numpy as np
 import oracle
 import pytest
 from cases import loss
+from hard import WIDTH
 from oracle import assert_within
 
 import fastloss
 
 DTYPES = [np.float32, np.float64]
-WIDTH = 70  # of a row, masked classes included: enough for the rows kernel
-
-
-def adversarial_rows(dtype):
-    """Rows of logits padded with masked classes to WIDTH."""
-    rng = np.random.default_rng(7)
-    info = np.finfo(dtype)
-    tiny, small = float(info.smallest_subnormal), float(info.smallest_normal)
-    big = 80.0 if dtype == np.float32 else 700.0
-    rows = [
-        [20, 0],
-        [20.3, 0.1],
-        [0.1, 20.3, 5.7],
-        [3 * big, 0],
-        [big, 0.5, 0.25],
-        [1e4, 1e4 - 3, 1e4 - 30],
-        [1e8, 1e8],
-        [1e30, 0, -1e30],
-        [1e30, 1e30, 1e30],
-        [0.1] * 7,
-        [5, 5, 5, -60, -61],
-        [0],
-        [-1e4],
-        [1e-3, 0],
-        [tiny, 0, -tiny],
-        [small, tiny, 3 * small],
-        [-2 * big, -2 * big - 1],
-        [2 * big, 2 * big - 1, 1.9 * big],
-        [1.3 * big, 1.3 * big, -1.3 * big],
-        [0, -85, -86, -87, -88, -100, -104],
-        [0, -700, -708, -709, -740, -746],
-        [1, -math.inf, 2, -math.inf],
-        [-math.inf, -math.inf, 3.3],
-        list(np.linspace(-20, 20, WIDTH)),
-        list(np.full(WIDTH, -3.7)),
-        [30.1, *np.linspace(-1, 1, WIDTH - 1)],
-    ]
-    rows += [list(rng.standard_normal(rng.integers(2, 40)) * 10 ** rng.uniform(-4, 3))
-             for _ in range(24)]  # fmt: skip
-    rows += [list(10 ** rng.uniform(2, 8) + 5 * rng.standard_normal(9)) for _ in range(8)]
-    rows += [list(rng.choice([-1, 1], 12) * 10 ** rng.uniform(-30, 3, 12)) for _ in range(8)]
-    x = np.full((len(rows), WIDTH), -math.inf)
-    for i, row in enumerate(rows):
-        x[i, : len(row)] = row
-    return x.astype(dtype)
-
-
-def long_rows(dtype):
-    """Longer than a block of classes: the maximum late, early and nowhere in particular."""
-    rng = np.random.default_rng(8)
-    x = rng.standard_normal((3, 1100)) * [[1], [10], [0.01]]
-    x[0, 1030] = 25
-    x[1, 5] = 95.5
-    return x.astype(dtype)
 
 
 @functools.cache
 def problem(kind, dtype):
     """Rows, their 50-digit twins, and three targets for each: the likeliest, the least and one."""
-    x = {"adversarial": adversarial_rows, "long": long_rows}[kind](dtype)
+    x = {"adversarial": hard.adversarial_rows, "long": hard.long_rows}[kind](dtype)
     rng = np.random.default_rng(9)
     likely = x.argmax(1)
     unlikely = np.where(np.isfinite(x), x, np.inf).argmin(1)
@@ -168,19 +116,6 @@ def test_soft_targets_and_counts(function, kind, dtype, layout, isa):
 # ---------------------------------------------------------------------------------- many classes
 
 
-def level_rows(classes, dtype):
-    """Equal logits but for the first, which is above: the errors of a long sum all point the same way.
-
-    And rising logits: the maximum, to which all sums refer, moves from block to block.
-    """
-    rng = np.random.default_rng(15)
-    level = -(rng.uniform(0, 3, max(1, min(40, 40_000 // classes))) ** 2)
-    x = np.repeat(level[:, None], classes, 1)
-    x[:, 0] = 0
-    rising = np.linspace(-1, 0, classes) * np.array([[0.5], [0.01], [3], [60]])
-    return np.concatenate([x, rising[: 1 if classes > 10_000 else 4]]).astype(dtype)
-
-
 def roundings(target, options=()):
     """How often a coefficient, or its product c_j (L - d_j), is rounded: for the value, for the gradient."""
     return (0, None) if target.ndim == 1 and not options else (1, len(options))
@@ -189,7 +124,7 @@ def roundings(target, options=()):
 @functools.cache
 def level_truth(classes, dtype):
     """Rows, and for each function, target and options the truth and its bound, then for gradients."""
-    x = level_rows(classes, dtype)
+    x = hard.level_rows(classes, dtype)
     exact = oracle.WideRows(x)
     found = []
     for function in ("logsumexp", "softmax", "log_softmax"):
@@ -221,7 +156,7 @@ wide = pytest.mark.skipif(oracle.WideRows.bits < 64, reason="long double is no w
 @wide
 def test_wide_rows_against_50_digits():
     """The truth for many classes is itself right to a hundredth of a rounding of float64."""
-    for x in (level_rows(300, np.float64)[::9], 5 * np.random.default_rng(1).standard_normal((3, 50))):
+    for x in (hard.level_rows(300, np.float64)[::9], 5 * np.random.default_rng(1).standard_normal((3, 50))):
         found, c = oracle.WideRows(x), np.abs(x) + 1
         for i, exact in enumerate(map(oracle.Row, x)):
             assert abs(exact.loss(c[i]) - mp.mpf(str(found.loss(c)[i]))) < 2.0**-60 * exact.loss(c[i])
@@ -267,24 +202,13 @@ def test_multinomial_constant(classes, dtype, isa):
 # ------------------------------------------------------------------------------- element by element
 
 
-def grid(dtype):
-    """Signed numbers of all magnitudes, with the places where formulas change."""
-    rng = np.random.default_rng(11)
-    info = np.finfo(dtype)
-    edge = 88 if dtype == np.float32 else 709
-    x = [0, info.smallest_subnormal, info.smallest_normal, info.eps, 1, 2, 17, 37, 500]
-    x += [edge - 0.5, edge, edge + 0.5, edge + 1, edge + 15, edge + 16, edge + 37, 1e4, 1e30]
-    x = np.concatenate([x, 10 ** rng.uniform(-40, 5, 150), rng.uniform(0, 120, 150)])
-    return np.concatenate([x, -x]).astype(dtype)
-
-
 def mpf(a):
     return [mp.mpf(float(v)) for v in a]
 
 
 @pytest.mark.parametrize("function", ["sigmoid", "logsigmoid"])
 def test_sigmoids(function, dtype, isa):
-    x = grid(dtype)
+    x = hard.grid(dtype)
     if function == "sigmoid":
         wanted = oracle.array([oracle.logistic(v) for v in mpf(x)])
     else:
@@ -292,25 +216,6 @@ def test_sigmoids(function, dtype, isa):
     got = getattr(fastloss, function)(x)
     assert got.dtype == dtype
     assert_within(got, wanted, 2 * oracle.ulp(wanted.astype(np.float64), dtype), dtype)
-
-
-def pairs(kind, dtype):
-    rng = np.random.default_rng(12)
-    x = grid(dtype)
-    n = len(x)
-    if kind == "hard":
-        return np.concatenate([x, x]), np.repeat([0, 1], n).astype(dtype)
-    if kind == "soft":
-        return x, rng.random(n).astype(dtype)
-    p = np.concatenate([[0, 1, 0.5], rng.random(n), 10 ** rng.uniform(-40, 0, n)])
-    p = np.concatenate([p, 1 - 10 ** rng.uniform(-8, 0, n)]).astype(dtype)
-    if kind == "probabilities":
-        return p, rng.choice([0, 1, 0.3, 0.99], len(p)).astype(dtype)
-    if kind == "kl":
-        return -np.abs(rng.standard_normal(len(p)) * 10).astype(dtype), p
-    if kind == "kl_log":
-        return (-10 * rng.random(n)).astype(dtype), (-20 * rng.random(n)).astype(dtype)
-    return (10 * rng.standard_normal(n)).astype(dtype), (10 * rng.standard_normal(n)).astype(dtype)
 
 
 POINTWISE = [
@@ -325,7 +230,7 @@ POINTWISE = [
 
 @functools.cache
 def pointwise_truth(function, kind, dtype):
-    x, y = pairs(kind, dtype)
+    x, y = hard.pairs(kind, dtype)
     formula = getattr(oracle, function + ("_log_target" if kind == "kl_log" else ""))
     found = [formula(a, b) for a, b in zip(mpf(x), mpf(y), strict=True)]
     value, terms, slope, slopes = zip(*found, strict=True)
