@@ -50,7 +50,7 @@ def assert_within(result, truth, allowed, dtype, against_reference=False):
             error = np.abs(result.astype(np.float64) - truth)
     same = (result == truth) | (np.isnan(result) & np.isnan(truth))
     same |= np.isinf(result) & (np.abs(truth) > info.max) & (np.sign(result) == np.sign(truth))
-    same |= (result == 0) & (np.abs(truth) < float(info.smallest_normal) + allowed)
+    same |= (result == 0) & (np.abs(truth) < float(info.smallest_normal))
     with np.errstate(divide="ignore", invalid="ignore"):
         worst = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error / allowed))
     if worst.size and worst.max() > 1:

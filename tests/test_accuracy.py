@@ -2,6 +2,7 @@
 
 import functools
 import math
+from fractions import Fraction
 
 import hard
 import mpmath as mp
@@ -10,9 +11,10 @@ import oracle
 import pytest
 from cases import loss
 from hard import WIDTH
-from oracle import assert_within
+from oracle import U, assert_within
 
 import fastloss
+from fastloss import _kernels
 
 DTYPES = [np.float32, np.float64]
 
@@ -86,6 +88,56 @@ def test_cross_entropy_of_indices(which, kind, dtype, layout, isa):
     assert_within(read(grad), slopes, oracle.cross_entropy_grad_bound(x, c, -1, dtype), dtype)
     alone = made(arrange(x), targets[which])
     assert_within(alone, values, allowed, dtype)
+
+
+def test_rows_are_long_enough():
+    """Or the layout "rows" would run the lanes kernel."""
+    assert WIDTH >= _kernels.ROWS_MIN_CLASSES
+
+
+def test_entry_of_a_confident_row(dtype, layout, isa):
+    """p_t - 1 is minus the sum of the others, however close p_t is to 1."""
+    x = np.zeros((30, WIDTH), dtype)
+    x[:, 0] = np.linspace(1, 80, 30)
+    arrange, axis, read = layout
+    _, grad = loss("cross_entropy", reduction="none", axis=axis).value_and_grad(arrange(x), np.zeros(30, int))
+    allowed = oracle.cross_entropy_grad_bound(x, np.eye(WIDTH)[[0] * 30], -1, dtype)
+    for row, off in zip(read(grad), allowed, strict=True):
+        others = math.fsum(row[1:].astype(float))
+        assert row[0] < 0 < others
+        assert abs(row[0] + others) <= off[0] + (off[1:] ** 2).sum() ** 0.5
+
+
+@pytest.mark.parametrize("options", ["weight", "label_smoothing", "both"])
+@pytest.mark.parametrize("probabilities", [False, True], ids=["labels", "probabilities"])
+def test_class_weights_and_smoothing(options, probabilities, dtype, layout, isa):
+    """On unmasked rows: smoothing puts mass on every class."""
+    x = hard.adversarial_rows(dtype, masked=False)
+    rng = np.random.default_rng(17)
+    given = {}
+    if options != "label_smoothing":
+        given["weight"] = (0.25 + rng.random(WIDTH)).astype(dtype)
+    if options != "weight":
+        given["label_smoothing"] = 0.125
+    target = rng.dirichlet(np.ones(WIDTH), len(x)).astype(dtype) if probabilities else x.argmin(1)
+    arrange, axis, read = layout
+    made = loss("cross_entropy", reduction="none", axis=axis, **given)
+    value, grad = made.value_and_grad(arrange(x), arrange(target) if probabilities else target)
+    c = oracle.coefficients(target, x.shape, -1, **given)
+    rows = unmasked_truth(dtype)
+    values = oracle.array([row.loss(k) for row, k in zip(rows, c, strict=True)])
+    # w_j ((1 - eps) q_j + eps / C) is rounded up to four times, w_t (1 - eps) of a label never
+    count = 0 if options == "weight" and not probabilities else 4
+    allowed = oracle.cross_entropy_bound(x, c, -1, values.astype(np.float64), dtype, count)
+    assert_within(value, values, allowed, dtype)
+    slopes = oracle.array([row.grad(k) for row, k in zip(rows, c, strict=True)])
+    allowed = oracle.cross_entropy_grad_bound(x, c, -1, dtype, count or None)
+    assert_within(read(grad), slopes, allowed + U[np.dtype(dtype)] * np.abs(slopes.astype(float)), dtype)
+
+
+@functools.cache
+def unmasked_truth(dtype):
+    return [oracle.Row(row) for row in hard.adversarial_rows(dtype, masked=False)]
 
 
 @functools.cache
@@ -229,6 +281,31 @@ POINTWISE = [
 
 
 @functools.cache
+def every_so_often(dtype):
+    """A million float32 numbers, or fewer float64 ones, evenly among all bit patterns, and their sigmoids."""
+    bits = np.arange(77, 2**32, 4099, np.uint64).astype(np.uint32)
+    x, wide = bits.view(np.float32), np.float64
+    if dtype == np.float64:
+        bits = bits[::8].astype(np.uint64) << np.uint64(32) | np.uint64(0x5DEECE66)
+        x, wide = bits.view(np.float64), np.longdouble
+    x = x[np.isfinite(x)]
+    e = np.exp(-np.abs(x.astype(wide)))
+    return x, np.where(x > 0, 1 / (1 + e), e / (1 + e)), np.minimum(x, 0) - np.log1p(e)
+
+
+@wide
+def test_sigmoids_of_every_so_many_numbers(dtype, isa):
+    """bench/exhaustive.py goes through all of float32. 0 only below the normal numbers."""
+    x, sigmoids, logarithms = every_so_often(dtype)
+    for function, truth in (("sigmoid", sigmoids), ("logsigmoid", logarithms)):
+        got = getattr(fastloss, function)(x)
+        with np.errstate(over="ignore"):
+            off = np.abs(got.astype(truth.dtype) - truth) / oracle.ulp(truth.astype(np.float64), dtype)
+        zero = (got == 0) & (np.abs(truth) < np.finfo(dtype).smallest_normal)
+        assert off[~zero].max() <= 2
+
+
+@functools.cache
 def pointwise_truth(function, kind, dtype):
     x, y = hard.pairs(kind, dtype)
     formula = getattr(oracle, function + ("_log_target" if kind == "kl_log" else ""))
@@ -276,3 +353,35 @@ def test_mean_and_sum_add_in_float64(function, n, dtype, isa):
     assert_within(total(x, y), exact, 2 * oracle.ulp(exact, np.float64), np.float64)
     mean = loss(function)(x, y)
     assert_within(mean, exact / n, 2 * oracle.ulp(exact / n, np.float64), np.float64)
+
+
+@functools.cache
+def drawn(function, dtype, n=10**7):
+    """n rows drawn from few, the few, and how often each was drawn."""
+    rng = np.random.default_rng(18)
+    x = (rng.standard_normal((4096, 3)) * 10 ** rng.uniform(-3, 3, (4096, 1))).astype(dtype)
+    y = rng.integers(0, 3, 4096)
+    if function != "cross_entropy":
+        x, y = x[:, 0], rng.random(4096).astype(dtype)
+    which = rng.integers(0, 4096, n)
+    return x, y, x[which], y[which], np.bincount(which, minlength=4096)
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "mse_loss", "binary_cross_entropy_with_logits"])
+def test_mean_and_sum_of_many_rows(function, dtype, isa):
+    x, y, xs, ys, times = drawn(function, dtype)
+    total = loss(function, reduction="sum")
+    each = [Fraction(total(x[i : i + 1], y[i : i + 1])) for i in range(len(x))]
+    exact = sum(v * int(k) for v, k in zip(each, times, strict=True))
+    for got, wanted in ((total(xs, ys), exact), (loss(function)(xs, ys), exact / len(xs))):
+        assert abs(Fraction(got) - wanted) <= 2 * Fraction(float(oracle.ulp(float(wanted), np.float64)))
+
+
+@pytest.mark.parametrize("width", [32, 64, 512])
+def test_small_values_beside_large_ones_are_not_lost(width, dtype, isa):
+    """One value in `width` is 1, the others 2^-53: each alone rounds away against it, in an accumulator."""
+    x = np.full(width * 64, 2.0**-26.5).astype(dtype)
+    x.reshape(-1, width)[:, : max(1, width // 16)] = 1
+    exact = sum(Fraction(float(v)) for v in fastloss.mse_loss(x, np.zeros_like(x), reduction="none"))
+    got = Fraction(fastloss.mse_loss(x, np.zeros_like(x), reduction="sum"))
+    assert abs(got - exact) <= 2 * Fraction(float(oracle.ulp(float(exact), np.float64)))
