@@ -85,7 +85,9 @@ def target_operand(array: Array, dtype: np.dtype[Any]) -> Array:
     """A target of input's size as the kernels read it: half precision stays where they compute in float32."""
     compute_dtype(array, "target")
     kind = stored_dtype(array, dtype)
-    return native(array if array.dtype.newbyteorder("=") == kind else real_operand(array, "target", dtype), kind)
+    return native(
+        array if array.dtype.newbyteorder("=") == kind else real_operand(array, "target", dtype), kind
+    )
 
 
 def class_axis(shape: Shape, axis: int | None, name: str) -> int:

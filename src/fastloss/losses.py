@@ -29,9 +29,9 @@ from ._arguments import (
     element_operand,
     native,
     real_operand,
+    scalar,
     stored_dtype,
     target_operand,
-    scalar,
     widened,
     with_class_axis,
 )
