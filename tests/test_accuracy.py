@@ -2,77 +2,27 @@
 
 import functools
 import math
+from fractions import Fraction
 
+import hard
 import mpmath as mp
 import numpy as np
 import oracle
 import pytest
 from cases import loss
-from oracle import assert_within
+from hard import WIDTH
+from oracle import U, assert_within
 
 import fastloss
+from fastloss import _kernels
 
 DTYPES = [np.float32, np.float64]
-WIDTH = 70  # of a row, masked classes included: enough for the rows kernel
-
-
-def adversarial_rows(dtype):
-    """Rows of logits padded with masked classes to WIDTH."""
-    rng = np.random.default_rng(7)
-    info = np.finfo(dtype)
-    tiny, small = float(info.smallest_subnormal), float(info.smallest_normal)
-    big = 80.0 if dtype == np.float32 else 700.0
-    rows = [
-        [20, 0],
-        [20.3, 0.1],
-        [0.1, 20.3, 5.7],
-        [3 * big, 0],
-        [big, 0.5, 0.25],
-        [1e4, 1e4 - 3, 1e4 - 30],
-        [1e8, 1e8],
-        [1e30, 0, -1e30],
-        [1e30, 1e30, 1e30],
-        [0.1] * 7,
-        [5, 5, 5, -60, -61],
-        [0],
-        [-1e4],
-        [1e-3, 0],
-        [tiny, 0, -tiny],
-        [small, tiny, 3 * small],
-        [-2 * big, -2 * big - 1],
-        [2 * big, 2 * big - 1, 1.9 * big],
-        [1.3 * big, 1.3 * big, -1.3 * big],
-        [0, -85, -86, -87, -88, -100, -104],
-        [0, -700, -708, -709, -740, -746],
-        [1, -math.inf, 2, -math.inf],
-        [-math.inf, -math.inf, 3.3],
-        list(np.linspace(-20, 20, WIDTH)),
-        list(np.full(WIDTH, -3.7)),
-        [30.1, *np.linspace(-1, 1, WIDTH - 1)],
-    ]
-    rows += [list(rng.standard_normal(rng.integers(2, 40)) * 10 ** rng.uniform(-4, 3))
-             for _ in range(24)]  # fmt: skip
-    rows += [list(10 ** rng.uniform(2, 8) + 5 * rng.standard_normal(9)) for _ in range(8)]
-    rows += [list(rng.choice([-1, 1], 12) * 10 ** rng.uniform(-30, 3, 12)) for _ in range(8)]
-    x = np.full((len(rows), WIDTH), -math.inf)
-    for i, row in enumerate(rows):
-        x[i, : len(row)] = row
-    return x.astype(dtype)
-
-
-def long_rows(dtype):
-    """Longer than a block of classes: the maximum late, early and nowhere in particular."""
-    rng = np.random.default_rng(8)
-    x = rng.standard_normal((3, 1100)) * [[1], [10], [0.01]]
-    x[0, 1030] = 25
-    x[1, 5] = 95.5
-    return x.astype(dtype)
 
 
 @functools.cache
 def problem(kind, dtype):
     """Rows, their 50-digit twins, and three targets for each: the likeliest, the least and one."""
-    x = {"adversarial": adversarial_rows, "long": long_rows}[kind](dtype)
+    x = {"adversarial": hard.adversarial_rows, "long": hard.long_rows}[kind](dtype)
     rng = np.random.default_rng(9)
     likely = x.argmax(1)
     unlikely = np.where(np.isfinite(x), x, np.inf).argmin(1)
@@ -140,6 +90,56 @@ def test_cross_entropy_of_indices(which, kind, dtype, layout, isa):
     assert_within(alone, values, allowed, dtype)
 
 
+def test_rows_are_long_enough():
+    """Or the layout "rows" would run the lanes kernel."""
+    assert WIDTH >= _kernels.ROWS_MIN_CLASSES
+
+
+def test_entry_of_a_confident_row(dtype, layout, isa):
+    """p_t - 1 is minus the sum of the others, however close p_t is to 1."""
+    x = np.zeros((30, WIDTH), dtype)
+    x[:, 0] = np.linspace(1, 80, 30)
+    arrange, axis, read = layout
+    _, grad = loss("cross_entropy", reduction="none", axis=axis).value_and_grad(arrange(x), np.zeros(30, int))
+    allowed = oracle.cross_entropy_grad_bound(x, np.eye(WIDTH)[[0] * 30], -1, dtype)
+    for row, off in zip(read(grad), allowed, strict=True):
+        others = math.fsum(row[1:].astype(float))
+        assert row[0] < 0 < others
+        assert abs(row[0] + others) <= off[0] + (off[1:] ** 2).sum() ** 0.5
+
+
+@pytest.mark.parametrize("options", ["weight", "label_smoothing", "both"])
+@pytest.mark.parametrize("probabilities", [False, True], ids=["labels", "probabilities"])
+def test_class_weights_and_smoothing(options, probabilities, dtype, layout, isa):
+    """On unmasked rows: smoothing puts mass on every class."""
+    x = hard.adversarial_rows(dtype, masked=False)
+    rng = np.random.default_rng(17)
+    given = {}
+    if options != "label_smoothing":
+        given["weight"] = (0.25 + rng.random(WIDTH)).astype(dtype)
+    if options != "weight":
+        given["label_smoothing"] = 0.125
+    target = rng.dirichlet(np.ones(WIDTH), len(x)).astype(dtype) if probabilities else x.argmin(1)
+    arrange, axis, read = layout
+    made = loss("cross_entropy", reduction="none", axis=axis, **given)
+    value, grad = made.value_and_grad(arrange(x), arrange(target) if probabilities else target)
+    c = oracle.coefficients(target, x.shape, -1, **given)
+    rows = unmasked_truth(dtype)
+    values = oracle.array([row.loss(k) for row, k in zip(rows, c, strict=True)])
+    # w_j ((1 - eps) q_j + eps / C) is rounded up to four times, w_t (1 - eps) of a label never
+    count = 0 if options == "weight" and not probabilities else 4
+    allowed = oracle.cross_entropy_bound(x, c, -1, values.astype(np.float64), dtype, count)
+    assert_within(value, values, allowed, dtype)
+    slopes = oracle.array([row.grad(k) for row, k in zip(rows, c, strict=True)])
+    allowed = oracle.cross_entropy_grad_bound(x, c, -1, dtype, count or None)
+    assert_within(read(grad), slopes, allowed + U[np.dtype(dtype)] * np.abs(slopes.astype(float)), dtype)
+
+
+@functools.cache
+def unmasked_truth(dtype):
+    return [oracle.Row(row) for row in hard.adversarial_rows(dtype, masked=False)]
+
+
 @functools.cache
 def soft_truth(kind, dtype, counts):
     x, rows, _ = problem(kind, dtype)
@@ -157,12 +157,80 @@ def test_soft_targets_and_counts(function, kind, dtype, layout, isa):
     c, values, slopes = soft_truth(kind, dtype, function != "cross_entropy")
     made = loss(function, reduction="none", axis=axis)
     value, grad = made.value_and_grad(arrange(x), arrange(c))
-    wide = c.astype(np.float64)
-    # each product c_j (L - d_j) is rounded once
-    allowed = oracle.cross_entropy_bound(x, wide, -1, values.astype(np.float64), dtype, 1)
+    exact_c = c.astype(np.float64)
+    of_value, of_grad = roundings(c)
+    allowed = oracle.cross_entropy_bound(x, exact_c, -1, values.astype(np.float64), dtype, of_value)
     assert_within(value, values, allowed, dtype)
-    allowed = oracle.cross_entropy_grad_bound(x, wide, -1, dtype, roundings=1)
+    allowed = oracle.cross_entropy_grad_bound(x, exact_c, -1, dtype, of_grad)
     assert_within(read(grad), slopes, allowed, dtype)
+
+
+# ---------------------------------------------------------------------------------- many classes
+
+
+def roundings(target, options=()):
+    """How often a coefficient, or its product c_j (L - d_j), is rounded: for the value, for the gradient."""
+    return (0, None) if target.ndim == 1 and not options else (1, len(options))
+
+
+@functools.cache
+def level_truth(classes, dtype):
+    """Rows, and for each function, target and options the truth and its bound, then for gradients."""
+    x = hard.level_rows(classes, dtype)
+    exact = oracle.WideRows(x)
+    found = []
+    for function in ("logsumexp", "softmax", "log_softmax"):
+        wanted = getattr(exact, function)()
+        extra = () if function == "softmax" else (wanted.astype(np.float64),)
+        found.append((function, None, {}, wanted, getattr(oracle, function + "_bound")(x, -1, *extra, dtype)))
+    rng = np.random.default_rng(16)
+    label = np.where(np.arange(len(x)) % 2, x.argmax(1), rng.integers(0, classes, len(x)))
+    soft = np.repeat(rng.random((len(x), 1)), classes, 1).astype(dtype)
+    smoothing = {"label_smoothing": 0.25}
+    for function, target, options in [
+        ("cross_entropy", label, {}),
+        ("cross_entropy", label, smoothing),
+        ("cross_entropy", soft, {}),
+        ("multinomial_nll_loss", soft, {}),
+    ]:
+        of_value, of_grad = roundings(target, options)
+        c = oracle.coefficients(target, x.shape, -1, **options)
+        values = exact.loss(c)
+        allowed = oracle.cross_entropy_bound(x, c, -1, values.astype(np.float64), dtype, of_value)
+        grads = exact.grad(c), oracle.cross_entropy_grad_bound(x, c, -1, dtype, of_grad)
+        found.append((function, target, options, values, allowed, *grads))
+    return x, found
+
+
+wide = pytest.mark.skipif(oracle.WideRows.bits < 64, reason="long double is no wider than float64 here")
+
+
+@wide
+def test_wide_rows_against_50_digits():
+    """The truth for many classes is itself right to a hundredth of a rounding of float64."""
+    for x in (hard.level_rows(300, np.float64)[::9], 5 * np.random.default_rng(1).standard_normal((3, 50))):
+        found, c = oracle.WideRows(x), np.abs(x) + 1
+        for i, exact in enumerate(map(oracle.Row, x)):
+            assert abs(exact.loss(c[i]) - mp.mpf(str(found.loss(c)[i]))) < 2.0**-60 * exact.loss(c[i])
+            for p, q in zip(exact.softmax(), found.softmax()[i], strict=True):
+                assert abs(p - mp.mpf(str(q))) < 2.0**-59 * p
+
+
+@wide
+@pytest.mark.parametrize("classes", [10, 127, 1000, 2049, 10_000, 1_000_000])
+def test_many_classes(classes, dtype, layout, isa):
+    x, truths = level_truth(classes, dtype)
+    arrange, axis, read = layout
+    arranged = arrange(x)
+    for function, target, options, wanted, allowed, *of_grad in truths:
+        if target is None:
+            got = read(getattr(fastloss, function)(arranged, axis))
+            assert_within(got, wanted, allowed, dtype)
+            continue
+        made = loss(function, reduction="none", axis=axis, **options)
+        value, grad = made.value_and_grad(arranged, target if target.ndim == 1 else arrange(target))
+        assert_within(value, wanted, allowed, dtype)
+        assert_within(read(grad), *of_grad, dtype)
 
 
 @pytest.mark.parametrize("classes", [3, WIDTH])
@@ -186,24 +254,13 @@ def test_multinomial_constant(classes, dtype, isa):
 # ------------------------------------------------------------------------------- element by element
 
 
-def grid(dtype):
-    """Signed numbers of all magnitudes, with the places where formulas change."""
-    rng = np.random.default_rng(11)
-    info = np.finfo(dtype)
-    edge = 88 if dtype == np.float32 else 709
-    x = [0, info.smallest_subnormal, info.smallest_normal, info.eps, 1, 2, 17, 37, 500]
-    x += [edge - 0.5, edge, edge + 0.5, edge + 1, edge + 15, edge + 16, edge + 37, 1e4, 1e30]
-    x = np.concatenate([x, 10 ** rng.uniform(-40, 5, 150), rng.uniform(0, 120, 150)])
-    return np.concatenate([x, -x]).astype(dtype)
-
-
 def mpf(a):
     return [mp.mpf(float(v)) for v in a]
 
 
 @pytest.mark.parametrize("function", ["sigmoid", "logsigmoid"])
 def test_sigmoids(function, dtype, isa):
-    x = grid(dtype)
+    x = hard.grid(dtype)
     if function == "sigmoid":
         wanted = oracle.array([oracle.logistic(v) for v in mpf(x)])
     else:
@@ -211,25 +268,6 @@ def test_sigmoids(function, dtype, isa):
     got = getattr(fastloss, function)(x)
     assert got.dtype == dtype
     assert_within(got, wanted, 2 * oracle.ulp(wanted.astype(np.float64), dtype), dtype)
-
-
-def pairs(kind, dtype):
-    rng = np.random.default_rng(12)
-    x = grid(dtype)
-    n = len(x)
-    if kind == "hard":
-        return np.concatenate([x, x]), np.repeat([0, 1], n).astype(dtype)
-    if kind == "soft":
-        return x, rng.random(n).astype(dtype)
-    p = np.concatenate([[0, 1, 0.5], rng.random(n), 10 ** rng.uniform(-40, 0, n)])
-    p = np.concatenate([p, 1 - 10 ** rng.uniform(-8, 0, n)]).astype(dtype)
-    if kind == "probabilities":
-        return p, rng.choice([0, 1, 0.3, 0.99], len(p)).astype(dtype)
-    if kind == "kl":
-        return -np.abs(rng.standard_normal(len(p)) * 10).astype(dtype), p
-    if kind == "kl_log":
-        return (-10 * rng.random(n)).astype(dtype), (-20 * rng.random(n)).astype(dtype)
-    return (10 * rng.standard_normal(n)).astype(dtype), (10 * rng.standard_normal(n)).astype(dtype)
 
 
 POINTWISE = [
@@ -243,8 +281,33 @@ POINTWISE = [
 
 
 @functools.cache
+def every_so_often(dtype):
+    """A million float32 numbers, or fewer float64 ones, evenly among all bit patterns, and their sigmoids."""
+    bits = np.arange(77, 2**32, 4099, np.uint64).astype(np.uint32)
+    x, wide = bits.view(np.float32), np.float64
+    if dtype == np.float64:
+        bits = bits[::8].astype(np.uint64) << np.uint64(32) | np.uint64(0x5DEECE66)
+        x, wide = bits.view(np.float64), np.longdouble
+    x = x[np.isfinite(x)]
+    e = np.exp(-np.abs(x.astype(wide)))
+    return x, np.where(x > 0, 1 / (1 + e), e / (1 + e)), np.minimum(x, 0) - np.log1p(e)
+
+
+@wide
+def test_sigmoids_of_every_so_many_numbers(dtype, isa):
+    """bench/exhaustive.py goes through all of float32. 0 only below the normal numbers."""
+    x, sigmoids, logarithms = every_so_often(dtype)
+    for function, truth in (("sigmoid", sigmoids), ("logsigmoid", logarithms)):
+        got = getattr(fastloss, function)(x)
+        with np.errstate(over="ignore"):
+            off = np.abs(got.astype(truth.dtype) - truth) / oracle.ulp(truth.astype(np.float64), dtype)
+        zero = (got == 0) & (np.abs(truth) < np.finfo(dtype).smallest_normal)
+        assert off[~zero].max() <= 2
+
+
+@functools.cache
 def pointwise_truth(function, kind, dtype):
-    x, y = pairs(kind, dtype)
+    x, y = hard.pairs(kind, dtype)
     formula = getattr(oracle, function + ("_log_target" if kind == "kl_log" else ""))
     found = [formula(a, b) for a, b in zip(mpf(x), mpf(y), strict=True)]
     value, terms, slope, slopes = zip(*found, strict=True)
@@ -290,3 +353,35 @@ def test_mean_and_sum_add_in_float64(function, n, dtype, isa):
     assert_within(total(x, y), exact, 2 * oracle.ulp(exact, np.float64), np.float64)
     mean = loss(function)(x, y)
     assert_within(mean, exact / n, 2 * oracle.ulp(exact / n, np.float64), np.float64)
+
+
+@functools.cache
+def drawn(function, dtype, n=10**7):
+    """n rows drawn from few, the few, and how often each was drawn."""
+    rng = np.random.default_rng(18)
+    x = (rng.standard_normal((4096, 3)) * 10 ** rng.uniform(-3, 3, (4096, 1))).astype(dtype)
+    y = rng.integers(0, 3, 4096)
+    if function != "cross_entropy":
+        x, y = x[:, 0], rng.random(4096).astype(dtype)
+    which = rng.integers(0, 4096, n)
+    return x, y, x[which], y[which], np.bincount(which, minlength=4096)
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "mse_loss", "binary_cross_entropy_with_logits"])
+def test_mean_and_sum_of_many_rows(function, dtype, isa):
+    x, y, xs, ys, times = drawn(function, dtype)
+    total = loss(function, reduction="sum")
+    each = [Fraction(total(x[i : i + 1], y[i : i + 1])) for i in range(len(x))]
+    exact = sum(v * int(k) for v, k in zip(each, times, strict=True))
+    for got, wanted in ((total(xs, ys), exact), (loss(function)(xs, ys), exact / len(xs))):
+        assert abs(Fraction(got) - wanted) <= 2 * Fraction(float(oracle.ulp(float(wanted), np.float64)))
+
+
+@pytest.mark.parametrize("width", [32, 64, 512])
+def test_small_values_beside_large_ones_are_not_lost(width, dtype, isa):
+    """One value in `width` is 1, the others 2^-53: each alone rounds away against it, in an accumulator."""
+    x = np.full(width * 64, 2.0**-26.5).astype(dtype)
+    x.reshape(-1, width)[:, : max(1, width // 16)] = 1
+    exact = sum(Fraction(float(v)) for v in fastloss.mse_loss(x, np.zeros_like(x), reduction="none"))
+    got = Fraction(fastloss.mse_loss(x, np.zeros_like(x), reduction="sum"))
+    assert abs(got - exact) <= 2 * Fraction(float(oracle.ulp(float(exact), np.float64)))

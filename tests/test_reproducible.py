@@ -1,127 +1,293 @@
-"""The same call gives the same bits: on any number of threads, in any batch, in any output."""
+"""The same call gives the same bits: on any threads, in any batch, in any memory, with avx2 and avx512."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from cases import POINTWISE, VARIANTS, WITH_CLASSES, loss, make, run, same_bits
+from cases import POINTWISE, VARIANTS, WITH_CLASSES, make, run, same_bits
 
 import fastloss
-from fastloss import _kernels
+from fastloss import _kernels, _runtime
 
 #: More elements than stay on one thread, for the lanes and the rows kernel.
 SHAPES = [((4001, 10), 1), ((150, 333), 1), ((7, 6000), 1), ((2, 7, 3000), 1), ((70, 900), 0)]
-ARRAY_FUNCTIONS = ["logsumexp", "softmax", "log_softmax", "entropy_from_logits"]
+#: Few rows, for either kernel.
+SMALL = [((200, 10), 1), ((70, 150), 1), ((5, 2100), 1), ((10, 200), 0), ((150, 70), 0)]
+ALONG_CLASSES = ["logsumexp", "softmax", "log_softmax", "entropy", "entropy_from_logits"]
+ELEMENTWISE = ["sigmoid", "logsigmoid"]
+EVERYTHING = [*VARIANTS, *ALONG_CLASSES, *ELEMENTWISE]
 
 
-def both(case):
-    """Values and gradients under "sum" and "none"."""
-    total, grad = run(case, "sum")
-    values, grads = run(case, "none")
-    return np.float64(total), grad, values, grads, np.float64(run(case, "mean")[0])
+@pytest.fixture(params=["float32", "float64", "float16", "bfloat16"])
+def dtype(request):
+    if request.param == "bfloat16":
+        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    return np.dtype(request.param)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_number_of_threads(variant, dtype, rng, isa):
+def inputs(what, rng, shape, dtype, axis):
+    """The case of a loss, or the array for an array function."""
+    if what in VARIANTS:
+        return make(what, rng, shape, dtype, axis, ignored=0.1)
+    return (rng.random(shape) if what == "entropy" else 3 * rng.standard_normal(shape)).astype(dtype)
+
+
+def each(what, case, axis, **arguments):
+    """The value of every sample, and its gradient; or the result of an array function."""
+    if what in VARIANTS:
+        return run(case, "none", **arguments)
+    return (getattr(fastloss, what)(case, *() if what in ELEMENTWISE else (axis,), **arguments),)
+
+
+def everything(what, case, axis):
+    """Values and gradients under each reduction."""
+    results = each(what, case, axis)
+    if what in VARIANTS:
+        for reduction in ("sum", "mean"):
+            total, grad = run(case, reduction)
+            results += (np.float64(total), grad)
+    return results
+
+
+def assert_same(results, wanted):
+    for a, b in zip(results, wanted, strict=True):
+        assert same_bits(a, b)
+
+
+# ---------------------------------------------------------------------------------------------- threads
+
+
+@pytest.fixture
+def eight_cpus(monkeypatch):
+    """Threads are capped by the CPUs; with this, eight really run on any machine."""
+    monkeypatch.setattr(_runtime, "_usable_cpus", lambda: 8)
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+def test_number_of_threads(what, dtype, rng, isa, eight_cpus):
     for shape, axis in SHAPES:
-        case = make(variant, rng, shape, dtype, axis, ignored=0.1)
+        case = inputs(what, rng, shape, dtype, axis)
         with fastloss.threads(1):
-            wanted = both(case)
+            wanted = everything(what, case, axis)
         for n in (2, 3, 4, 8):
             with fastloss.threads(n):
-                for a, b in zip(both(case), wanted, strict=True):
-                    assert same_bits(a, b)
+                assert _runtime.threads_for(np.prod(shape)) == n
+                assert_same(everything(what, case, axis), wanted)
 
 
-@pytest.mark.parametrize("function", [*ARRAY_FUNCTIONS, "entropy", "sigmoid", "logsigmoid"])
-def test_number_of_threads_in_array_functions(function, rng, isa):
-    for shape, axis in SHAPES:
-        x = rng.random(shape).astype(np.float32)
-        arguments = () if "sigmoid" in function else (axis,)
-        with fastloss.threads(1):
-            wanted = getattr(fastloss, function)(x, *arguments)
-        for n in (2, 3, 4, 8):
-            with fastloss.threads(n):
-                assert same_bits(getattr(fastloss, function)(x, *arguments), wanted)
+@pytest.mark.parametrize("what", ["cross_entropy", "mse_loss"])
+def test_number_of_threads_as_capped(what, rng, isa):
+    """The same without a word to the cap."""
+    case = inputs(what, rng, (4001, 10), np.float32, 1)
+    with fastloss.threads(1):
+        wanted = everything(what, case, 1)
+    for n in (2, 3, 4, 8):
+        with fastloss.threads(n):
+            assert_same(everything(what, case, 1), wanted)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
+@pytest.mark.skipif(not _kernels.module.OPENMP, reason="serial build")
+@pytest.mark.parametrize("threads", [3, 4, 8])
+def test_that_many_threads_run(threads):
+    """What `eight_cpus` is there for: OpenMP has started as many."""
+    program = f"""
+import os, numpy as np, fastloss
+from fastloss import _runtime
+_runtime._usable_cpus = lambda: 8
+before = len(os.listdir("/proc/self/task"))
+with fastloss.threads({threads}):
+    fastloss.sigmoid(np.zeros(10**6))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(found.stdout) == threads - 1
+
+
+# -------------------------------------------------------------------------------------- batch and place
 
 
 def take(case, rows):
     """Some samples of a case whose samples come first."""
+    if isinstance(case, np.ndarray):
+        return np.ascontiguousarray(case[rows])
     part = type(case)(**vars(case))
     part.input = np.ascontiguousarray(case.input[rows])
     part.target = np.ascontiguousarray(case.target[rows])
     return part
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("variant", WITH_CLASSES)
-def test_row_alone_or_in_any_batch(variant, dtype, rng, isa):
+@pytest.mark.parametrize("what", [*WITH_CLASSES, *ALONG_CLASSES])
+def test_row_alone_or_in_any_batch(what, dtype, rng, isa):
     """Whatever the other rows hold, wherever the row stands."""
-    for shape in [(200, 10), (70, 100), (5, 1500)]:
-        case = make(variant, rng, shape, dtype)
-        values, grads = run(case, "none")
-        order = rng.permutation(len(values))
-        part = take(case, order)
-        shuffled = run(part, "none")
-        assert same_bits(shuffled[0], values[order])
-        assert same_bits(shuffled[1], grads[order])
-        n = len(values)
-        for rows in ([0], [n - 1], [1], slice(3, 4), slice(1, None), slice(0, n - 1), slice(2, 5)):
-            some = run(take(case, rows), "none")
-            assert same_bits(some[0], values[rows])
-            assert same_bits(some[1], grads[rows])
+    for shape in [(200, 10), (70, 150), (5, 2100)]:
+        case = inputs(what, rng, shape, dtype, 1)
+        wanted = each(what, case, 1)
+        n = shape[0]
+        some = [
+            rng.permutation(n),
+            [0],
+            [n - 1],
+            [1],
+            slice(3, 4),
+            slice(1, None),
+            slice(0, n - 1),
+            slice(2, 5),
+        ]
+        for rows in some:
+            assert_same(each(what, take(case, rows), 1), [a[rows] for a in wanted])
 
 
-@pytest.mark.parametrize("variant", POINTWISE)
-def test_element_alone_or_in_any_batch(variant, rng, isa):
-    case = make(variant, rng, (1037, 1), np.float32)
-    values, grads = run(case, "none")
-    for rows in ([0], [1036], [511], [512], slice(1, None), slice(3, 700), slice(17, 20)):
-        some = run(take(case, rows), "none")
-        assert same_bits(some[0], values[rows])
-        assert same_bits(some[1], grads[rows])
+@pytest.mark.parametrize("what", [*WITH_CLASSES, *ALONG_CLASSES])
+def test_sample_alone_beside_a_strided_class_axis(what, dtype, rng, isa):
+    """The lanes kernel, in place: a sample keeps its bits whichever lane it is in."""
+    for shape in [(10, 200), (150, 70)]:
+        case = inputs(what, rng, shape, dtype, 0)
+        wanted = each(what, case, 0)
+        for columns in (slice(1, None), slice(0, 65), slice(7, 9), rng.permutation(shape[1])):
+            part = case
+            if what in VARIANTS:
+                part = type(case)(**vars(case))
+                part.input = np.ascontiguousarray(case.input[:, columns])
+                part.target = np.ascontiguousarray(case.target[..., columns])
+            else:
+                part = np.ascontiguousarray(case[:, columns])
+            assert_same(each(what, part, 0), [a[..., columns] for a in wanted])
 
 
-@pytest.mark.parametrize("function", ARRAY_FUNCTIONS)
-def test_row_alone_in_array_functions(function, rng, isa):
-    for shape in [(200, 10), (70, 100), (5, 1500)]:
-        x = rng.standard_normal(shape).astype(np.float32)
-        wanted = getattr(fastloss, function)(x)
-        for rows in ([0], [4], slice(1, 3), slice(1, None)):
-            assert same_bits(getattr(fastloss, function)(x[rows]), wanted[rows])
+@pytest.mark.parametrize("what", [*POINTWISE, *ELEMENTWISE])
+def test_element_alone_or_in_any_batch(what, dtype, rng, isa):
+    case = inputs(what, rng, (1037, 1), dtype, 1)
+    wanted = each(what, case, 1)
+    for rows in (
+        [0],
+        [1036],
+        [511],
+        [512],
+        slice(1, None),
+        slice(3, 700),
+        slice(17, 20),
+        rng.permutation(1037),
+    ):
+        assert_same(each(what, take(case, rows), 1), [a[rows] for a in wanted])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_output_given_or_allocated(variant, rng, isa):
-    for shape in [(100, 10), (5, 333)]:
-        case = make(variant, rng, shape, np.float32)
-        wanted = run(case, "none")
-        out = np.empty(case.value_shape, np.float32)
-        got = run(case, "none", out=out, grad_out=np.empty(shape, np.float32))
-        assert same_bits(got[0], wanted[0])
-        assert same_bits(got[1], wanted[1])
-        got = run(case, "none", grad_out=case.input)
-        assert same_bits(got[0], wanted[0])
-        assert same_bits(got[1], wanted[1])
+# ----------------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+def test_output_given_or_allocated(what, dtype, rng, isa):
+    for shape, axis in SMALL:
+        case = inputs(what, rng, shape, dtype, axis)
+        wanted = each(what, case, axis)
+        if what.startswith("entropy"):  # have no `out`
+            continue
+        fresh = [np.full_like(a, 7) for a in wanted]
+        if what in VARIANTS:
+            assert_same(each(what, case, axis, out=fresh[0], grad_out=fresh[1]), wanted)
+            assert_same(fresh, wanted)
+            assert_same(each(what, case, axis, grad_out=case.input), wanted)
+        else:
+            assert_same(each(what, case, axis, out=fresh[0]), wanted)
+            assert_same(fresh, wanted)
+
+
+def copies(a):
+    """The same numbers in every kind of memory: read-only, strided, backwards, misaligned, byte-swapped."""
+    readonly = a.copy()
+    readonly.flags.writeable = False
+    yield readonly
+    wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
+    wide[..., ::2] = a
+    yield wide[..., ::2]
+    yield a[..., ::-1].copy()[..., ::-1]
+    yield np.asfortranarray(a)
+    raw = np.zeros(a.nbytes + 1, np.uint8)
+    misaligned = raw[1:].view(a.dtype).reshape(a.shape)
+    misaligned[...] = a
+    yield misaligned
+    yield a if a.dtype.name == "bfloat16" else a.astype(a.dtype.newbyteorder())  # which has one byte order
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+def test_input_in_any_memory(what, dtype, rng, isa):
+    for shape, axis in SMALL:
+        case = inputs(what, rng, shape, dtype, axis)
+        wanted = each(what, case, axis)
+        if what not in VARIANTS:
+            for x in copies(case):
+                native = [
+                    np.asarray(a).astype(b.dtype) for a, b in zip(each(what, x, axis), wanted, strict=True)
+                ]
+                assert_same(native, wanted)
+            continue
+        for x, target in zip(copies(case.input), copies(case.target), strict=True):
+            part = type(case)(**vars(case))
+            part.input, part.target = x, target
+            native = [
+                np.asarray(a).astype(b.dtype) for a, b in zip(each(what, part, axis), wanted, strict=True)
+            ]
+            assert_same(native, wanted)
+
+
+# -------------------------------------------------------------------------------------- instruction sets
+
+
+def everything_of(isa_shapes, dtype):
+    """Bytes of all results, in an order that does not depend on anything."""
+    for what in EVERYTHING:
+        rng = np.random.default_rng(20240229)
+        for shape, axis in isa_shapes:
+            case = inputs(what, rng, shape, dtype, axis)
+            for a in everything(what, case, axis):
+                yield what, np.asarray(a)
 
 
 @pytest.mark.skipif(not {"avx2", "avx512"} <= set(_kernels.available), reason="needs both avx2 and avx512")
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_avx2_and_avx512_agree_in_every_bit(variant, dtype, rng):
+def test_avx2_and_avx512_agree_in_every_bit(dtype):
     before = _kernels.active
+    shapes = [*SHAPES, *SMALL, ((9, 31), 1), ((5, 1027), 1), ((2, 5000), 1)]
     try:
-        for shape, axis in [*SHAPES, ((9, 31), 1), ((5, 1027), 1)]:
-            case = make(variant, rng, shape, dtype, axis)
-            _kernels.use("avx2")
-            wanted = both(case)
-            _kernels.use("avx512")
-            for a, b in zip(both(case), wanted, strict=True):
-                assert same_bits(a, b)
+        _kernels.use("avx2")
+        wanted = list(everything_of(shapes, dtype))
+        _kernels.use("avx512")
+        for (what, a), (_, b) in zip(everything_of(shapes, dtype), wanted, strict=True):
+            assert same_bits(a, b), what
     finally:
         _kernels.use(before)
 
 
-def test_repeated_calls(rng, isa):
-    case = make("cross_entropy", rng, (999, 17), np.float32)
-    values = {loss("cross_entropy")(case.input, case.target) for _ in range(20)}
-    assert len(values) == 1
+@pytest.mark.skipif(not {"avx2", "avx512"} <= set(_kernels.available), reason="needs both avx2 and avx512")
+def test_processes_with_either_instruction_set_agree():
+    """As chosen at import, by FASTLOSS_ISA: every byte, NaNs and the signs of zeros included."""
+    program = """
+import hashlib, numpy as np, test_reproducible as t
+assert t._kernels.active == t.os.environ["FASTLOSS_ISA"]
+for dtype in (np.float32, np.float64, np.float16):
+    for what, a in t.everything_of([((70, 10), 1), ((9, 150), 1), ((150, 9), 0)], np.dtype(dtype)):
+        print(what, a.dtype, hashlib.sha256(a.tobytes()).hexdigest())
+"""
+    folder = os.path.dirname(__file__)
+    path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "FASTLOSS_ISA": isa, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for isa in ("avx2", "avx512")
+    ]
+    assert printed[0] == printed[1]
+    assert len(printed[0].splitlines()) == 3 * 3 * (6 * len(VARIANTS) + len(ALONG_CLASSES) + len(ELEMENTWISE))
+
+
+@pytest.mark.parametrize("what", EVERYTHING)
+def test_repeated_calls(what, rng, isa):
+    case = inputs(what, rng, (999, 17), np.float32, 1)
+    wanted = everything(what, case, 1)
+    for _ in range(3):
+        assert_same(everything(what, case, 1), wanted)

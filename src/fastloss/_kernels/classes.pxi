@@ -14,11 +14,13 @@
 #
 # Both families work on WIDTH numbers at a time, in fixed accumulators that stay in registers: classes of one
 # sample in `rows`, samples in `lanes`. So the order of the additions, and with it the bits, does not depend on
-# the instruction set. The statistics of up to LANES samples are collected in a Batch, whose logarithms and
-# values are computed together (`finish`).
+# the instruction set. No sum in the loop's type is longer than GROUP terms: in a long sum of equal terms all
+# rounding errors may point the same way. The statistics of up to LANES samples are collected in a Batch, whose
+# logarithms and values are computed together (`finish`).
 
 DEF WIDTH = 32
 DEF LANES = 64
+DEF GROUP = 8                      # terms that are added in the loop's type before their sum is carried on
 
 cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS

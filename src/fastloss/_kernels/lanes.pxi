@@ -3,10 +3,10 @@
 # A tile of LANES_BLOCK classes x LANES samples is read where it stands, or copied into L1 where a row of it is
 # not contiguous (transposed where the classes are). Then every loop runs over classes outside and samples inside:
 # no horizontal reduction at all. More classes than a tile holds are taken block by block, rescaling each lane's
-# sums where its maximum rose. When one tile holds all classes, the gradient reuses its exponentials.
+# sums where its maximum rose; in float64 they are first read for their maximum, as in `rows`. When one tile holds
+# all classes, the gradient reuses its exponentials.
 
 DEF LANES_BLOCK = 128
-DEF LANES_GROUP = 8
 
 cdef extern from *:
     """
@@ -221,9 +221,12 @@ cdef inline void tile_max(const real* x, Py_ssize_t step, Py_ssize_t classes, re
 
 cdef inline void tile_sums(
     const real* x, Py_ssize_t step, Py_ssize_t classes, int mode, const real* m, const real* coefficient,
-    real* e, Batch* batch, double* ties
+    real* e, Batch* batch, Batch* lost, double* ties
 ) noexcept nogil:
-    """Add the sums of a block to others (without the maximum), ties, a and b; e receives the exponentials, scaled."""
+    """Add the sums of a block to others (without the maximum), a and b, with what rounding `lost`, and the ties.
+
+    e receives the exponentials, scaled.
+    """
     cdef real mk[WIDTH]
     cdef real total[WIDTH]
     cdef real below[WIDTH]
@@ -234,11 +237,11 @@ cdef inline void tile_sums(
     for g in range(0, LANES, WIDTH):
         copy(m + g, WIDTH, mk)
         zero_width(below)
-        for c0 in range(0, classes, LANES_GROUP):  # float32 sums stay short
+        for c0 in range(0, classes, GROUP):
             zero_width(total)
             zero_width(a)
             zero_width(b)
-            for c in range(c0, min(c0 + LANES_GROUP, classes)):
+            for c in range(c0, min(c0 + GROUP, classes)):
                 if step > LANES:  # in place: the next tile, while this one is computed
                     for k in range(<int>sizeof(real) // 2):
                         fastloss_prefetch(x + c * step + g + LANES + k * (64 // <int>sizeof(real)))
@@ -248,12 +251,12 @@ cdef inline void tile_sums(
                 if mode == EXPECTED:
                     expected_step(x + c * step + g, mk, e + c * LANES + g, b)
             for k in range(WIDTH):
-                batch.others[g + k] += unscaled_sum(total[k], total[k])
+                add_to(mk[k], unscaled_sum(total[k], mk[k]), batch.others + g + k, lost.others + g + k)
                 if mode == LINEAR:
-                    batch.a[g + k] += a[k]
-                    batch.b[g + k] += b[k]
+                    add_to(mk[k], a[k], batch.a + g + k, lost.a + g + k)
+                    add_to(mk[k], b[k], batch.b + g + k, lost.b + g + k)
                 if mode == EXPECTED:
-                    batch.b[g + k] += unscaled_sum(b[k], b[k])
+                    add_to(mk[k], unscaled_sum(b[k], mk[k]), batch.b + g + k, lost.b + g + k)
         for k in range(WIDTH):
             ties[g + k] += classes - <double>below[k]
 
@@ -301,7 +304,7 @@ cdef inline void lanes_tile(
     cdef real log_sum[LANES]
     cdef real log_sum_low[LANES]
     cdef int64_t label[LANES]
-    cdef Batch batch
+    cdef Batch batch, lost         # of the latter others, a and b
     cdef const real* block = buffer
     cdef const real* shared = <const real*>job.shared
     cdef double rise, ratio
@@ -313,9 +316,15 @@ cdef inline void lanes_tile(
     for l in range(LANES):
         top[l] = <real>-INFINITY
         batch.others[l] = ties[l] = batch.a[l] = batch.b[l] = batch.k[l] = batch.d[l] = 0
+        lost.others[l] = lost.a[l] = lost.b[l] = 0
         batch.keep[l] = 1 if l < tile.count else 0
     if indexed:
         tile_index(job, tag, tile, label, &batch)
+    if real is double and not one_block:  # as in `row_statistics`
+        for c0 in range(0, classes, LANES_BLOCK):
+            n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
+            block = load_tile(job.x, job.storage, job.x_stride, job, tile, c0, n, buffer, e, &step)
+            tile_max(block, step, n, top)
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
         block = load_tile(job.x, job.storage, job.x_stride, job, tile, c0, n, buffer, e, &step)
@@ -328,8 +337,9 @@ cdef inline void lanes_tile(
                 if c >= 0 and c < n:
                     x_t[l] = block[c * step + l]
         copy(top, LANES, new_top)
-        tile_max(block, step, n, new_top)
-        if c0 > 0:
+        if real is float or one_block:
+            tile_max(block, step, n, new_top)
+        if real is float and c0 > 0:
             for l in range(LANES):
                 rise = 0 if top[l] == <real>-INFINITY else <double>new_top[l] - <double>top[l]
                 ratio = exp_nonpositive(-rise)
@@ -344,11 +354,13 @@ cdef inline void lanes_tile(
             m[l] = <real>0 if top[l] == <real>-INFINITY else top[l]
         if mode == LINEAR:
             load_coefficients(job, tile, c0, n, coefficient, e)
-        tile_sums(block, step, n, mode, m, coefficient, e, &batch, ties)
+        tile_sums(block, step, n, mode, m, coefficient, e, &batch, &lost, ties)
 
     for l in range(LANES):
         batch.top[l] = top[l]
-        batch.others[l] = (ties[l] - 1) + batch.others[l]
+        batch.others[l] = joined((ties[l] - 1) + batch.others[l], lost.others[l])
+        batch.a[l] = joined(batch.a[l], lost.a[l])
+        batch.b[l] = joined(batch.b[l], lost.b[l])
     if job.op != LOGSUMEXP:
         for l in range(LANES):
             batch.others[l] += batch.top[l] - batch.top[l]

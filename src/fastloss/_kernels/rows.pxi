@@ -1,9 +1,10 @@
 # rows: the class axis is contiguous and long. One sample at a time, WIDTH classes side by side.
 #
 # A sample is read in blocks of ROWS_BLOCK classes that stay in L1: maximum of the block, rescaling of the sums
-# if it rose, then the block's exponentials. So the value makes one trip through memory. The gradient of a sample
-# that is one block reuses its exponentials; that of a longer one computes them again. The sums of each block
-# continue in float64.
+# if it rose, then the block's exponentials. So the value makes one trip through memory. In float64 every rescaling
+# would cost the sums a rounding: a sample of several blocks is first read for its maximum. The gradient of a sample
+# that is one block reuses its exponentials; that of a longer one computes them again. The sums of each GROUP of
+# steps continue in float64.
 
 DEF ROWS_BLOCK = 2048
 DEF AHEAD = 12288  # bytes from what is computed to what is prefetched: a quarter to a third of L1
@@ -53,6 +54,20 @@ cdef inline real max_width(real* top) noexcept nogil:
     return top[0]
 
 
+cdef inline real block_top(const real* x, Py_ssize_t n) noexcept nogil:
+    """Maximum of n numbers, NaN aside; a tail runs through the WIDTH numbers before its end."""
+    cdef real tops[WIDTH]
+    cdef Py_ssize_t j, full = n - n % WIDTH
+    cdef int k
+    for k in range(WIDTH):
+        tops[k] = <real>-INFINITY
+    for j in range(0, full, WIDTH):
+        max_step(x + j, tops)
+    if full < n:
+        max_step(x + n - WIDTH, tops)
+    return max_width(tops)
+
+
 cdef inline void tail_of(const real* end, Py_ssize_t n, real fill, real* tail) noexcept nogil:
     """The n < WIDTH numbers before `end`, behind `fill`s, so that they run as the others do.
 
@@ -94,7 +109,7 @@ cdef inline void row_statistics(
 
     The last block's exponentials, scaled, and coefficients stay in `blocks`.
     """
-    cdef Py_ssize_t classes = job.classes, j0, j, n, full
+    cdef Py_ssize_t classes = job.classes, j0, g, j, n, full
     cdef const real* shared = <const real*>job.shared
     cdef const real* coefficient = <const real*>job.coefficient + i * classes
     cdef const real* x
@@ -105,30 +120,27 @@ cdef inline void row_statistics(
     cdef real below[WIDTH]
     cdef real b[WIDTH]
     cdef double a[WIDTH]           # in float64: the gradient needs a - c_j where one c_j is nearly all of a
-    cdef real tops[WIDTH]
+    cdef double sums[3][WIDTH]     # of total, a and b, a group at a time, and what rounding lost of them
+    cdef double lost[3][WIDTH]
     cdef real tail[WIDTH]
     cdef real tail_c[WIDTH]
     cdef real mk[WIDTH]
     cdef real m = <real>-INFINITY, block_max
-    cdef double s = 0, s_low = 0, count = 0, sum_a = 0, sum_b = 0, b_low = 0, rise, ratio
+    cdef double s = 0, s_low = 0, count = 0, sum_a = 0, a_low = 0, sum_b = 0, b_low = 0, rise, ratio
     cdef int k
     cdef Py_ssize_t summed = 0     # SHARED: sum_a is over the first `summed` classes, and follows when it is needed
     if job.storage != NATIVE:
         for k in range(WIDTH):
             x_buffer[k - WIDTH] = <real>-INFINITY
+    if real is double and classes > ROWS_BLOCK:
+        m = block_top(<const real*>job.x + i * job.x_stride, classes)
     for j0 in range(0, classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
         full = n - n % WIDTH
         x = read_block(job.x, job.storage, i * job.x_stride + j0, n, x_buffer)
         if mode == LINEAR:
             map_coefficients(job, i, j0, n, c)
-        for k in range(WIDTH):
-            tops[k] = <real>-INFINITY
-        for j in range(0, full, WIDTH):
-            max_step(x + j, tops)
-        if full < n:
-            max_step(x + n - WIDTH, tops)
-        block_max = max_width(tops)
+        block_max = block_top(x, n) if real is float or classes <= ROWS_BLOCK else m
         if block_max > m:
             if m > <real>-INFINITY:
                 rise = <double>block_max - <double>m
@@ -140,6 +152,7 @@ cdef inline void row_statistics(
                     sum_b -= sum_a * rise if sum_a != 0 else 0.0
                 if mode == EXPECTED:
                     sum_b = ratio * (sum_b - rise * (s + count)) if ratio > 0 else 0.0
+                    b_low *= ratio
                 s = (s + count) * ratio
                 s_low *= ratio
                 count = 0
@@ -150,6 +163,9 @@ cdef inline void row_statistics(
         zero_width(below)
         zero_width(b)
         zero_width(a)
+        for k in range(3 if mode != PLAIN else 1):
+            zero_width(sums[k])
+            zero_width(lost[k])
         if full < n:  # first, for the loop writes the right exponentials over those of the fills
             tail_of(x + n, n - full, <real>-INFINITY, tail)
             exp_step(&tail[0], mk, total, below, e + n - WIDTH)
@@ -161,30 +177,45 @@ cdef inline void row_statistics(
             if mode == LINEAR:
                 tail_of(c + n, n - full, <real>0, tail_c)
                 linear_step(&tail[0], mk, &tail_c[0], a, b)
-        for j in range(0, full, WIDTH):
-            prefetch_step(x + j)
-            if mode == LINEAR and job.coefficient_storage == NATIVE:
-                prefetch_step(coefficient + j0 + j)
-            exp_step(x + j, mk, total, below, e + j)
-            if mode == EXPECTED:
-                expected_step(x + j, mk, e + j, b)
-            if mode == SHARED:
-                shared_step(x + j, mk, shared + j0 + j, b)
-            if mode == LINEAR:
-                linear_step(x + j, mk, c + j, a, b)
-        two_sum(unscaled_sum(sum_width(&total[0]), m), &s, &s_low)
+        for g in range(0, n, GROUP * WIDTH):
+            for j in range(g, min(g + GROUP * WIDTH, full), WIDTH):
+                prefetch_step(x + j)
+                if mode == LINEAR and job.coefficient_storage == NATIVE:
+                    prefetch_step(coefficient + j0 + j)
+                exp_step(x + j, mk, total, below, e + j)
+                if mode == EXPECTED:
+                    expected_step(x + j, mk, e + j, b)
+                if mode == SHARED:
+                    shared_step(x + j, mk, shared + j0 + j, b)
+                if mode == LINEAR:
+                    linear_step(x + j, mk, c + j, a, b)
+            for k in range(WIDTH):
+                add_to(m, total[k], sums[0] + k, lost[0] + k)
+                if mode == LINEAR and real is double:
+                    add_to(m, a[k], sums[1] + k, lost[1] + k)
+                if mode != PLAIN:
+                    add_to(m, b[k], sums[2] + k, lost[2] + k)
+            zero_width(total)
+            zero_width(b)
+            if real is double:
+                zero_width(a)
+        two_sum(unscaled_sum(sum_width(&sums[0][0]), m), &s, &s_low)
+        s_low += unscaled_sum(sum_width(&lost[0][0]), m)
         count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - sum_width(&below[0])
         if mode == LINEAR:
-            sum_a += sum_width(&a[0])
+            two_sum(sum_width(&a[0]) + sum_width(&sums[1][0]), &sum_a, &a_low)
+            a_low += sum_width(&lost[1][0])
         if mode == LINEAR or mode == SHARED:
-            two_sum(sum_width(&b[0]), &sum_b, &b_low)
+            two_sum(sum_width(&sums[2][0]), &sum_b, &b_low)
+            b_low += sum_width(&lost[2][0])
         if mode == EXPECTED:
-            two_sum(unscaled_sum(sum_width(&b[0]), m), &sum_b, &b_low)
+            two_sum(unscaled_sum(sum_width(&sums[2][0]), m), &sum_b, &b_low)
+            b_low += unscaled_sum(sum_width(&lost[2][0]), m)
     batch.top[l] = m
     batch.others[l] = joined((count - 1) + s, s_low)
     if job.op != LOGSUMEXP:
         batch.others[l] += <double>m - <double>m
-    batch.a[l] = job.shared_sum if mode == SHARED else sum_a
+    batch.a[l] = job.shared_sum if mode == SHARED else joined(sum_a, a_low)
     batch.b[l] = joined(sum_b, b_low)
 
 
