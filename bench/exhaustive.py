@@ -41,7 +41,7 @@ ONE, INFINITE = 0x3F800000, 0x7F800000  # bit patterns
 
 
 class Scan(NamedTuple):
-    """A function, its truth, its bound, and the bit patterns [first, last] and signs that it is defined on."""
+    """A function, its truth, its bound, and the bit patterns [first, last] and signs of its inputs."""
 
     name: str
     truth: Callable[[Any], Any]
@@ -237,8 +237,8 @@ def main() -> int:
                 sets = ", ".join(found.isas)
                 verdict = "" if holds else f" **not {job.bound}, {found.wrong} wrong**"
                 lines.append(
-                    f"| {job.name} | {count:,} | {sets} | {found.worst:.4f}{beyond}{verdict} | {found.at:.9g} "
-                    f"| {found.flushed:,} | {own:.1e} |"
+                    f"| {job.name} | {count:,} | {sets} | {found.worst:.4f}{beyond}{verdict} "
+                    f"| {found.at:.9g} | {found.flushed:,} | {own:.1e} |"
                 )
                 print(lines[-1], flush=True)
     if not given.functions:

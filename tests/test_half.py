@@ -171,3 +171,8 @@ def test_bits_of_bfloat16(rng):
     assert np.all(np.abs(got - slope) <= 2.0**-8 * np.abs(slope))
     with pytest.raises(ValueError, match=r"input\[0, 1\] = 2.0 is outside"):
         fastloss.binary_cross_entropy(np.array([[0, 0x4000]], np.uint16).view(BFLOAT16), np.zeros((1, 2)))
+
+
+def test_a_probability_outside_beside_nan(half):
+    with np.errstate(all="warn"), pytest.raises(ValueError, match=r"input\[1\] = 1.5 is outside"):
+        fastloss.binary_cross_entropy(np.array([np.nan, 1.5], half), np.zeros(2, half))

@@ -620,7 +620,8 @@ def _raise_if_outside(total: float | None, x: Array) -> None:
     """Name the element outside [0, 1] for which a kernel has returned None."""
     if total is None:
         x = widened(x)
-        where = np.unravel_index(int(np.argmax((x < 0) | (x > 1))), x.shape)
+        with np.errstate(all="ignore"):  # NaN is not outside
+            where = np.unravel_index(int(np.argmax((x < 0) | (x > 1))), x.shape)
         place = f"input[{', '.join(map(str, where))}]" if where else "input"
         raise ValueError(f"{place} = {x[where]} is outside [0, 1]")
 

@@ -152,7 +152,7 @@ cdef inline real exponent_of(real shifted) noexcept nogil:
 
 
 cdef inline real exp_nonpositive(real x) noexcept nogil:
-    """exp(x) for x <= 0, within 1.03 + 0.05 |x| ulp (1.03 in float64); 0 where it is below the smallest normal number."""
+    """exp(x) for x <= 0, within 1.03 + 0.05 |x| ulp (1.03 in float64); 0 where that is not a normal number."""
     cdef real shifted = 0
     cdef real p, power, least
     if real is float:
