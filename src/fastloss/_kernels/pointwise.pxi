@@ -8,6 +8,13 @@
 
 DEF POINTWISE_BLOCK = 512
 
+cdef extern from *:
+    """
+    /* several threads may */
+    #define fastloss_raise_flag(flag) __atomic_store_n(flag, 1, __ATOMIC_RELAXED)
+    """
+    void fastloss_raise_flag(int*) noexcept nogil
+
 cdef enum:
     MSE, BCE, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID, LOGSIGMOID, IDENTITY,
     UNIT_INTERVAL
@@ -36,7 +43,7 @@ cdef struct PointJob:
     void* value                    # as x, or NULL
     int value_storage
     void* grad                     # as x, or NULL
-    bint outside                   # set where an element is outside the interval that the operation is defined on
+    int outside                    # set where an element is outside the interval that the operation is defined on
     Py_ssize_t chunk
     double* partial
 
@@ -257,7 +264,7 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         y = read_block(job.y, job.y_storage, i, n, y_buffer) if job.y != NULL else x
         if job.op == BCE or job.op == UNIT_INTERVAL:
             if any_outside(x, n):
-                job.outside = True
+                fastloss_raise_flag(&job.outside)
                 break
             if job.op == UNIT_INTERVAL:
                 continue
