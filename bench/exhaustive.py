@@ -84,8 +84,8 @@ SCANS = (
     Scan("exp_parts", np.exp, mp.exp, 0.54, _of(87.33654), (-1,)),
     Scan("log_positive", np.log, mp.log, 0.36, INFINITE - 1, first=1),
     Scan("log1p_unit", np.log1p, mp.log1p, 0.41, ONE),
-    Scan("log1m", lambda x: np.log1p(-x), lambda x: mp.log1p(-x), 0.36, ONE - 1),
-    Scan("log1p_nonnegative", np.log1p, mp.log1p, 0.41, INFINITE - 1),
+    Scan("log1m", lambda x: np.log1p(-x), lambda x: mp.log1p(-x), 0.38, ONE - 1),
+    Scan("log1p_nonnegative", np.log1p, mp.log1p, 0.44, _of(2.0**127) - 1),
 )
 
 
