@@ -79,7 +79,9 @@ class Bytes:
 
     def __init__(self, data):
         self.data, self.at = data, 0
-        self.defined = True  # not with infinite or negative weights or targets, for which nothing is promised
+        self.defined = (
+            True  # not with infinite, negative or odd weights or targets: nothing is promised of them
+        )
 
     def number(self, n):
         self.at += 1
@@ -126,6 +128,7 @@ class Bytes:
     def array(self, values, shape, dtypes=FLOATS):
         """Numbers in some dtype, layout and, rarely, a wrong shape; or, rarely, anything else."""
         if self.rarely():
+            self.defined = False  # -2^63 fits where a number will do
             return self.one_of(UNFIT)
         if self.rarely():
             shape = self.shape(self.number(4))
