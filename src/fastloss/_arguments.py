@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _kernels
 from ._kernels import BFLOAT16
 
 Array = NDArray[Any]
@@ -263,7 +264,7 @@ def _overlaps_itself(array: Array) -> bool:
 def _same(a: Array, b: Array) -> bool:
     """Whether two arrays are the same memory in the same layout."""
     return a is b or (
-        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+        _kernels.module.address_of(a) == _kernels.module.address_of(b)
         and a.shape == b.shape
         and all(n <= 1 or s == t for n, s, t in zip(a.shape, a.strides, b.strides, strict=True))
         and a.dtype == b.dtype

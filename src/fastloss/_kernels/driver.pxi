@@ -437,6 +437,11 @@ def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inn
     return position
 
 
+def address_of(cnp.ndarray array):
+    """Where the array's memory begins; NumPy's own __array_interface__ grows a table with each use."""
+    return <size_t>cnp.PyArray_DATA(array)
+
+
 def supported():
     """Which of the instruction sets this processor has."""
     return ["base"] + ["avx2"] * bool(fastloss_v3) + ["avx512"] * bool(fastloss_v4)
