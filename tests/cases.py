@@ -17,6 +17,9 @@ CLASSES = {
     "mse_loss": "MSELoss",
 }
 
+WITH_OUT = ["logsumexp", "softmax", "log_softmax", "sigmoid", "logsigmoid"]
+ARRAY_FUNCTIONS = [*WITH_OUT, "entropy", "entropy_from_logits"]
+
 #: Function and variant; each variant is a different formula in the kernels.
 VARIANTS = [
     "cross_entropy",

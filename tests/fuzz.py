@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from cases import CLASSES, LAYOUTS, loss, same_bits
+from cases import ARRAY_FUNCTIONS, CLASSES, LAYOUTS, WITH_OUT, loss, same_bits
 
 import fastloss
 from fastloss import _kernels
@@ -30,16 +30,6 @@ except ImportError:
 
 CORPUS = Path(__file__).with_name("corpus.txt")  # one call a line, in hexadecimal
 
-ARRAY_FUNCTIONS = [
-    "logsumexp",
-    "softmax",
-    "log_softmax",
-    "sigmoid",
-    "logsigmoid",
-    "entropy",
-    "entropy_from_logits",
-]
-WITH_OUT = ARRAY_FUNCTIONS[:5]
 FUNCTIONS = [*CLASSES, *ARRAY_FUNCTIONS]
 WITH_CLASSES = ["cross_entropy", "nll_loss", "multinomial_nll_loss"]
 NAMED = re.compile(

@@ -6,10 +6,12 @@ import itertools
 import numpy as np
 import pytest
 from cases import (
+    ARRAY_FUNCTIONS,
     CLASSES,
     LAYOUTS,
     VARIANTS,
     WITH_CLASSES,
+    WITH_OUT,
     loss,
     make,
     misaligned,
@@ -22,16 +24,6 @@ from numpy.lib.stride_tricks import as_strided
 
 import fastloss
 
-ARRAY_FUNCTIONS = [
-    "logsumexp",
-    "softmax",
-    "log_softmax",
-    "sigmoid",
-    "logsigmoid",
-    "entropy",
-    "entropy_from_logits",
-]
-WITH_OUT = ["logsumexp", "softmax", "log_softmax", "sigmoid", "logsigmoid"]
 SHAPED_LIKE_INPUT = ["softmax", "log_softmax", "sigmoid", "logsigmoid"]
 FLOATS = [np.float32, np.float64]
 

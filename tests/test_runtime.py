@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import REDUCED, make, run, same_bits
+from cases import ARRAY_FUNCTIONS, REDUCED, make, run, same_bits
 
 import fastloss
 from fastloss import _kernels, reference
@@ -214,16 +214,6 @@ def test_show_config(capsys):
 
 
 # ----------------------------------------------------------------------------------------- checking
-
-ARRAY_FUNCTIONS = [
-    "logsumexp",
-    "softmax",
-    "log_softmax",
-    "sigmoid",
-    "logsigmoid",
-    "entropy",
-    "entropy_from_logits",
-]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
