@@ -114,10 +114,11 @@ cdef inline void max_step(const real* x, real* top) noexcept nogil:
 cdef inline void exp_step(const real* x, const real* m, real* total, real* below, real* e) noexcept nogil:
     """e_k = exp(x_k - m_k), scaled. Add it where x_k is below m_k, and count these; NaN counts, and is added."""
     cdef int k
-    cdef real is_below
+    cdef real d, is_below
     for k in range(WIDTH):
-        e[k] = exp_scaled(x[k] - m[k])
-        is_below = <real>0 if x[k] == m[k] else <real>1
+        d = x[k] - m[k]
+        e[k] = exp_scaled(d)
+        is_below = one_unless_zero(d)
         total[k] = fma(e[k], is_below, total[k])
         below[k] += is_below
 

@@ -71,11 +71,12 @@ ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
 
 cdef void run(chunk_function function, void* job, Py_ssize_t chunks, int threads) noexcept nogil:
     cdef Py_ssize_t i
+    cdef Py_ssize_t neighbours = max(<Py_ssize_t>1, chunks // (8 * threads))  # that a thread takes, with one stream
     if threads <= 1 or chunks <= 1:  # no OpenMP at all: safe in a forked child
         for i in range(chunks):
             function(job, i)
     else:
-        for i in prange(chunks, schedule="dynamic", chunksize=1, num_threads=threads):
+        for i in prange(chunks, schedule="dynamic", chunksize=neighbours, num_threads=threads):
             function(job, i)
 
 

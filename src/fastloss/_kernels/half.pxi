@@ -10,6 +10,7 @@ cdef enum:
 cdef extern from *:
     """
     #define fastloss_prefetch(p) __builtin_prefetch((const void*)(p))
+    #define fastloss_prefetch_l2(p) __builtin_prefetch((const void*)(p), 0, 2)
     #define FASTLOSS_32 for (int k = 0; k < 32; k++)
     typedef union { float f; uint32_t u; int32_t i; } fastloss_bits;
 
@@ -96,6 +97,7 @@ cdef extern from *:
     FASTLOSS_ALL(fastloss_narrow_bfloat16, float, uint16_t)
     """
     void fastloss_prefetch(const void*) noexcept nogil
+    void fastloss_prefetch_l2(const void*) noexcept nogil
     void fastloss_widen_float16_all(const uint16_t*, Py_ssize_t, float*) noexcept nogil
     void fastloss_widen_bfloat16_all(const uint16_t*, Py_ssize_t, float*) noexcept nogil
     void fastloss_narrow_float16_all(const float*, Py_ssize_t, uint16_t*) noexcept nogil

@@ -36,6 +36,7 @@ cdef extern from *:
 cdef union Bits32:
     float f
     int32_t i
+    uint32_t u
 
 cdef union Bits64:
     double f
@@ -70,6 +71,17 @@ cdef inline real sum_low(real a, real b, real s) noexcept nogil:
 cdef inline real product_low(real a, real b, real p) noexcept nogil:
     """What rounding lost in p = a b; 0 without fma."""
     return fma(a, b, -p)
+
+
+cdef inline real one_unless_zero(real d) noexcept nogil:
+    """1 where d is negative or NaN, 0 at +0: what x - m is, for a maximum m. One operation on integers in float32."""
+    cdef Bits32 bits
+    if real is float:
+        bits.f = d
+        bits.u = bits.u if bits.u < <uint32_t>0x3F800000 else <uint32_t>0x3F800000
+        return bits.f
+    else:
+        return <real>0 if d == 0 else <real>1
 
 
 cdef inline real zero_if(bint condition, real y) noexcept nogil:

@@ -1,13 +1,17 @@
 # rows: the class axis is contiguous and long. One sample at a time, WIDTH classes side by side.
 #
-# A sample is read in blocks of ROWS_BLOCK classes that stay in L1: maximum of the block, rescaling of the sums
-# if it rose, then the block's exponentials. So the value makes one trip through memory. In float64 every rescaling
-# would cost the sums a rounding: a sample of several blocks is first read for its maximum. The gradient of a sample
-# that is one block reuses its exponentials; that of a longer one computes them again. The sums of each GROUP of
-# steps continue in float64.
+# a) A sample is read in blocks of ROWS_BLOCK classes that stay in L1: maximum of the block, rescaling of the sums
+#    if it rose, then the block's exponentials. So the value makes one trip through memory. In float64 every
+#    rescaling would cost the sums a rounding: a sample of several blocks is first read for its maximum.
+# b) What an exponential costs is multiplications, what a maximum costs is waiting: where no gradient is written, the
+#    maximum of the next block, or row, is found by the loop that computes the exponentials of this one.
+# c) The gradient of a sample that is one block reuses its exponentials; that of a longer one computes them again.
+#    Only then are they stored: a store takes as long as three multiplications.
+# d) The sums of each GROUP of steps continue in float64.
 
 DEF ROWS_BLOCK = 2048
-DEF AHEAD = 12288  # bytes from what is computed to what is prefetched: a quarter to a third of L1
+DEF AHEAD = 12288  # bytes from what is computed to what is prefetched into L1: a quarter to a third of it
+DEF FAR_AHEAD = 65536  # and into L2
 
 
 cdef inline void prefetch_step(const real* x) noexcept nogil:
@@ -15,6 +19,7 @@ cdef inline void prefetch_step(const real* x) noexcept nogil:
     cdef int k
     for k in range(<int>sizeof(real) * WIDTH // 64):
         fastloss_prefetch(x + (AHEAD + 64 * k) // <int>sizeof(real))
+        fastloss_prefetch_l2(x + (FAR_AHEAD + 64 * k) // <int>sizeof(real))
 
 
 cdef inline double sum_width(const real* lanes) noexcept nogil:
@@ -102,12 +107,19 @@ cdef struct Blocks:
     void* c
 
 
+# The numbers at x, whose maximum was found while those before them were computed.
+cdef struct Ahead:
+    const void* x
+    double top
+
+
 cdef inline void row_statistics(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, const Blocks* blocks, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, bint keep, const real* next_row, Ahead* ahead,
+    const Blocks* blocks, Batch* batch
 ) noexcept nogil:
     """Maximum and sums of row i, into place l of the batch. With no finite maximum, `others` is NaN.
 
-    The last block's exponentials, scaled, and coefficients stay in `blocks`.
+    The last block's coefficients stay in `blocks` and, if `keep`, its exponentials, scaled.
     """
     cdef Py_ssize_t classes = job.classes, j0, g, j, n, full
     cdef const real* shared = <const real*>job.shared
@@ -125,22 +137,45 @@ cdef inline void row_statistics(
     cdef real tail[WIDTH]
     cdef real tail_c[WIDTH]
     cdef real mk[WIDTH]
+    cdef real e_step[WIDTH]
+    cdef real tops[WIDTH]
     cdef real m = <real>-INFINITY, block_max
+    cdef const real* following     # what `ahead` will be: in float32 the next block, in float64 the next row
+    cdef Py_ssize_t n_following, last
     cdef double s = 0, s_low = 0, count = 0, sum_a = 0, a_low = 0, sum_b = 0, b_low = 0, rise, ratio
     cdef int k
     cdef Py_ssize_t summed = 0     # SHARED: sum_a is over the first `summed` classes, and follows when it is needed
     if job.storage != NATIVE:
         for k in range(WIDTH):
             x_buffer[k - WIDTH] = <real>-INFINITY
-    if real is double and classes > ROWS_BLOCK:
-        m = block_top(<const real*>job.x + i * job.x_stride, classes)
+    if real is double:
+        x = <const real*>job.x + i * job.x_stride
+        m = <real>ahead.top if ahead.x == x else block_top(x, classes)
+        for k in range(WIDTH):
+            tops[k] = <real>-INFINITY
     for j0 in range(0, classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
         full = n - n % WIDTH
         x = read_block(job.x, job.storage, i * job.x_stride + j0, n, x_buffer)
         if mode == LINEAR:
             map_coefficients(job, i, j0, n, c)
-        block_max = block_top(x, n) if real is float or classes <= ROWS_BLOCK else m
+        following = x
+        n_following = n
+        if real is float:
+            block_max = <real>ahead.top if ahead.x == x else block_top(x, n)
+            for k in range(WIDTH):
+                tops[k] = <real>-INFINITY
+            if job.storage == NATIVE and j0 + ROWS_BLOCK < classes:
+                following = x + ROWS_BLOCK
+                n_following = min(<Py_ssize_t>ROWS_BLOCK, classes - j0 - ROWS_BLOCK)
+            elif next_row != NULL:
+                following = next_row
+                n_following = min(<Py_ssize_t>ROWS_BLOCK, classes)
+        else:
+            block_max = m
+            if next_row != NULL:
+                following = next_row + j0
+        last = n_following - WIDTH
         if block_max > m:
             if m > <real>-INFINITY:
                 rise = <double>block_max - <double>m
@@ -168,9 +203,9 @@ cdef inline void row_statistics(
             zero_width(lost[k])
         if full < n:  # first, for the loop writes the right exponentials over those of the fills
             tail_of(x + n, n - full, <real>-INFINITY, tail)
-            exp_step(&tail[0], mk, total, below, e + n - WIDTH)
+            exp_step(&tail[0], mk, total, below, e + n - WIDTH if keep else &e_step[0])
             if mode == EXPECTED:
-                expected_step(&tail[0], mk, e + n - WIDTH, b)
+                expected_step(&tail[0], mk, &e_step[0], b)
             if mode == SHARED:
                 tail_of(shared + j0 + n, n - full, <real>0, tail_c)
                 shared_step(&tail[0], mk, &tail_c[0], b)
@@ -182,9 +217,11 @@ cdef inline void row_statistics(
                 prefetch_step(x + j)
                 if mode == LINEAR and job.coefficient_storage == NATIVE:
                     prefetch_step(coefficient + j0 + j)
-                exp_step(x + j, mk, total, below, e + j)
+                if not keep:
+                    max_step(following + min(j, last), tops)
+                exp_step(x + j, mk, total, below, e + j if keep else &e_step[0])
                 if mode == EXPECTED:
-                    expected_step(x + j, mk, e + j, b)
+                    expected_step(x + j, mk, &e_step[0], b)
                 if mode == SHARED:
                     shared_step(x + j, mk, shared + j0 + j, b)
                 if mode == LINEAR:
@@ -211,6 +248,15 @@ cdef inline void row_statistics(
         if mode == EXPECTED:
             two_sum(unscaled_sum(sum_width(&sums[2][0]), m), &sum_b, &b_low)
             b_low += unscaled_sum(sum_width(&lost[2][0]), m)
+        if not keep:
+            for j in range(full, n_following, WIDTH):
+                max_step(following + min(j, last), tops)
+            if real is float:
+                ahead.x = following if following != x else NULL  # x may be a buffer
+                ahead.top = max_width(tops)
+    if real is double and not keep:
+        ahead.x = next_row
+        ahead.top = max_width(tops)
     batch.top[l] = m
     batch.others[l] = joined((count - 1) + s, s_low)
     if job.op != LOGSUMEXP:
@@ -271,8 +317,13 @@ cdef inline void row_log_softmax(
         write_block(out, job.grad, job.storage, i * job.classes + j0, n)
 
 
-cdef inline void row_of(real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, Batch* batch) noexcept nogil:
-    """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set."""
+cdef inline void row_of(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, bint more, Ahead* ahead, Batch* batch
+) noexcept nogil:
+    """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set.
+
+    Whether there are `more` samples after it says if `ahead` can be filled from the next.
+    """
     cdef Py_ssize_t classes = job.classes, bytes_of_row
     cdef const real* weight = <const real*>job.class_weight
     cdef real x_buffer[WIDTH + ROWS_BLOCK]
@@ -280,6 +331,7 @@ cdef inline void row_of(real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, in
     cdef real c_buffer[WIDTH + ROWS_BLOCK]
     cdef Blocks blocks
     cdef int64_t t = -1
+    cdef const real* next_row = NULL
     cdef double scale, entry = 0, c_t = 0, e_t
     blocks.x = &x_buffer[WIDTH]
     blocks.e = &e_buffer[WIDTH]
@@ -295,7 +347,12 @@ cdef inline void row_of(real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, in
                 memset(<char*>job.grad + i * bytes_of_row, 0, bytes_of_row)
             return
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
-    row_statistics(tag, job, i, l, mode, &blocks, batch)
+    if more and job.storage == NATIVE and job.grad == NULL:
+        next_row = <const real*>job.x + (i + 1) * job.x_stride
+    if mode != EXPECTED and job.grad != NULL and classes <= ROWS_BLOCK:
+        row_statistics(tag, job, i, l, mode, True, next_row, ahead, &blocks, batch)
+    else:
+        row_statistics(tag, job, i, l, mode, False, next_row, ahead, &blocks, batch)
     if job.op == LOGSUMEXP:
         if not batch.top[l] < INFINITY:  # +inf gives +inf, unless the row also holds NaN
             batch.others[l] = sum_past_inf(job, tag, i * job.x_stride)
@@ -350,8 +407,10 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     cdef Py_ssize_t first = chunk * job.chunk, start, l, count
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef Batch batch
+    cdef Ahead ahead
     cdef double total[LANES]
     cdef double low[LANES]
+    ahead.x = NULL
     for l in range(LANES):
         total[l] = low[l] = 0
     for start in range(first, last, LANES):
@@ -360,13 +419,13 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
             if job.op == ENTROPY:
                 (<real*>job.value)[start + l] = <real>row_entropy(tag, job, start + l)
             elif job.op == ENTROPY_FROM_LOGITS:
-                row_of(tag, job, start + l, l, EXPECTED, &batch)
+                row_of(tag, job, start + l, l, EXPECTED, start + l + 1 < last, &ahead, &batch)
             elif job.op != LOSS_LINEAR:
-                row_of(tag, job, start + l, l, PLAIN, &batch)
+                row_of(tag, job, start + l, l, PLAIN, start + l + 1 < last, &ahead, &batch)
             elif job.shared != NULL:
-                row_of(tag, job, start + l, l, SHARED, &batch)
+                row_of(tag, job, start + l, l, SHARED, start + l + 1 < last, &ahead, &batch)
             else:
-                row_of(tag, job, start + l, l, LINEAR, &batch)
+                row_of(tag, job, start + l, l, LINEAR, start + l + 1 < last, &ahead, &batch)
         if job.op != ENTROPY:
             clear(&batch, count)
             finish(tag, job, start, count, &batch, total, low)
