@@ -41,6 +41,7 @@ cdef union Bits32:
 cdef union Bits64:
     double f
     int64_t i
+    uint64_t u
 
 
 cdef inline real fma(real a, real b, real c) noexcept nogil:
@@ -304,7 +305,7 @@ cdef inline real log_reduced(real f, real rest, real k, real* low) noexcept nogi
 cdef inline real log_fraction(real u, real* k, real* scale) noexcept nogil:
     """f with u = (1 + f) 2^k, sqrt(1/2) <= 1 + f < sqrt(2), for normal u > 0; scale is 2^-k."""
     cdef int32_t k32
-    cdef int64_t k64
+    cdef uint64_t k64, exponent
     cdef Bits32 b32
     cdef Bits64 b64
     if real is float:
@@ -316,12 +317,15 @@ cdef inline real log_fraction(real u, real* k, real* scale) noexcept nogil:
         b32.i = <int32_t>(<uint32_t>(127 - k32) << 23)
         scale[0] = b32.f
     else:
+        # (k + 1024) 2^52, for AVX2 neither shifts signed 64-bit integers nor makes them float64
         b64.f = u
-        k64 = (b64.i - <int64_t>0x3FE6A09E667F3BCD) >> 52
-        b64.i -= <int64_t>(<uint64_t>k64 << 52)
-        k[0] = <real>k64
+        k64 = b64.u + <uint64_t>0x00195F619980C433
+        exponent = k64 & <uint64_t>0xFFF0000000000000
+        b64.u -= exponent + <uint64_t>0xC000000000000000
         u = b64.f
-        b64.i = <int64_t>(<uint64_t>(1023 - k64) << 52)
+        b64.u = (k64 >> 52) | <uint64_t>0x4330000000000000
+        k[0] = b64.f - <real>4503599627371520.0  # 2^52 + 1024
+        b64.u = <uint64_t>0x7FF0000000000000 - exponent
         scale[0] = b64.f
     return u - <real>1
 
