@@ -7,6 +7,7 @@
 # all classes, the gradient reuses its exponentials.
 
 DEF LANES_BLOCK = 128
+DEF LANES_FAR_AHEAD = 8            # tiles from the one that is computed to the one that is prefetched into L2
 
 cdef extern from *:
     """
@@ -220,19 +221,20 @@ cdef inline void tile_max(const real* x, Py_ssize_t step, Py_ssize_t classes, re
 
 
 cdef inline void tile_sums(
-    const real* x, Py_ssize_t step, Py_ssize_t classes, int mode, const real* m, const real* coefficient,
+    const real* x, Py_ssize_t step, Py_ssize_t classes, int mode, bint keep, const real* m, const real* coefficient,
     real* e, Batch* batch, Batch* lost, double* ties
 ) noexcept nogil:
     """Add the sums of a block to others (without the maximum), a and b, with what rounding `lost`, and the ties.
 
-    e receives the exponentials, scaled.
+    If `keep`, e receives the exponentials, scaled.
     """
+    cdef real e_step[WIDTH]
     cdef real mk[WIDTH]
     cdef real total[WIDTH]
     cdef real below[WIDTH]
     cdef real b[WIDTH]
     cdef double a[WIDTH]           # float64, as in `row_statistics`
-    cdef Py_ssize_t c, g, c0
+    cdef Py_ssize_t c, g, c0, line
     cdef int k
     for g in range(0, LANES, WIDTH):
         copy(m + g, WIDTH, mk)
@@ -244,12 +246,14 @@ cdef inline void tile_sums(
             for c in range(c0, min(c0 + GROUP, classes)):
                 if step > LANES:  # in place: the next tile, while this one is computed
                     for k in range(<int>sizeof(real) // 2):
-                        fastloss_prefetch(x + c * step + g + LANES + k * (64 // <int>sizeof(real)))
-                exp_step(x + c * step + g, mk, total, below, e + c * LANES + g)
+                        line = c * step + g + k * (64 // <int>sizeof(real))
+                        fastloss_prefetch(x + line + LANES)
+                        fastloss_prefetch_l2(x + line + LANES_FAR_AHEAD * LANES)
+                exp_step(x + c * step + g, mk, total, below, e + c * LANES + g if keep else &e_step[0])
                 if mode == LINEAR:
                     linear_step(x + c * step + g, mk, coefficient + c * LANES + g, a, b)
                 if mode == EXPECTED:
-                    expected_step(x + c * step + g, mk, e + c * LANES + g, b)
+                    expected_step(x + c * step + g, mk, &e_step[0], b)
             for k in range(WIDTH):
                 add_to(mk[k], unscaled_sum(total[k], mk[k]), batch.others + g + k, lost.others + g + k)
                 if mode == LINEAR:
@@ -354,7 +358,10 @@ cdef inline void lanes_tile(
             m[l] = <real>0 if top[l] == <real>-INFINITY else top[l]
         if mode == LINEAR:
             load_coefficients(job, tile, c0, n, coefficient, e)
-        tile_sums(block, step, n, mode, m, coefficient, e, &batch, &lost, ties)
+        if mode != EXPECTED and one_block and job.grad != NULL:
+            tile_sums(block, step, n, mode, True, m, coefficient, e, &batch, &lost, ties)
+        else:
+            tile_sums(block, step, n, mode, False, m, coefficient, e, &batch, &lost, ties)
 
     for l in range(LANES):
         batch.top[l] = top[l]

@@ -124,6 +124,8 @@ cdef inline void row_statistics(
     cdef Py_ssize_t classes = job.classes, j0, g, j, n, full
     cdef const real* shared = <const real*>job.shared
     cdef const real* coefficient = <const real*>job.coefficient + i * classes
+    cdef Py_ssize_t item = bytes_of(job.storage, tag)
+    cdef const char* grad = <const char*>job.grad + i * classes * item  # what will be written when the row is done
     cdef const real* x
     cdef real* x_buffer = <real*>blocks.x
     cdef real* e = <real*>blocks.e
@@ -217,7 +219,10 @@ cdef inline void row_statistics(
                 prefetch_step(x + j)
                 if mode == LINEAR and job.coefficient_storage == NATIVE:
                     prefetch_step(coefficient + j0 + j)
-                if not keep:
+                if keep:
+                    for k in range(<int>sizeof(real) * WIDTH // 64):
+                        fastloss_prefetch(grad + j * item + 64 * k)
+                else:
                     max_step(following + min(j, last), tops)
                 exp_step(x + j, mk, total, below, e + j if keep else &e_step[0])
                 if mode == EXPECTED:
