@@ -197,7 +197,6 @@ cdef inline void finish(
     """The values of the samples from `first` on: stored where job.value is set, and added up lane by lane."""
     cdef Py_ssize_t l, n = (count + 7) // 8 * 8
     cdef double index_term
-    cdef double scale[LANES]
     for l in range(n):
         batch.log_sum[l] = log1p_nonnegative(<real>batch.others[l])
     if job.op == LOSS or job.op == LOSS_LINEAR:
@@ -205,7 +204,6 @@ cdef inline void finish(
             # A weight of 0 drops an infinite d, but keeps NaN.
             index_term = batch.log_sum[l] - batch.d[l] if batch.k[l] != 0 else batch.log_sum[l]
             batch.value[l] = batch.k[l] * index_term
-            scale[l] = 1
         if job.op == LOSS_LINEAR:
             for l in range(n):
                 batch.value[l] += batch.a[l] * batch.log_sum[l] - batch.b[l]
@@ -214,10 +212,9 @@ cdef inline void finish(
                 batch.value[l] += job.offset[first + l]
         if job.sample_weight != NULL:
             for l in range(count):
-                scale[l] = (<const real*>job.sample_weight)[first + l]
+                batch.value[l] *= (<const real*>job.sample_weight)[first + l]
         for l in range(n):
-            batch.value[l] = batch.value[l] * scale[l] if batch.keep[l] != 0 else 0.0
-        for l in range(n):
+            batch.value[l] = batch.value[l] if batch.keep[l] != 0 else 0.0
             two_sum(batch.value[l], total + l, low + l)
     elif job.op == LOGSUMEXP:
         for l in range(n):

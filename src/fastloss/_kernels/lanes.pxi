@@ -319,11 +319,20 @@ cdef inline void lanes_tile(
 
     for l in range(LANES):
         top[l] = <real>-INFINITY
-        batch.others[l] = ties[l] = batch.a[l] = batch.b[l] = batch.k[l] = batch.d[l] = 0
-        lost.others[l] = lost.a[l] = lost.b[l] = 0
-        batch.keep[l] = 1 if l < tile.count else 0
+        batch.others[l] = ties[l] = 0
+    # With few classes, what a tile costs is stores like these: only what is read is written.
+    if real is double:
+        for l in range(LANES):
+            lost.others[l] = 0
+    if mode != PLAIN:
+        for l in range(LANES):
+            batch.a[l] = batch.b[l] = lost.a[l] = lost.b[l] = 0
     if indexed:
         tile_index(job, tag, tile, label, &batch)
+    else:
+        for l in range(LANES):
+            batch.k[l] = batch.d[l] = 0
+            batch.keep[l] = 1 if l < tile.count else 0
     if real is double and not one_block:  # as in `row_statistics`
         for c0 in range(0, classes, LANES_BLOCK):
             n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
@@ -365,13 +374,15 @@ cdef inline void lanes_tile(
 
     for l in range(LANES):
         batch.top[l] = top[l]
-        batch.others[l] = joined((ties[l] - 1) + batch.others[l], lost.others[l])
-        batch.a[l] = joined(batch.a[l], lost.a[l])
-        batch.b[l] = joined(batch.b[l], lost.b[l])
-    if job.op != LOGSUMEXP:
-        for l in range(LANES):
+        batch.others[l] = (ties[l] - 1) + batch.others[l]
+        if real is double:
+            batch.others[l] = joined(batch.others[l], lost.others[l])
+        if job.op != LOGSUMEXP:
             batch.others[l] += batch.top[l] - batch.top[l]
-    else:
+        if mode != PLAIN:
+            batch.a[l] = joined(batch.a[l], lost.a[l])
+            batch.b[l] = joined(batch.b[l], lost.b[l])
+    if job.op == LOGSUMEXP:
         for l in range(tile.count):
             if not batch.top[l] < INFINITY:  # +inf gives +inf, unless the sample also holds NaN
                 c = tile.inside + l
@@ -398,7 +409,8 @@ cdef inline void lanes_tile(
             entry[l] = exp_nonpositive(<real>batch.d[l])
         for l in range(LANES):
             entry[l] = <real>target_gradient(
-                scale[l], batch.k[l], batch.a[l], <double>shared[label[l]] if mode == LINEAR else 0.0,
+                scale[l], batch.k[l], batch.a[l] if mode != PLAIN else 0.0,
+                <double>shared[label[l]] if mode == LINEAR else 0.0,
                 entry[l], batch.others[l],
             )
     if mode == PLAIN and is_loss:
@@ -406,11 +418,14 @@ cdef inline void lanes_tile(
             scale[l] *= batch.k[l]
     for l in range(LANES):
         factor[l] = <real>(scale[l] / (1 + batch.others[l]))
-        a[l] = <real>(batch.a[l] + batch.k[l])
-        a_low[l] = <real>(batch.a[l] + batch.k[l] - a[l])
-        others[l] = <real>batch.others[l]
-        log_sum[l] = <real>batch.log_sum[l]
-        log_sum_low[l] = <real>(batch.log_sum[l] - log_sum[l])
+        if mode == LINEAR:
+            a[l] = <real>(batch.a[l] + batch.k[l])
+            a_low[l] = <real>(batch.a[l] + batch.k[l] - a[l])
+            others[l] = <real>batch.others[l]
+    if job.op == LOG_SOFTMAX:
+        for l in range(LANES):
+            log_sum[l] = <real>batch.log_sum[l]
+            log_sum_low[l] = <real>(batch.log_sum[l] - log_sum[l])
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
         if not one_block:

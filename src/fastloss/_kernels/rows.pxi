@@ -416,6 +416,7 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     cdef double total[LANES]
     cdef double low[LANES]
     ahead.x = NULL
+    ahead.top = 0
     for l in range(LANES):
         total[l] = low[l] = 0
     for start in range(first, last, LANES):
