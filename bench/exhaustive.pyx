@@ -30,15 +30,15 @@ def evaluate(int function, const float[::1] x, double[::1] y):
                 y[i] = exp_scaled(x[i])
         elif function == EXP_PAIR:
             for i in range(n):
-                high = exp_pair(x[i], &low)
+                high = exp_pair(x[i], False, &low)
                 y[i] = <double>high + <double>low
         elif function == EXP_PARTS:
             for i in range(n):
-                high = exp_parts(x[i], &low, &power)
+                high = exp_parts(x[i], False, &low, &power)
                 y[i] = (<double>high + <double>low) * <double>power
         elif function == LOG_POSITIVE:
             for i in range(n):
-                high = log_positive(x[i], &low)
+                high = log_positive(x[i], False, &low)
                 y[i] = <double>high + <double>low
         elif function == LOG1P_UNIT:
             for i in range(n):

@@ -495,3 +495,11 @@ def test_kl_div_of_a_log_probability_that_underflows(y, dtype, isa):
     assert abs(value[2]) < np.finfo(dtype).tiny
     assert (np.abs(grad) < np.finfo(dtype).tiny).all()
     assert made([-inf], [-inf]) == 0
+
+
+def test_kl_div_overflows_to_the_right_infinity(dtype, isa):
+    """exp(y) (y - x) where exp(y) is finite and the product is not."""
+    y, large = (180, 1e287) if dtype == np.float64 else (82, 1e36)
+    x = np.array([-large, large], dtype)
+    value = loss("kl_div", reduction="none", log_target=True)(x, np.full(2, y, dtype))
+    assert value.tolist() == [inf, -inf]

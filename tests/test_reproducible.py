@@ -1,5 +1,6 @@
 """The same call gives the same bits: on any threads, in any batch, in any memory, with avx2 and avx512."""
 
+import math
 import os
 import subprocess
 import sys
@@ -174,7 +175,106 @@ def test_element_alone_or_in_any_batch(what, dtype, rng, isa):
         assert_same(each(what, take(case, rows), 1), [a[rows] for a in wanted])
 
 
+#: Numbers that take a way of their own through a formula, or stand beside those that do.
+RARE_LOGITS = [0, 5e-324, 1e-45, 86.9, 87.4, 104, 150, 708.5, 710, 746, 1e30, 1e300, math.inf, math.nan]
+RARE_PROBABILITIES = [
+    0,
+    5e-324,
+    2.3e-308,
+    1e-100,
+    3.7e-44,
+    3.8e-44,
+    1e-39,
+    1.2e-38,
+    1 - 2**-24,
+    1 - 2**-53,
+    1,
+]
+
+
+def with_rare_elements(what, rng, n, dtype):
+    """A case, or an array, of ordinary elements with rare ones far apart, and where these are."""
+    case = inputs(what, rng, (n, 1), dtype, 1)
+    places = np.arange(7, n, 1151)
+    probability = what in ("binary_cross_entropy", "binary_cross_entropy:weighted", "kl_div")
+    numbers = RARE_PROBABILITIES if probability else [s * v for v in RARE_LOGITS for s in (1, -1)]
+    with np.errstate(over="ignore"):
+        rare = np.resize(np.array(numbers), (len(places), 1)).astype(dtype)
+    if what not in VARIANTS:
+        case[places] = rare
+        return case, places
+    if what == "kl_div":
+        case.target = rng.random((n, 1)).astype(dtype)
+    if what.startswith("kl_div"):
+        case.target[places] = rare
+    else:
+        case.input[places] = rare
+    return case, places
+
+
+@pytest.mark.parametrize("what", [*POINTWISE, *ELEMENTWISE])
+def test_rare_element_alone_or_among_ordinary_ones(what, dtype, rng, isa):
+    case, places = with_rare_elements(what, rng, 40_000, dtype)
+    wanted = each(what, case, 1)
+    for place in places:
+        for near in (place - 1, place, place + 1, place + 300):
+            assert_same(each(what, take(case, [near]), 1), [a[[near]] for a in wanted])
+
+
 # ----------------------------------------------------------------------------------------------- memory
+
+
+#: Shapes of results that are too large for the caches.
+LARGE = {
+    "rows": ((9000, 1000), 1),
+    "rows of many blocks": ((160, 60_000), 1),
+    "few classes": ((900_000, 10), 1),
+    "two classes": ((4_500_000, 2), 1),
+    "strided": ((4, 10, 230_000), 1),
+}
+
+
+def off_by_one(shape, dtype):
+    """An array that begins beside a cache line."""
+    line = 64 // np.dtype(dtype).itemsize
+    memory = np.full(math.prod(shape) + 2 * line, 7, dtype)
+    return memory[line + 1 : line + 1 + math.prod(shape)].reshape(shape), memory
+
+
+@pytest.mark.parametrize("kind", LARGE)
+@pytest.mark.parametrize("what", ["softmax", "log_softmax", "cross_entropy", "cross_entropy:smoothed"])
+def test_results_too_large_for_the_caches(what, kind, rng, isa):
+    """They are written another way: the same bits, and nothing beside them."""
+    shape, axis = LARGE[kind]
+    x = rng.standard_normal(shape, np.float32)
+    labels = rng.integers(0, shape[axis], np.delete(shape, axis))
+    labels[rng.random(labels.shape) < 0.1] = -100
+    n = shape[0] // 4
+    out, memory = off_by_one(shape, x.dtype)
+    if what in ("softmax", "log_softmax"):
+        function = getattr(fastloss, what)
+        function(x, axis, out=out)
+        parts = [function(x[i : i + n], axis) for i in range(0, 4 * n, n)]
+    else:
+        made = fastloss.CrossEntropyLoss(reduction="none", label_smoothing=0.1 if "smoothed" in what else 0.0)
+        made.value_and_grad(x, labels, grad_out=out)
+        parts = [made.value_and_grad(x[i : i + n], labels[i : i + n])[1] for i in range(0, 4 * n, n)]
+    assert same_bits(out[: 4 * n], np.concatenate(parts))
+    assert (memory[:17] == 7).all()
+    assert (memory[-15:] == 7).all()
+
+
+@pytest.mark.parametrize("what", [*POINTWISE, *ELEMENTWISE])
+def test_elements_too_many_for_the_caches(what, rng, isa):
+    n = 9_000_000
+    case = inputs(what, rng, (n, 1), np.dtype(np.float32), 1)
+    out, memory = off_by_one((n, 1), np.float32)
+    keyword = "grad_out" if what in VARIANTS else "out"
+    each(what, case, 1, **{keyword: out})
+    for rows in (slice(0, 1000), slice(n // 2, n // 2 + 1000), slice(n - 1000, n)):
+        assert same_bits(out[rows], each(what, take(case, rows), 1)[-1])
+    assert (memory[:17] == 7).all()
+    assert (memory[-15:] == 7).all()
 
 
 @pytest.mark.parametrize("what", EVERYTHING)

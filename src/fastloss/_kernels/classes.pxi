@@ -36,7 +36,7 @@ cdef struct ClassJob:
     int op
     bint float32
     const void* x                  # (outer, classes, inner); `x_stride` elements from one outer index to the next
-    int storage                    # of x and grad
+    int storage
     Py_ssize_t x_stride
     Py_ssize_t classes
     Py_ssize_t inner
@@ -59,6 +59,7 @@ cdef struct ClassJob:
     const double* offset           # (samples,) added to the loss of each sample, or NULL
     void* value                    # (samples,), or NULL
     void* grad                     # as x but contiguous, or NULL; also the output of softmax and log_softmax
+    int grad_storage
     Py_ssize_t chunk               # samples that one thread takes at a time
     double* partial                # (chunks, 2): sum of the values, and what rounding lost
     int64_t* invalid               # (chunks,): position of the first invalid label

@@ -13,7 +13,7 @@ cimport numpy as cnp
 import numpy
 
 include "math.pxi"
-include "half.pxi"
+include "storage.pxi"
 include "classes.pxi"
 include "rows.pxi"
 include "lanes.pxi"
@@ -65,6 +65,7 @@ cdef enum:
     ROWS_MIN_CLASSES_ = LANES_BLOCK     # fewer contiguous classes than this go to the lanes kernel
     CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
     SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
+    STREAM_BYTES = 1 << 26
 
 ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
 
@@ -147,6 +148,16 @@ cdef inline int storage_of(object array) noexcept:
     return FLOAT16 if number == cnp.NPY_FLOAT16 else BFLOAT16
 
 
+cdef inline Py_ssize_t bytes_in(object array) noexcept:
+    return 0 if array is None else cnp.PyArray_NBYTES(<cnp.ndarray>array)
+
+
+cdef inline int storage_to_write(object array, object x, object y) noexcept:
+    """That of a result as large as x: past the caches if it, x and y (or None) would not stay there anyway."""
+    cdef int storage = storage_of(array)
+    return STREAMED if storage == NATIVE and 2 * bytes_in(x) + bytes_in(y) > STREAM_BYTES else storage
+
+
 cdef inline bint is_plain(object array) noexcept:
     """Whether it is an array whose memory the kernels can read."""
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>array) \
@@ -226,6 +237,7 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
     if with_grad:
         grad = PyArray_NewLikeArray(x, cnp.NPY_CORDER, NULL, 0)
         job.grad = cnp.PyArray_DATA(grad)
+        job.grad_storage = job.storage
     function = plan(&job, &chunks)
     with nogil:
         run(function, &job, chunks, 1)
@@ -271,6 +283,7 @@ def class_pass(
     job.offset = <const double*>data_of(offset)
     job.value = data_of(value)
     job.grad = data_of(grad)
+    job.grad_storage = storage_to_write(grad, x, coefficient)
     job.partial = partial
     function = plan(&job, &chunks)
     if job.samples * classes < SERIAL_ELEMENTS_:
@@ -330,8 +343,9 @@ def point_pass(
     job.grad_output = operand_of(grad_output)
     job.grad_scale = grad_scale
     job.value = data_of(value)
-    job.value_storage = storage_of(value)
+    job.value_storage = storage_to_write(value, x, y)
     job.grad = data_of(grad)
+    job.grad_storage = storage_to_write(grad, x, y)
     job.outside = False
     job.partial = partial
     chunks = plan_points(&job)
@@ -392,6 +406,7 @@ def small_pointwise(int op, input, target, bint with_grad):
     if with_grad:
         grad = PyArray_NewLikeArray(x, cnp.NPY_CORDER, NULL, 0)
         job.grad = cnp.PyArray_DATA(grad)
+        job.grad_storage = job.storage
     chunks = plan_points(&job)
     with nogil:
         run(pointwise_chunk_any, &job, chunks, 1)

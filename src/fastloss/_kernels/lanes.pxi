@@ -158,16 +158,16 @@ cdef inline void store_tile(
     cdef Py_ssize_t first = outer * job.classes * inner + inside + c0 * inner
     cdef real* target
     if inner == 1:
-        target = block_to_write(job.grad, job.storage, first, spare)
+        target = block_to_write(job.grad, job.grad_storage, first, spare)
         if job.classes == 2 and tile.count == LANES:
             join(buffer, 2, target)
         elif job.classes == 3 and tile.count == LANES:
             join(buffer, 3, target)
         else:
             transpose(buffer, LANES, classes, tile.count, target, job.classes)
-        write_block(target, job.grad, job.storage, first, tile.count * classes)
+        write_block(target, job.grad, job.grad_storage, first, tile.count * classes)
         return
-    if tile.direct and job.storage == NATIVE:
+    if tile.direct and job.grad_storage == NATIVE:
         target = <real*>job.grad + first
         for c in range(classes):
             copy(buffer + c * LANES, LANES, target + c * inner)
@@ -176,9 +176,9 @@ cdef inline void store_tile(
         n = min(tile.count - l, inner - inside)
         first = outer * job.classes * inner + inside + c0 * inner
         for c in range(classes):
-            if job.storage == NATIVE:
+            if job.grad_storage == NATIVE:
                 memcpy(<real*>job.grad + first + c * inner, buffer + c * LANES + l, n * sizeof(real))
-            write_block(buffer + c * LANES + l, job.grad, job.storage, first + c * inner, n)
+            write_block(buffer + c * LANES + l, job.grad, job.grad_storage, first + c * inner, n)
         l += n
         inside = 0
         outer += 1
@@ -503,4 +503,5 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
             lanes_entropy(tag, job, &tile)
         else:
             lanes_tile(tag, job, &tile, PLAIN, total, low)
+    fastloss_stream_end()
     sum_lanes(total, low, job.partial + 2 * chunk)

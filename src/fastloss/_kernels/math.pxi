@@ -210,8 +210,11 @@ cdef inline double unscaled_sum(double s, real tag) noexcept nogil:
         return s * 5.551115123125783e-17
 
 
-cdef inline real exp_pair(real x, real* low) noexcept nogil:
-    """exp(x) for x <= 0 as the sum of two numbers, within 0.83 ulp of the first; 0 as in `exp_nonpositive`."""
+cdef inline real exp_pair(real x, bint usual, real* low) noexcept nogil:
+    """exp(x) for x <= 0 as the sum of two numbers, within 0.83 ulp of the first; 0 as in `exp_nonpositive`.
+
+    `usual`: it is known that this is a normal number.
+    """
     cdef real shifted = 0
     cdef real r, p, y, power, least
     if real is float:
@@ -220,50 +223,58 @@ cdef inline real exp_pair(real x, real* low) noexcept nogil:
     else:
         r = exp_argument(x, 1023, True, &shifted)
         least = <real>-708.39641853226408
-    p = expm1_reduced(zero_below(r, x, least))
-    power = zero_below(exponent_of(shifted), x, least)
+    power = exponent_of(shifted)
+    if not usual:
+        r = zero_below(r, x, least)
+        power = zero_below(power, x, least)
+    p = expm1_reduced(r)
     y = <real>1 + p
     low[0] = ((<real>1 - y) + p) * power
     return y * power
 
 
-cdef inline real exp_parts(real x, real* low, real* power) noexcept nogil:
+cdef inline real exp_parts(real x, bint usual, real* low, real* power) noexcept nogil:
     """y, low and 2^n with exp(x) = (y + low) 2^n for any x, within 0.53 ulp.
 
     A factor can be applied to y before the power, which may overflow or underflow where the product does not.
+    `usual`: it is known that |x| <= 80 (700 in float64). There 2^n is all of the power, elsewhere a half of it.
     """
     cdef real shifted = 0
     cdef real p, y
-    cdef int32_t k32
-    cdef int64_t k64
+    cdef int32_t k32, half32
+    cdef int64_t k64, half64
     cdef Bits32 b32
     cdef Bits64 b64
-    if real is float:  # outside this range exp(x) overflows to inf, or vanishes against any factor
-        x = <real>89 if x > <real>89 else (<real>-174 if x < <real>-174 else x)
-        p = expm1_reduced(exp_argument(x, 127, True, &shifted))
-        y = <real>1 + p
-        low[0] = (<real>1 - y) + p
+    if not usual:  # outside this range exp(x) overflows to inf, or vanishes against any factor
+        if real is float:
+            x = <real>89 if x > <real>89 else (<real>-174 if x < <real>-174 else x)
+        else:
+            x = <real>710 if x > <real>710 else (<real>-1416 if x < <real>-1416 else x)
+    p = expm1_reduced(exp_argument(x, 127 if real is float else 1023, True, &shifted))
+    y = <real>1 + p
+    low[0] = (<real>1 - y) + p
+    if usual:
+        power[0] = exponent_of(shifted)
+        return y
+    if real is float:
         b32.f = shifted
         k32 = b32.i - <int32_t>0x4B40007F
-        b32.i = <int32_t>(<uint32_t>((k32 >> 1) + 127) << 23)
+        half32 = 0 if absolute(x) <= <real>80 else k32 >> 1
+        b32.i = <int32_t>(<uint32_t>(half32 + 127) << 23)
         low[0] *= b32.f
         y = <real>0 if x == <real>-174 else y * b32.f
-        b32.i = <int32_t>(<uint32_t>(k32 - (k32 >> 1) + 127) << 23)
+        b32.i = <int32_t>(<uint32_t>(k32 - half32 + 127) << 23)
         power[0] = b32.f
-        return y
     else:
-        x = <real>710 if x > <real>710 else (<real>-1416 if x < <real>-1416 else x)
-        p = expm1_reduced(exp_argument(x, 1023, True, &shifted))
-        y = <real>1 + p
-        low[0] = (<real>1 - y) + p
         b64.f = shifted
         k64 = b64.i - <int64_t>0x43380000000003FF
-        b64.i = <int64_t>(<uint64_t>((k64 >> 1) + 1023) << 52)
+        half64 = 0 if absolute(x) <= <real>700 else k64 >> 1
+        b64.i = <int64_t>(<uint64_t>(half64 + 1023) << 52)
         low[0] *= b64.f
         y = <real>0 if x == <real>-1416 else y * b64.f
-        b64.i = <int64_t>(<uint64_t>(k64 - (k64 >> 1) + 1023) << 52)
+        b64.i = <int64_t>(<uint64_t>(k64 - half64 + 1023) << 52)
         power[0] = b64.f
-        return y
+    return y
 
 
 cdef inline real log_reduced(real f, real rest, real k, real* low) noexcept nogil:
@@ -340,9 +351,15 @@ cdef inline real log_pair(real u, real c, real* low) noexcept nogil:
     return y if u < <real>INFINITY else u
 
 
-cdef inline real log_positive(real x, real* low) noexcept nogil:
-    """log(x) for finite x > 0, subnormal too, as a sum within 0.36 ulp of the first number; some number at 0."""
+cdef inline real log_positive(real x, bint usual, real* low) noexcept nogil:
+    """log(x) for finite x > 0, subnormal too, as a sum within 0.36 ulp of the first number; some number at 0.
+
+    `usual`: it is known that x is normal.
+    """
     cdef real tiny, scaled, exponent, k = 0, scale = 0
+    if usual:
+        x = log_fraction(x, &k, &scale)
+        return log_reduced(x, <real>0, k, low)
     if real is float:
         tiny = <real>1.17549435e-38
         scaled = x * <real>33554432.0  # 2^25
@@ -401,7 +418,7 @@ cdef inline double log1p_nonnegative(real x) noexcept nogil:
 
 cdef inline real log_any(real x, real* low) noexcept nogil:
     """log(x) as a sum within 0.36 ulp of the first number, subnormal x included; -inf at 0, NaN below."""
-    cdef real y = log_positive(x, low)
+    cdef real y = log_positive(x, False, low)
     cdef bint usual = x > <real>0 and x < <real>INFINITY
     low[0] = low[0] if usual else <real>0
     y = y if usual else (<real>-INFINITY if x == <real>0 else x)

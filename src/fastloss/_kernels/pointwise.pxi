@@ -5,8 +5,12 @@
 # b) Weights of any broadcast shape are expanded block by block, never to the size of the input.
 # c) Values are summed in WIDTH fixed float64 accumulators, without loss (two_sum); float32 values in fours, for
 #    two plain additions, one ulp, are within the bound of the sum.
+# d) What only rare elements need (those where exp underflows, log's are 0 or subnormal, ...) is a quarter of some loops:
+#    a block is computed without it, the loop notes whether it met one, and then the block is computed again with it.
+#    Either way an element's bits are the same.
 
-DEF POINTWISE_BLOCK = 512
+DEF POINTWISE_BLOCK = 256
+DEF RARE_BLOCKS = 16               # that are computed with it from one that needed it on
 
 cdef extern from *:
     """
@@ -31,7 +35,7 @@ cdef struct PointJob:
     int op
     bint float32
     const void* x
-    int storage                    # of x and grad
+    int storage
     const void* y                  # target, or NULL
     int y_storage
     Py_ssize_t size
@@ -43,6 +47,7 @@ cdef struct PointJob:
     void* value                    # as x, or NULL
     int value_storage
     void* grad                     # as x, or NULL
+    int grad_storage
     int outside                    # set where an element is outside the interval that the operation is defined on
     Py_ssize_t chunk
     double* partial
@@ -90,8 +95,8 @@ cdef inline real small_sigmoid(real e, real e_low, real* low) noexcept nogil:
 
 
 cdef inline void bce_with_logits(
-    real x, real e, real e_low, real a, real a_low, real b, real b_low, real both, bint weighted, real* value,
-    real* slope
+    real x, real e, real e_low, real a, real a_low, real b, real b_low, real both, bint weighted, bint usual,
+    real* value, real* slope
 ) noexcept nogil:
     """a softplus(-x) + b softplus(x) = c |x| + (a + b) log(1 + exp(-|x|)), c the coefficient that x has against it.
 
@@ -102,12 +107,12 @@ cdef inline void bce_with_logits(
     cdef real term = log1p_unit(e, e_low, &low)
     cdef real c = b if x > <real>0 else a
     cdef real c_low = b_low if x > <real>0 else a_low
-    cdef real distance = <real>0 if c == <real>0 else d
+    cdef real distance = d if usual else <real>0 if c == <real>0 else d
     cdef real log_u = term, q, q_low = 0
     if weighted:
         term = both * log_u
         low = fma(both, low, product_low(both, log_u, term))
-    low = fma(c_low, at_most_finite(distance), low)
+    low = fma(c_low, distance if usual else at_most_finite(distance), low)
     value[0] = fma(c, distance, term + low)
     if slope != NULL:
         both = -both if x > <real>0 else both
@@ -130,17 +135,48 @@ cdef inline real bce_slope(real x, real y) noexcept nogil:
     return fma(fma(-q, z, d) + fma(-q, z_low, sum_low(x, -y, d)), inverse, q)
 
 
-cdef inline void point_block(
-    const real* x, const real* y, const real* pos_weight, int op, Py_ssize_t n, real* value, real* slope
+cdef inline void note_outside(
+    real x, real least, real greatest, uint32_t* outside32, uint64_t* outside64
 ) noexcept nogil:
-    """The formulas: value[k] and slope[k], its derivative (unless NULL), from x[k] and y[k]."""
+    """Set the sign bit unless least <= x <= greatest, neither of them negative: then numbers order as their bits do."""
+    cdef Bits32 b32, least32, greatest32
+    cdef Bits64 b64, least64, greatest64
+    if real is float:
+        b32.f = x
+        least32.f = least
+        greatest32.f = greatest
+        outside32[0] |= (b32.u - least32.u) | (greatest32.u - b32.u)
+    else:
+        b64.f = x
+        least64.f = least
+        greatest64.f = greatest
+        outside64[0] |= (b64.u - least64.u) | (greatest64.u - b64.u)
+
+
+cdef inline bint point_block(
+    const real* x, const real* y, const real* pos_weight, int op, bint usual, Py_ssize_t n, real* value, real* slope
+) noexcept nogil:
+    """The formulas: value[k] and slope[k], its derivative (unless NULL), from x[k] and y[k].
+
+    `usual` leaves out what only rare elements need; returns whether there was none, otherwise this has to be repeated.
+    """
     cdef real exp_high[POINTWISE_BLOCK]  # exp(-|x|), in a loop of its own: with the rest behind it, fewer elements
     cdef real exp_low[POINTWISE_BLOCK]   # would fit the processor's queues than it takes to hide what each waits for
+    cdef bint single = sizeof(real) == 4
+    cdef real tiny = <real>1.17549435e-38 if single else <real>2.2250738585072014e-308
+    cdef real huge = <real>3.4028234663852886e38 if single else <real>1.7976931348623157e308
+    cdef real below_one = <real>0.99999994 if single else <real>0.9999999999999999
+    cdef real exp_minus_100 = <real>3.720075976020836e-44  # subnormal in float32
+    cdef real exp_normal = <real>87 if single else <real>708
+    cdef uint32_t outside32 = 0    # the sign bit: there was a rare one
+    cdef uint64_t outside64 = 0
     cdef Py_ssize_t k
     cdef real d, low, e, a, b, c, a_low = 0, b_low = 0, power = 0, log_x, log_y
     if op == BCE_WITH_LOGITS or op == BCE_WITH_LOGITS_POS_WEIGHT or op == LOGSIGMOID:
         for k in range(n):
-            exp_high[k] = exp_pair(-absolute(x[k]), exp_low + k)
+            exp_high[k] = exp_pair(-absolute(x[k]), usual, exp_low + k)
+            if usual:
+                note_outside(absolute(x[k]), <real>0, exp_normal, &outside32, &outside64)
     if op == MSE:  # (x - y)^2
         for k in range(n):
             d = x[k] - y[k]
@@ -153,7 +189,7 @@ cdef inline void point_block(
             b = <real>1 - y[k]
             b_low = (<real>1 - b) - y[k]
             bce_with_logits(
-                x[k], exp_high[k], exp_low[k], y[k], <real>0, b, b_low, <real>1, False, value + k,
+                x[k], exp_high[k], exp_low[k], y[k], <real>0, b, b_low, <real>1, False, usual, value + k,
                 slope + k if slope != NULL else slope
             )
     elif op == BCE_WITH_LOGITS_POS_WEIGHT:  # pos_weight y softplus(-x) + (1 - y) softplus(x)
@@ -163,17 +199,20 @@ cdef inline void point_block(
             b = <real>1 - y[k]
             b_low = (<real>1 - b) - y[k]
             bce_with_logits(
-                x[k], exp_high[k], exp_low[k], a, a_low, b, b_low, a + b, True, value + k,
+                x[k], exp_high[k], exp_low[k], a, a_low, b, b_low, a + b, True, usual, value + k,
                 slope + k if slope != NULL else slope
             )
     elif op == BCE:  # -(y log x + (1 - y) log(1 - x)), each log at least -100
         for k in range(n):
-            log_x = log_positive(x[k], &a_low)
+            if usual:
+                note_outside(x[k], tiny if single else exp_minus_100, below_one, &outside32, &outside64)
+            log_x = log_positive(x[k], usual, &a_low)
             log_y = log1m(x[k], &b_low)
-            a_low = <real>0 if x[k] < <real>3.720075976020836e-44 else a_low  # exp(-100)
-            log_x = <real>-100 if x[k] < <real>3.720075976020836e-44 else log_x
-            b_low = <real>0 if x[k] == <real>1 else b_low
-            log_y = <real>-100 if x[k] == <real>1 else log_y
+            if not usual:
+                a_low = <real>0 if x[k] < exp_minus_100 else a_low
+                log_x = <real>-100 if x[k] < exp_minus_100 else log_x
+                b_low = <real>0 if x[k] == <real>1 else b_low
+                log_y = <real>-100 if x[k] == <real>1 else log_y
             d = <real>1 - y[k]
             low = fma((<real>1 - d) - y[k], log_y, x[k] - x[k])  # NaN stays NaN
             low = fma(d, b_low, fma(y[k], a_low, low))
@@ -187,24 +226,37 @@ cdef inline void point_block(
                 slope[k] = bce_slope(x[k], y[k])
     elif op == KL_DIV:  # y (log y - x)
         for k in range(n):
-            log_y = log_positive(y[k], &low)
-            low = fma(-y[k], x[k], fma(y[k], log_y, at_most_finite(y[k]) * low))
-            low = <real>0 if y[k] == <real>0 and x[k] == x[k] else low
-            value[k] = <real>NAN if y[k] < <real>0 else low
+            if usual:
+                note_outside(y[k], tiny, huge, &outside32, &outside64)
+            log_y = log_positive(y[k], usual, &low)
+            low *= y[k] if usual else at_most_finite(y[k])
+            low = fma(-y[k], x[k], fma(y[k], log_y, low))
+            if not usual:
+                low = <real>0 if y[k] == <real>0 and x[k] == x[k] else low
+                low = <real>NAN if y[k] < <real>0 else low
+            value[k] = low
             if slope != NULL:
                 slope[k] = -y[k]
     elif op == KL_DIV_LOG_TARGET:  # exp(y) (y - x)
         for k in range(n):
-            e = exp_parts(y[k], &a_low, &power)
+            if usual:
+                note_outside(absolute(y[k]), <real>0, <real>80 if single else <real>700, &outside32, &outside64)
+                note_outside(absolute(x[k]), <real>0, huge, &outside32, &outside64)
+            e = exp_parts(y[k], usual, &a_low, &power)
             d = y[k] - x[k]
             low = fma(e, sum_low(y[k], -x[k], d), a_low * d)
-            low = fma(e, d, low) * power if absolute(d) < <real>INFINITY else d  # e may be 0, exp(y) is not
-            value[k] = <real>0 if y[k] == <real>-INFINITY and x[k] == x[k] else low
+            low = fma(e, d, low) * power
+            if not usual:
+                low = low if absolute(low) < <real>INFINITY else d * <real>INFINITY  # e may be 0, exp(y) is not
+                low = <real>0 if y[k] == <real>-INFINITY and x[k] == x[k] else low
+            value[k] = low
             if slope != NULL:
                 slope[k] = -((e + a_low) * power)
     elif op == SIGMOID:
         for k in range(n):
-            e = exp_pair(-absolute(x[k]), &a_low)
+            if usual:
+                note_outside(absolute(x[k]), <real>0, exp_normal, &outside32, &outside64)
+            e = exp_pair(-absolute(x[k]), usual, &a_low)
             e = small_sigmoid(e, a_low, &low)
             value[k] = (<real>1 - e) - low if x[k] > <real>0 else e + low
     elif op == LOGSIGMOID:  # min(x, 0) - log(1 + exp(-|x|))
@@ -214,6 +266,7 @@ cdef inline void point_block(
     elif op == IDENTITY:
         for k in range(n):
             value[k] = x[k]
+    return outside32 >> 31 == 0 and outside64 >> 63 == 0
 
 
 cdef inline void add_block(real* value, Py_ssize_t n, double* total, double* low) noexcept nogil:
@@ -259,30 +312,44 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef real x_buffer[POINTWISE_BLOCK]
     cdef real y_buffer[POINTWISE_BLOCK]
     cdef real slope[POINTWISE_BLOCK]
+    cdef real* grad
     cdef real expanded[POINTWISE_BLOCK]
     cdef double total[WIDTH]
     cdef double low[WIDTH]
     cdef double s = 0, s_low = 0
+    cdef bint usual
+    cdef int rare = 0
     for k in range(WIDTH):
         total[k] = low[k] = 0
     for i in range(first, last, POINTWISE_BLOCK):
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
         x = read_block(job.x, job.storage, i, n, x_buffer)
         y = read_block(job.y, job.y_storage, i, n, y_buffer) if job.y != NULL else x
-        if job.op == BCE or job.op == UNIT_INTERVAL:
+        if job.op == UNIT_INTERVAL:
             if any_outside(x, n):
                 fastloss_raise_flag(&job.outside)
                 break
-            if job.op == UNIT_INTERVAL:
-                continue
+            continue
         if job.pos_weight.data != NULL:
             pos_weight = expand(&job.pos_weight, i, n, expanded)
         if job.value != NULL:
             value = block_to_write(job.value, job.value_storage, i, buffer)
-        if job.grad != NULL:
-            point_block(x, y, pos_weight, job.op, n, value, slope)
-        else:
-            point_block(x, y, pos_weight, job.op, n, value, <real*>NULL)
+        if rare == 0:
+            if job.grad != NULL:
+                usual = point_block(x, y, pos_weight, job.op, True, n, value, slope)
+            else:
+                usual = point_block(x, y, pos_weight, job.op, True, n, value, <real*>NULL)
+            if not usual:
+                rare = RARE_BLOCKS
+        if rare > 0:
+            rare -= 1
+            if job.op == BCE and any_outside(x, n):
+                fastloss_raise_flag(&job.outside)
+                break
+            if job.grad != NULL:
+                point_block(x, y, pos_weight, job.op, False, n, value, slope)
+            else:
+                point_block(x, y, pos_weight, job.op, False, n, value, <real*>NULL)
         if not is_map:
             scale_by(value, &job.weight, i, n)
             scale_by(value, &job.sample_weight, i, n)
@@ -290,15 +357,15 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
             scale_by(slope, &job.weight, i, n)
             scale_by(slope, &job.sample_weight, i, n)
             scale_by(slope, &job.grad_output, i, n)
+            grad = block_to_write(job.grad, job.grad_storage, i, slope)
             for k in range(n):
-                slope[k] *= scale
-            if job.storage == NATIVE:
-                memcpy(<real*>job.grad + i, &slope[0], n * sizeof(real))
-            write_block(&slope[0], job.grad, job.storage, i, n)
+                grad[k] = slope[k] * scale
+            write_block(grad, job.grad, job.grad_storage, i, n)
         if job.value != NULL:
             write_block(value, job.value, job.value_storage, i, n)
         else:
             add_block(value, n, total, low)
+    fastloss_stream_end()
     for k in range(WIDTH):
         two_sum(total[k], &s, &s_low)
         s_low += low[k]

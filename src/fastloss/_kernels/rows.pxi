@@ -219,10 +219,10 @@ cdef inline void row_statistics(
                 prefetch_step(x + j)
                 if mode == LINEAR and job.coefficient_storage == NATIVE:
                     prefetch_step(coefficient + j0 + j)
-                if keep:
+                if keep and job.grad_storage != STREAMED:
                     for k in range(<int>sizeof(real) * WIDTH // 64):
                         fastloss_prefetch(grad + j * item + 64 * k)
-                else:
+                if not keep:
                     max_step(following + min(j, last), tops)
                 exp_step(x + j, mk, total, below, e + j if keep else &e_step[0])
                 if mode == EXPECTED:
@@ -271,9 +271,10 @@ cdef inline void row_statistics(
 
 
 cdef inline void row_gradient(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, double scale, const Blocks* blocks, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, double scale, Py_ssize_t t, real entry,
+    const Blocks* blocks, Batch* batch
 ) noexcept nogil:
-    """The gradient of one row, or its softmax; the target's entry is left to the caller. grad may be x itself."""
+    """The gradient of one row, or its softmax; `entry` is that of class t, unless t is -1. grad may be x itself."""
     cdef Py_ssize_t classes = job.classes, j0, j, n
     cdef double sum_c = batch.a[l] + batch.k[l]
     cdef real factor = <real>(scale / (1 + batch.others[l]))
@@ -295,14 +296,16 @@ cdef inline void row_gradient(
                 map_coefficients(job, i, j0, n, <real*>blocks.c)
         if mode == SHARED:
             c = <const real*>job.shared + j0
-        grad = block_to_write(job.grad, job.storage, i * classes + j0, e)
+        grad = block_to_write(job.grad, job.grad_storage, i * classes + j0, e)
         if mode == SHARED or mode == LINEAR:
             for j in range(n):
                 grad[j] = factor * linear_gradient(unscaled(e[j]), c[j], a, a_low, others)
         else:
             for j in range(n):
                 grad[j] = factor * unscaled(e[j])
-        write_block(grad, job.grad, job.storage, i * classes + j0, n)
+        if j0 <= t and t < j0 + n:
+            grad[t - j0] = entry
+        write_block(grad, job.grad, job.grad_storage, i * classes + j0, n)
 
 
 cdef inline void row_log_softmax(
@@ -316,10 +319,10 @@ cdef inline void row_log_softmax(
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
-        out = block_to_write(job.grad, job.storage, i * job.classes + j0, <real*>blocks.e)
+        out = block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <real*>blocks.e)
         for j in range(n):
             out[j] = log_softmax_of(x[j], m, log_sum, low)
-        write_block(out, job.grad, job.storage, i * job.classes + j0, n)
+        write_block(out, job.grad, job.grad_storage, i * job.classes + j0, n)
 
 
 cdef inline void row_of(
@@ -362,7 +365,7 @@ cdef inline void row_of(
         if not batch.top[l] < INFINITY:  # +inf gives +inf, unless the row also holds NaN
             batch.others[l] = sum_past_inf(job, tag, i * job.x_stride)
     elif job.op == SOFTMAX:
-        row_gradient(tag, job, i, l, mode, 1, &blocks, batch)
+        row_gradient(tag, job, i, l, mode, 1, -1, 0, &blocks, batch)
     elif job.op == LOG_SOFTMAX:
         row_log_softmax(job, i, <real>batch.top[l], log1p_nonnegative(batch.others[l]), &blocks)
     else:
@@ -377,9 +380,7 @@ cdef inline void row_of(
                 entry = target_gradient(scale, batch.k[l], batch.a[l], c_t, e_t, batch.others[l])
             if mode == PLAIN:
                 scale *= batch.k[l]
-            row_gradient(tag, job, i, l, mode, scale, &blocks, batch)
-            if t >= 0:
-                write_one(<real>entry, job.grad, job.storage, i * classes + t)
+            row_gradient(tag, job, i, l, mode, scale, t, <real>entry, &blocks, batch)
 
 
 cdef inline double row_entropy(real* tag, ClassJob* job, Py_ssize_t i) noexcept nogil:
@@ -435,4 +436,5 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
         if job.op != ENTROPY:
             clear(&batch, count)
             finish(tag, job, start, count, &batch, total, low)
+    fastloss_stream_end()
     sum_lanes(total, low, job.partial + 2 * chunk)

@@ -1,16 +1,54 @@
-# Half precision: float16 and bfloat16 in memory, float32 in registers.
+# How numbers stand in memory: read and written a block at a time, in one of four ways.
 #
-# The loops know two types, float32 and float64. Numbers of half precision are widened block by block into a buffer
-# that stays in L1, and rounded to nearest, once, where a result is stored: no array is converted as a whole.
+# a) Half precision: float16 and bfloat16 in memory, float32 in registers. The loops know two types, float32 and
+#    float64. Numbers of half precision are widened block by block into a buffer that stays in L1, and rounded to
+#    nearest, once, where a result is stored: no array is converted as a whole.
+# b) A result too large for the caches is computed in a buffer and STREAMED past them. A store to a line that is not
+#    in a cache reads the line first, and this is what it saves.
 
-# How the numbers of an array stand in memory; NATIVE is the type of the loop.
 cdef enum:
-    NATIVE, FLOAT16, BFLOAT16
+    NATIVE                         # the type of the loop
+    FLOAT16
+    BFLOAT16
+    STREAMED                       # NATIVE, of a result
 
 cdef extern from *:
     """
     #define fastloss_prefetch(p) __builtin_prefetch((const void*)(p))
     #define fastloss_prefetch_l2(p) __builtin_prefetch((const void*)(p), 0, 2)
+
+    #if defined(__SSE2__)
+    #include <immintrin.h>
+    #endif
+
+    #if defined(__AVX512F__)
+    enum { FASTLOSS_STREAMED = 64 };
+    #define FASTLOSS_STREAM(x, y) _mm512_stream_si512((__m512i*)(y), _mm512_loadu_si512(x))
+    #elif defined(__AVX2__)
+    enum { FASTLOSS_STREAMED = 32 };
+    #define FASTLOSS_STREAM(x, y) _mm256_stream_si256((__m256i*)(y), _mm256_loadu_si256((const __m256i*)(x)))
+    #elif defined(__SSE2__)
+    enum { FASTLOSS_STREAMED = 16 };
+    #define FASTLOSS_STREAM(x, y) _mm_stream_si128((__m128i*)(y), _mm_loadu_si128((const __m128i*)(x)))
+    #endif
+    #if defined(FASTLOSS_STREAM)
+    /* Whole lines of 64 bytes pass the caches; the ends, which share a line with other memory, do not. */
+    static inline void fastloss_stream(const void* from, size_t bytes, void* to) {
+        const char* x = (const char*)from;
+        char* y = (char*)to;
+        size_t i = -(uintptr_t)y & 63;
+        if (i > bytes) i = bytes;
+        memcpy(y, x, i);
+        for (; i + 64 <= bytes; i += 64)
+            for (int k = 0; k < 64; k += FASTLOSS_STREAMED) FASTLOSS_STREAM(x + i + k, y + i + k);
+        memcpy(y + i, x + i, bytes - i);
+    }
+    #define fastloss_stream_end() _mm_sfence()  /* before other threads may read it */
+    #else
+    #define fastloss_stream(from, bytes, to) memcpy(to, from, bytes)
+    #define fastloss_stream_end() ((void)0)
+    #endif
+
     #define FASTLOSS_32 for (int k = 0; k < 32; k++)
     typedef union { float f; uint32_t u; int32_t i; } fastloss_bits;
 
@@ -26,7 +64,6 @@ cdef extern from *:
         }
     }
     #if defined(__AVX512F__)
-    #include <immintrin.h>
     static inline void fastloss_widen_float16(const uint16_t* x, float* y) {
         for (int k = 0; k < 32; k += 16)
             _mm512_storeu_ps(y + k, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(x + k))));
@@ -36,7 +73,6 @@ cdef extern from *:
             _mm256_storeu_si256((__m256i*)(y + k), _mm512_cvtps_ph(_mm512_loadu_ps(x + k), _MM_FROUND_TO_NEAREST_INT));
     }
     #elif defined(__F16C__)
-    #include <immintrin.h>
     static inline void fastloss_widen_float16(const uint16_t* x, float* y) {
         for (int k = 0; k < 32; k += 8)
             _mm256_storeu_ps(y + k, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(x + k))));
@@ -98,6 +134,8 @@ cdef extern from *:
     """
     void fastloss_prefetch(const void*) noexcept nogil
     void fastloss_prefetch_l2(const void*) noexcept nogil
+    void fastloss_stream(const void*, size_t, void*) noexcept nogil
+    void fastloss_stream_end() noexcept nogil
     void fastloss_widen_float16_all(const uint16_t*, Py_ssize_t, float*) noexcept nogil
     void fastloss_widen_bfloat16_all(const uint16_t*, Py_ssize_t, float*) noexcept nogil
     void fastloss_narrow_float16_all(const float*, Py_ssize_t, uint16_t*) noexcept nogil
@@ -124,7 +162,9 @@ cdef inline real* block_to_write(void* y, int storage, Py_ssize_t first, real* b
 
 
 cdef inline void write_block(const real* x, void* y, int storage, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """Store what was computed at `block_to_write`, rounded to nearest, ties to even."""
+    """Store what was computed at `block_to_write`; half precision is rounded to nearest, ties to even."""
+    if storage == STREAMED:
+        fastloss_stream(x, n * sizeof(real), <real*>y + first)
     if real is float:
         if storage == FLOAT16:
             fastloss_narrow_float16_all(x, n, <uint16_t*>y + first)
