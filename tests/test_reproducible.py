@@ -234,11 +234,13 @@ LARGE = {
 }
 
 
-def off_by_one(shape, dtype):
-    """An array that begins beside a cache line."""
-    line = 64 // np.dtype(dtype).itemsize
-    memory = np.full(math.prod(shape) + 2 * line, 7, dtype)
-    return memory[line + 1 : line + 1 + math.prod(shape)].reshape(shape), memory
+def beside_a_line(shape, dtype, beyond=1):
+    """An array that begins so many elements beyond a cache line, 7s, and what surrounds it, 7s as well."""
+    dtype = np.dtype(dtype)
+    line, size = 64 // dtype.itemsize, math.prod(shape)
+    memory = np.full(size + 3 * line, 7, dtype)
+    first = -memory.ctypes.data % 64 // dtype.itemsize + line + beyond
+    return memory[first : first + size].reshape(shape), (memory[:first], memory[first + size :])
 
 
 @pytest.mark.parametrize("kind", LARGE)
@@ -250,7 +252,7 @@ def test_results_too_large_for_the_caches(what, kind, rng, isa):
     labels = rng.integers(0, shape[axis], np.delete(shape, axis))
     labels[rng.random(labels.shape) < 0.1] = -100
     n = shape[0] // 4
-    out, memory = off_by_one(shape, x.dtype)
+    out, around = beside_a_line(shape, x.dtype)
     if what in ("softmax", "log_softmax"):
         function = getattr(fastloss, what)
         function(x, axis, out=out)
@@ -260,21 +262,30 @@ def test_results_too_large_for_the_caches(what, kind, rng, isa):
         made.value_and_grad(x, labels, grad_out=out)
         parts = [made.value_and_grad(x[i : i + n], labels[i : i + n])[1] for i in range(0, 4 * n, n)]
     assert same_bits(out[: 4 * n], np.concatenate(parts))
-    assert (memory[:17] == 7).all()
-    assert (memory[-15:] == 7).all()
+    assert all((part == 7).all() for part in around)
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 4, 15])
+def test_sum_beside_a_large_gradient_anywhere(beyond, rng, isa):
+    """With a strided class axis, which samples are taken together depends on where the gradient is."""
+    x = rng.standard_normal((4, 10, 230_000), np.float32)
+    labels = rng.integers(0, 10, (4, 230_000))
+    out, _ = beside_a_line(x.shape, x.dtype, beyond)
+    made = fastloss.CrossEntropyLoss(reduction="sum")
+    assert made.value_and_grad(x, labels, grad_out=out)[0] == made(x, labels)
+    assert same_bits(out[:, :, -3000:], made.value_and_grad(x[:, :, -3000:], labels[:, -3000:])[1])
 
 
 @pytest.mark.parametrize("what", [*POINTWISE, *ELEMENTWISE])
 def test_elements_too_many_for_the_caches(what, rng, isa):
     n = 9_000_000
     case = inputs(what, rng, (n, 1), np.dtype(np.float32), 1)
-    out, memory = off_by_one((n, 1), np.float32)
+    out, around = beside_a_line((n, 1), np.float32)
     keyword = "grad_out" if what in VARIANTS else "out"
     each(what, case, 1, **{keyword: out})
     for rows in (slice(0, 1000), slice(n // 2, n // 2 + 1000), slice(n - 1000, n)):
         assert same_bits(out[rows], each(what, take(case, rows), 1)[-1])
-    assert (memory[:17] == 7).all()
-    assert (memory[-15:] == 7).all()
+    assert all((part == 7).all() for part in around)
 
 
 @pytest.mark.parametrize("what", EVERYTHING)

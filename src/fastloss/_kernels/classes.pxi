@@ -61,6 +61,7 @@ cdef struct ClassJob:
     void* grad                     # as x but contiguous, or NULL; also the output of softmax and log_softmax
     int grad_storage
     Py_ssize_t chunk               # samples that one thread takes at a time
+    Py_ssize_t lead                # samples before one with which a tile should begin
     double* partial                # (chunks, 2): sum of the values, and what rounding lost
     int64_t* invalid               # (chunks,): position of the first invalid label
 
@@ -193,10 +194,11 @@ cdef inline void clear(Batch* batch, Py_ssize_t count) noexcept nogil:
 
 
 cdef inline void finish(
-    real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t count, Batch* batch, double* total, double* low
+    real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t place, Batch* batch, double* total,
+    double* low
 ) noexcept nogil:
-    """The values of the samples from `first` on: stored where job.value is set, and added up lane by lane."""
-    cdef Py_ssize_t l, n = (count + 7) // 8 * 8
+    """The values of the samples from `first` on: stored where job.value is set, and added up, from lane `place` on."""
+    cdef Py_ssize_t l, n = (count + 7) // 8 * 8, turn = min(n, LANES - place)
     cdef double index_term
     for l in range(n):
         batch.log_sum[l] = log1p_nonnegative(<real>batch.others[l])
@@ -216,7 +218,10 @@ cdef inline void finish(
                 batch.value[l] *= (<const real*>job.sample_weight)[first + l]
         for l in range(n):
             batch.value[l] = batch.value[l] if batch.keep[l] != 0 else 0.0
-            two_sum(batch.value[l], total + l, low + l)
+        for l in range(turn):
+            two_sum(batch.value[l], total + place + l, low + place + l)
+        for l in range(turn, n):
+            two_sum(batch.value[l], total + l - turn, low + l - turn)
     elif job.op == LOGSUMEXP:
         for l in range(n):
             batch.value[l] = batch.top[l] + batch.log_sum[l]

@@ -65,7 +65,7 @@ cdef enum:
     ROWS_MIN_CLASSES_ = LANES_BLOCK     # fewer contiguous classes than this go to the lanes kernel
     CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
     SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
-    STREAM_BYTES = 1 << 26
+    STREAM_BYTES = 1 << 26         # arrays that are larger together than this pass the caches
 
 ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
 
@@ -153,7 +153,7 @@ cdef inline Py_ssize_t bytes_in(object array) noexcept:
 
 
 cdef inline int storage_to_write(object array, object x, object y) noexcept:
-    """That of a result as large as x: past the caches if it, x and y (or None) would not stay there anyway."""
+    """That of a result as large as x: past the caches if it, x and y (or None) do not fit there."""
     cdef int storage = storage_of(array)
     return STREAMED if storage == NATIVE and 2 * bytes_in(x) + bytes_in(y) > STREAM_BYTES else storage
 
@@ -245,6 +245,15 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
     return (total / divisor, grad) if with_grad else total / divisor
 
 
+cdef Py_ssize_t samples_before_line(ClassJob* job) noexcept nogil:
+    """Samples before the first whose gradient begins a cache line, if it is the same one in every class."""
+    cdef Py_ssize_t item = 4 if job.float32 else 8
+    cdef Py_ssize_t beyond = <Py_ssize_t>(<size_t>job.grad % 64)
+    if job.inner == 1 or job.inner * item % 64 != 0 or beyond % item != 0:
+        return 0
+    return (64 - beyond) % 64 // item
+
+
 def class_pass(
     int op, x, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t x_stride, int threads, *,
     value=None, grad=None, labels=None, int64_t ignore_index=0, class_weight=None, double index_scale=1,
@@ -285,6 +294,7 @@ def class_pass(
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, coefficient)
     job.partial = partial
+    job.lead = samples_before_line(&job) if job.grad_storage == STREAMED else 0
     function = plan(&job, &chunks)
     if job.samples * classes < SERIAL_ELEMENTS_:
         threads = 1

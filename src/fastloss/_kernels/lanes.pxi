@@ -48,6 +48,7 @@ cdef extern from *:
 
 cdef struct Tile:
     Py_ssize_t first               # first sample
+    Py_ssize_t place               # the lane of the chunk's sums that its value is added to
     Py_ssize_t count               # samples in use, at most LANES; other lanes are computed, never used
     Py_ssize_t outer               # indices of the first sample
     Py_ssize_t inside
@@ -55,8 +56,13 @@ cdef struct Tile:
 
 
 cdef inline void place_tile(ClassJob* job, Py_ssize_t first, Py_ssize_t last, Tile* tile) noexcept nogil:
+    """The tile from sample `first` on, short if the next would not begin `lead` samples after a multiple of LANES.
+
+    What is streamed is written in whole cache lines then. `place` keeps the order in which values are added.
+    """
     tile.first = first
-    tile.count = min(<Py_ssize_t>LANES, last - first)
+    tile.place = first % LANES
+    tile.count = min(LANES - (first + LANES - job.lead) % LANES, last - first)
     tile.outer = first // job.inner
     tile.inside = first - tile.outer * job.inner
     tile.direct = tile.count == LANES and job.inner > 1 and tile.inside + LANES <= job.inner
@@ -393,7 +399,7 @@ cdef inline void lanes_tile(
         for l in range(LANES):
             batch.d[l] = <real>(x_t[l] - m[l])
     if job.op != SOFTMAX:
-        finish(tag, job, tile.first, tile.count, &batch, total, low)
+        finish(tag, job, tile.first, tile.count, tile.place, &batch, total, low)
     if job.grad == NULL:
         return
 
@@ -485,15 +491,15 @@ cdef inline void lanes_entropy(real* tag, ClassJob* job, Tile* tile) noexcept no
 
 cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...) of a job with few classes or a strided class axis."""
-    cdef Py_ssize_t first = chunk * job.chunk, start
-    cdef Py_ssize_t last = min(first + job.chunk, job.samples)
+    cdef Py_ssize_t start = chunk * job.chunk
+    cdef Py_ssize_t last = min(start + job.chunk, job.samples)
     cdef double total[LANES]
     cdef double low[LANES]
     cdef Tile tile
     cdef int l
     for l in range(LANES):
         total[l] = low[l] = 0
-    for start in range(first, last, LANES):
+    while start < last:
         place_tile(job, start, last, &tile)
         if job.op == LOSS_LINEAR:
             lanes_tile(tag, job, &tile, LINEAR, total, low)
@@ -503,5 +509,6 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
             lanes_entropy(tag, job, &tile)
         else:
             lanes_tile(tag, job, &tile, PLAIN, total, low)
+        start += tile.count
     fastloss_stream_end()
     sum_lanes(total, low, job.partial + 2 * chunk)

@@ -435,6 +435,6 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
                 row_of(tag, job, start + l, l, LINEAR, start + l + 1 < last, &ahead, &batch)
         if job.op != ENTROPY:
             clear(&batch, count)
-            finish(tag, job, start, count, &batch, total, low)
+            finish(tag, job, start, count, 0, &batch, total, low)
     fastloss_stream_end()
     sum_lanes(total, low, job.partial + 2 * chunk)

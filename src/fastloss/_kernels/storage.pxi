@@ -38,10 +38,10 @@ cdef extern from *:
         char* y = (char*)to;
         size_t i = -(uintptr_t)y & 63;
         if (i > bytes) i = bytes;
-        memcpy(y, x, i);
+        if (i) memcpy(y, x, i);
         for (; i + 64 <= bytes; i += 64)
             for (int k = 0; k < 64; k += FASTLOSS_STREAMED) FASTLOSS_STREAM(x + i + k, y + i + k);
-        memcpy(y + i, x + i, bytes - i);
+        if (i < bytes) memcpy(y + i, x + i, bytes - i);
     }
     #define fastloss_stream_end() _mm_sfence()  /* before other threads may read it */
     #else
