@@ -202,7 +202,8 @@ cdef inline void row_statistics(
         zero_width(a)
         for k in range(3 if mode != PLAIN else 1):
             zero_width(sums[k])
-            zero_width(lost[k])
+            if real is double:
+                zero_width(lost[k])
         if full < n:  # first, for the loop writes the right exponentials over those of the fills
             tail_of(x + n, n - full, <real>-INFINITY, tail)
             exp_step(&tail[0], mk, total, below, e + n - WIDTH if keep else &e_step[0])
@@ -242,17 +243,21 @@ cdef inline void row_statistics(
             if real is double:
                 zero_width(a)
         two_sum(unscaled_sum(sum_width(&sums[0][0]), m), &s, &s_low)
-        s_low += unscaled_sum(sum_width(&lost[0][0]), m)
+        if real is double:
+            s_low += unscaled_sum(sum_width(&lost[0][0]), m)
         count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - sum_width(&below[0])
         if mode == LINEAR:
             two_sum(sum_width(&a[0]) + sum_width(&sums[1][0]), &sum_a, &a_low)
-            a_low += sum_width(&lost[1][0])
+            if real is double:
+                a_low += sum_width(&lost[1][0])
         if mode == LINEAR or mode == SHARED:
             two_sum(sum_width(&sums[2][0]), &sum_b, &b_low)
-            b_low += sum_width(&lost[2][0])
+            if real is double:
+                b_low += sum_width(&lost[2][0])
         if mode == EXPECTED:
             two_sum(unscaled_sum(sum_width(&sums[2][0]), m), &sum_b, &b_low)
-            b_low += unscaled_sum(sum_width(&lost[2][0]), m)
+            if real is double:
+                b_low += unscaled_sum(sum_width(&lost[2][0]), m)
         if not keep:
             for j in range(full, n_following, WIDTH):
                 max_step(following + min(j, last), tops)
