@@ -31,8 +31,10 @@ CONSTANTS: dict[str, tuple[str, tuple[str, ...], tuple[tuple[int, ...], ...]]] =
         ((2048, 33), (2048, 97), (2048, 129), (2048, 200)),
     ),
     "LANES_BLOCK": ("lanes", ("32", "64", "128"), ((2048, 10), (2048, 60), (2048, 97), (2048, 127))),
+    "FEW_CLASSES": ("lanes", ("1", "4", "8"), ((65536, 2), (65536, 3), (65536, 4), (65536, 7))),
     "ROWS_BLOCK": ("rows", ("1024", "2048", "4096"), ((512, 1000), (512, 4000), (16, 128256))),
-    "POINTWISE_BLOCK": ("pointwise", ("256", "512", "1024"), ((65536,), (2**22,))),
+    "POINTWISE_BLOCK": ("pointwise", ("128", "256", "512"), ((65536,), (2**22,), (2**24,))),
+    "STREAM_BYTES": ("driver", ("16", "64", "1024"), ((2**20,), (2**21,), (2**22,), (2**23,), (2**24,))),
 }
 SERIAL = [2**k for k in range(11, 21)]
 
@@ -108,7 +110,7 @@ def main() -> None:
         "",
         "Median microseconds of cross_entropy on one thread for rows×classes, and of",
         "binary_cross_entropy_with_logits for a number of elements: value / gradient in place, float32, then",
-        "float64.",
+        "float64. STREAM_BYTES is in MiB.",
         f"{platform.machine()}, {fastloss._kernels.active}, {datetime.date.today().isoformat()}; "
         "written by `python bench/blocks.py`.",
     ]

@@ -65,7 +65,7 @@ cdef enum:
     ROWS_MIN_CLASSES_ = LANES_BLOCK     # fewer contiguous classes than this go to the lanes kernel
     CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
     SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
-    STREAM_BYTES = 1 << 26         # arrays that are larger together than this pass the caches
+    STREAM_BYTES = 64 << 20        # a result passes the caches where it and its arguments are larger together
 
 ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
 

@@ -7,6 +7,7 @@
 # all classes, the gradient reuses its exponentials.
 
 DEF LANES_BLOCK = 128
+DEF FEW_CLASSES = 4                # up to which comparisons with all of them take less time than loads one by one
 DEF LANES_FAR_AHEAD = 8            # tiles from the one that is computed to the one that is prefetched into L2
 
 cdef extern from *:
@@ -226,6 +227,28 @@ cdef inline void tile_max(const real* x, Py_ssize_t step, Py_ssize_t classes, re
         copy(block, WIDTH, top + g)
 
 
+cdef inline void select_step(const real* x, const real* label, real c, real* selected) noexcept nogil:
+    """Take x where the label is c."""
+    cdef int k
+    for k in range(WIDTH):
+        selected[k] = x[k] if label[k] == c else selected[k]
+
+
+cdef inline void tile_select(
+    const real* x, Py_ssize_t step, Py_ssize_t classes, const real* label, real* selected
+) noexcept nogil:
+    """x of each sample's label, without a load of its own."""
+    cdef real label_g[WIDTH]
+    cdef real selected_g[WIDTH]
+    cdef Py_ssize_t c, g
+    for g in range(0, LANES, WIDTH):
+        copy(label + g, WIDTH, label_g)
+        copy(x + g, WIDTH, selected_g)
+        for c in range(1, classes):
+            select_step(x + c * step + g, label_g, <real>c, selected_g)
+        copy(selected_g, WIDTH, selected + g)
+
+
 cdef inline void tile_sums(
     const real* x, Py_ssize_t step, Py_ssize_t classes, int mode, bint keep, const real* m, const real* coefficient,
     real* e, Batch* batch, Batch* lost, double* ties
@@ -303,6 +326,7 @@ cdef inline void lanes_tile(
     cdef real top[LANES]
     cdef real new_top[LANES]
     cdef real m[LANES]             # top, or 0 where that is -inf
+    cdef real label_real[LANES]
     cdef real x_t[LANES]
     cdef real entry[LANES]
     cdef double ties[LANES]
@@ -321,6 +345,7 @@ cdef inline void lanes_tile(
     cdef bint is_loss = job.op == LOSS or job.op == LOSS_LINEAR
     cdef bint indexed = is_loss and job.labels != NULL
     cdef bint one_block = classes <= LANES_BLOCK
+    cdef bint few = classes <= FEW_CLASSES
     cdef double kept = 0
 
     for l in range(LANES):
@@ -347,7 +372,11 @@ cdef inline void lanes_tile(
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
         block = load_tile(job.x, job.storage, job.x_stride, job, tile, c0, n, buffer, e, &step)
-        if indexed and one_block:
+        if indexed and few:
+            for l in range(LANES):
+                label_real[l] = <real>label[l]
+            tile_select(block, step, n, label_real, x_t)
+        elif indexed and one_block:
             for l in range(LANES):
                 x_t[l] = block[label[l] * step + l]
         elif indexed:
@@ -454,10 +483,15 @@ cdef inline void lanes_tile(
                 for l in range(LANES):
                     e[c * LANES + l] = unscaled(e[c * LANES + l]) * factor[l]
         if indexed:
-            for l in range(tile.count):
-                c = label[l] - c0
-                if one_block or (c >= 0 and c < n):
-                    e[c * LANES + l] = entry[l]
+            if few:
+                for c in range(n):
+                    for l in range(0, LANES, WIDTH):
+                        select_step(entry + l, label_real + l, <real>c, e + c * LANES + l)
+            else:
+                for l in range(tile.count):
+                    c = label[l] - c0
+                    if one_block or (c >= 0 and c < n):
+                        e[c * LANES + l] = entry[l]
             if kept < tile.count:
                 for l in range(tile.count):
                     if batch.keep[l] == 0:
