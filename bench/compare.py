@@ -42,9 +42,9 @@ LEGEND = """\
 Median milliseconds, float32 unless said. "gradient" is value and gradient in fresh memory; "in place" fills
 an array that exists (`grad_out`, `out`). The limit is a compiled loop that only reads the arrays which the
 value reads, or copies the input to the result and reads the others; the share is its time by that of
-fastloss (stores that pass the caches by copy faster still: "streaming copy" in results.json). A ratio is the
-time of a peer by that of fastloss: value against value, gradient against gradient, and an array function
-with `out` where the peer has it. NumPy is
+fastloss. Large results pass the caches, as in the "streaming copy" of results.json and not in the copy that
+is the limit, so that more than 100% is possible. A ratio is the time of a peer by that of fastloss: value
+against value, gradient against gradient, and an array function with `out` where the peer has it. NumPy is
 `fastloss.reference` (float64, one thread, timed once, always with the gradient), scipy is `scipy.special`
 (one thread), scikit-learn its `_loss` module, PyTorch is eager with forward and backward pass, compile is
 `torch.compile`, and JAX is jitted with the losses of optax. A ratio's target is for the faster one of the

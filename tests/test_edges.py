@@ -503,3 +503,13 @@ def test_kl_div_overflows_to_the_right_infinity(dtype, isa):
     x = np.array([-large, large], dtype)
     value = loss("kl_div", reduction="none", log_target=True)(x, np.full(2, y, dtype))
     assert value.tolist() == [inf, -inf]
+
+
+def test_kl_div_beside_the_largest_numbers(dtype, isa):
+    """exp(y) (y - x) is finite where a part of it times y - x is not; finfo.min is a usual mask."""
+    info = np.finfo(dtype)
+    x = np.array([info.min, info.max, info.min / 2, info.max / 3], dtype)
+    y = np.full(4, -0.5, dtype)
+    value = loss("kl_div", reduction="none", log_target=True)(x, y)
+    wanted = math.exp(-0.5) * (-0.5 - x.astype(np.longdouble))
+    assert value == pytest.approx(wanted.astype(np.float64), rel=4 * float(info.eps))

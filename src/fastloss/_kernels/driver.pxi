@@ -153,9 +153,13 @@ cdef inline Py_ssize_t bytes_in(object array) noexcept:
 
 
 cdef inline int storage_to_write(object array, object x, object y) noexcept:
-    """That of a result as large as x: past the caches if it, x and y (or None) do not fit there."""
+    """That of a result as large as x: past the caches if it, x and y (or None) do not fit there.
+
+    Where it takes the place of x its lines have been read already.
+    """
     cdef int storage = storage_of(array)
-    return STREAMED if storage == NATIVE and 2 * bytes_in(x) + bytes_in(y) > STREAM_BYTES else storage
+    cdef bint large = 2 * bytes_in(x) + bytes_in(y) > STREAM_BYTES
+    return STREAMED if storage == NATIVE and large and data_of(array) != data_of(x) else storage
 
 
 cdef inline bint is_plain(object array) noexcept:

@@ -7,7 +7,7 @@
 # all classes, the gradient reuses its exponentials.
 
 DEF LANES_BLOCK = 128
-DEF FEW_CLASSES = 4                # up to which comparisons with all of them take less time than loads one by one
+DEF FEW_CLASSES = 4                # of float32, up to which comparisons with all take less time than loads one by one
 DEF LANES_FAR_AHEAD = 8            # tiles from the one that is computed to the one that is prefetched into L2
 
 cdef extern from *:
@@ -49,7 +49,7 @@ cdef extern from *:
 
 cdef struct Tile:
     Py_ssize_t first               # first sample
-    Py_ssize_t place               # the lane of the chunk's sums that its value is added to
+    Py_ssize_t place               # the lane of the chunk's sums that the first sample's value is added to
     Py_ssize_t count               # samples in use, at most LANES; other lanes are computed, never used
     Py_ssize_t outer               # indices of the first sample
     Py_ssize_t inside
@@ -57,9 +57,9 @@ cdef struct Tile:
 
 
 cdef inline void place_tile(ClassJob* job, Py_ssize_t first, Py_ssize_t last, Tile* tile) noexcept nogil:
-    """The tile from sample `first` on, short if the next would not begin `lead` samples after a multiple of LANES.
+    """The tile from sample `first` on; the next begins `lead` samples after a multiple of LANES.
 
-    What is streamed is written in whole cache lines then. `place` keeps the order in which values are added.
+    So what is streamed is written in whole cache lines. `place` keeps the order in which values are added.
     """
     tile.first = first
     tile.place = first % LANES
@@ -345,7 +345,7 @@ cdef inline void lanes_tile(
     cdef bint is_loss = job.op == LOSS or job.op == LOSS_LINEAR
     cdef bint indexed = is_loss and job.labels != NULL
     cdef bint one_block = classes <= LANES_BLOCK
-    cdef bint few = classes <= FEW_CLASSES
+    cdef bint few = real is float and classes <= FEW_CLASSES
     cdef double kept = 0
 
     for l in range(LANES):

@@ -237,7 +237,7 @@ cdef inline real exp_parts(real x, bint usual, real* low, real* power) noexcept 
     """y, low and 2^n with exp(x) = (y + low) 2^n for any x, within 0.53 ulp.
 
     A factor can be applied to y before the power, which may overflow or underflow where the product does not.
-    `usual`: it is known that |x| <= 80 (700 in float64). There 2^n is all of the power, elsewhere a half of it.
+    Where |x| <= 80 (700 in float64) 2^n is all of the power and 0.7 < y < 1.42; `usual`: it is known that this is so.
     """
     cdef real shifted = 0
     cdef real p, y
@@ -321,7 +321,7 @@ cdef inline real log_fraction(real u, real* k, real* scale) noexcept nogil:
     cdef Bits64 b64
     if real is float:
         b32.f = u
-        k32 = (b32.i - <int32_t>0x3F3504F3) >> 23
+        k32 = <int32_t>(b32.u - <uint32_t>0x3F3504F3) >> 23
         b32.i -= <int32_t>(<uint32_t>k32 << 23)
         k[0] = <real>k32
         u = b32.f

@@ -5,9 +5,9 @@
 # b) Weights of any broadcast shape are expanded block by block, never to the size of the input.
 # c) Values are summed in WIDTH fixed float64 accumulators, without loss (two_sum); float32 values in fours, for
 #    two plain additions, one ulp, are within the bound of the sum.
-# d) What only rare elements need (those where exp underflows, log's are 0 or subnormal, ...) is a quarter of some loops:
-#    a block is computed without it, the loop notes whether it met one, and then the block is computed again with it.
-#    Either way an element's bits are the same.
+# d) What only rare elements need, such as those whose exponential is 0 or whose logarithm is cut off, is a quarter of
+#    some loops: a block is computed without it, the loop notes whether it met such an element, and then the block is
+#    computed again with it. Either way an element's bits are the same.
 
 DEF POINTWISE_BLOCK = 256
 DEF RARE_BLOCKS = 16               # that are computed with it from one that needed it on
@@ -241,9 +241,13 @@ cdef inline bint point_block(
         for k in range(n):
             if usual:
                 note_outside(absolute(y[k]), <real>0, <real>80 if single else <real>700, &outside32, &outside64)
-                note_outside(absolute(x[k]), <real>0, huge, &outside32, &outside64)
+                note_outside(absolute(x[k]), <real>0, <real>0.25 * huge, &outside32, &outside64)
             e = exp_parts(y[k], usual, &a_low, &power)
             d = y[k] - x[k]
+            if not usual and absolute(d) > <real>0.25 * huge:  # e d may overflow before the power makes it smaller
+                e *= <real>0.25
+                a_low *= <real>0.25
+                power *= <real>4
             low = fma(e, sum_low(y[k], -x[k], d), a_low * d)
             low = fma(e, d, low) * power
             if not usual:

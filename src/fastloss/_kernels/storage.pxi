@@ -184,4 +184,4 @@ cdef inline void write_one(real value, void* y, int storage, Py_ssize_t i) noexc
 
 
 cdef inline Py_ssize_t bytes_of(int storage, real* tag) noexcept nogil:
-    return <Py_ssize_t>sizeof(real) if storage == NATIVE else 2
+    return 2 if storage == FLOAT16 or storage == BFLOAT16 else <Py_ssize_t>sizeof(real)
