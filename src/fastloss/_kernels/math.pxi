@@ -261,8 +261,8 @@ cdef inline real exp_parts(real x, bint usual, real* low, real* power) noexcept 
         k32 = b32.i - <int32_t>0x4B40007F
         half32 = 0 if absolute(x) <= <real>80 else k32 >> 1
         b32.i = <int32_t>(<uint32_t>(half32 + 127) << 23)
-        low[0] *= b32.f
-        y = <real>0 if x == <real>-174 else y * b32.f
+        low[0] = b32.f * zero_if(x == <real>-174, low[0])  # not subnormal, which is slow
+        y = b32.f * zero_if(x == <real>-174, y)
         b32.i = <int32_t>(<uint32_t>(k32 - half32 + 127) << 23)
         power[0] = b32.f
     else:
@@ -270,8 +270,8 @@ cdef inline real exp_parts(real x, bint usual, real* low, real* power) noexcept 
         k64 = b64.i - <int64_t>0x43380000000003FF
         half64 = 0 if absolute(x) <= <real>700 else k64 >> 1
         b64.i = <int64_t>(<uint64_t>(half64 + 1023) << 52)
-        low[0] *= b64.f
-        y = <real>0 if x == <real>-1416 else y * b64.f
+        low[0] = b64.f * zero_if(x == <real>-1416, low[0])  # not subnormal, which is slow
+        y = b64.f * zero_if(x == <real>-1416, y)
         b64.i = <int64_t>(<uint64_t>(k64 - half64 + 1023) << 52)
         power[0] = b64.f
     return y

@@ -244,10 +244,11 @@ cdef inline bint point_block(
                 note_outside(absolute(x[k]), <real>0, <real>0.25 * huge, &outside32, &outside64)
             e = exp_parts(y[k], usual, &a_low, &power)
             d = y[k] - x[k]
-            if not usual and absolute(d) > <real>0.25 * huge:  # e d may overflow before the power makes it smaller
-                e *= <real>0.25
-                a_low *= <real>0.25
-                power *= <real>4
+            if not usual:  # e d may overflow before the power makes it smaller
+                a = <real>0.25 if absolute(d) > <real>0.25 * huge else <real>1
+                e *= a
+                a_low *= a
+                power *= <real>4 if absolute(d) > <real>0.25 * huge else <real>1
             low = fma(e, sum_low(y[k], -x[k], d), a_low * d)
             low = fma(e, d, low) * power
             if not usual:
