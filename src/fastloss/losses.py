@@ -201,8 +201,8 @@ class _Loss:
         with_grad: bool,
     ) -> tuple[Value, Array | None]:
         checking = _checking.enabled()
-        if sample_weight is grad_output is out is grad_out is None and not checking:
-            short = self._short_way(input, target, with_grad)
+        if sample_weight is grad_output is out is None and not checking:
+            short = self._short_way(input, target, with_grad, grad_out)
             if short is not None:
                 return short if with_grad else (short, None)
         call = _Call(self, input, target, sample_weight, grad_output, out, grad_out, with_grad)
@@ -217,7 +217,7 @@ class _Loss:
         _checking.compare_loss(self._function, expected, result)
         return result
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool) -> Any:
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
         """Value, or value and gradient, of a call without options; None where that will not do."""
         return None
 
@@ -439,7 +439,7 @@ class CrossEntropyLoss(_IndexedLoss):
             kernel["index_scale"] = 1 - smoothing
         return kernel
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool) -> Any:
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
         if (
             self.weight is not None
             or self.reduction != "mean"
@@ -447,7 +447,9 @@ class CrossEntropyLoss(_IndexedLoss):
             or self.axis is not None
         ):
             return None
-        return _kernels.module.small_cross_entropy(input, target, self.ignore_index, with_grad)
+        return _kernels.module.plain_cross_entropy(
+            input, target, self.ignore_index, with_grad, grad_out, threads_for
+        )
 
 
 class NLLLoss(_IndexedLoss):
@@ -551,10 +553,11 @@ class _PointwiseLoss(_Loss):
     def _op(self) -> str:
         raise AssertionError
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool) -> Any:
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
         if self.weight is not None or self.pos_weight is not None or self.reduction != "mean":
             return None
-        return _kernels.module.small_pointwise(_kernels.OPS[self._op()], input, target, with_grad)
+        op = _kernels.OPS[self._op()]
+        return _kernels.module.plain_pointwise(op, input, target, with_grad, grad_out, threads_for)
 
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
         shape = call.x.shape
@@ -806,9 +809,9 @@ def cross_entropy(
     simple = type(reduction) is str and type(label_smoothing) is float and type(ignore_index) is int
     defaults = simple and reduction == "mean" and label_smoothing == 0 and ignore_index == -100
     if plain and defaults and not _checking.enabled():
-        small = _kernels.module.small_cross_entropy(input, target, ignore_index, False)
-        if small is not None:
-            return small
+        value = _kernels.module.plain_cross_entropy(input, target, ignore_index, False, None, threads_for)
+        if value is not None:
+            return value
     loss = CrossEntropyLoss(
         weight,
         ignore_index=ignore_index,

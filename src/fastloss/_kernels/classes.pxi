@@ -254,17 +254,19 @@ cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogi
     """Position of the first label that is neither a class nor ignored, or -1; the weights in force, summed."""
     cdef Py_ssize_t first = chunk * job.chunk, i, used = 0
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
-    cdef int64_t t, invalid = 0, classes = job.classes, ignore_index = job.ignore_index
+    cdef int64_t t, counts, classes = job.classes, ignore_index = job.ignore_index
+    cdef uint64_t invalid = 0      # the sign bit
     cdef const int64_t* labels64 = <const int64_t*>job.labels
     cdef bint usual = job.label_kind == 8 and job.class_weight == NULL and job.sample_weight == NULL
     cdef double total = 0, low = 0
     job.invalid[chunk] = -1
     if usual:  # vectorised
         for i in range(first, last):
-            used += labels64[i] != ignore_index
-            invalid |= (labels64[i] != ignore_index) & ((labels64[i] < 0) | (labels64[i] >= classes))
+            counts = labels64[i] != ignore_index
+            used += counts
+            invalid |= (<uint64_t>labels64[i] | (<uint64_t>(classes - 1) - <uint64_t>labels64[i])) & <uint64_t>-counts
         total = used
-    if invalid or not usual:
+    if invalid >> 63 or not usual:
         total = 0
         for i in range(first, last):
             t = load_label(job.labels, job.label_kind, i)

@@ -198,18 +198,49 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     return function
 
 
-def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
-    """Mean cross-entropy, and its gradient, of a small call without options, or None.
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b):
+    """Whether two contiguous arrays share no memory."""
+    cdef const char* a_data = <const char*>cnp.PyArray_DATA(a)
+    cdef const char* b_data = <const char*>cnp.PyArray_DATA(b)
+    return a_data + cnp.PyArray_NBYTES(a) <= b_data or b_data + cnp.PyArray_NBYTES(b) <= a_data
+
+
+cdef gradient_array(grad_out, cnp.ndarray x, cnp.ndarray y):
+    """A new array for the gradient if `grad_out` is None; `grad_out` if it will do as it is; otherwise None."""
+    cdef cnp.ndarray grad
+    cdef int number = cnp.PyArray_TYPE(x), axis
+    if grad_out is None:
+        return PyArray_NewLikeArray(x, cnp.NPY_CORDER, NULL, 0)
+    if not is_plain(grad_out) or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>grad_out):
+        return None
+    grad = grad_out
+    if number != cnp.NPY_FLOAT32 and number != cnp.NPY_FLOAT64 or cnp.PyArray_TYPE(grad) != number:
+        return None
+    if cnp.PyArray_NDIM(grad) != cnp.PyArray_NDIM(x):
+        return None
+    for axis in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(grad, axis) != cnp.PyArray_DIM(x, axis):
+            return None
+    if not apart(grad, y) or not (data_of(grad) == data_of(x) or apart(grad, x)):
+        return None
+    return grad
+
+
+def plain_cross_entropy(input, target, int64_t ignore_index, bint with_grad, grad_out, threads_for):
+    """Mean cross-entropy, and its gradient, of a call without options, or None.
 
     None means that something is out of the ordinary (another dtype or layout, a wrong shape or label) and the
     general way must handle it. At 32 x 10 the general way's Python would cost several times the kernel.
+    `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
     """
     cdef ClassJob job
     cdef double partial[2 * MAX_CHUNKS]
-    cdef Py_ssize_t chunks, samples, classes
+    cdef Py_ssize_t chunks, samples, classes, position
     cdef chunk_function function
     cdef double divisor = 0, total
-    cdef cnp.ndarray x, labels, grad
+    cdef int threads = 1
+    cdef cnp.ndarray x, labels
+    cdef object grad = None
     if not (is_plain(input) and is_plain(target)):
         return None
     x = input
@@ -220,8 +251,16 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
         return None
     samples = cnp.PyArray_DIM(x, 0)
     classes = cnp.PyArray_DIM(x, 1)
-    if cnp.PyArray_DIM(labels, 0) != samples or classes == 0 or samples * classes >= SERIAL_ELEMENTS_:
+    if cnp.PyArray_DIM(labels, 0) != samples or classes == 0:
         return None
+    if samples * classes >= SERIAL_ELEMENTS_:
+        if threads_for is None:
+            return None
+        threads = threads_for(samples * classes)
+    if with_grad:
+        grad = gradient_array(grad_out, x, labels)
+        if grad is None:
+            return None
     memset(&job, 0, sizeof(job))
     job.op = LOSS
     job.float32 = is_float32(x)
@@ -235,16 +274,16 @@ def small_cross_entropy(input, target, int64_t ignore_index, bint with_grad):
     job.ignore_index = ignore_index
     job.index_scale = 1
     job.partial = partial
-    if first_invalid_label(&job, 1, &divisor) >= 0 or divisor == 0:
+    with nogil:
+        position = first_invalid_label(&job, threads if samples >= SERIAL_ELEMENTS_ else 1, &divisor)
+    if position >= 0 or divisor == 0:
         return None
     job.grad_scale = 1 / divisor
-    if with_grad:
-        grad = PyArray_NewLikeArray(x, cnp.NPY_CORDER, NULL, 0)
-        job.grad = cnp.PyArray_DATA(grad)
-        job.grad_storage = job.storage
+    job.grad = data_of(grad)
+    job.grad_storage = storage_to_write(grad, x, None)
     function = plan(&job, &chunks)
     with nogil:
-        run(function, &job, chunks, 1)
+        run(function, &job, chunks, threads)
         total = total_of(partial, chunks)
     return (total / divisor, grad) if with_grad else total / divisor
 
@@ -389,20 +428,23 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
     return -1
 
 
-def small_pointwise(int op, input, target, bint with_grad):
-    """Mean of an elementwise loss, and its gradient, of a small call without options, or None as above."""
+def plain_pointwise(int op, input, target, bint with_grad, grad_out, threads_for):
+    """Mean of an elementwise loss, and its gradient, of a call without options, or None as above."""
     cdef PointJob job
     cdef double partial[2 * MAX_CHUNKS]
     cdef Py_ssize_t chunks, axis
     cdef double total
-    cdef cnp.ndarray x, y, grad
+    cdef int threads = 1
+    cdef bint grad_given = grad_out is not None
+    cdef cnp.ndarray x, y
+    cdef object grad = None
     if not (is_plain(input) and is_plain(target)):
         return None
     x = input
     y = target
     if not (is_float(x) and is_float(y)) or is_float32(x) != is_float32(y):
         return None
-    if cnp.PyArray_NDIM(x) != cnp.PyArray_NDIM(y) or not 0 < cnp.PyArray_SIZE(x) < SERIAL_ELEMENTS_:
+    if cnp.PyArray_NDIM(x) != cnp.PyArray_NDIM(y) or cnp.PyArray_SIZE(x) == 0:
         return None
     for axis in range(cnp.PyArray_NDIM(x)):
         if cnp.PyArray_DIM(x, axis) != cnp.PyArray_DIM(y, axis):
@@ -417,13 +459,22 @@ def small_pointwise(int op, input, target, bint with_grad):
     job.size = cnp.PyArray_SIZE(x)
     job.grad_scale = 1 / <double>job.size
     job.partial = partial
+    if job.size >= SERIAL_ELEMENTS_:
+        threads = threads_for(job.size)
     if with_grad:
-        grad = PyArray_NewLikeArray(x, cnp.NPY_CORDER, NULL, 0)
-        job.grad = cnp.PyArray_DATA(grad)
-        job.grad_storage = job.storage
+        grad = gradient_array(grad_out, x, y)
+        if grad is None:
+            return None
+        job.grad = data_of(grad)
+        job.grad_storage = storage_to_write(grad, x, y)
     chunks = plan_points(&job)
     with nogil:
-        run(pointwise_chunk_any, &job, chunks, 1)
+        if op == BCE and grad_given:  # before anything is written
+            job.op = UNIT_INTERVAL
+            run(pointwise_chunk_any, &job, chunks, threads)
+            job.op = op
+        if not job.outside:
+            run(pointwise_chunk_any, &job, chunks, threads)
         total = total_of(partial, chunks)
     if job.outside:
         return None

@@ -12,39 +12,87 @@ DEF LANES_FAR_AHEAD = 8            # tiles from the one that is computed to the 
 
 cdef extern from *:
     """
-    /* y[j * y_step + i] = x[i * x_step + j] for i, j < 4, in registers; gcc makes scatters of the plain loops. */
+    /* y[j * y_step + i] = x[i * x_step + j] in registers, for PANEL rows of 4 numbers (split) or 4 rows of PANEL
+       numbers (join); gcc makes scatters of the plain loops. Pairs are made within 128 bits, by one instruction. */
     #if defined(__has_builtin)
     #if __has_builtin(__builtin_shufflevector)
     #define FASTLOSS_SHUFFLE __builtin_shufflevector
     #endif
     #endif
     #ifdef FASTLOSS_SHUFFLE
-    #define FASTLOSS_TRANSPOSE(name, type, p0, p1, p2, p3, q0, q1, q2, q3, u, v)                                    \\
-        static inline void name(const type* x, ptrdiff_t x_step, type* y, ptrdiff_t y_step) {                       \\
-            typedef type row __attribute__((vector_size(4 * sizeof(type)), aligned(sizeof(type)), may_alias));      \\
-            row a = *(const row*)x, b = *(const row*)(x + x_step);                                                  \\
-            row c = *(const row*)(x + 2 * x_step), d = *(const row*)(x + 3 * x_step);                               \\
-            row ab0 = FASTLOSS_SHUFFLE(a, b, p0, p1, p2, p3), ab1 = FASTLOSS_SHUFFLE(a, b, q0, q1, q2, q3);         \\
-            row cd0 = FASTLOSS_SHUFFLE(c, d, p0, p1, p2, p3), cd1 = FASTLOSS_SHUFFLE(c, d, q0, q1, q2, q3);         \\
-            *(row*)y = FASTLOSS_SHUFFLE(ab0, cd0, 0, 1, 4, 5);                                                      \\
-            *(row*)(y + u * y_step) = FASTLOSS_SHUFFLE(ab0, cd0, 2, 3, 6, 7);                                       \\
-            *(row*)(y + v * y_step) = FASTLOSS_SHUFFLE(ab1, cd1, 0, 1, 4, 5);                                       \\
-            *(row*)(y + 3 * y_step) = FASTLOSS_SHUFFLE(ab1, cd1, 2, 3, 6, 7);                                       \\
-        }
-    /* the pairs that one instruction makes: within 128 bits */
-    FASTLOSS_TRANSPOSE(fastloss_transpose_float, float, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
-    FASTLOSS_TRANSPOSE(fastloss_transpose_double, double, 0, 4, 2, 6, 1, 5, 3, 7, 2, 1)
+    typedef float fastloss_float4 __attribute__((vector_size(16), aligned(4), may_alias));
+    typedef double fastloss_double4 __attribute__((vector_size(32), aligned(8), may_alias));
+    #define FASTLOSS_FOUR(p, q, r, s) p, q, r, s
+    #define FASTLOSS_LOAD(type, x, step) (*(const type*)(x))
+    #define FASTLOSS_STORE(type, y, step, row) (*(type*)(y) = (row))
+    #ifdef __AVX__  /* rows i and i + 4 in the halves of a register */
+    #define FASTLOSS_PANEL 8
+    typedef float fastloss_float8 __attribute__((vector_size(32), aligned(4), may_alias));
+    typedef fastloss_float8 fastloss_panel;
+    #define FASTLOSS_IN_HALF(i, half) ((i) + ((i) < 4 ? 0 : 4) + 4 * (half))
+    #define FASTLOSS_EIGHT(p, q, r, s)                                                                              \\
+        FASTLOSS_IN_HALF(p, 0), FASTLOSS_IN_HALF(q, 0), FASTLOSS_IN_HALF(r, 0), FASTLOSS_IN_HALF(s, 0),             \\
+        FASTLOSS_IN_HALF(p, 1), FASTLOSS_IN_HALF(q, 1), FASTLOSS_IN_HALF(r, 1), FASTLOSS_IN_HALF(s, 1)
+    #define FASTLOSS_WITHIN FASTLOSS_EIGHT
+    #define FASTLOSS_LOAD_HALVES(type, x, step) FASTLOSS_SHUFFLE(                                                   \\
+        *(const fastloss_float4*)(x), *(const fastloss_float4*)((x) + 4 * (step)), 0, 1, 2, 3, 4, 5, 6, 7)
+    #define FASTLOSS_STORE_HALVES(type, y, step, row)                                                               \\
+        (*(fastloss_float4*)(y) = FASTLOSS_SHUFFLE(row, row, 0, 1, 2, 3),                                           \\
+         *(fastloss_float4*)((y) + 4 * (step)) = FASTLOSS_SHUFFLE(row, row, 4, 5, 6, 7))
     #else
-    #define FASTLOSS_TRANSPOSE(name, type)                                                                          \\
-        static inline void name(const type* x, ptrdiff_t x_step, type* y, ptrdiff_t y_step) {                       \\
+    #define FASTLOSS_PANEL 4
+    typedef fastloss_float4 fastloss_panel;
+    #define FASTLOSS_WITHIN FASTLOSS_FOUR
+    #define FASTLOSS_LOAD_HALVES FASTLOSS_LOAD
+    #define FASTLOSS_STORE_HALVES FASTLOSS_STORE
+    #endif
+    #define FASTLOSS_TRANSPOSE(name, real, type, load, store, four, p0, p1, p2, p3, q0, q1, q2, q3, u, v)           \\
+        static inline void name(const real* x, ptrdiff_t x_step, real* y, ptrdiff_t y_step) {                       \\
+            type a = load(type, x, x_step), b = load(type, x + x_step, x_step);                                     \\
+            type c = load(type, x + 2 * x_step, x_step), d = load(type, x + 3 * x_step, x_step);                    \\
+            type ab0 = FASTLOSS_SHUFFLE(a, b, four(p0, p1, p2, p3));                                                \\
+            type ab1 = FASTLOSS_SHUFFLE(a, b, four(q0, q1, q2, q3));                                                \\
+            type cd0 = FASTLOSS_SHUFFLE(c, d, four(p0, p1, p2, p3));                                                \\
+            type cd1 = FASTLOSS_SHUFFLE(c, d, four(q0, q1, q2, q3));                                                \\
+            type y0 = FASTLOSS_SHUFFLE(ab0, cd0, four(0, 1, 4, 5)), y1 = FASTLOSS_SHUFFLE(ab0, cd0, four(2, 3, 6, 7)); \\
+            type y2 = FASTLOSS_SHUFFLE(ab1, cd1, four(0, 1, 4, 5)), y3 = FASTLOSS_SHUFFLE(ab1, cd1, four(2, 3, 6, 7)); \\
+            store(type, y, y_step, y0);                                                                             \\
+            store(type, y + u * y_step, y_step, y1);                                                                \\
+            store(type, y + v * y_step, y_step, y2);                                                                \\
+            store(type, y + 3 * y_step, y_step, y3);                                                                \\
+        }
+    FASTLOSS_TRANSPOSE(fastloss_split_float, float, fastloss_panel, FASTLOSS_LOAD_HALVES, FASTLOSS_STORE,
+        FASTLOSS_WITHIN, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
+    FASTLOSS_TRANSPOSE(fastloss_join_float, float, fastloss_panel, FASTLOSS_LOAD, FASTLOSS_STORE_HALVES,
+        FASTLOSS_WITHIN, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
+    FASTLOSS_TRANSPOSE(fastloss_transpose_double, double, fastloss_double4, FASTLOSS_LOAD, FASTLOSS_STORE,
+        FASTLOSS_FOUR, 0, 4, 2, 6, 1, 5, 3, 7, 2, 1)
+    #else
+    #define FASTLOSS_PANEL 4
+    #define FASTLOSS_TRANSPOSE(name, real)                                                                          \\
+        static inline void name(const real* x, ptrdiff_t x_step, real* y, ptrdiff_t y_step) {                       \\
             for (int i = 0; i < 4; i++)                                                                             \\
                 for (int j = 0; j < 4; j++) y[j * y_step + i] = x[i * x_step + j];                                  \\
         }
-    FASTLOSS_TRANSPOSE(fastloss_transpose_float, float)
+    FASTLOSS_TRANSPOSE(fastloss_split_float, float)
+    FASTLOSS_TRANSPOSE(fastloss_join_float, float)
     FASTLOSS_TRANSPOSE(fastloss_transpose_double, double)
     #endif
+    /* y[l] = x[label[l] * step + l]; not inlined, for among all the rest gcc keeps what it needs in memory */
+    #define FASTLOSS_GATHER(name, real)                                                                             \\
+        __attribute__((noinline))                                                                                   \\
+        static void name(const real* x, ptrdiff_t step, const int64_t* label, int lanes, real* restrict y) {                    \\
+            _Pragma("GCC unroll 8")                                                                                 \\
+            for (int l = 0; l < lanes; l++) y[l] = x[label[l] * step + l];                                             \\
+        }
+    FASTLOSS_GATHER(fastloss_gather_float, float)
+    FASTLOSS_GATHER(fastloss_gather_double, double)
     """
-    void fastloss_transpose_float(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
+    int FASTLOSS_PANEL
+    void fastloss_gather_float(const float*, Py_ssize_t, const int64_t*, int, float*) noexcept nogil
+    void fastloss_gather_double(const double*, Py_ssize_t, const int64_t*, int, double*) noexcept nogil
+    void fastloss_split_float(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
+    void fastloss_join_float(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
     void fastloss_transpose_double(const double*, Py_ssize_t, double*, Py_ssize_t) noexcept nogil
 
 cdef struct Tile:
@@ -95,23 +143,27 @@ cdef inline void join(const real* x, int columns, real* y) noexcept nogil:
 
 
 cdef inline void transpose(
-    const real* x, Py_ssize_t x_step, Py_ssize_t rows, Py_ssize_t columns, real* y, Py_ssize_t y_step
+    const real* x, Py_ssize_t x_step, Py_ssize_t rows, Py_ssize_t columns, bint joins, real* y, Py_ssize_t y_step
 ) noexcept nogil:
-    """y[j, i] = x[i, j]; rows and columns that do not fill a square of 4 run through the last square again."""
-    cdef Py_ssize_t i, j, i4, j4
-    if rows < 4 or columns < 4:
+    """y[j, i] = x[i, j]. Samples go by panels, classes by four; what does not fill one runs through the last again."""
+    cdef Py_ssize_t panel = FASTLOSS_PANEL if real is float else 4
+    cdef Py_ssize_t down = 4 if joins else panel, across = panel if joins else 4
+    cdef Py_ssize_t i, j, k, l
+    if rows < down or columns < across:
         for i in range(rows):
             for j in range(columns):
                 y[j * y_step + i] = x[i * x_step + j]
         return
-    for i4 in range(0, rows, 4):
-        i = min(i4, rows - 4)
-        for j4 in range(0, columns, 4):
-            j = min(j4, columns - 4)
-            if real is float:
-                fastloss_transpose_float(x + i * x_step + j, x_step, y + j * y_step + i, y_step)
-            else:
+    for k in range((columns + across - 1) // across):
+        j = min(k * across, columns - across)
+        for l in range((rows + down - 1) // down):
+            i = min(l * down, rows - down)
+            if real is double:
                 fastloss_transpose_double(x + i * x_step + j, x_step, y + j * y_step + i, y_step)
+            elif joins:
+                fastloss_join_float(x + i * x_step + j, x_step, y + j * y_step + i, y_step)
+            else:
+                fastloss_split_float(x + i * x_step + j, x_step, y + j * y_step + i, y_step)
 
 
 cdef inline const real* load_tile(
@@ -142,7 +194,7 @@ cdef inline const real* load_tile(
         elif classes == 3 and x_stride == 3 and tile.count == LANES:
             split(source, 3, buffer)
         else:
-            transpose(source, x_stride, tile.count, classes, buffer, LANES)
+            transpose(source, x_stride, tile.count, classes, False, buffer, LANES)
         return buffer
     l = 0
     while l < tile.count:  # runs of neighbours
@@ -171,7 +223,7 @@ cdef inline void store_tile(
         elif job.classes == 3 and tile.count == LANES:
             join(buffer, 3, target)
         else:
-            transpose(buffer, LANES, classes, tile.count, target, job.classes)
+            transpose(buffer, LANES, classes, tile.count, True, target, job.classes)
         write_block(target, job.grad, job.grad_storage, first, tile.count * classes)
         return
     if tile.direct and job.grad_storage == NATIVE:
@@ -377,8 +429,10 @@ cdef inline void lanes_tile(
                 label_real[l] = <real>label[l]
             tile_select(block, step, n, label_real, x_t)
         elif indexed and one_block:
-            for l in range(LANES):
-                x_t[l] = block[label[l] * step + l]
+            if real is float:
+                fastloss_gather_float(block, step, label, LANES, x_t)
+            else:
+                fastloss_gather_double(block, step, label, LANES, x_t)
         elif indexed:
             for l in range(LANES):
                 c = label[l] - c0

@@ -385,7 +385,9 @@ def small_cross_entropy(input: Tensor, target: Tensor, ignore_index: int) -> Ten
         return None
     kept = with_grad and not half
     try:
-        found = _kernels.module.small_cross_entropy(_array(input), target.numpy(), ignore_index, kept)
+        found = _kernels.module.plain_cross_entropy(
+            _array(input), target.numpy(), ignore_index, kept, None, None
+        )
     except _REFUSED:
         return None
     if found is None:
