@@ -128,7 +128,7 @@ class SourceArchive(sdist):
 
 
 KERNELS = "src/fastloss/_kernels"
-SOURCES = ["math", "storage", "classes", "rows", "lanes", "pointwise", "driver"]
+SOURCES = ["math", "storage", "classes", "rows", "transpose", "lanes", "pointwise", "driver"]
 
 extensions = [
     Extension(

@@ -350,10 +350,29 @@ class _IndexedLoss(_ClassLoss):
         self.ignore_index = int(ignore_index)
         self.axis = _axis(axis)
 
-    def _indexed(self, call: _Call, axis: int, op: str) -> dict[str, Any]:
+    def _op(self) -> str:
+        raise AssertionError
+
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
+        op = self._op()
+        if op == "loss_linear" or self.axis is not None:
+            return None
+        return _kernels.module.plain_class_loss(
+            _kernels.OPS[op],
+            input,
+            target,
+            self.weight,
+            self.ignore_index,
+            self.reduction,
+            with_grad,
+            grad_out,
+            threads_for,
+        )
+
+    def _indexed(self, call: _Call, axis: int) -> dict[str, Any]:
         shape = call.x.shape
         return {
-            "op": op,
+            "op": self._op(),
             "labels": self._labels(call, shape[:axis] + shape[axis + 1 :]),
             "classes": shape[axis],
             "ignore_index": self.ignore_index,
@@ -428,7 +447,7 @@ class CrossEntropyLoss(_IndexedLoss):
                 "shift": smoothing / classes,
                 "linear_weight": self._class_weight(self.weight, call, classes),
             }
-        kernel = self._indexed(call, axis, "loss_linear" if smoothing else "loss")
+        kernel = self._indexed(call, axis)
         if smoothing:
             shared = np.full(classes, smoothing / classes)
             with np.errstate(all="ignore"):
@@ -439,17 +458,8 @@ class CrossEntropyLoss(_IndexedLoss):
             kernel["index_scale"] = 1 - smoothing
         return kernel
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
-        if (
-            self.weight is not None
-            or self.reduction != "mean"
-            or self.label_smoothing
-            or self.axis is not None
-        ):
-            return None
-        return _kernels.module.plain_cross_entropy(
-            input, target, self.ignore_index, with_grad, grad_out, threads_for
-        )
+    def _op(self) -> str:
+        return "loss_linear" if self.label_smoothing else "loss"
 
 
 class NLLLoss(_IndexedLoss):
@@ -489,8 +499,11 @@ class NLLLoss(_IndexedLoss):
     ) -> None:
         super().__init__(weight, ignore_index, reduction, axis)
 
+    def _op(self) -> str:
+        return "nll"
+
     def _kernel(self, call: _Call, axis: int) -> dict[str, Any]:
-        return self._indexed(call, axis, "nll")
+        return self._indexed(call, axis)
 
 
 class MultinomialNLLLoss(_ClassLoss):
@@ -554,10 +567,12 @@ class _PointwiseLoss(_Loss):
         raise AssertionError
 
     def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
-        if self.weight is not None or self.pos_weight is not None or self.reduction != "mean":
+        if self.weight is not None or self.pos_weight is not None:
             return None
         op = _kernels.OPS[self._op()]
-        return _kernels.module.plain_pointwise(op, input, target, with_grad, grad_out, threads_for)
+        return _kernels.module.plain_pointwise(
+            op, input, target, self.reduction, with_grad, grad_out, threads_for
+        )
 
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
         shape = call.x.shape
@@ -809,7 +824,9 @@ def cross_entropy(
     simple = type(reduction) is str and type(label_smoothing) is float and type(ignore_index) is int
     defaults = simple and reduction == "mean" and label_smoothing == 0 and ignore_index == -100
     if plain and defaults and not _checking.enabled():
-        value = _kernels.module.plain_cross_entropy(input, target, ignore_index, False, None, threads_for)
+        value = _kernels.module.plain_class_loss(
+            _kernels.OPS["loss"], input, target, None, ignore_index, "mean", False, None, threads_for
+        )
         if value is not None:
             return value
     loss = CrossEntropyLoss(

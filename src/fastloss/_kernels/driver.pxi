@@ -16,6 +16,7 @@ include "math.pxi"
 include "storage.pxi"
 include "classes.pxi"
 include "rows.pxi"
+include "transpose.pxi"
 include "lanes.pxi"
 include "pointwise.pxi"
 
@@ -226,8 +227,16 @@ cdef gradient_array(grad_out, cnp.ndarray x, cnp.ndarray y):
     return grad
 
 
-def plain_cross_entropy(input, target, int64_t ignore_index, bint with_grad, grad_out, threads_for):
-    """Mean cross-entropy, and its gradient, of a call without options, or None.
+cdef values_array(reduction, cnp.ndarray x, int ndim):
+    """A new array, of x's first dimensions, for the values under "none"; otherwise None."""
+    cdef int number = cnp.NPY_FLOAT32 if is_float32(x) else cnp.NPY_FLOAT64
+    return cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), number, False) if reduction == "none" else None
+
+
+def plain_class_loss(
+    int op, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for
+):
+    """A loss of class indices ("loss" or "nll"), and its gradient, of a plain call, or None.
 
     None means that something is out of the ordinary (another dtype or layout, a wrong shape or label) and the
     general way must handle it. At 32 x 10 the general way's Python would cost several times the kernel.
@@ -239,8 +248,9 @@ def plain_cross_entropy(input, target, int64_t ignore_index, bint with_grad, gra
     cdef chunk_function function
     cdef double divisor = 0, total
     cdef int threads = 1
+    cdef bint mean = reduction == "mean"
     cdef cnp.ndarray x, labels
-    cdef object grad = None
+    cdef object grad = None, value
     if not (is_plain(input) and is_plain(target)):
         return None
     x = input
@@ -254,16 +264,23 @@ def plain_cross_entropy(input, target, int64_t ignore_index, bint with_grad, gra
     if cnp.PyArray_DIM(labels, 0) != samples or classes == 0:
         return None
     if samples * classes >= SERIAL_ELEMENTS_:
-        if threads_for is None:
+        if threads_for is None or op == NLL:  # which writes little of a gradient, and starts from the system's zeros
             return None
         threads = threads_for(samples * classes)
+    memset(&job, 0, sizeof(job))
+    job.float32 = is_float32(x)
     if with_grad:
         grad = gradient_array(grad_out, x, labels)
         if grad is None:
             return None
-    memset(&job, 0, sizeof(job))
-    job.op = LOSS
-    job.float32 = is_float32(x)
+    if weight is not None:
+        if not is_plain(weight) or cnp.PyArray_TYPE(weight) != (cnp.NPY_FLOAT32 if job.float32 else cnp.NPY_FLOAT64):
+            return None
+        if cnp.PyArray_NDIM(weight) != 1 or cnp.PyArray_DIM(weight, 0) != classes:
+            return None
+        if with_grad and not apart(grad, weight):
+            return None
+    job.op = op
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
     job.x_stride = job.classes = classes
@@ -272,20 +289,30 @@ def plain_cross_entropy(input, target, int64_t ignore_index, bint with_grad, gra
     job.labels = cnp.PyArray_DATA(labels)
     job.label_kind = 8
     job.ignore_index = ignore_index
+    job.class_weight = data_of(weight)
     job.index_scale = 1
     job.partial = partial
     with nogil:
         position = first_invalid_label(&job, threads if samples >= SERIAL_ELEMENTS_ else 1, &divisor)
-    if position >= 0 or divisor == 0:
+    if position >= 0 or mean and divisor == 0:
         return None
+    divisor = divisor if mean else 1
+    value = values_array(reduction, x, 1)
+    job.value = data_of(value)
     job.grad_scale = 1 / divisor
-    job.grad = data_of(grad)
+    job.grad = NULL if op == NLL else data_of(grad)
     job.grad_storage = storage_to_write(grad, x, None)
     function = plan(&job, &chunks)
     with nogil:
         run(function, &job, chunks, threads)
         total = total_of(partial, chunks)
-    return (total / divisor, grad) if with_grad else total / divisor
+    if op == NLL and with_grad:  # once the value has been read: the gradient may take the place of x
+        job.grad = data_of(grad)
+        job.value = NULL
+        memset(job.grad, 0, cnp.PyArray_NBYTES(x))
+        run(function, &job, chunks, threads)
+    value = total / divisor if value is None else value
+    return (value, grad) if with_grad else value
 
 
 cdef Py_ssize_t samples_before_line(ClassJob* job) noexcept nogil:
@@ -428,16 +455,16 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
     return -1
 
 
-def plain_pointwise(int op, input, target, bint with_grad, grad_out, threads_for):
-    """Mean of an elementwise loss, and its gradient, of a call without options, or None as above."""
+def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, threads_for):
+    """An elementwise loss, and its gradient, of a call without weights, or None as above."""
     cdef PointJob job
     cdef double partial[2 * MAX_CHUNKS]
     cdef Py_ssize_t chunks, axis
-    cdef double total
+    cdef double total, divisor = 1
     cdef int threads = 1
     cdef bint grad_given = grad_out is not None
     cdef cnp.ndarray x, y
-    cdef object grad = None
+    cdef object grad = None, value
     if not (is_plain(input) and is_plain(target)):
         return None
     x = input
@@ -457,7 +484,14 @@ def plain_pointwise(int op, input, target, bint with_grad, grad_out, threads_for
     job.y = cnp.PyArray_DATA(y)
     job.y_storage = storage_of(y)
     job.size = cnp.PyArray_SIZE(x)
-    job.grad_scale = 1 / <double>job.size
+    if reduction == "mean":
+        divisor = job.size
+    elif reduction == "batchmean" and cnp.PyArray_NDIM(x) > 0:
+        divisor = cnp.PyArray_DIM(x, 0)
+    value = values_array(reduction, x, cnp.PyArray_NDIM(x))
+    job.value = data_of(value)
+    job.value_storage = storage_to_write(value, x, y)
+    job.grad_scale = 1 / divisor
     job.partial = partial
     if job.size >= SERIAL_ELEMENTS_:
         threads = threads_for(job.size)
@@ -478,7 +512,8 @@ def plain_pointwise(int op, input, target, bint with_grad, grad_out, threads_for
         total = total_of(partial, chunks)
     if job.outside:
         return None
-    return (total / job.size, grad) if with_grad else total / job.size
+    value = total / divisor if value is None else value
+    return (value, grad) if with_grad else value
 
 
 def check_labels(labels, Py_ssize_t classes, int64_t ignore_index, class_weight, sample_weight, int threads):

@@ -10,91 +10,6 @@ DEF LANES_BLOCK = 128
 DEF FEW_CLASSES = 4                # of float32, up to which comparisons with all take less time than loads one by one
 DEF LANES_FAR_AHEAD = 8            # tiles from the one that is computed to the one that is prefetched into L2
 
-cdef extern from *:
-    """
-    /* y[j * y_step + i] = x[i * x_step + j] in registers, for PANEL rows of 4 numbers (split) or 4 rows of PANEL
-       numbers (join); gcc makes scatters of the plain loops. Pairs are made within 128 bits, by one instruction. */
-    #if defined(__has_builtin)
-    #if __has_builtin(__builtin_shufflevector)
-    #define FASTLOSS_SHUFFLE __builtin_shufflevector
-    #endif
-    #endif
-    #ifdef FASTLOSS_SHUFFLE
-    typedef float fastloss_float4 __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef double fastloss_double4 __attribute__((vector_size(32), aligned(8), may_alias));
-    #define FASTLOSS_FOUR(p, q, r, s) p, q, r, s
-    #define FASTLOSS_LOAD(type, x, step) (*(const type*)(x))
-    #define FASTLOSS_STORE(type, y, step, row) (*(type*)(y) = (row))
-    #ifdef __AVX__  /* rows i and i + 4 in the halves of a register */
-    #define FASTLOSS_PANEL 8
-    typedef float fastloss_float8 __attribute__((vector_size(32), aligned(4), may_alias));
-    typedef fastloss_float8 fastloss_panel;
-    #define FASTLOSS_IN_HALF(i, half) ((i) + ((i) < 4 ? 0 : 4) + 4 * (half))
-    #define FASTLOSS_EIGHT(p, q, r, s)                                                                              \\
-        FASTLOSS_IN_HALF(p, 0), FASTLOSS_IN_HALF(q, 0), FASTLOSS_IN_HALF(r, 0), FASTLOSS_IN_HALF(s, 0),             \\
-        FASTLOSS_IN_HALF(p, 1), FASTLOSS_IN_HALF(q, 1), FASTLOSS_IN_HALF(r, 1), FASTLOSS_IN_HALF(s, 1)
-    #define FASTLOSS_WITHIN FASTLOSS_EIGHT
-    #define FASTLOSS_LOAD_HALVES(type, x, step) FASTLOSS_SHUFFLE(                                                   \\
-        *(const fastloss_float4*)(x), *(const fastloss_float4*)((x) + 4 * (step)), 0, 1, 2, 3, 4, 5, 6, 7)
-    #define FASTLOSS_STORE_HALVES(type, y, step, row)                                                               \\
-        (*(fastloss_float4*)(y) = FASTLOSS_SHUFFLE(row, row, 0, 1, 2, 3),                                           \\
-         *(fastloss_float4*)((y) + 4 * (step)) = FASTLOSS_SHUFFLE(row, row, 4, 5, 6, 7))
-    #else
-    #define FASTLOSS_PANEL 4
-    typedef fastloss_float4 fastloss_panel;
-    #define FASTLOSS_WITHIN FASTLOSS_FOUR
-    #define FASTLOSS_LOAD_HALVES FASTLOSS_LOAD
-    #define FASTLOSS_STORE_HALVES FASTLOSS_STORE
-    #endif
-    #define FASTLOSS_TRANSPOSE(name, real, type, load, store, four, p0, p1, p2, p3, q0, q1, q2, q3, u, v)           \\
-        static inline void name(const real* x, ptrdiff_t x_step, real* y, ptrdiff_t y_step) {                       \\
-            type a = load(type, x, x_step), b = load(type, x + x_step, x_step);                                     \\
-            type c = load(type, x + 2 * x_step, x_step), d = load(type, x + 3 * x_step, x_step);                    \\
-            type ab0 = FASTLOSS_SHUFFLE(a, b, four(p0, p1, p2, p3));                                                \\
-            type ab1 = FASTLOSS_SHUFFLE(a, b, four(q0, q1, q2, q3));                                                \\
-            type cd0 = FASTLOSS_SHUFFLE(c, d, four(p0, p1, p2, p3));                                                \\
-            type cd1 = FASTLOSS_SHUFFLE(c, d, four(q0, q1, q2, q3));                                                \\
-            type y0 = FASTLOSS_SHUFFLE(ab0, cd0, four(0, 1, 4, 5)), y1 = FASTLOSS_SHUFFLE(ab0, cd0, four(2, 3, 6, 7)); \\
-            type y2 = FASTLOSS_SHUFFLE(ab1, cd1, four(0, 1, 4, 5)), y3 = FASTLOSS_SHUFFLE(ab1, cd1, four(2, 3, 6, 7)); \\
-            store(type, y, y_step, y0);                                                                             \\
-            store(type, y + u * y_step, y_step, y1);                                                                \\
-            store(type, y + v * y_step, y_step, y2);                                                                \\
-            store(type, y + 3 * y_step, y_step, y3);                                                                \\
-        }
-    FASTLOSS_TRANSPOSE(fastloss_split_float, float, fastloss_panel, FASTLOSS_LOAD_HALVES, FASTLOSS_STORE,
-        FASTLOSS_WITHIN, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
-    FASTLOSS_TRANSPOSE(fastloss_join_float, float, fastloss_panel, FASTLOSS_LOAD, FASTLOSS_STORE_HALVES,
-        FASTLOSS_WITHIN, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
-    FASTLOSS_TRANSPOSE(fastloss_transpose_double, double, fastloss_double4, FASTLOSS_LOAD, FASTLOSS_STORE,
-        FASTLOSS_FOUR, 0, 4, 2, 6, 1, 5, 3, 7, 2, 1)
-    #else
-    #define FASTLOSS_PANEL 4
-    #define FASTLOSS_TRANSPOSE(name, real)                                                                          \\
-        static inline void name(const real* x, ptrdiff_t x_step, real* y, ptrdiff_t y_step) {                       \\
-            for (int i = 0; i < 4; i++)                                                                             \\
-                for (int j = 0; j < 4; j++) y[j * y_step + i] = x[i * x_step + j];                                  \\
-        }
-    FASTLOSS_TRANSPOSE(fastloss_split_float, float)
-    FASTLOSS_TRANSPOSE(fastloss_join_float, float)
-    FASTLOSS_TRANSPOSE(fastloss_transpose_double, double)
-    #endif
-    /* y[l] = x[label[l] * step + l]; not inlined, for among all the rest gcc keeps what it needs in memory */
-    #define FASTLOSS_GATHER(name, real)                                                                             \\
-        __attribute__((noinline))                                                                                   \\
-        static void name(const real* x, ptrdiff_t step, const int64_t* label, int lanes, real* restrict y) {                    \\
-            _Pragma("GCC unroll 8")                                                                                 \\
-            for (int l = 0; l < lanes; l++) y[l] = x[label[l] * step + l];                                             \\
-        }
-    FASTLOSS_GATHER(fastloss_gather_float, float)
-    FASTLOSS_GATHER(fastloss_gather_double, double)
-    """
-    int FASTLOSS_PANEL
-    void fastloss_gather_float(const float*, Py_ssize_t, const int64_t*, int, float*) noexcept nogil
-    void fastloss_gather_double(const double*, Py_ssize_t, const int64_t*, int, double*) noexcept nogil
-    void fastloss_split_float(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
-    void fastloss_join_float(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
-    void fastloss_transpose_double(const double*, Py_ssize_t, double*, Py_ssize_t) noexcept nogil
-
 cdef struct Tile:
     Py_ssize_t first               # first sample
     Py_ssize_t place               # the lane of the chunk's sums that the first sample's value is added to
@@ -122,48 +37,6 @@ cdef inline void copy(const real* x, int n, real* y) noexcept nogil:
     cdef int k
     for k in range(n):
         y[k] = x[k]
-
-
-cdef inline void split(const real* x, int columns, real* y) noexcept nogil:
-    """y[j, l] = x[l, j] of LANES neighbouring rows; `columns` is a literal, for which the loads vectorise."""
-    cdef Py_ssize_t l
-    cdef int j
-    for l in range(LANES):
-        for j in range(columns):
-            y[j * LANES + l] = x[l * columns + j]
-
-
-cdef inline void join(const real* x, int columns, real* y) noexcept nogil:
-    """The inverse of `split`."""
-    cdef Py_ssize_t l
-    cdef int j
-    for l in range(LANES):
-        for j in range(columns):
-            y[l * columns + j] = x[j * LANES + l]
-
-
-cdef inline void transpose(
-    const real* x, Py_ssize_t x_step, Py_ssize_t rows, Py_ssize_t columns, bint joins, real* y, Py_ssize_t y_step
-) noexcept nogil:
-    """y[j, i] = x[i, j]. Samples go by panels, classes by four; what does not fill one runs through the last again."""
-    cdef Py_ssize_t panel = FASTLOSS_PANEL if real is float else 4
-    cdef Py_ssize_t down = 4 if joins else panel, across = panel if joins else 4
-    cdef Py_ssize_t i, j, k, l
-    if rows < down or columns < across:
-        for i in range(rows):
-            for j in range(columns):
-                y[j * y_step + i] = x[i * x_step + j]
-        return
-    for k in range((columns + across - 1) // across):
-        j = min(k * across, columns - across)
-        for l in range((rows + down - 1) // down):
-            i = min(l * down, rows - down)
-            if real is double:
-                fastloss_transpose_double(x + i * x_step + j, x_step, y + j * y_step + i, y_step)
-            elif joins:
-                fastloss_join_float(x + i * x_step + j, x_step, y + j * y_step + i, y_step)
-            else:
-                fastloss_split_float(x + i * x_step + j, x_step, y + j * y_step + i, y_step)
 
 
 cdef inline const real* load_tile(
@@ -194,7 +67,7 @@ cdef inline const real* load_tile(
         elif classes == 3 and x_stride == 3 and tile.count == LANES:
             split(source, 3, buffer)
         else:
-            transpose(source, x_stride, tile.count, classes, False, buffer, LANES)
+            samples_to_lanes(source, x_stride, tile.count, classes, buffer)
         return buffer
     l = 0
     while l < tile.count:  # runs of neighbours
@@ -223,7 +96,7 @@ cdef inline void store_tile(
         elif job.classes == 3 and tile.count == LANES:
             join(buffer, 3, target)
         else:
-            transpose(buffer, LANES, classes, tile.count, True, target, job.classes)
+            lanes_to_samples(buffer, classes, tile.count, target, job.classes)
         write_block(target, job.grad, job.grad_storage, first, tile.count * classes)
         return
     if tile.direct and job.grad_storage == NATIVE:
@@ -429,10 +302,7 @@ cdef inline void lanes_tile(
                 label_real[l] = <real>label[l]
             tile_select(block, step, n, label_real, x_t)
         elif indexed and one_block:
-            if real is float:
-                fastloss_gather_float(block, step, label, LANES, x_t)
-            else:
-                fastloss_gather_double(block, step, label, LANES, x_t)
+            gather(block, step, label, x_t)
         elif indexed:
             for l in range(LANES):
                 c = label[l] - c0
