@@ -313,8 +313,36 @@ def test_overlapping_outputs(rng):
         made.value_and_grad(x, y, out=same, grad_out=same)
     with pytest.raises(ValueError, match=r"\bgrad_out\b"):
         made.value_and_grad(x, y, grad_output=w, grad_out=w)
+    labels = memory[60:64].view(np.int64)
+    labels[:] = 0
+    before[60:64] = memory[60:64]
+    for name in ("cross_entropy", "nll_loss"):
+        weighted = loss(name, weight=memory[80:85])
+        for grad_out in (memory[64:84], memory[84:104], memory[61:81], memory[2:22], memory[:20][::-1]):
+            with pytest.raises(ValueError, match=r"\bgrad_out\b"):
+                weighted.value_and_grad(x, labels, grad_out=grad_out.reshape(4, 5))
     assert np.array_equal(memory, before)
     assert (same == 0).all()
+
+
+def test_nothing_is_written_when_an_element_is_wrong(rng):
+    for n in (7, 70_000):
+        x, y = rng.random(n), rng.random(n)
+        x[-2] = 1.5
+        for target in (y, y.astype(np.float32)):
+            for arguments in ({}, {"grad_output": 1.0}):
+                grad_out = np.full(n, 7.0)
+                with pytest.raises(ValueError, match=rf"^input\[{n - 2}\] = 1.5 "):
+                    loss("binary_cross_entropy").value_and_grad(x, target, grad_out=grad_out, **arguments)
+                assert (grad_out == 7).all()
+        logits, labels = rng.random((n, 2)), rng.integers(0, 2, n)
+        labels[-2] = 2
+        for name in ("cross_entropy", "nll_loss"):
+            for arguments in ({}, {"grad_output": 1.0}):
+                grad_out = np.full((n, 2), 7.0)
+                with pytest.raises(IndexError, match=rf"^target\[{n - 2}\] = 2 "):
+                    loss(name).value_and_grad(logits, labels, grad_out=grad_out, **arguments)
+                assert (grad_out == 7).all()
 
 
 def test_output_that_overlaps_itself(rng):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import oracle
 import pytest
-from cases import POINTWISE, VARIANTS, WITH_CLASSES, make, run, same_bits
+from cases import POINTWISE, REDUCED, VARIANTS, WITH_CLASSES, loss, make, run, same_bits
 
 import fastloss
 from fastloss import _kernels, _runtime
@@ -314,6 +314,21 @@ def test_output_given_or_allocated(what, dtype, rng, isa):
         else:
             assert_same(each(what, case, axis, out=fresh[0]), wanted)
             assert_same(fresh, wanted)
+
+
+@pytest.mark.parametrize(("what", "reduction"), REDUCED)
+def test_plain_call_or_general(what, reduction, dtype, rng, isa):
+    """A call without weights takes a shorter way; what says the default in words, the general one."""
+    for shape, axis in [*SMALL[:3], *SHAPES[:2]]:
+        case = inputs(what, rng, shape, dtype, axis)
+        wanted = run(case, reduction, grad_output=1.0)
+        assert_same(run(case, reduction), wanted)
+        made = loss(case.name, **case.options, reduction=reduction)
+        assert same_bits(made(case.input, case.target), wanted[0])
+        given = np.full_like(wanted[1], 7)
+        assert_same(run(case, reduction, grad_out=given), wanted)
+        assert same_bits(given, wanted[1])
+        assert_same(run(case, reduction, grad_out=case.input), wanted)
 
 
 def copies(a):

@@ -355,7 +355,7 @@ class _IndexedLoss(_ClassLoss):
 
     def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
         op = self._op()
-        if op == "loss_linear" or self.axis is not None:
+        if op == "loss_linear" or self.axis not in (None, 1, -1):
             return None
         return _kernels.module.plain_class_loss(
             _kernels.OPS[op],
