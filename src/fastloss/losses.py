@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from . import _checking, _kernels
 from ._arguments import (
+    FLOAT64,
     Array,
     Output,
     Shape,
@@ -25,6 +26,7 @@ from ._arguments import (
     broadcast,
     class_axis,
     compute_dtype,
+    convert,
     element_operand,
     flag,
     native,
@@ -449,12 +451,12 @@ class CrossEntropyLoss(_IndexedLoss):
             }
         kernel = self._indexed(call, axis)
         if smoothing:
-            shared = np.full(classes, smoothing / classes)
-            with np.errstate(all="ignore"):
-                if self.weight is not None:
-                    shared *= self.weight.astype(np.float64)
-                kernel["shared"] = shared.astype(call.dtype)
-                kernel["shared_sum"] = float(np.sum(kernel["shared"], dtype=np.float64))
+            share = smoothing / classes
+            if self.weight is None:
+                shared = np.full(classes, share, call.dtype)
+            else:
+                shared = convert(share * convert(self.weight, FLOAT64), call.dtype)
+            kernel["shared"], kernel["shared_sum"] = shared, _sum(shared)
             kernel["index_scale"] = 1 - smoothing
         return kernel
 
