@@ -226,6 +226,17 @@ def test_rare_element_alone_or_among_ordinary_ones(what, dtype, rng, isa):
             assert_same(each(what, take(case, [near]), 1), [a[[near]] for a in wanted])
 
 
+@pytest.mark.parametrize("what", ["binary_cross_entropy", "binary_cross_entropy:weighted"])
+def test_labels_alone_or_among_probabilities(what, dtype, rng, isa):
+    """Targets that are all 0 or 1 need one logarithm."""
+    case, _ = with_rare_elements(what, rng, 5000, dtype)
+    case.target = rng.integers(0, 2, (5000, 1)).astype(dtype)
+    case.target[rng.random((5000, 1)) < 0.01] = -0.0
+    wanted = each(what, case, 1)
+    case.target[1::2] = 0.25
+    assert_same([a[::2] for a in each(what, case, 1)], [a[::2] for a in wanted])
+
+
 # ----------------------------------------------------------------------------------------------- memory
 
 

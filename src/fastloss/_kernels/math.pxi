@@ -341,14 +341,12 @@ cdef inline real log_fraction(real u, real* k, real* scale) noexcept nogil:
     return u - <real>1
 
 
-cdef inline real log_pair(real u, real c, real* low) noexcept nogil:
-    """log(u + c) for normal u > 0 and |c| <= ulp(u), as a sum within 0.44 ulp of the first number; inf and NaN pass."""
+cdef inline real log_of_sum(real u, real c, real* low) noexcept nogil:
+    """log(u + c) for finite normal u > 0 and |c| <= ulp(u), as a sum within 0.44 ulp of the first number."""
     cdef real k = 0, scale = 0
     cdef real m = log_fraction(u, &k, &scale)
     cdef real f = fma(c, scale, m)
-    cdef real y = log_reduced(f, fma(c, scale, m - f), k, low)
-    low[0] = low[0] if u < <real>INFINITY else <real>0
-    return y if u < <real>INFINITY else u
+    return log_reduced(f, fma(c, scale, m - f), k, low)
 
 
 cdef inline real log_positive(real x, bint usual, real* low) noexcept nogil:
@@ -412,7 +410,9 @@ cdef inline double log1p_nonnegative(real x) noexcept nogil:
     cdef real u = <real>1 + x
     cdef real c = x - (u - <real>1) if x < <real>1 else <real>1 - (u - x)
     cdef real low = 0
-    cdef real y = log_pair(u, c, &low)
+    cdef real y = log_of_sum(u, c, &low)
+    low = low if u < <real>INFINITY else <real>0
+    y = y if u < <real>INFINITY else u  # inf and NaN pass
     return <double>y + low
 
 
@@ -428,11 +428,7 @@ cdef inline real log_any(real x, real* low) noexcept nogil:
 cdef inline real log1m(real x, real* low) noexcept nogil:
     """log(1 - x) for 0 <= x < 1, as a sum within 0.38 ulp of the first number; some number at 1."""
     cdef real u = <real>1 - x
-    cdef real k = 0, scale = 0
-    cdef real m = log_fraction(u, &k, &scale)
-    cdef real c = ((<real>1 - u) - x) * scale
-    cdef real f = m + c
-    return log_reduced(f, (m - f) + c, k, low)
+    return log_of_sum(u, (<real>1 - u) - x, low)
 
 
 cdef inline double joined(double total, double low) noexcept nogil:

@@ -20,8 +20,8 @@ cdef extern from *:
     void fastloss_raise_flag(int*) noexcept nogil
 
 cdef enum:
-    MSE, BCE, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID, LOGSIGMOID, IDENTITY,
-    UNIT_INTERVAL
+    MSE, BCE, BCE_OF_LABELS, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID,
+    LOGSIGMOID, IDENTITY, UNIT_INTERVAL
 
 # A broadcast operand: element i is data[(i // period % rows) * row + (i % period) * column]; column is 0 or 1.
 cdef struct Operand:
@@ -224,6 +224,15 @@ cdef inline bint point_block(
             value[k] = -(d + (sum_low(a, b, d) + low))
             if slope != NULL:
                 slope[k] = bce_slope(x[k], y[k])
+    elif op == BCE_OF_LABELS:  # BCE where every y is 0 or 1, without rare elements: -log x or -log(1 - x)
+        for k in range(n):
+            note_outside(x[k], tiny if single else exp_minus_100, below_one, &outside32, &outside64)
+            a = x[k] if y[k] == <real>1 else <real>1 - x[k]
+            a_low = <real>0 if y[k] == <real>1 else (<real>1 - a) - x[k]
+            d = log_of_sum(a, a_low, &low)
+            value[k] = -(d + low)
+            if slope != NULL:
+                slope[k] = bce_slope(x[k], y[k])
     elif op == KL_DIV:  # y (log y - x)
         for k in range(n):
             if usual:
@@ -303,6 +312,25 @@ cdef inline bint any_outside(const real* x, Py_ssize_t n) noexcept nogil:
     return outside
 
 
+cdef inline bint are_labels(const real* y, Py_ssize_t n) noexcept nogil:
+    """Whether all are 0 or 1; at once where the first is not."""
+    cdef Py_ssize_t k
+    cdef Bits32 b32
+    cdef Bits64 b64
+    cdef uint32_t other32 = 0
+    cdef uint64_t other64 = 0
+    if y[0] != <real>0 and y[0] != <real>1:
+        return False
+    for k in range(n):
+        if real is float:
+            b32.f = y[k] * y[k] - y[k]
+            other32 |= b32.u
+        else:
+            b64.f = y[k] * y[k] - y[k]
+            other64 |= b64.u
+    return other32 == 0 and other64 == 0
+
+
 cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept nogil:
     """Elements [chunk * job.chunk, ...) of a job."""
     cdef Py_ssize_t first = chunk * job.chunk, i, n, k
@@ -323,7 +351,7 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef double low[WIDTH]
     cdef double s = 0, s_low = 0
     cdef bint usual
-    cdef int rare = 0
+    cdef int op, rare = 0
     for k in range(WIDTH):
         total[k] = low[k] = 0
     for i in range(first, last, POINTWISE_BLOCK):
@@ -340,10 +368,11 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         if job.value != NULL:
             value = block_to_write(job.value, job.value_storage, i, buffer)
         if rare == 0:
+            op = BCE_OF_LABELS if job.op == BCE and are_labels(y, n) else job.op
             if job.grad != NULL:
-                usual = point_block(x, y, pos_weight, job.op, True, n, value, slope)
+                usual = point_block(x, y, pos_weight, op, True, n, value, slope)
             else:
-                usual = point_block(x, y, pos_weight, job.op, True, n, value, <real*>NULL)
+                usual = point_block(x, y, pos_weight, op, True, n, value, <real*>NULL)
             if not usual:
                 rare = RARE_BLOCKS
         if rare > 0:
