@@ -351,7 +351,7 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef double low[WIDTH]
     cdef double s = 0, s_low = 0
     cdef bint usual
-    cdef int op, rare = 0
+    cdef int op, rare = 0, soft = 0
     for k in range(WIDTH):
         total[k] = low[k] = 0
     for i in range(first, last, POINTWISE_BLOCK):
@@ -368,7 +368,13 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         if job.value != NULL:
             value = block_to_write(job.value, job.value_storage, i, buffer)
         if rare == 0:
-            op = BCE_OF_LABELS if job.op == BCE and are_labels(y, n) else job.op
+            op = job.op
+            if op == BCE and soft == 0:
+                if are_labels(y, n):
+                    op = BCE_OF_LABELS
+                else:
+                    soft = RARE_BLOCKS
+            soft = max(0, soft - 1)
             if job.grad != NULL:
                 usual = point_block(x, y, pos_weight, op, True, n, value, slope)
             else:
