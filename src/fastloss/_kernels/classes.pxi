@@ -239,11 +239,17 @@ cdef inline real entropy_term(real p) noexcept nogil:
     return <real>0 if p == <real>0 else -p * (log_p + low)
 
 
-cdef inline void sum_lanes(const double* total, const double* low, double* partial) noexcept nogil:
-    """The sum of a chunk from those of its lanes: (sum, what rounding lost)."""
+cdef inline void sum_lanes(double* total, double* low, int n, double* partial) noexcept nogil:
+    """The sum of a chunk from those of its n lanes: (sum, what rounding lost). One half is added to the other."""
     cdef double s = 0, s_low = 0
     cdef int l
-    for l in range(LANES):
+    n //= 2
+    while n >= 8:
+        for l in range(n):
+            low[l] += low[l + n]
+            two_sum(total[l + n], total + l, low + l)
+        n //= 2
+    for l in range(8):
         two_sum(total[l], &s, &s_low)
         s_low += low[l]
     partial[0] = s

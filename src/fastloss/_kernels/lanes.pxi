@@ -469,4 +469,4 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
             lanes_tile(tag, job, &tile, PLAIN, total, low)
         start += tile.count
     fastloss_stream_end()
-    sum_lanes(total, low, job.partial + 2 * chunk)
+    sum_lanes(total, low, LANES, job.partial + 2 * chunk)

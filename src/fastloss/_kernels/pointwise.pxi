@@ -349,7 +349,6 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef real expanded[POINTWISE_BLOCK]
     cdef double total[WIDTH]
     cdef double low[WIDTH]
-    cdef double s = 0, s_low = 0
     cdef bint usual
     cdef int op, rare = 0, soft = 0
     for k in range(WIDTH):
@@ -406,8 +405,4 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         else:
             add_block(value, n, total, low)
     fastloss_stream_end()
-    for k in range(WIDTH):
-        two_sum(total[k], &s, &s_low)
-        s_low += low[k]
-    job.partial[2 * chunk] = s
-    job.partial[2 * chunk + 1] = s_low
+    sum_lanes(total, low, WIDTH, job.partial + 2 * chunk)

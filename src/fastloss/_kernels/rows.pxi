@@ -22,17 +22,55 @@ cdef inline void prefetch_step(const real* x) noexcept nogil:
         fastloss_prefetch_l2(x + (FAR_AHEAD + 64 * k) // <int>sizeof(real))
 
 
+cdef extern from *:
+    """
+    /* WIDTH numbers to one, as a tree, in halves: of loops as short as these gcc makes scalar code. */
+    #define FASTLOSS_VECTOR(name, type, n) \\
+        typedef type name __attribute__((vector_size(n * sizeof(type)), aligned(sizeof(type)), may_alias));
+    FASTLOSS_VECTOR(fastloss_double2, double, 2)
+    FASTLOSS_VECTOR(fastloss_double4, double, 4)
+    FASTLOSS_VECTOR(fastloss_double8, double, 8)
+    FASTLOSS_VECTOR(fastloss_float4, float, 4)
+    FASTLOSS_VECTOR(fastloss_float8, float, 8)
+    FASTLOSS_VECTOR(fastloss_float16, float, 16)
+    #define FASTLOSS_ADD_HALVES(type, x) (((const type*)&(x))[0] + ((const type*)&(x))[1])
+    static inline double fastloss_sum_width(const double* x) {
+        const fastloss_double8* x8 = (const fastloss_double8*)x;
+        fastloss_double8 s8 = (x8[0] + x8[2]) + (x8[1] + x8[3]);
+        fastloss_double4 s4 = FASTLOSS_ADD_HALVES(fastloss_double4, s8);
+        fastloss_double2 s2 = FASTLOSS_ADD_HALVES(fastloss_double2, s4);
+        return s2[0] + s2[1];
+    }
+    static inline float fastloss_count_width(const float* x) {
+        const fastloss_float16* x16 = (const fastloss_float16*)x;
+        fastloss_float16 s16 = x16[0] + x16[1];
+        fastloss_float8 s8 = FASTLOSS_ADD_HALVES(fastloss_float8, s16);
+        fastloss_float4 s4 = FASTLOSS_ADD_HALVES(fastloss_float4, s8);
+        return (s4[0] + s4[2]) + (s4[1] + s4[3]);
+    }
+    """
+    double fastloss_sum_width(const double*) noexcept nogil
+    float fastloss_count_width(const float*) noexcept nogil
+
+
 cdef inline double sum_width(const real* lanes) noexcept nogil:
-    """Sum of WIDTH numbers, in float64, as a tree."""
-    cdef double s[16]
+    """Sum of WIDTH numbers, in float64."""
+    cdef double s[WIDTH]
     cdef int k
-    for k in range(16):
-        s[k] = <double>lanes[k] + <double>lanes[k + 16]
-    for k in range(8):
-        s[k] += s[k + 8]
-    for k in range(4):
-        s[k] += s[k + 4]
-    return (s[0] + s[2]) + (s[1] + s[3])
+    if real is double:
+        return fastloss_sum_width(lanes)
+    else:
+        for k in range(WIDTH):
+            s[k] = lanes[k]
+        return fastloss_sum_width(&s[0])
+
+
+cdef inline double count_width(const real* lanes) noexcept nogil:
+    """Sum of WIDTH integers that are exact in float32, as their sum is."""
+    if real is float:
+        return fastloss_count_width(lanes)
+    else:
+        return fastloss_sum_width(lanes)
 
 
 cdef inline double sum_blocks(const real* c, Py_ssize_t n) noexcept nogil:
@@ -242,10 +280,10 @@ cdef inline void row_statistics(
             zero_width(b)
             if real is double:
                 zero_width(a)
-        two_sum(unscaled_sum(sum_width(&sums[0][0]), m), &s, &s_low)
+        add_to(m, unscaled_sum(sum_width(&sums[0][0]), m), &s, &s_low)
         if real is double:
             s_low += unscaled_sum(sum_width(&lost[0][0]), m)
-        count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - sum_width(&below[0])
+        count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - count_width(&below[0])
         if mode == LINEAR:
             two_sum(sum_width(&a[0]) + sum_width(&sums[1][0]), &sum_a, &a_low)
             if real is double:
@@ -268,7 +306,9 @@ cdef inline void row_statistics(
         ahead.x = next_row
         ahead.top = max_width(tops)
     batch.top[l] = m
-    batch.others[l] = joined((count - 1) + s, s_low)
+    batch.others[l] = (count - 1) + s
+    if real is double:
+        batch.others[l] = joined(batch.others[l], s_low)
     if job.op != LOGSUMEXP:
         batch.others[l] += <double>m - <double>m
     batch.a[l] = job.shared_sum if mode == SHARED else joined(sum_a, a_low)
@@ -442,4 +482,4 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
             clear(&batch, count)
             finish(tag, job, start, count, 0, &batch, total, low)
     fastloss_stream_end()
-    sum_lanes(total, low, job.partial + 2 * chunk)
+    sum_lanes(total, low, LANES, job.partial + 2 * chunk)

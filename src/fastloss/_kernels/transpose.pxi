@@ -13,14 +13,11 @@ cdef extern from *:
     #endif
     #endif
     #ifdef FASTLOSS_SHUFFLE
-    typedef float fastloss_float4 __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef double fastloss_double4 __attribute__((vector_size(32), aligned(8), may_alias));
     #define FASTLOSS_FOUR(p, q, r, s) p, q, r, s
     #define FASTLOSS_LOAD(type, x, step) (*(const type*)(x))
     #define FASTLOSS_STORE(type, y, step, row) (*(type*)(y) = (row))
     #ifdef __AVX__  /* rows i and i + 4 in the halves of a register */
     #define FASTLOSS_PANEL 8
-    typedef float fastloss_float8 __attribute__((vector_size(32), aligned(4), may_alias));
     typedef fastloss_float8 fastloss_panel;
     #define FASTLOSS_IN_HALF(i, half) ((i) + ((i) < 4 ? 0 : 4) + 4 * (half))
     #define FASTLOSS_EIGHT(p, q, r, s)                                                                              \\
