@@ -48,7 +48,7 @@ class Row:
 
     function: str
     shape: tuple[int, ...]
-    target: str  # labels, probabilities, log-probabilities or numbers; empty for an array function
+    target: str  # labels, probabilities, log-probabilities, numbers or 0 and 1; empty for an array function
     targets: tuple[float, ...] = ()
     dtype: str = "float32"
     smoothing: float = 0.0
@@ -61,7 +61,10 @@ class Row:
         size = f"{self.shape[0] >> 20}M" if len(self.shape) == 1 else "×".join(f"{n:,}" for n in self.shape)
         smoothing = f"label smoothing {self.smoothing}" * bool(self.smoothing)
         weights = "class weights" * self.weighted
-        target, dtype = self.target * ("prob" in self.target), self.dtype * (self.dtype != "float32")
+        target, dtype = (
+            self.target * (self.target not in ("labels", "numbers")),
+            self.dtype * (self.dtype != "float32"),
+        )
         return ", ".join(filter(None, [f"{short} {size}", target, smoothing, weights, dtype]))
 
     @property
@@ -112,6 +115,7 @@ ROWS = (
     Row("logsumexp", (16384, 1000), "", (0.85, 1.3)),
     Row(_BCE_WITH_LOGITS, _M16, "numbers", (0.8, 0.75, 1.3, 2)),
     Row(_BCE, _M16, "numbers", (0.8, 0.75, 1.2, 1.5)),
+    Row(_BCE, _M16, "0 and 1"),  # as numbers are, without a target of its own
     Row("mse_loss", _M16, "numbers", (0.8, 0.75, 1.2, 1.5)),
     Row("sigmoid", _M16, "", (0.8, 1.2)),
     Row("logsigmoid", _M16, "", (0.8, 1.2)),
@@ -143,6 +147,8 @@ class Case:
             target = rng.integers(0, row.shape[1], (row.shape[0], *row.shape[2:]))
         elif row.target == "numbers":
             target = rng.random(row.shape, kind)
+        elif row.target == "0 and 1":
+            target = rng.integers(0, 2, row.shape).astype(kind)
         elif row.target:
             function = fastloss.log_softmax if "log" in row.target else fastloss.softmax
             target = function(rng.standard_normal(row.shape, kind))
