@@ -247,7 +247,7 @@ def plain_class_loss(
     cdef Py_ssize_t chunks, samples, classes, position
     cdef chunk_function function
     cdef double divisor = 0, total
-    cdef int threads = 1
+    cdef int threads = 1, number
     cdef bint mean = reduction == "mean"
     cdef cnp.ndarray x, labels
     cdef object grad = None, value
@@ -274,7 +274,8 @@ def plain_class_loss(
         if grad is None:
             return None
     if weight is not None:
-        if not is_plain(weight) or cnp.PyArray_TYPE(weight) != (cnp.NPY_FLOAT32 if job.float32 else cnp.NPY_FLOAT64):
+        number = cnp.NPY_FLOAT32 if job.float32 else cnp.NPY_FLOAT64
+        if not is_plain(weight) or cnp.PyArray_TYPE(weight) != number:
             return None
         if cnp.PyArray_NDIM(weight) != 1 or cnp.PyArray_DIM(weight, 0) != classes:
             return None
