@@ -69,7 +69,7 @@ def run_under_callgrind(library: str) -> None:
     """Make every call with both sizes, each in a dump of its own."""
     callgrind = ctypes.CDLL(library)
     fastloss.set_num_threads(1)
-    for scale in (9, 16):  # neither is small enough for the short way
+    for scale in (9, 16):
         for name, elements, call in kernels(scale):
             for _ in range(20):  # until the interpreter has specialised and cached what it will
                 call()

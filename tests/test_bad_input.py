@@ -311,6 +311,15 @@ def test_numbers_too_large_for_float32_are_infinite_without_a_warning():
     assert not np.isfinite(fastloss.cross_entropy(x, [0], huge[0], label_smoothing=0.5))
 
 
+def test_floating_point_errors_do_not_come_from_inside():
+    """Whatever the caller has set NumPy to do about them."""
+    x = np.zeros((1, 2), np.float32)
+    with np.errstate(all="raise"):
+        for weight in ([5e-324, 1.0], [1e300, 1.0], [1e-40, inf]):
+            for smoothing in (0.1, 1e-20, 1.0):
+                fastloss.CrossEntropyLoss(weight, label_smoothing=smoothing)(x, np.array([1]))
+
+
 def test_a_number_may_be_byte_swapped():
     """float() reads a byte-swapped bfloat16 of no dimensions wrongly."""
     ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 comes from ml_dtypes")

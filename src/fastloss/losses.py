@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 
 from . import _checking, _kernels
 from ._arguments import (
-    FLOAT64,
     Array,
     Output,
     Shape,
@@ -26,7 +25,6 @@ from ._arguments import (
     broadcast,
     class_axis,
     compute_dtype,
-    convert,
     element_operand,
     flag,
     native,
@@ -220,7 +218,7 @@ class _Loss:
         return result
 
     def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
-        """Value, or value and gradient, of a call without options; None where that will not do."""
+        """Value, or value and gradient, of a plain call, in one step; None where that will not do."""
         return None
 
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
@@ -455,7 +453,8 @@ class CrossEntropyLoss(_IndexedLoss):
             if self.weight is None:
                 shared = np.full(classes, share, call.dtype)
             else:
-                shared = convert(share * convert(self.weight, FLOAT64), call.dtype)
+                with np.errstate(all="ignore"):
+                    shared = (share * self.weight.astype(np.float64)).astype(call.dtype)
             kernel["shared"], kernel["shared_sum"] = shared, _sum(shared)
             kernel["index_scale"] = 1 - smoothing
         return kernel

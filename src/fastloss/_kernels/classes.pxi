@@ -240,7 +240,7 @@ cdef inline real entropy_term(real p) noexcept nogil:
 
 
 cdef inline void sum_lanes(double* total, double* low, int n, double* partial) noexcept nogil:
-    """The sum of a chunk from those of its n lanes: (sum, what rounding lost). One half is added to the other."""
+    """The sum of a chunk from those of its n = 8 * 2^k lanes: (sum, what rounding lost). Halves are added."""
     cdef double s = 0, s_low = 0
     cdef int l
     n //= 2

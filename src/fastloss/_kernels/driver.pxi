@@ -1,10 +1,11 @@
 # The entry points: arrays become pointers, work is cut into chunks, threads take chunks.
 #
-# a) The arguments have been checked: arrays are aligned, native, contiguous (x may have a stride between outer
-#    indices) and of one dtype; see _arguments.py and losses.py.
+# a) The arguments have been checked, or are by the functions named plain_..., which also allocate the results:
+#    arrays are aligned, native, contiguous (x may have a stride between outer indices) and of one dtype; see
+#    _arguments.py and losses.py.
 # b) Chunks depend on the shape alone, never on the threads; every chunk leaves its sum and what rounding lost,
 #    added in order at the end. So the bits are the same for any number of threads.
-# c) Nothing is allocated here: jobs, buffers and partial sums are on the stack.
+# c) Nothing else is allocated here: jobs, buffers and partial sums are on the stack.
 
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
@@ -238,8 +239,9 @@ def plain_class_loss(
 ):
     """A loss of class indices ("loss" or "nll"), and its gradient, of a plain call, or None.
 
-    None means that something is out of the ordinary (another dtype or layout, a wrong shape or label) and the
-    general way must handle it. At 32 x 10 the general way's Python would cost several times the kernel.
+    None means that the general way must handle it: something is out of the ordinary (another dtype or layout, a wrong
+    shape or label), or it is "nll" of a large array. At 32 x 10 the general way's Python would cost several times the
+    kernel.
     `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
     """
     cdef ClassJob job
@@ -264,7 +266,7 @@ def plain_class_loss(
     if cnp.PyArray_DIM(labels, 0) != samples or classes == 0:
         return None
     if samples * classes >= SERIAL_ELEMENTS_:
-        if threads_for is None or op == NLL:  # which writes little of a gradient, and starts from the system's zeros
+        if threads_for is None or op == NLL:  # the general way starts its gradient from the system's zeros
             return None
         threads = threads_for(samples * classes)
     memset(&job, 0, sizeof(job))

@@ -1,7 +1,8 @@
 # pointwise: value and derivative from one element, in blocks that stay in L1.
 #
-# a) A loss is one branch of `point_block`, value[k] and slope[k]; nothing else knows its formula. Where two terms
-#    are added, what rounding lost of each is carried along, so that the result is rounded about once.
+# a) A loss is one branch of `point_block`, value[k] and slope[k]; nothing else knows its formula. Only BCE has a
+#    second one, for blocks whose targets are all 0 or 1. Where two terms are added, what rounding lost of each is
+#    carried along, so that the result is rounded about once.
 # b) Weights of any broadcast shape are expanded block by block, never to the size of the input.
 # c) Values are summed in WIDTH fixed float64 accumulators, without loss (two_sum); float32 values in fours, for
 #    two plain additions, one ulp, are within the bound of the sum.
@@ -10,7 +11,7 @@
 #    computed again with it. Either way an element's bits are the same.
 
 DEF POINTWISE_BLOCK = 256
-DEF RARE_BLOCKS = 16               # that are computed with it from one that needed it on
+DEF RARE_BLOCKS = 16               # that are computed with it from one that needed it on, or not searched for labels
 
 cdef extern from *:
     """

@@ -41,7 +41,7 @@ cdef extern from *:
         fastloss_double2 s2 = FASTLOSS_ADD_HALVES(fastloss_double2, s4);
         return s2[0] + s2[1];
     }
-    static inline float fastloss_count_width(const float* x) {
+    static inline float fastloss_exact_sum_width(const float* x) {
         const fastloss_float16* x16 = (const fastloss_float16*)x;
         fastloss_float16 s16 = x16[0] + x16[1];
         fastloss_float8 s8 = FASTLOSS_ADD_HALVES(fastloss_float8, s16);
@@ -50,7 +50,7 @@ cdef extern from *:
     }
     """
     double fastloss_sum_width(const double*) noexcept nogil
-    float fastloss_count_width(const float*) noexcept nogil
+    float fastloss_exact_sum_width(const float*) noexcept nogil
 
 
 cdef inline double sum_width(const real* lanes) noexcept nogil:
@@ -65,10 +65,10 @@ cdef inline double sum_width(const real* lanes) noexcept nogil:
         return fastloss_sum_width(&s[0])
 
 
-cdef inline double count_width(const real* lanes) noexcept nogil:
+cdef inline double exact_sum_width(const real* lanes) noexcept nogil:
     """Sum of WIDTH integers that are exact in float32, as their sum is."""
     if real is float:
-        return fastloss_count_width(lanes)
+        return fastloss_exact_sum_width(lanes)
     else:
         return fastloss_sum_width(lanes)
 
@@ -283,7 +283,7 @@ cdef inline void row_statistics(
         add_to(m, unscaled_sum(sum_width(&sums[0][0]), m), &s, &s_low)
         if real is double:
             s_low += unscaled_sum(sum_width(&lost[0][0]), m)
-        count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - count_width(&below[0])
+        count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - exact_sum_width(&below[0])
         if mode == LINEAR:
             two_sum(sum_width(&a[0]) + sum_width(&sums[1][0]), &sum_a, &a_low)
             if real is double:

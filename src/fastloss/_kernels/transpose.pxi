@@ -1,7 +1,8 @@
 # transpose: samples whose classes are neighbours in memory, put side by side in a tile, and back.
 #
-# x is (samples, classes) with a step, y is (classes, LANES). The loops are in C and not inlined: gcc makes scatters of
-# plain ones, and among all the rest of `lanes` it would keep what they need in memory.
+# x is (samples, classes) with a step, y is (classes, LANES). The loops are in C and not inlined: gcc makes scatters
+# of plain ones, and among all the rest of `lanes` it would keep what they need in memory. The vector types are those
+# of `rows`.
 
 cdef extern from *:
     """
@@ -36,7 +37,7 @@ cdef extern from *:
     #define FASTLOSS_LOAD_HALVES FASTLOSS_LOAD
     #define FASTLOSS_STORE_HALVES FASTLOSS_STORE
     #endif
-    #define FASTLOSS_SQUARE(name, real, type, load, store, four, p0, p1, p2, p3, q0, q1, q2, q3, u, v)              \\
+    #define FASTLOSS_TRANSPOSE_PANEL(name, real, type, load, store, four, p0, p1, p2, p3, q0, q1, q2, q3, u, v)     \\
         static inline void name(const real* x, ptrdiff_t x_step, real* y, ptrdiff_t y_step) {                       \\
             type a = load(type, x, x_step), b = load(type, x + x_step, x_step);                                     \\
             type c = load(type, x + 2 * x_step, x_step), d = load(type, x + 3 * x_step, x_step);                    \\
@@ -53,25 +54,25 @@ cdef extern from *:
             store(type, y + v * y_step, y_step, y2);                                                                \\
             store(type, y + 3 * y_step, y_step, y3);                                                                \\
         }
-    FASTLOSS_SQUARE(fastloss_split_float, float, fastloss_panel, FASTLOSS_LOAD_HALVES, FASTLOSS_STORE,
+    FASTLOSS_TRANSPOSE_PANEL(fastloss_split_float, float, fastloss_panel, FASTLOSS_LOAD_HALVES, FASTLOSS_STORE,
         FASTLOSS_WITHIN, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
-    FASTLOSS_SQUARE(fastloss_join_float, float, fastloss_panel, FASTLOSS_LOAD, FASTLOSS_STORE_HALVES,
+    FASTLOSS_TRANSPOSE_PANEL(fastloss_join_float, float, fastloss_panel, FASTLOSS_LOAD, FASTLOSS_STORE_HALVES,
         FASTLOSS_WITHIN, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
-    FASTLOSS_SQUARE(fastloss_square_double, double, fastloss_double4, FASTLOSS_LOAD, FASTLOSS_STORE,
+    FASTLOSS_TRANSPOSE_PANEL(fastloss_panel_double, double, fastloss_double4, FASTLOSS_LOAD, FASTLOSS_STORE,
         FASTLOSS_FOUR, 0, 4, 2, 6, 1, 5, 3, 7, 2, 1)
     #else
     #define FASTLOSS_PANEL 4
-    #define FASTLOSS_SQUARE(name, real)                                                                             \\
+    #define FASTLOSS_TRANSPOSE_PANEL(name, real)                                                                    \\
         static inline void name(const real* x, ptrdiff_t x_step, real* y, ptrdiff_t y_step) {                       \\
             for (int i = 0; i < 4; i++)                                                                             \\
                 for (int j = 0; j < 4; j++) y[j * y_step + i] = x[i * x_step + j];                                  \\
         }
-    FASTLOSS_SQUARE(fastloss_split_float, float)
-    FASTLOSS_SQUARE(fastloss_join_float, float)
-    FASTLOSS_SQUARE(fastloss_square_double, double)
+    FASTLOSS_TRANSPOSE_PANEL(fastloss_split_float, float)
+    FASTLOSS_TRANSPOSE_PANEL(fastloss_join_float, float)
+    FASTLOSS_TRANSPOSE_PANEL(fastloss_panel_double, double)
     #endif
-    /* what does not fill a square runs through the last one again */
-    #define FASTLOSS_TRANSPOSE(name, real, square, down, across)                                                    \\
+    /* what does not fill a panel runs through the last one again */
+    #define FASTLOSS_TRANSPOSE(name, real, panel, down, across)                                                     \\
         __attribute__((noinline)) static void name(                                                                 \\
             const real* x, ptrdiff_t x_step, ptrdiff_t rows, ptrdiff_t columns, real* y, ptrdiff_t y_step           \\
         ) {                                                                                                         \\
@@ -83,7 +84,7 @@ cdef extern from *:
             }                                                                                                       \\
             for (j = 0;; j = j + across < last_j ? j + across : last_j) {                                           \\
                 for (i = 0;; i = i + down < last_i ? i + down : last_i) {                                           \\
-                    square(x + i * x_step + j, x_step, y + j * y_step + i, y_step);                                 \\
+                    panel(x + i * x_step + j, x_step, y + j * y_step + i, y_step);                                  \\
                     if (i == last_i) break;                                                                         \\
                 }                                                                                                   \\
                 if (j == last_j) break;                                                                             \\
@@ -91,7 +92,7 @@ cdef extern from *:
         }
     FASTLOSS_TRANSPOSE(fastloss_samples_to_lanes_float, float, fastloss_split_float, FASTLOSS_PANEL, 4)
     FASTLOSS_TRANSPOSE(fastloss_lanes_to_samples_float, float, fastloss_join_float, 4, FASTLOSS_PANEL)
-    FASTLOSS_TRANSPOSE(fastloss_transpose_double, double, fastloss_square_double, 4, 4)
+    FASTLOSS_TRANSPOSE(fastloss_transpose_double, double, fastloss_panel_double, 4, 4)
     /* y[l] = x[label[l] * step + l] */
     #define FASTLOSS_GATHER(name, real)                                                                             \\
         __attribute__((noinline)) static void name(                                                                 \\
