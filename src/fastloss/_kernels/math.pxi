@@ -28,10 +28,14 @@ cdef extern from *:
     #define fastloss_fmaf(a, b, c) ((a) * (b) + (c))
     #define fastloss_fma(a, b, c) ((a) * (b) + (c))
     #endif
+    #define fastloss_absf __builtin_fabsf
+    #define fastloss_abs __builtin_fabs
     """
     bint fastloss_fused
     float fastloss_fmaf(float, float, float) noexcept nogil
     double fastloss_fma(double, double, double) noexcept nogil
+    float fastloss_absf(float) noexcept nogil
+    double fastloss_abs(double) noexcept nogil
 
 cdef union Bits32:
     float f
@@ -52,7 +56,10 @@ cdef inline real fma(real a, real b, real c) noexcept nogil:
 
 
 cdef inline real absolute(real x) noexcept nogil:
-    return -x if x < 0 else x
+    if real is float:
+        return fastloss_absf(x)
+    else:
+        return fastloss_abs(x)
 
 
 cdef inline real at_most_finite(real x) noexcept nogil:
@@ -210,20 +217,17 @@ cdef inline double unscaled_sum(double s, real tag) noexcept nogil:
         return s * 5.551115123125783e-17
 
 
-cdef inline real exp_pair(real x, bint usual, real* low) noexcept nogil:
+cdef inline real exp_pair_argument(real x, real* shifted) noexcept nogil:
+    return exp_argument(x, 127 if sizeof(real) == 4 else 1023, True, shifted)
+
+
+cdef inline real exp_pair(real x, real r, real shifted, bint usual, real* low) noexcept nogil:
     """exp(x) for x <= 0 as the sum of two numbers, within 0.83 ulp of the first; 0 as in `exp_nonpositive`.
 
-    `usual`: it is known that this is a normal number.
+    `r` and `shifted` are `exp_pair_argument` of x. `usual`: it is known that the result is a normal number.
     """
-    cdef real shifted = 0
-    cdef real r, p, y, power, least
-    if real is float:
-        r = exp_argument(x, 127, True, &shifted)
-        least = <real>-87.33654
-    else:
-        r = exp_argument(x, 1023, True, &shifted)
-        least = <real>-708.39641853226408
-    power = exponent_of(shifted)
+    cdef real least = <real>-87.33654 if sizeof(real) == 4 else <real>-708.39641853226408
+    cdef real p, y, power = exponent_of(shifted)
     if not usual:
         r = zero_below(r, x, least)
         power = zero_below(power, x, least)
@@ -370,39 +374,31 @@ cdef inline real log_positive(real x, bint usual, real* low) noexcept nogil:
     return log_reduced(scaled, <real>0, k + exponent, low)
 
 
-cdef inline real log1p_unit(real e, real e_low, real* low) noexcept nogil:
-    """log(1 + e + e_low) for 0 <= e <= 1, as a sum within 0.41 ulp of the first number.
+cdef inline real log1p_unit(real e, real e_low, real s, real* low) noexcept nogil:
+    """log(1 + e + e_low) for 0 <= e <= 1 and s = e / (2 + e), as a sum within 0.2 ulp of 2 s, the first number.
 
-    1 + e is 2^k (1 + f) with k = 0 or 1, -1/4 <= f <= 1/2, f exact; with s = f / (2 + f) and h = f^2 / 2,
-    log(1 + f) is f - (h - s (h + z p(z))), z = s^2 (Sun), p minimax on [0, 1/25]. e_low / (1 + e) is approximated.
+    It is 2 s + s z p(z), z = s^2 <= 1/9, p minimax; and (e - s (2 + e)) + e_low, what s lacks of its exact value,
+    by a slope that is approximated: (1 + e / 2) / (1 + e) for the one, 1 / (1 + e) for the other.
     """
-    cdef real k, f, s, z, h, p, p1, p2, p3, z2, product, y
+    cdef real z = s * s, z2 = z * z, z4, p, p1, p2, p3
+    cdef real double_s = s + s
+    cdef real rest = fma(-s, e, e - double_s) + e_low
     if real is float:
-        k = (e + <real>8388608.0) - <real>8388608.0  # e rounded to an integer, without a comparison
+        p = fma(<real>0.40021526389350129, z, <real>0.6666641630199277)
+        p1 = fma(<real>0.28011931642750041, z, <real>0.28001817792290061)
+        p = fma(p1, z2, p)
     else:
-        k = (e + <real>4503599627370496.0) - <real>4503599627370496.0
-    f = fma(e, fma(<real>-0.5, k, <real>1), <real>-0.5 * k)
-    s = f / (<real>2 + f)
-    z = s * s
-    h = <real>0.5 * f * f
-    if real is float:
-        p = fma(<real>0.3035906255245209, z, <real>0.39957910776138306)
-        p = fma(p, z, <real>0.666669487953186)
-        p = fma(k, <real>1.42860682030941723212e-6, fma(s, fma(z, p, h), -h))
-        product = k * <real>0.693145751953125
-    else:
-        z2 = z * z
-        p = fma(<real>0.400000000000557, z, <real>0.666666666666666)
-        p1 = fma(<real>0.22222224270965216, z, <real>0.28571428556058376)
-        p2 = fma(<real>0.15391063812267117, z, <real>0.18181667375046537)
-        p3 = fma(<real>0.13837719268201157, z, <real>0.13174396130004878)
-        p = fma(z2, fma(z2, fma(z2, p3, p2), p1), p)
-        p = fma(k, <real>1.90821492927058770002e-10, fma(s, fma(z, p, h), -h))
-        product = k * <real>6.93147180369123816490e-01
-    p = fma(e_low, fma(<real>-0.5, e, <real>1), p)
-    y = product + f
-    low[0] = p + (f - (y - product))
-    return y
+        z4 = z2 * z2
+        p = fma(<real>0.400000000001551195, z, <real>0.6666666666666630968)
+        p1 = fma(<real>0.222222239536427828, z, <real>0.2857142854811789704)
+        p2 = fma(<real>0.1538654838607643069, z, <real>0.1818174447935444258)
+        p3 = fma(<real>0.1210494446178746165, z, <real>0.1330112145538613242)
+        p = fma(p1, z2, p)
+        p2 = fma(p3, z2, p2)
+        p3 = fma(<real>0.1700975637003665544, z, <real>0.08344972564452305332)
+        p = fma(fma(p3, z4, p2), z4, p)
+    low[0] = fma(rest, fma(<real>-0.3125, e, <real>1), s * (z * p))
+    return double_s
 
 
 cdef inline double log1p_nonnegative(real x) noexcept nogil:

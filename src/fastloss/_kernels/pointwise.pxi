@@ -96,16 +96,16 @@ cdef inline real small_sigmoid(real e, real e_low, real* low) noexcept nogil:
 
 
 cdef inline void bce_with_logits(
-    real x, real e, real e_low, real a, real a_low, real b, real b_low, real both, bint weighted, bint usual,
+    real x, real e, real e_low, real s, real a, real a_low, real b, real b_low, real both, bint weighted, bint usual,
     real* value, real* slope
 ) noexcept nogil:
     """a softplus(-x) + b softplus(x) = c |x| + (a + b) log(1 + exp(-|x|)), c the coefficient that x has against it.
 
     Its derivative is b sigmoid(x) - a sigmoid(-x). No term cancels another. `both` is a + b, 1 unless `weighted`.
-    e + e_low is exp(-|x|).
+    e + e_low is exp(-|x|), s is e / (2 + e).
     """
     cdef real d = absolute(x), low = 0
-    cdef real term = log1p_unit(e, e_low, &low)
+    cdef real term = log1p_unit(e, e_low, s, &low)
     cdef real c = b if x > <real>0 else a
     cdef real c_low = b_low if x > <real>0 else a_low
     cdef real distance = d if usual else <real>0 if c == <real>0 else d
@@ -161,8 +161,10 @@ cdef inline bint point_block(
 
     `usual` leaves out what only rare elements need; returns whether there was none, otherwise this has to be repeated.
     """
-    cdef real exp_high[POINTWISE_BLOCK]  # exp(-|x|), in a loop of its own: with the rest behind it, fewer elements
-    cdef real exp_low[POINTWISE_BLOCK]   # would fit the processor's queues than it takes to hide what each waits for
+    cdef real high[POINTWISE_BLOCK]  # what one loop leaves to the next
+    cdef real high_low[POINTWISE_BLOCK]
+    cdef real other[POINTWISE_BLOCK]
+    cdef real other_low[POINTWISE_BLOCK]
     cdef bint single = sizeof(real) == 4
     cdef real tiny = <real>1.17549435e-38 if single else <real>2.2250738585072014e-308
     cdef real huge = <real>3.4028234663852886e38 if single else <real>1.7976931348623157e308
@@ -173,11 +175,16 @@ cdef inline bint point_block(
     cdef uint64_t outside64 = 0
     cdef Py_ssize_t k
     cdef real d, low, e, a, b, c, a_low = 0, b_low = 0, power = 0, log_x, log_y
-    if op == BCE_WITH_LOGITS or op == BCE_WITH_LOGITS_POS_WEIGHT or op == LOGSIGMOID:
+    if op == BCE_WITH_LOGITS or op == BCE_WITH_LOGITS_POS_WEIGHT or op == SIGMOID or op == LOGSIGMOID:  # exp(-|x|)
         for k in range(n):
-            exp_high[k] = exp_pair(-absolute(x[k]), usual, exp_low + k)
+            other[k] = exp_pair_argument(-absolute(x[k]), other_low + k)
+        for k in range(n):
+            high[k] = exp_pair(-absolute(x[k]), other[k], other_low[k], usual, high_low + k)
             if usual:
                 note_outside(absolute(x[k]), <real>0, exp_normal, &outside32, &outside64)
+        if op != SIGMOID:
+            for k in range(n):
+                other[k] = high[k] / (<real>2 + high[k])
     if op == MSE:  # (x - y)^2
         for k in range(n):
             d = x[k] - y[k]
@@ -190,7 +197,7 @@ cdef inline bint point_block(
             b = <real>1 - y[k]
             b_low = (<real>1 - b) - y[k]
             bce_with_logits(
-                x[k], exp_high[k], exp_low[k], y[k], <real>0, b, b_low, <real>1, False, usual, value + k,
+                x[k], high[k], high_low[k], other[k], y[k], <real>0, b, b_low, <real>1, False, usual, value + k,
                 slope + k if slope != NULL else slope
             )
     elif op == BCE_WITH_LOGITS_POS_WEIGHT:  # pos_weight y softplus(-x) + (1 - y) softplus(x)
@@ -200,15 +207,21 @@ cdef inline bint point_block(
             b = <real>1 - y[k]
             b_low = (<real>1 - b) - y[k]
             bce_with_logits(
-                x[k], exp_high[k], exp_low[k], a, a_low, b, b_low, a + b, True, usual, value + k,
+                x[k], high[k], high_low[k], other[k], a, a_low, b, b_low, a + b, True, usual, value + k,
                 slope + k if slope != NULL else slope
             )
     elif op == BCE:  # -(y log x + (1 - y) log(1 - x)), each log at least -100
         for k in range(n):
             if usual:
                 note_outside(x[k], tiny if single else exp_minus_100, below_one, &outside32, &outside64)
-            log_x = log_positive(x[k], usual, &a_low)
-            log_y = log1m(x[k], &b_low)
+            high[k] = log_positive(x[k], usual, high_low + k)
+        for k in range(n):
+            other[k] = log1m(x[k], other_low + k)
+        for k in range(n):
+            log_x = high[k]
+            a_low = high_low[k]
+            log_y = other[k]
+            b_low = other_low[k]
             if not usual:
                 a_low = <real>0 if x[k] < exp_minus_100 else a_low
                 log_x = <real>-100 if x[k] < exp_minus_100 else log_x
@@ -223,8 +236,6 @@ cdef inline bint point_block(
             low += product_low(y[k], log_x, a)
             d = a + b
             value[k] = -(d + (sum_low(a, b, d) + low))
-            if slope != NULL:
-                slope[k] = bce_slope(x[k], y[k])
     elif op == BCE_OF_LABELS:  # BCE where every y is 0 or 1, without rare elements: -log x or -log(1 - x)
         for k in range(n):
             note_outside(x[k], tiny if single else exp_minus_100, below_one, &outside32, &outside64)
@@ -232,8 +243,6 @@ cdef inline bint point_block(
             a_low = <real>0 if y[k] == <real>1 else (<real>1 - a) - x[k]
             d = log_of_sum(a, a_low, &low)
             value[k] = -(d + low)
-            if slope != NULL:
-                slope[k] = bce_slope(x[k], y[k])
     elif op == KL_DIV:  # y (log y - x)
         for k in range(n):
             if usual:
@@ -269,18 +278,18 @@ cdef inline bint point_block(
                 slope[k] = -((e + a_low) * power)
     elif op == SIGMOID:
         for k in range(n):
-            if usual:
-                note_outside(absolute(x[k]), <real>0, exp_normal, &outside32, &outside64)
-            e = exp_pair(-absolute(x[k]), usual, &a_low)
-            e = small_sigmoid(e, a_low, &low)
+            e = small_sigmoid(high[k], high_low[k], &low)
             value[k] = (<real>1 - e) - low if x[k] > <real>0 else e + low
     elif op == LOGSIGMOID:  # min(x, 0) - log(1 + exp(-|x|))
         for k in range(n):
-            d = log1p_unit(exp_high[k], exp_low[k], &low)
+            d = log1p_unit(high[k], high_low[k], other[k], &low)
             value[k] = (x[k] if x[k] < <real>0 else <real>0) - (d + low)
     elif op == IDENTITY:
         for k in range(n):
             value[k] = x[k]
+    if slope != NULL and (op == BCE or op == BCE_OF_LABELS):
+        for k in range(n):
+            slope[k] = bce_slope(x[k], y[k])
     return outside32 >> 31 == 0 and outside64 >> 63 == 0
 
 
