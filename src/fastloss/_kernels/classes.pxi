@@ -159,12 +159,17 @@ cdef inline double sum_past_inf(const ClassJob* job, real* tag, Py_ssize_t posit
     return 0
 
 
-cdef inline real log_softmax_of(real x, real m, real log_sum, real low) noexcept nogil:
-    """(x - m) - (log_sum + low), rounded once."""
-    cdef real d = x - m
-    cdef real y = d - log_sum
-    cdef real lost = sum_low(x, -m, d) + (sum_low(d, -log_sum, y) - low)
-    return y + lost if absolute(y) < <real>INFINITY else y
+cdef inline void log_sum_exp(double m, double log_sum, real* high, real* low) noexcept nogil:
+    """m + log_sum as high + low. m is of their type, so |low| <= log_sum: its rounding is one of log_softmax."""
+    cdef double s = m + log_sum
+    high[0] = <real>s
+    low[0] = <real>((s - high[0]) + sum_low(m, log_sum, s))
+
+
+cdef inline real log_softmax_of(real x, real high, real low) noexcept nogil:
+    """x - (high + low), rounded once."""
+    cdef real y = x - high
+    return y + (sum_low(x, -high, y) - low) if absolute(y) < <real>INFINITY else y
 
 
 cdef inline real linear_gradient(real e, real c, real a, real a_low, real others) noexcept nogil:

@@ -260,8 +260,8 @@ cdef inline void lanes_tile(
     cdef real a[LANES]
     cdef real a_low[LANES]
     cdef real others[LANES]
-    cdef real log_sum[LANES]
-    cdef real log_sum_low[LANES]
+    cdef real high[LANES]          # top + log_sum, with what is `low_part` of it
+    cdef real low_part[LANES]
     cdef int64_t label[LANES]
     cdef Batch batch, lost         # of the latter others, a and b
     cdef const real* block = buffer
@@ -326,7 +326,7 @@ cdef inline void lanes_tile(
             m[l] = <real>0 if top[l] == <real>-INFINITY else top[l]
         if mode == LINEAR:
             load_coefficients(job, tile, c0, n, coefficient, e)
-        if mode != EXPECTED and one_block and job.grad != NULL:
+        if mode != EXPECTED and one_block and job.grad != NULL and job.op != LOG_SOFTMAX:
             tile_sums(block, step, n, mode, True, m, coefficient, e, &batch, &lost, ties)
         else:
             tile_sums(block, step, n, mode, False, m, coefficient, e, &batch, &lost, ties)
@@ -383,8 +383,7 @@ cdef inline void lanes_tile(
             others[l] = <real>batch.others[l]
     if job.op == LOG_SOFTMAX:
         for l in range(LANES):
-            log_sum[l] = <real>batch.log_sum[l]
-            log_sum_low[l] = <real>(batch.log_sum[l] - log_sum[l])
+            log_sum_exp(batch.top[l], batch.log_sum[l], high + l, low_part + l)
     for c0 in range(0, classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
         if not one_block:
@@ -397,7 +396,7 @@ cdef inline void lanes_tile(
         for c in range(n):
             if job.op == LOG_SOFTMAX:
                 for l in range(LANES):
-                    e[c * LANES + l] = log_softmax_of(block[c * step + l], m[l], log_sum[l], log_sum_low[l])
+                    e[c * LANES + l] = log_softmax_of(block[c * step + l], high[l], low_part[l])
             elif mode == LINEAR:
                 for l in range(LANES):
                     e[c * LANES + l] = factor[l] * linear_gradient(

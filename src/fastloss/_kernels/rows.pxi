@@ -121,10 +121,10 @@ cdef inline void tail_of(const real* end, Py_ssize_t n, real fill, real* tail) n
         tail[k] = fill if k < WIDTH - <int>n else end[k - WIDTH]
 
 
-cdef inline void map_coefficients(
+cdef inline const real* coefficients(
     const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, real* mapped
 ) noexcept nogil:
-    """w_j (scale c_j + shift) for n classes of row i, from j0 on."""
+    """w_j (scale c_j + shift) for n classes of row i, from j0 on: in place where that is c_j, otherwise `mapped`."""
     cdef const real* c = read_block(job.coefficient, job.coefficient_storage, i * job.classes + j0, n, mapped)
     cdef const real* w = <const real*>job.linear_weight
     cdef real scale = <real>job.coefficient_scale, shift = <real>job.coefficient_shift
@@ -132,9 +132,12 @@ cdef inline void map_coefficients(
     if w != NULL:
         for j in range(n):
             mapped[j] = w[j0 + j] * fma(scale, c[j], shift)
-    else:
+    elif scale != 1 or shift != 0:
         for j in range(n):
             mapped[j] = fma(scale, c[j], shift)
+    else:
+        return c
+    return mapped
 
 
 # A block of each, in L1: numbers of half precision, exponentials, coefficients. WIDTH numbers before them may be used
@@ -143,6 +146,7 @@ cdef struct Blocks:
     void* x
     void* e
     void* c
+    const void* c_used             # the coefficients of the last block: c, or where they are in memory
 
 
 # The numbers at x, whose maximum was found while those before them were computed.
@@ -153,11 +157,11 @@ cdef struct Ahead:
 
 cdef inline void row_statistics(
     real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, bint keep, const real* next_row, Ahead* ahead,
-    const Blocks* blocks, Batch* batch
+    Blocks* blocks, Batch* batch
 ) noexcept nogil:
     """Maximum and sums of row i, into place l of the batch. With no finite maximum, `others` is NaN.
 
-    The last block's coefficients stay in `blocks` and, if `keep`, its exponentials, scaled.
+    The last block's coefficients and, if `keep`, its exponentials, scaled, are left in `blocks`.
     """
     cdef Py_ssize_t classes = job.classes, j0, g, j, n, full
     cdef const real* shared = <const real*>job.shared
@@ -167,7 +171,7 @@ cdef inline void row_statistics(
     cdef const real* x
     cdef real* x_buffer = <real*>blocks.x
     cdef real* e = <real*>blocks.e
-    cdef real* c = <real*>blocks.c
+    cdef const real* c = NULL
     cdef real total[WIDTH]
     cdef real below[WIDTH]
     cdef real b[WIDTH]
@@ -198,7 +202,7 @@ cdef inline void row_statistics(
         full = n - n % WIDTH
         x = read_block(job.x, job.storage, i * job.x_stride + j0, n, x_buffer)
         if mode == LINEAR:
-            map_coefficients(job, i, j0, n, c)
+            c = coefficients(job, i, j0, n, <real*>blocks.c)
         following = x
         n_following = n
         if real is float:
@@ -268,7 +272,10 @@ cdef inline void row_statistics(
                     expected_step(x + j, mk, &e_step[0], b)
                 if mode == SHARED:
                     shared_step(x + j, mk, shared + j0 + j, b)
-                if mode == LINEAR:
+                if mode == LINEAR and real is float:
+                    linear_step(x + j, mk, c + j, a, b)
+            if mode == LINEAR and real is double:  # beside the exponentials there are too few registers
+                for j in range(g, min(g + GROUP * WIDTH, full), WIDTH):
                     linear_step(x + j, mk, c + j, a, b)
             for k in range(WIDTH):
                 add_to(m, total[k], sums[0] + k, lost[0] + k)
@@ -305,6 +312,7 @@ cdef inline void row_statistics(
     if real is double and not keep:
         ahead.x = next_row
         ahead.top = max_width(tops)
+    blocks.c_used = c
     batch.top[l] = m
     batch.others[l] = (count - 1) + s
     if real is double:
@@ -329,7 +337,7 @@ cdef inline void row_gradient(
     cdef real m = <real>batch.top[l]
     cdef const real* x
     cdef real* e = <real*>blocks.e
-    cdef const real* c = <const real*>blocks.c
+    cdef const real* c = <const real*>blocks.c_used
     cdef real* grad
     for j0 in range(0, classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
@@ -338,7 +346,7 @@ cdef inline void row_gradient(
             for j in range(n):
                 e[j] = exp_scaled(x[j] - m)
             if mode == LINEAR:
-                map_coefficients(job, i, j0, n, <real*>blocks.c)
+                c = coefficients(job, i, j0, n, <real*>blocks.c)
         if mode == SHARED:
             c = <const real*>job.shared + j0
         grad = block_to_write(job.grad, job.grad_storage, i * classes + j0, e)
@@ -354,19 +362,19 @@ cdef inline void row_gradient(
 
 
 cdef inline void row_log_softmax(
-    ClassJob* job, Py_ssize_t i, real m, double log_sum_, const Blocks* blocks
+    ClassJob* job, Py_ssize_t i, real m, double log_sum, const Blocks* blocks
 ) noexcept nogil:
     cdef Py_ssize_t j0, j, n
-    cdef real log_sum = <real>log_sum_
-    cdef real low = <real>(log_sum_ - log_sum)
+    cdef real high = 0, low = 0
     cdef const real* x
     cdef real* out
+    log_sum_exp(m, log_sum, &high, &low)
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
         out = block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <real*>blocks.e)
         for j in range(n):
-            out[j] = log_softmax_of(x[j], m, log_sum, low)
+            out[j] = log_softmax_of(x[j], high, low)
         write_block(out, job.grad, job.grad_storage, i * job.classes + j0, n)
 
 
@@ -386,6 +394,7 @@ cdef inline void row_of(
     cdef int64_t t = -1
     cdef const real* next_row = NULL
     cdef double scale, entry = 0, c_t = 0, e_t
+    cdef bint exponentials = job.grad != NULL and job.op != LOG_SOFTMAX  # are used again
     blocks.x = &x_buffer[WIDTH]
     blocks.e = &e_buffer[WIDTH]
     blocks.c = &c_buffer[WIDTH]
@@ -400,9 +409,9 @@ cdef inline void row_of(
                 memset(<char*>job.grad + i * bytes_of_row, 0, bytes_of_row)
             return
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
-    if more and job.storage == NATIVE and job.grad == NULL:
+    if more and job.storage == NATIVE and not exponentials:
         next_row = <const real*>job.x + (i + 1) * job.x_stride
-    if mode != EXPECTED and job.grad != NULL and classes <= ROWS_BLOCK:
+    if mode != EXPECTED and exponentials and classes <= ROWS_BLOCK:
         row_statistics(tag, job, i, l, mode, True, next_row, ahead, &blocks, batch)
     else:
         row_statistics(tag, job, i, l, mode, False, next_row, ahead, &blocks, batch)
