@@ -487,17 +487,26 @@ def test_modules(name):
 # ---------------------------------------------------------------------------- what is computed, and where
 
 
+def watch_losses(monkeypatch, see):
+    """Tell `see` of each call of a loss object: the input, whether the gradient was asked for, the result."""
+
+    def watched(original, with_grad):
+        def call(self, input, *args, **options):
+            result = original(self, input, *args, **options)
+            see(input, with_grad, result)
+            return result
+
+        return call
+
+    for name, with_grad in (("__call__", False), ("value_and_grad", True)):
+        monkeypatch.setattr(losses._Loss, name, watched(getattr(losses._Loss, name), with_grad))
+
+
 @pytest.fixture
 def evaluations(monkeypatch):
     """What the core was asked: (input, whether the gradient too)."""
     calls = []
-
-    def evaluate(self, input, target, *rest):
-        calls.append((input, rest[-1]))
-        return original(self, input, target, *rest)
-
-    original = losses._Loss._evaluate
-    monkeypatch.setattr(losses._Loss, "_evaluate", evaluate)
+    watch_losses(monkeypatch, lambda input, with_grad, result: calls.append((input, with_grad)))
     monkeypatch.setattr(_kernels.module, "plain_class_loss", lambda *args: None)
     return calls
 
@@ -555,15 +564,9 @@ def test_no_copies(name, evaluations):
 
 def test_values_under_none_share_memory(monkeypatch):
     made = []
-    original = losses._Loss._evaluate
-
-    def evaluate(*args):
-        made.append(original(*args))
-        return made[-1]
-
-    monkeypatch.setattr(losses._Loss, "_evaluate", evaluate)
+    watch_losses(monkeypatch, lambda input, with_grad, result: made.append(result))
     for call in (lambda: F.mse_loss(q, x, reduction="none"), lambda: F.cross_entropy(q, y, reduction="none")):
-        assert call().data_ptr() == made[-1][0].ctypes.data
+        assert call().data_ptr() == made[-1].ctypes.data
 
 
 @pytest.mark.parametrize("factor", [1.0, 3.0])
@@ -663,13 +666,7 @@ def test_what_differs_on_purpose():
 
 def test_threads_are_pytorchs(monkeypatch):
     seen = []
-    original = losses._Loss._evaluate
-
-    def evaluate(*args):
-        seen.append(fastloss.get_num_threads())
-        return original(*args)
-
-    monkeypatch.setattr(losses._Loss, "_evaluate", evaluate)
+    watch_losses(monkeypatch, lambda *call: seen.append(fastloss.get_num_threads()))
     input = torch.zeros(_kernels.SERIAL_ELEMENTS // 4, 4)
     before = torch.get_num_threads()
     results = []

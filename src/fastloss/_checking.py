@@ -32,9 +32,8 @@ class CheckError(AssertionError):
     """A result differs from its reference by more than rounding explains."""
 
 
-def enabled() -> bool:
-    """Whether calls are being checked in this context."""
-    return _scope.get()
+enabled = _scope.get
+"""Whether calls are being checked in this context."""
 
 
 @contextmanager

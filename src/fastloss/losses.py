@@ -159,7 +159,11 @@ class _Loss:
         Returns:
             A float, in nats (squared units for MSELoss), or the array of values under "none".
         """
-        return self._evaluate(input, target, sample_weight, None, out, None, False)[0]
+        if sample_weight is out is None and not _checking.enabled():
+            value = self._short_way(input, target, False, None)
+            if value is not None:
+                return value
+        return self._evaluate(_Call(self, input, target, sample_weight, None, out, None, False))[0]
 
     def value_and_grad(
         self,
@@ -186,27 +190,18 @@ class _Loss:
             (value, gradient); the gradient has the shape of `input`, and its dtype if that is a float. Under
             "none" it is the derivative of the sum of the values.
         """
-        value, grad = self._evaluate(input, target, sample_weight, grad_output, out, grad_out, True)
+        if sample_weight is grad_output is out is None and not _checking.enabled():
+            both: tuple[Any, Array] | None = self._short_way(input, target, True, grad_out)
+            if both is not None:
+                return both
+        value, grad = self._evaluate(
+            _Call(self, input, target, sample_weight, grad_output, out, grad_out, True)
+        )
         assert grad is not None
         return value, grad
 
-    def _evaluate(
-        self,
-        input: Any,
-        target: Any,
-        sample_weight: Any,
-        grad_output: Any,
-        out: Any,
-        grad_out: Any,
-        with_grad: bool,
-    ) -> tuple[Value, Array | None]:
-        checking = _checking.enabled()
-        if sample_weight is grad_output is out is None and not checking:
-            short = self._short_way(input, target, with_grad, grad_out)
-            if short is not None:
-                return short if with_grad else (short, None)
-        call = _Call(self, input, target, sample_weight, grad_output, out, grad_out, with_grad)
-        if not checking:
+    def _evaluate(self, call: _Call) -> tuple[Value, Array | None]:
+        if not _checking.enabled():
             return self._run(call)
         try:  # before the call, whose gradient may overwrite the input
             expected = _checking.expected_loss(self, call)
@@ -456,6 +451,7 @@ class CrossEntropyLoss(_IndexedLoss):
                 with np.errstate(all="ignore"):
                     shared = (share * self.weight.astype(np.float64)).astype(call.dtype)
             kernel["shared"], kernel["shared_sum"] = shared, _sum(shared)
+            kernel["uniform"] = self.weight is None
             kernel["index_scale"] = 1 - smoothing
         return kernel
 

@@ -29,6 +29,7 @@ cdef enum:
 cdef enum:
     PLAIN      # nothing
     SHARED     # sum c_j d_j, c the same for all samples
+    UNIFORM    # sum c d_j, c the same for all classes too, and not 0
     LINEAR     # sum c_j and sum c_j d_j
     EXPECTED   # sum exp(d_j) d_j
 
@@ -51,6 +52,7 @@ cdef struct ClassJob:
     const void* linear_weight      # w of the linear term (classes,), or NULL for ones
     const void* shared             # c itself, (classes,) for all samples, or NULL
     double shared_sum              # sum of `shared`
+    bint uniform                   # `shared` is one number, not 0, for all classes
     const void* class_weight       # w of the index term (classes,), or NULL for ones
     double index_scale             # 1 - label smoothing
     const void* sample_weight      # (samples,), or NULL
@@ -139,6 +141,12 @@ cdef inline void shared_step(const real* x, const real* m, const real* c, real* 
     for k in range(WIDTH):
         d = zero_if(c[k] == <real>0, x[k] - m[k])
         b[k] = fma(c[k], d, b[k])
+
+
+cdef inline void uniform_step(const real* x, const real* m, real c, real* b) noexcept nogil:
+    cdef int k
+    for k in range(WIDTH):
+        b[k] = fma(c, x[k] - m[k], b[k])
 
 
 cdef inline void linear_step(const real* x, const real* m, const real* c, double* a, real* b) noexcept nogil:

@@ -318,10 +318,10 @@ def plain_class_loss(
     return (value, grad) if with_grad else value
 
 
-cdef Py_ssize_t samples_before_line(ClassJob* job) noexcept nogil:
-    """Samples before the first whose gradient begins a cache line, if it is the same one in every class."""
+cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogil:
+    """Samples before the first that begins a cache line of the array at `address`, if it is the same in every class."""
     cdef Py_ssize_t item = 4 if job.float32 else 8
-    cdef Py_ssize_t beyond = <Py_ssize_t>(<size_t>job.grad % 64)
+    cdef Py_ssize_t beyond = <Py_ssize_t>(address % 64)
     if job.inner == 1 or job.inner * item % 64 != 0 or beyond % item != 0:
         return 0
     return (64 - beyond) % 64 // item
@@ -331,7 +331,7 @@ def class_pass(
     int op, x, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t x_stride, int threads, *,
     value=None, grad=None, labels=None, int64_t ignore_index=0, class_weight=None, double index_scale=1,
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
-    sample_weight=None, grad_output=None, double grad_scale=1, offset=None,
+    bint uniform=False, sample_weight=None, grad_output=None, double grad_scale=1, offset=None,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values."""
     cdef ClassJob job
@@ -357,6 +357,7 @@ def class_pass(
     job.linear_weight = data_of(linear_weight)
     job.shared = data_of(shared)
     job.shared_sum = shared_sum
+    job.uniform = uniform
     job.class_weight = data_of(class_weight)
     job.index_scale = index_scale
     job.sample_weight = data_of(sample_weight)
@@ -367,7 +368,7 @@ def class_pass(
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, coefficient)
     job.partial = partial
-    job.lead = samples_before_line(&job) if job.grad_storage == STREAMED else 0
+    job.lead = samples_before_line(&job, <size_t>job.grad if job.grad_storage == STREAMED else <size_t>job.x)
     function = plan(&job, &chunks)
     if job.samples * classes < SERIAL_ELEMENTS_:
         threads = 1

@@ -70,10 +70,15 @@ cdef inline real at_most_finite(real x) noexcept nogil:
         return <real>1.7976931348623157e308 if x > <real>1.7976931348623157e308 else x
 
 
+cdef inline real minus(real a, real b) noexcept nogil:
+    """a - b, where the processor multiplies: beside its adders, which is what some loops wait for."""
+    return fma(b, <real>-1, a) if fastloss_fused else a - b
+
+
 cdef inline real sum_low(real a, real b, real s) noexcept nogil:
     """What rounding lost in s = a + b (Knuth)."""
     cdef real z = s - a
-    return (a - (s - z)) + (b - z)
+    return minus(a, minus(s, z)) + (b - z)
 
 
 cdef inline real product_low(real a, real b, real p) noexcept nogil:
@@ -436,7 +441,7 @@ cdef inline void two_sum(double x, double* total, double* low) noexcept nogil:
     """Add x to the unevaluated sum total + low without losing a bit (Knuth)."""
     cdef double t = total[0] + x
     cdef double z = t - total[0]
-    low[0] += (total[0] - (t - z)) + (x - z)
+    low[0] += minus(total[0], minus(t, z)) + (x - z)
     total[0] = t
 
 

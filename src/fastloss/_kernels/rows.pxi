@@ -165,6 +165,7 @@ cdef inline void row_statistics(
     """
     cdef Py_ssize_t classes = job.classes, j0, g, j, n, full
     cdef const real* shared = <const real*>job.shared
+    cdef real uniform = shared[0] if mode == UNIFORM else <real>0
     cdef const real* coefficient = <const real*>job.coefficient + i * classes
     cdef Py_ssize_t item = bytes_of(job.storage, tag)
     cdef const char* grad = <const char*>job.grad + i * classes * item  # what will be written when the row is done
@@ -227,7 +228,9 @@ cdef inline void row_statistics(
                 if mode == SHARED:
                     sum_a += sum_blocks(shared + summed, j0 - summed)
                     summed = j0
-                if mode == SHARED or mode == LINEAR:
+                if mode == UNIFORM:
+                    sum_a = j0 * <double>uniform
+                if mode == SHARED or mode == LINEAR or mode == UNIFORM:
                     sum_b -= sum_a * rise if sum_a != 0 else 0.0
                 if mode == EXPECTED:
                     sum_b = ratio * (sum_b - rise * (s + count)) if ratio > 0 else 0.0
@@ -251,6 +254,9 @@ cdef inline void row_statistics(
             exp_step(&tail[0], mk, total, below, e + n - WIDTH if keep else &e_step[0])
             if mode == EXPECTED:
                 expected_step(&tail[0], mk, &e_step[0], b)
+            if mode == UNIFORM:
+                tail_of(x + n, n - full, mk[0], tail)
+                uniform_step(&tail[0], mk, uniform, b)
             if mode == SHARED:
                 tail_of(shared + j0 + n, n - full, <real>0, tail_c)
                 shared_step(&tail[0], mk, &tail_c[0], b)
@@ -270,6 +276,8 @@ cdef inline void row_statistics(
                 exp_step(x + j, mk, total, below, e + j if keep else &e_step[0])
                 if mode == EXPECTED:
                     expected_step(x + j, mk, &e_step[0], b)
+                if mode == UNIFORM:
+                    uniform_step(x + j, mk, uniform, b)
                 if mode == SHARED:
                     shared_step(x + j, mk, shared + j0 + j, b)
                 if mode == LINEAR and real is float:
@@ -295,7 +303,7 @@ cdef inline void row_statistics(
             two_sum(sum_width(&a[0]) + sum_width(&sums[1][0]), &sum_a, &a_low)
             if real is double:
                 a_low += sum_width(&lost[1][0])
-        if mode == LINEAR or mode == SHARED:
+        if mode == LINEAR or mode == SHARED or mode == UNIFORM:
             two_sum(sum_width(&sums[2][0]), &sum_b, &b_low)
             if real is double:
                 b_low += sum_width(&lost[2][0])
@@ -319,7 +327,7 @@ cdef inline void row_statistics(
         batch.others[l] = joined(batch.others[l], s_low)
     if job.op != LOGSUMEXP:
         batch.others[l] += <double>m - <double>m
-    batch.a[l] = job.shared_sum if mode == SHARED else joined(sum_a, a_low)
+    batch.a[l] = job.shared_sum if mode == SHARED or mode == UNIFORM else joined(sum_a, a_low)
     batch.b[l] = joined(sum_b, b_low)
 
 
@@ -335,6 +343,7 @@ cdef inline void row_gradient(
     cdef real a_low = <real>(sum_c - a)
     cdef real others = <real>batch.others[l]
     cdef real m = <real>batch.top[l]
+    cdef real uniform = (<const real*>job.shared)[0] if mode == UNIFORM else <real>0
     cdef const real* x
     cdef real* e = <real*>blocks.e
     cdef const real* c = <const real*>blocks.c_used
@@ -350,7 +359,10 @@ cdef inline void row_gradient(
         if mode == SHARED:
             c = <const real*>job.shared + j0
         grad = block_to_write(job.grad, job.grad_storage, i * classes + j0, e)
-        if mode == SHARED or mode == LINEAR:
+        if mode == UNIFORM:
+            for j in range(n):
+                grad[j] = factor * linear_gradient(unscaled(e[j]), uniform, a, a_low, others)
+        elif mode == SHARED or mode == LINEAR:
             for j in range(n):
                 grad[j] = factor * linear_gradient(unscaled(e[j]), c[j], a, a_low, others)
         else:
@@ -429,7 +441,7 @@ cdef inline void row_of(
             scale = gradient_scale(job, tag, i)
             if t >= 0:
                 e_t = exp_nonpositive(<real>batch.d[l])
-                if mode == SHARED:
+                if mode == SHARED or mode == UNIFORM:
                     c_t = (<const real*>job.shared)[t]
                 entry = target_gradient(scale, batch.k[l], batch.a[l], c_t, e_t, batch.others[l])
             if mode == PLAIN:
@@ -483,6 +495,8 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
                 row_of(tag, job, start + l, l, EXPECTED, start + l + 1 < last, &ahead, &batch)
             elif job.op != LOSS_LINEAR:
                 row_of(tag, job, start + l, l, PLAIN, start + l + 1 < last, &ahead, &batch)
+            elif job.uniform:
+                row_of(tag, job, start + l, l, UNIFORM, start + l + 1 < last, &ahead, &batch)
             elif job.shared != NULL:
                 row_of(tag, job, start + l, l, SHARED, start + l + 1 < last, &ahead, &batch)
             else:
