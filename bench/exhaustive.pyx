@@ -20,7 +20,7 @@ FUNCTIONS = {
 def evaluate(int function, const float[::1] x, double[::1] y):
     """y = function(x), the sum of both numbers where there are two."""
     cdef Py_ssize_t i, n = x.shape[0]
-    cdef float low = 0, power = 0, high
+    cdef float low = 0, power = 0, shifted = 0, high
     with nogil:
         if function == EXP_NONPOSITIVE:
             for i in range(n):
@@ -30,7 +30,8 @@ def evaluate(int function, const float[::1] x, double[::1] y):
                 y[i] = exp_scaled(x[i])
         elif function == EXP_PAIR:
             for i in range(n):
-                high = exp_pair(x[i], False, &low)
+                high = exp_pair_argument(x[i], &shifted)
+                high = exp_pair(x[i], high, shifted, False, &low)
                 y[i] = <double>high + <double>low
         elif function == EXP_PARTS:
             for i in range(n):
@@ -42,7 +43,7 @@ def evaluate(int function, const float[::1] x, double[::1] y):
                 y[i] = <double>high + <double>low
         elif function == LOG1P_UNIT:
             for i in range(n):
-                high = log1p_unit(x[i], <float>0, &low)
+                high = log1p_unit(x[i], <float>0, x[i] / (<float>2 + x[i]), &low)
                 y[i] = <double>high + <double>low
         elif function == LOG1M:
             for i in range(n):

@@ -297,6 +297,20 @@ def test_sum_beside_a_large_gradient_anywhere(beyond, rng, isa):
     assert same_bits(out[:, :, -3000:], made.value_and_grad(x[:, :, -3000:], labels[:, -3000:])[1])
 
 
+@pytest.mark.parametrize("beyond", [0, 1, 4, 7])
+@pytest.mark.parametrize("what", [*WITH_CLASSES, *ALONG_CLASSES])
+def test_input_anywhere_in_a_line(what, beyond, dtype, rng, isa):
+    """With a strided class axis, which samples are taken together depends on where the input is, too."""
+    case = inputs(what, rng, (2, 3, 4160), dtype, 1)
+    wanted = everything(what, case, 1)
+    x = case.input if what in VARIANTS else case
+    moved, _ = beside_a_line(x.shape, x.dtype, beyond)
+    moved[...] = x
+    if what in VARIANTS:
+        case.input = moved
+    assert_same(everything(what, case if what in VARIANTS else moved, 1), wanted)
+
+
 @pytest.mark.parametrize("what", [*POINTWISE, *ELEMENTWISE])
 def test_elements_too_many_for_the_caches(what, rng, isa):
     n = 9_000_000

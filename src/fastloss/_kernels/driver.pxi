@@ -67,6 +67,7 @@ cdef enum:
     ROWS_MIN_CLASSES_ = LANES_BLOCK     # fewer contiguous classes than this go to the lanes kernel
     CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
     SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
+    LINE_MIN_INNER = 64 * LANES    # fewer neighbours: tiles that begin a line of x too often end beyond the last one
     STREAM_BYTES = 64 << 20        # a result passes the caches where it and its arguments are larger together
 
 ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
@@ -368,7 +369,11 @@ def class_pass(
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, coefficient)
     job.partial = partial
-    job.lead = samples_before_line(&job, <size_t>job.grad if job.grad_storage == STREAMED else <size_t>job.x)
+    job.lead = 0
+    if job.grad_storage == STREAMED:
+        job.lead = samples_before_line(&job, <size_t>job.grad)
+    elif inner >= LINE_MIN_INNER:
+        job.lead = samples_before_line(&job, <size_t>job.x)
     function = plan(&job, &chunks)
     if job.samples * classes < SERIAL_ELEMENTS_:
         threads = 1

@@ -9,6 +9,8 @@
 # d) What only rare elements need, such as those whose exponential is 0 or whose logarithm is cut off, is a quarter of
 #    some loops: a block is computed without it, the loop notes whether it met such an element, and then the block is
 #    computed again with it. Either way an element's bits are the same.
+# e) Exponential, division and the rest stand in loops of their own: in one, fewer elements would fit the processor's
+#    queues than it takes to hide what each waits for.
 
 DEF POINTWISE_BLOCK = 256
 DEF RARE_BLOCKS = 16               # that are computed with it from one that needed it on, or not searched for labels

@@ -331,43 +331,56 @@ cdef inline void row_statistics(
     batch.b[l] = joined(sum_b, b_low)
 
 
+cdef inline real exp_of(const real* x, const real* e, Py_ssize_t j, real m, bint again) noexcept nogil:
+    """exp(x_j - m), from e_j unless it has to be computed again; the same bits, but for what is flushed to 0."""
+    return exp_nonpositive(x[j] - m) if again else unscaled(e[j])
+
+
+cdef inline void gradient_block(
+    const real* x, const real* e, real m, bint again, int mode, const real* c, real a, real a_low, real others,
+    real factor, Py_ssize_t n, real* grad
+) noexcept nogil:
+    cdef real uniform = c[0] if mode == UNIFORM else <real>0
+    cdef Py_ssize_t j
+    if mode == UNIFORM:
+        for j in range(n):
+            grad[j] = factor * linear_gradient(exp_of(x, e, j, m, again), uniform, a, a_low, others)
+    elif mode == SHARED or mode == LINEAR:
+        for j in range(n):
+            grad[j] = factor * linear_gradient(exp_of(x, e, j, m, again), c[j], a, a_low, others)
+    else:
+        for j in range(n):
+            grad[j] = factor * exp_of(x, e, j, m, again)
+
+
 cdef inline void row_gradient(
     real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, double scale, Py_ssize_t t, real entry,
     const Blocks* blocks, Batch* batch
 ) noexcept nogil:
     """The gradient of one row, or its softmax; `entry` is that of class t, unless t is -1. grad may be x itself."""
-    cdef Py_ssize_t classes = job.classes, j0, j, n
+    cdef Py_ssize_t classes = job.classes, j0, n
     cdef double sum_c = batch.a[l] + batch.k[l]
     cdef real factor = <real>(scale / (1 + batch.others[l]))
     cdef real a = <real>sum_c
     cdef real a_low = <real>(sum_c - a)
     cdef real others = <real>batch.others[l]
     cdef real m = <real>batch.top[l]
-    cdef real uniform = (<const real*>job.shared)[0] if mode == UNIFORM else <real>0
     cdef const real* x
     cdef real* e = <real*>blocks.e
     cdef const real* c = <const real*>blocks.c_used
     cdef real* grad
     for j0 in range(0, classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
-        if classes > ROWS_BLOCK:
-            x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
-            for j in range(n):
-                e[j] = exp_scaled(x[j] - m)
-            if mode == LINEAR:
-                c = coefficients(job, i, j0, n, <real*>blocks.c)
-        if mode == SHARED:
+        if mode == SHARED or mode == UNIFORM:
             c = <const real*>job.shared + j0
         grad = block_to_write(job.grad, job.grad_storage, i * classes + j0, e)
-        if mode == UNIFORM:
-            for j in range(n):
-                grad[j] = factor * linear_gradient(unscaled(e[j]), uniform, a, a_low, others)
-        elif mode == SHARED or mode == LINEAR:
-            for j in range(n):
-                grad[j] = factor * linear_gradient(unscaled(e[j]), c[j], a, a_low, others)
+        if classes > ROWS_BLOCK:
+            x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
+            if mode == LINEAR:
+                c = coefficients(job, i, j0, n, <real*>blocks.c)
+            gradient_block(x, e, m, True, mode, c, a, a_low, others, factor, n, grad)
         else:
-            for j in range(n):
-                grad[j] = factor * unscaled(e[j])
+            gradient_block(e, e, m, False, mode, c, a, a_low, others, factor, n, grad)
         if j0 <= t and t < j0 + n:
             grad[t - j0] = entry
         write_block(grad, job.grad, job.grad_storage, i * classes + j0, n)
