@@ -72,6 +72,11 @@ NO_OPENMP = """
 class Build(build_ext):
     """Probe the compiler once, then add the flags that it understands."""
 
+    def finalize_options(self) -> None:
+        """As many compilers at a time as there are CPUs, unless -j says otherwise."""
+        super().finalize_options()
+        self.parallel = self.parallel or True
+
     def _compiles(self, source: str, flags: list[str]) -> str | None:
         """None when the program compiles and links, otherwise what the compiler said."""
         command = getattr(self.compiler, "compiler_so", None) or ["cc"]

@@ -51,6 +51,7 @@ class Scan(NamedTuple):
     signs: tuple[int, ...] = (1,)
     first: int = 0
     slope: float = 0.0  # what the bound grows by with each unit of |x|
+    without_fma: float = 0.0  # and in the base kernels
 
 
 def _sigmoid(x: Any) -> Any:
@@ -80,12 +81,12 @@ SCANS = (
         slope=0.05,
     ),
     Scan("exp_pair", np.exp, mp.exp, 0.83, INFINITE, (-1,)),
-    Scan("exp_parts", np.exp, mp.exp, 0.54, _of(88.72283), (1,)),
-    Scan("exp_parts", np.exp, mp.exp, 0.54, _of(87.33654), (-1,)),
-    Scan("log_positive", np.log, mp.log, 0.36, INFINITE - 1, first=1),
-    Scan("log1p_unit", np.log1p, mp.log1p, 0.41, ONE),
-    Scan("log1m", lambda x: np.log1p(-x), lambda x: mp.log1p(-x), 0.38, ONE - 1),
-    Scan("log1p_nonnegative", np.log1p, mp.log1p, 0.44, _of(2.0**127) - 1),
+    Scan("exp_parts", np.exp, mp.exp, 0.54, _of(88.72283), (1,), without_fma=0.03),
+    Scan("exp_parts", np.exp, mp.exp, 0.54, _of(87.33654), (-1,), without_fma=0.03),
+    Scan("log_positive", np.log, mp.log, 0.36, INFINITE - 1, first=1, without_fma=0.04),
+    Scan("log1p_unit", np.log1p, mp.log1p, 0.21, ONE, without_fma=0.15),
+    Scan("log1m", lambda x: np.log1p(-x), lambda x: mp.log1p(-x), 0.38, ONE - 1, without_fma=0.07),
+    Scan("log1p_nonnegative", np.log1p, mp.log1p, 0.44, _of(2.0**127) - 1, without_fma=0.02),
 )
 
 
@@ -232,10 +233,11 @@ def main() -> int:
             own = error_of_truth(job)
             for found in answers:
                 beyond = f" beyond {job.slope} \\|x\\|" if job.slope else ""
-                holds = found.worst <= job.bound and not found.wrong
+                bound = job.bound + (job.without_fma if "base" in found.isas else 0)
+                holds = found.worst <= bound and not found.wrong
                 broken += not holds
                 sets = ", ".join(found.isas)
-                verdict = "" if holds else f" **not {job.bound}, {found.wrong} wrong**"
+                verdict = "" if holds else f" **not {bound}, {found.wrong} wrong**"
                 lines.append(
                     f"| {job.name} | {count:,} | {sets} | {found.worst:.4f}{beyond}{verdict} "
                     f"| {found.at:.9g} | {found.flushed:,} | {own:.1e} |"
