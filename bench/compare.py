@@ -339,7 +339,10 @@ def size_picture(curves: dict[int, list[Result]]) -> Figure:
 def environment(threads: int) -> dict[str, str]:
     """Machine, versions and date."""
     cpuinfo = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    fields = dict(re.findall(r"(.*?)\s*: (.*)", cpuinfo.read_text())) if cpuinfo.exists() else {}
+    processor = fields.get("model name", platform.machine())  # in a virtual machine the name of many
+    if "cpu family" in fields:
+        processor += f" (family {fields['cpu family']}, model {fields['model']})"
     command = [os.environ.get("CC", "cc"), "--version"]
     compiler = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
     installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
@@ -347,7 +350,7 @@ def environment(threads: int) -> dict[str, str]:
         name for name in ("numpy", "scipy", "scikit-learn", "torch", "jax", "optax") if name in installed
     ]
     return {
-        "processor": f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs",
+        "processor": f"{processor}, {os.cpu_count()} CPUs",
         "threads": f"{threads} in each library",
         "instruction set": _kernels.active,
         "compiler": f"{_kernels.module.COMPILER} (fastloss), {compiler} (limits)",
