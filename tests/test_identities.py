@@ -169,9 +169,10 @@ def test_maximum_likelihood_recovers_the_frequencies(rng):
     equal(fastloss.sigmoid(descend(of_bits, np.zeros(()))), frequencies[0], roundings=40)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.0])  # as a number of the dtype; of the second ε, too small for one
 @pytest.mark.parametrize("classes", [200, 2048, 4500])  # within a block of the rows kernel, one, and several
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_smoothing_is_that_with_equal_weights(classes, dtype, rng, isa):
+def test_smoothing_is_that_with_equal_weights(classes, dtype, share, rng, isa):
     logits = 5 * rng.standard_normal((7, classes)).astype(dtype)
     logits[1].sort()  # the maximum rises from block to block
     logits[2, 100] = -np.inf
@@ -179,11 +180,13 @@ def test_smoothing_is_that_with_equal_weights(classes, dtype, rng, isa):
     logits[4, :150] = -np.inf
     logits[5, 100] = 1e30
     labels = rng.integers(0, classes, 7)
-    smoothed = fastloss.CrossEntropyLoss(label_smoothing=0.1, reduction="none")
-    weighted = fastloss.CrossEntropyLoss(np.ones(classes), label_smoothing=0.1, reduction="none")
+    smoothing = share or float(np.finfo(dtype).smallest_subnormal)
+    assert (dtype(smoothing / classes) > 0) == (share > 0)
+    smoothed = fastloss.CrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+    weighted = fastloss.CrossEntropyLoss(np.ones(classes), label_smoothing=smoothing, reduction="none")
     value, grad = smoothed.value_and_grad(logits, labels)
     expected, expected_grad = weighted.value_and_grad(logits, labels)
-    assert np.isposinf(value[[2, 4]]).all()
-    assert np.isnan(value[3])
+    assert np.isposinf(value[[2, 4]]).all() == (share > 0)
+    assert np.isnan(value).tolist() == [False, False, False, True, False, False, False]
     np.testing.assert_allclose(value, expected, rtol=4 * np.finfo(dtype).eps)  # terms of one sign
     np.testing.assert_array_equal(grad, expected_grad)

@@ -451,7 +451,7 @@ class CrossEntropyLoss(_IndexedLoss):
                 with np.errstate(all="ignore"):
                     shared = (share * self.weight.astype(np.float64)).astype(call.dtype)
             kernel["shared"], kernel["shared_sum"] = shared, _sum(shared)
-            kernel["uniform"] = self.weight is None
+            kernel["uniform"] = self.weight is None and shared[0] != 0
             kernel["index_scale"] = 1 - smoothing
         return kernel
 

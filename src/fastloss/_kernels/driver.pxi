@@ -320,8 +320,8 @@ def plain_class_loss(
 
 
 cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogil:
-    """Samples before the first that begins a cache line of the array at `address`, if it is the same in every class."""
-    cdef Py_ssize_t item = 4 if job.float32 else 8
+    """Samples before the first that begins a line of the array (x or gradient) at `address`, if so in every class."""
+    cdef Py_ssize_t item = bytes_of(job.storage, <float*>NULL) if job.float32 else 8
     cdef Py_ssize_t beyond = <Py_ssize_t>(address % 64)
     if job.inner == 1 or job.inner * item % 64 != 0 or beyond % item != 0:
         return 0

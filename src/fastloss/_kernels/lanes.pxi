@@ -22,7 +22,7 @@ cdef struct Tile:
 cdef inline void place_tile(ClassJob* job, Py_ssize_t first, Py_ssize_t last, Tile* tile) noexcept nogil:
     """The tile from sample `first` on; the next begins `lead` samples after a multiple of LANES.
 
-    So what is streamed is written in whole cache lines. `place` keeps the order in which values are added.
+    So whole cache lines are read, or written where the result is streamed. `place` keeps the order of additions.
     """
     tile.first = first
     tile.place = first % LANES

@@ -8,7 +8,7 @@
 #    expression: from one that may be a constant gcc derives two versions of all that follows, and runs both.
 # d) Polynomials are evaluated in pairs (Estrin): what bounds these loops is not the number of operations but
 #    how many of them wait for each other, as many iterations as the processor's queues hold.
-# e) The bound beside each function is in ulp of the result, with fma; without it logarithms are up to 0.07 ulp worse,
+# e) The bound beside each function is in ulp of the result, with fma; without it logarithms are up to 0.15 ulp worse,
 #    exp_parts 0.03. tests/test_accuracy.py holds it, bench/exhaustive.py for all float32 numbers.
 
 from libc.math cimport INFINITY, NAN

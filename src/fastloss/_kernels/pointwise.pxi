@@ -163,10 +163,11 @@ cdef inline bint point_block(
 
     `usual` leaves out what only rare elements need; returns whether there was none, otherwise this has to be repeated.
     """
-    cdef real high[POINTWISE_BLOCK]  # what one loop leaves to the next
-    cdef real high_low[POINTWISE_BLOCK]
-    cdef real other[POINTWISE_BLOCK]
-    cdef real other_low[POINTWISE_BLOCK]
+    # What one loop leaves to the next:
+    cdef real high[POINTWISE_BLOCK]       # e = exp(-|x|); or log x
+    cdef real high_low[POINTWISE_BLOCK]   # what its rounding lost
+    cdef real other[POINTWISE_BLOCK]      # the reduced argument of exp, then e / (2 + e); or log(1 - x)
+    cdef real other_low[POINTWISE_BLOCK]  # `shifted` of exp; or what the rounding of log(1 - x) lost
     cdef bint single = sizeof(real) == 4
     cdef real tiny = <real>1.17549435e-38 if single else <real>2.2250738585072014e-308
     cdef real huge = <real>3.4028234663852886e38 if single else <real>1.7976931348623157e308

@@ -340,6 +340,7 @@ cdef inline void gradient_block(
     const real* x, const real* e, real m, bint again, int mode, const real* c, real a, real a_low, real others,
     real factor, Py_ssize_t n, real* grad
 ) noexcept nogil:
+    """n entries of a row's gradient; see `exp_of` for which of x and e is read."""
     cdef real uniform = c[0] if mode == UNIFORM else <real>0
     cdef Py_ssize_t j
     if mode == UNIFORM:
