@@ -1,7 +1,8 @@
 """Block sizes and thresholds, measured: `python bench/blocks.py` builds the kernels with each and times them.
 
 Writes blocks.md: for each constant and each of its values the microseconds, on one thread, of the calls that
-it concerns; for the serial threshold those on one and on two threads. It builds in a temporary folder.
+it concerns; for the serial threshold those on one and on two threads. With the names of constants, only their
+sections are measured and written. It builds in a temporary folder.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ CONSTANTS: dict[str, tuple[str, tuple[str, ...], tuple[tuple[int, ...], ...]]] =
     "ROWS_BLOCK": ("rows", ("1024", "2048", "4096"), ((512, 1000), (512, 4000), (16, 128256))),
     "POINTWISE_BLOCK": ("pointwise", ("128", "256", "512"), ((65536,), (2**22,), (2**24,))),
     "STREAM_BYTES": ("driver", ("16", "64", "1024"), tuple((2**k, 1000) for k in range(10, 15))),
+    "LINE_MIN_INNER": (
+        "driver",
+        ("1", "16", "64", "65536"),
+        ((128, 19, 128), (16, 19, 1024), (4, 19, 4096), (2, 19, 8192), (1, 19, 2**17)),
+    ),
 }
 SERIAL = [2**k for k in range(11, 21)]
 
@@ -50,6 +56,15 @@ def microseconds(call: Callable[[], object]) -> float:
     return float(np.median(times[len(times) // 10 :]))
 
 
+def beyond_a_line(a: Any) -> Any:
+    """The array in memory that begins 16 bytes beyond a cache line, as that of large arrays does."""
+    memory = np.empty(a.nbytes + 80, np.uint8)
+    first = -memory.ctypes.data % 64 + 16
+    moved = memory[first : first + a.nbytes].view(a.dtype).reshape(a.shape)
+    moved[...] = a
+    return moved
+
+
 def time_shapes(shapes: list[list[int]], threads: list[int]) -> list[list[float]]:
     """Value and gradient in place of each shape, float32 and float64, on each number of threads."""
     import fastloss
@@ -59,9 +74,9 @@ def time_shapes(shapes: list[list[int]], threads: list[int]) -> list[list[float]
     for shape in shapes:
         times = []
         for dtype in (np.float32, np.float64):
-            x = rng.standard_normal(shape, dtype)
+            x = beyond_a_line(rng.standard_normal(shape, dtype))
             classes = len(shape) > 1
-            y = rng.integers(0, shape[1], shape[0]) if classes else rng.random(shape, dtype)
+            y = rng.integers(0, shape[1], (shape[0], *shape[2:])) if classes else rng.random(shape, dtype)
             loss: Any = fastloss.CrossEntropyLoss() if classes else fastloss.BCEWithLogitsLoss()
             grad = np.zeros_like(x)
             for n in threads:
@@ -101,52 +116,66 @@ def measure(
     return json.loads(printed)
 
 
-def main() -> None:
-    """Build, time and write."""
-    import fastloss
+def section(folder: Path, constant: str) -> list[str]:
+    """The table of one constant."""
+    _, values, shapes = CONSTANTS[constant]
+    threads = "[2]" if constant == "STREAM_BYTES" else "[1]"
+    columns = {value: measure(folder, shapes, constant, value, threads) for value in values}
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for i, shape in enumerate(shapes):
+        cells = ["{:.0f} / {:.0f}, {:.0f} / {:.0f}".format(*columns[value][i]) for value in columns]
+        lines.append(f"| {'×'.join(f'{n:,}' for n in shape)} | {' | '.join(cells)} |")
+    return lines
 
-    text = [
-        "# Block sizes and thresholds",
-        "",
-        "Median microseconds of cross_entropy on one thread for rows×classes, and of",
-        "binary_cross_entropy_with_logits for a number of elements: value / gradient in place, float32, then",
-        "float64. STREAM_BYTES is in MiB, and measured on two threads.",
-        f"{platform.machine()}, {fastloss._kernels.active}, {datetime.date.today().isoformat()}; "
-        "written by `python bench/blocks.py`.",
-    ]
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "fastloss"
-        ignored = shutil.ignore_patterns(".git", "build", "*.so", "_*.c", ".*cache")
-        shutil.copytree(HERE.parent, folder, ignore=ignored)
-        for constant, (_, values, shapes) in CONSTANTS.items():
-            threads = "[2]" if constant == "STREAM_BYTES" else "[1]"
-            columns = {value: measure(folder, shapes, constant, value, threads) for value in values}
-            text += [
-                "",
-                f"## {constant.strip('_')}",
-                "",
-                f"| | {' | '.join(columns)} |",
-                "|---" * (len(columns) + 1) + "|",
-            ]
-            for i, shape in enumerate(shapes):
-                cells = ["{:.0f} / {:.0f}, {:.0f} / {:.0f}".format(*columns[value][i]) for value in columns]
-                text.append(f"| {'×'.join(f'{n:,}' for n in shape)} | {' | '.join(cells)} |")
-                print(text[-1], flush=True)
-        sizes = tuple((n // 10, 10) for n in SERIAL)
-        found = measure(folder, sizes, "SERIAL_ELEMENTS_", "1", "[1, 2]")
-    text += [
-        "",
-        "## SERIAL_ELEMENTS",
-        "",
+
+def serial_section(folder: Path) -> list[str]:
+    """The table of the serial threshold."""
+    found = measure(folder, tuple((n // 10, 10) for n in SERIAL), "SERIAL_ELEMENTS_", "1", "[1, 2]")
+    return [
         "With 1 in its place, value / gradient in place of 10 classes on one and on two threads, float32:",
         "",
         "| elements | one thread | two threads |",
         "|---|---|---|",
+    ] + [
+        f"| {n:,} | {times[0]:.1f} / {times[1]:.1f} | {times[2]:.1f} / {times[3]:.1f} |"
+        for n, times in zip(SERIAL, found, strict=True)
     ]
-    for n, times in zip(SERIAL, found, strict=True):
-        text.append(f"| {n:,} | {times[0]:.1f} / {times[1]:.1f} | {times[2]:.1f} / {times[3]:.1f} |")
-    (HERE / "blocks.md").write_text("\n".join(text) + "\n", encoding="utf-8")
-    print("\n".join(text))
+
+
+def main() -> None:
+    """Build, time and write."""
+    import fastloss
+
+    names = [*CONSTANTS, "SERIAL_ELEMENTS_"]
+    asked = sys.argv[1:] or [name.strip("_") for name in names]
+    if unknown := set(asked) - {name.strip("_") for name in names}:
+        raise SystemExit(
+            f"got {', '.join(sorted(unknown))}, wanted of {', '.join(n.strip('_') for n in names)}"
+        )
+    path = HERE / "blocks.md"
+    _, *written = path.read_text(encoding="utf-8").split("\n## ")
+    sections = {text.partition("\n")[0]: text.partition("\n")[2].strip().splitlines() for text in written}
+    about = f"{platform.machine()}, {fastloss._kernels.active}, {datetime.date.today().isoformat()}."
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "fastloss"
+        ignored = shutil.ignore_patterns(".git", "build", "*.so", "_*.c", ".*cache")
+        shutil.copytree(HERE.parent, folder, ignore=ignored)
+        for name in (name for name in names if name.strip("_") in asked):
+            lines = section(folder, name) if name in CONSTANTS else serial_section(folder)
+            sections[name.strip("_")] = [about, "", *lines]
+            print("\n".join(["", f"## {name.strip('_')}", "", about, "", *lines]), flush=True)
+    text = [
+        "# Block sizes and thresholds",
+        "",
+        "Median microseconds of cross_entropy on one thread for rows×classes, or ×neighbours of a",
+        "strided class axis too, and of binary_cross_entropy_with_logits for a number of elements:",
+        "value / gradient in place, float32, then float64. STREAM_BYTES is in MiB, and measured on",
+        "two threads; LINE_MIN_INNER in tiles of 64 neighbours.",
+        "Written by `python bench/blocks.py`.",
+    ]
+    for name, lines in sections.items():
+        text += ["", f"## {name}", "", *lines]
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ cdef enum:
     ROWS_MIN_CLASSES_ = LANES_BLOCK     # fewer contiguous classes than this go to the lanes kernel
     CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
     SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
-    LINE_MIN_INNER = 64 * LANES    # fewer neighbours: tiles that begin a line of x too often end beyond the last one
+    LINE_MIN_INNER = 16 * LANES    # fewer neighbours: tiles that begin a line of x too often end beyond the last one
     STREAM_BYTES = 64 << 20        # a result passes the caches where it and its arguments are larger together
 
 ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
