@@ -109,9 +109,12 @@ NOT_OUTPUTS = {
 }
 
 X, LABELS, Y = np.linspace(0.1, 0.9, 20).reshape(4, 5), np.array([0, 1, 2, 3]), np.full((4, 5), 0.5)
-SHARED_OPTIONS = {"reduction": NOT_REDUCTIONS}
+SHARED_OPTIONS = {"reduction": NOT_REDUCTIONS, "empty": {**NOT_REDUCTIONS, "float": nan}}
 CLASS_OPTIONS = {**SHARED_OPTIONS, "axis": NOT_AXES}
-INDEXED = {**CLASS_OPTIONS, "weight": NOT_ARRAYS, "ignore_index": NOT_INTEGERS}
+NOT_LABELS = {key: bad for key, bad in NOT_INTEGERS.items() if key not in ("list", "array")}
+NOT_LABELS |= {"floats": [1.0], "list of bools": [True], "nested": [[1], [2]], "2^63 in a list": [2**63]}
+NOT_LABELS |= {"bytes": b"1", "matrix": np.ones((2, 2), int), "None": None}
+INDEXED = {**CLASS_OPTIONS, "weight": NOT_ARRAYS, "ignore_index": NOT_LABELS}
 #: Target and, for each option, what it may not be.
 LOSSES = {
     "cross_entropy": (LABELS, {**INDEXED, "label_smoothing": {**NOT_FLOATS, "None": None}}),
@@ -130,6 +133,8 @@ NOT_CALLED_WITH = {
     "target": {**NOT_ARRAYS, "None": None},
     "sample_weight": NOT_ARRAYS,
     "grad_output": {**NOT_ARRAYS, "one element": [1.0]},
+    "mask": {**NOT_NUMBERS, "integers": np.ones((4, 5), int), "floats": np.ones((4, 5)), "number": 1}
+    | {"another shape": np.ones((7, 3), bool), "no elements": np.ones((4, 0), bool)},
 }
 NOT_CALLED_WITH = dict.fromkeys(LOSSES, NOT_CALLED_WITH)
 ARRAY_FUNCTIONS = {
@@ -229,18 +234,31 @@ def test_outputs_that_overlap(name):
     x, y = at(20, X.shape), target if indexed else at(60, X.shape)
     arguments = {"sample_weight": at(100, value_shape), "grad_output": at(140, value_shape)}
     free = {"out": at(300, value_shape), "grad_out": at(340, X.shape)}
-    weight = {"weight": at(180, (5,))} if "weight" in options else {}
-    made = loss(name, reduction="none", **weight)
-    starts = [20, 100, 140, *([180] if weight else []), *([] if indexed else [60])]
+    made = loss(name, reduction="none")
+    starts = [20, 100, 140, *([] if indexed else [60])]
     for argument, start, shift in itertools.product(free, starts, (-3, 0, 3)):
         shape = X.shape if argument == "grad_out" else value_shape
         bad = at(start + shift, shape)
         if argument == "grad_out" and (start, shift) == (20, 0):
             bad = bad[::-1]  # all of the input, in another order
         refuses(argument, [memory], made.value_and_grad, x, y, **{**arguments, **free, argument: bad})
+    if "weight" in options:  # an object has a copy, a function has not
+        weight, function = at(180, (5,)), getattr(fastloss, name)
+        for shift in (-3, 0, 3):
+            bad = at(180 + shift, value_shape)
+            refuses("out", [memory], function, x, y, weight=weight, reduction="none", out=bad)
+            assert_unharmed(loss(name, weight=weight), x.copy(), y, at(180 + shift, X.shape))
+            memory[:] = before
     free["out"] = at(357, value_shape)
     refuses("grad_out", [memory], made.value_and_grad, x, y, **arguments, **free)
     assert np.array_equal(memory, before)
+
+
+def assert_unharmed(made, x, y, grad_out):
+    expected = made.value_and_grad(x, y)
+    value, grad = made.value_and_grad(x, y, grad_out=grad_out)
+    assert value == expected[0]
+    assert np.array_equal(grad, expected[1])
 
 
 @pytest.mark.parametrize("dtype", "bhilqBHILQ")
@@ -333,7 +351,7 @@ def test_a_number_may_be_byte_swapped():
 def test_what_equals_a_default_is_not_one(option):
     """Arrays, and numbers of another kind; a plain call of cross_entropy takes a short way."""
     for bad in (
-        np.array([-100, 0]),
+        np.array([-100.0, 0]),
         np.array(["mean", "mean"]),
         0j,
         -100.0 if option == "ignore_index" else 1j,

@@ -34,7 +34,9 @@ def as_array(value: Any, name: str) -> Array:
         if type(value) is np.ndarray:
             return value
         if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(f"{name}: got a masked array, whose mask would be lost; use sample_weight")
+            raise TypeError(
+                f"{name}: got a masked array; pass its data, and mask=~numpy.ma.getmaskarray(array)"
+            )
         return value.view(np.ndarray)
     if value is None:
         raise TypeError(f"{name}: got None, wanted an array")
@@ -143,7 +145,20 @@ def with_class_axis(array: Array, axis: int, dtype: np.dtype[Any]) -> tuple[Arra
 
 def broadcast(value: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
     """An argument broadcast to `shape`, a view where it can be."""
-    array = real_operand(value, name, dtype)
+    return _broadcast(real_operand(value, name, dtype), name, shape)
+
+
+def mask_operand(mask: Array | None, shape: Shape, name: str = "mask", *, whole: bool = True) -> Array | None:
+    """A mask broadcast to `shape`: contiguous if `whole`, otherwise a view where it can be; True counts."""
+    if mask is None:
+        return None
+    if mask.dtype != np.bool_:
+        raise TypeError(f"{name}: got dtype {mask.dtype}, wanted bool, True for what counts")
+    mask = _broadcast(mask, name, shape)
+    return native(mask, mask.dtype) if whole else mask
+
+
+def _broadcast(array: Array, name: str, shape: Shape) -> Array:
     if array.shape == shape:
         return array
     try:
@@ -181,6 +196,32 @@ def scalar(value: Any, name: str) -> float:
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise TypeError(f"{name}: got {value!r}, wanted a number")
     return float(array.astype(np.float64))  # float() alone reads a byte-swapped bfloat16 wrongly
+
+
+def number(value: Any, name: str, wanted: str) -> int:
+    """A 64-bit integer; `wanted` says what else there may be."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: got {type(value).__name__}, wanted {wanted}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name}: got {value}, wanted a 64-bit integer")
+    return int(value)
+
+
+def read_only(value: Any, name: str) -> Array | None:
+    """The argument as a read-only array, without a copy."""
+    if value is None:
+        return None
+    array = as_array(value, name)[...]
+    array.flags.writeable = False
+    return array
+
+
+def unchanging(array: Array) -> Array:
+    """A read-only array of these numbers; one that is read-only is taken as it is."""
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
 
 
 def flag(value: bool, name: str) -> bool:

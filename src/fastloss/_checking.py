@@ -109,6 +109,8 @@ def check_array_function(name: str, args: tuple[Any, ...], options: dict[str, An
     args = (widened(args[0]), *args[1:])
     want = getattr(reference, name)(*args, **options)
     x = np.asarray(args[0]).astype(np.float64)
+    if "where" in options:
+        x = np.where(options["where"], x, 0.0 if name == "entropy" else -np.inf)
     unit = FACTOR * _unit(args[0])
     if name in ("sigmoid", "logsigmoid"):
         tolerance = unit * np.abs(want)
@@ -160,12 +162,15 @@ def expected_loss(loss: _Loss, call: _Call) -> tuple[Any, Array, Any, Any, np.dt
     if call.grad_output is not None:
         upstream = real_operand(call.grad_output, "grad_output", call.dtype)
     x = widened(call.x).astype(np.float64)
+    options["mask"], options["normalizer"] = call.mask, call.normalizer
     value, grad = function(x, target, **options, grad_output=upstream)
     unit = FACTOR * _unit(call.x)
     if name in ("cross_entropy", "multinomial_nll_loss"):
         value_bound, grad_bound = _class_bounds(function, x, target, options, unit / FACTOR)
     else:
         value_bound, grad_bound = _point_bounds(name, function, x, target, options)
+    if call.mask is not None and value_bound.ndim:  # elsewhere may be NaN
+        value_bound = np.where(np.broadcast_to(call.mask, value_bound.shape), value_bound, 0.0)
     if options["reduction"] != "none":
         value_bound = value_bound.sum()
     if upstream is not None:

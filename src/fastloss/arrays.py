@@ -5,8 +5,10 @@ They follow `scipy.special` (logsumexp, softmax, log_softmax, expit, log_expit, 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _checking, _kernels
@@ -17,6 +19,7 @@ from ._arguments import (
     class_axis,
     compute_dtype,
     flag,
+    mask_operand,
     native,
     stored_dtype,
     with_class_axis,
@@ -35,23 +38,36 @@ __all__ = [
 
 
 def _over_classes(
-    op: str, x: Any, axis: int, *, reduces: bool, keepdims: bool = False, out: Any = None, name: str = "x"
+    op: str,
+    x: Any,
+    axis: int,
+    *,
+    reduces: bool,
+    keepdims: bool = False,
+    out: Any = None,
+    where: Any = None,
+    name: str = "x",
+    uncounted: float = -math.inf,
 ) -> Any:
-    """One value for each sample (`reduces`), or one for each entry."""
+    """One value for each sample (`reduces`), or for each entry; `uncounted` replaces what does not count."""
     array = as_array(x, name)
     dtype = compute_dtype(array, name)
     stored = stored_dtype(array, dtype)
+    counted = _counted(where, array)
     if axis is None:
         raise TypeError("axis: got None, wanted an integer")
     axis = class_axis(array.shape, axis, name)
     shape = array.shape
     keepdims = flag(keepdims, "keepdims")
+    apart_from = [(name, array), ("where", counted)]
     if reduces:
         shape = shape[:axis] + ((1,) if keepdims else ()) + shape[axis + 1 :]
-        output = Output(out, "out", shape, dtype, dtype, apart_from=[(name, array)])
+        output = Output(out, "out", shape, dtype, dtype, apart_from=apart_from)
     else:
-        output = Output(out, "out", shape, stored, stored, apart_from=[(name, array)])
-    data, outer, classes, inner, step = with_class_axis(array, axis, stored)
+        output = Output(out, "out", shape, stored, stored, apart_from=apart_from)
+    data, outer, classes, inner, step = with_class_axis(
+        _replaced(array, counted, stored, uncounted), axis, stored
+    )
     _kernels.module.class_pass(
         _kernels.OPS[op],
         data,
@@ -62,26 +78,57 @@ def _over_classes(
         threads_for(array.size),
         **{"value" if reduces else "grad": output.buffer},
     )
-    return _finish(op, output, (array, axis), {"keepdims": keepdims} if keepdims else {})
+    if counted is not None and not reduces:  # also where the row holds NaN
+        nothing = output.buffer.dtype.type(0 if op == "softmax" else -math.inf)
+        np.copyto(output.buffer, nothing, where=~counted)
+    return _finish(op, output, (array, axis), {"keepdims": keepdims} if keepdims else {}, counted)
 
 
-def _over_elements(op: str, x: Any, out: Any) -> Any:
+def _over_elements(op: str, x: Any, out: Any, where: Any) -> Any:
     array = as_array(x, "x")
     stored = stored_dtype(array, compute_dtype(array, "x"))
-    output = Output(out, "out", array.shape, stored, stored, apart_from=[("x", array)])
-    data = native(array, stored)
+    counted = _counted(where, array)
+    apart_from = [("x", array), ("where", counted)]
+    output = Output(out, "out", array.shape, stored, stored, apart_from=apart_from)
+    data = native(_replaced(array, counted, stored, -math.inf), stored)
     _kernels.module.point_pass(_kernels.OPS[op], data, None, threads_for(array.size), value=output.buffer)
-    return _finish(op, output, (array,), {})
+    return _finish(op, output, (array,), {}, counted)
 
 
-def _finish(op: str, output: Output, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _counted(where: Any, array: Array) -> Array | None:
+    """`where` as bools of the array's shape."""
+    return (
+        None if where is None else mask_operand(as_array(where, "where"), array.shape, "where", whole=False)
+    )
+
+
+def _replaced(array: Array, counted: Array | None, dtype: np.dtype[Any], uncounted: float) -> Array:
+    """The array with a number in place of what does not count."""
+    if counted is None:
+        return array
+    with np.errstate(all="ignore"):
+        return np.where(counted, array, dtype.type(uncounted)).astype(dtype, copy=False)
+
+
+def _finish(
+    op: str, output: Output, args: tuple[Any, ...], options: dict[str, Any], counted: Array | None
+) -> Any:
     result = output.finish()
     if _checking.enabled():
+        if counted is not None:
+            options = {**options, "where": counted}
         _checking.check_array_function(op, args, options, result)
     return result if output.given or result.ndim else result[()]
 
 
-def logsumexp(x: ArrayLike, axis: int = -1, *, keepdims: bool = False, out: Array | None = None) -> Any:
+def logsumexp(
+    x: ArrayLike,
+    axis: int = -1,
+    *,
+    keepdims: bool = False,
+    out: Array | None = None,
+    where: ArrayLike | None = None,
+) -> Any:
     """Logarithm of the sum of exponentials along an axis: log Σ_j exp(x_j).
 
     Computed as m + log1p(Σ exp(x_j - m) - 1) with m the maximum, so nothing overflows.
@@ -92,6 +139,7 @@ def logsumexp(x: ArrayLike, axis: int = -1, *, keepdims: bool = False, out: Arra
         axis: the axis to sum over.
         keepdims: keep the summed axis, with length 1.
         out: array of the result's shape and dtype to fill; it must not overlap `x`.
+        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
 
     Returns:
         Array of x's shape without `axis`, in nats: float64, or float32 for float32 and half precision.
@@ -109,16 +157,17 @@ def logsumexp(x: ArrayLike, axis: int = -1, *, keepdims: bool = False, out: Arra
     Source: Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions",
     IMA J. Numer. Anal. 41 (2021); `scipy.special.logsumexp`.
     """
-    return _over_classes("logsumexp", x, axis, reduces=True, keepdims=keepdims, out=out)
+    return _over_classes("logsumexp", x, axis, reduces=True, keepdims=keepdims, out=out, where=where)
 
 
-def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Any:
+def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None, where: ArrayLike | None = None) -> Any:
     """Softmax along an axis: exp(x_j) / Σ_k exp(x_k).
 
     Parameters:
         x: array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
         axis: the class axis.
         out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
+        where: bools, broadcastable to `x`; an entry counts as -inf, and its softmax is 0, where it is False.
 
     Returns:
         Array of x's shape: x's dtype, or float64 for integers. -inf gives 0. A row with NaN, with +inf, or of
@@ -135,16 +184,19 @@ def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Any:
 
     Source: `scipy.special.softmax`, `torch.nn.functional.softmax`.
     """
-    return _over_classes("softmax", x, axis, reduces=False, out=out)
+    return _over_classes("softmax", x, axis, reduces=False, out=out, where=where)
 
 
-def log_softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Any:
+def log_softmax(
+    x: ArrayLike, axis: int = -1, *, out: Array | None = None, where: ArrayLike | None = None
+) -> Any:
     """Logarithm of softmax along an axis: x_j - log Σ_k exp(x_k), in nats.
 
     Parameters:
         x: array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
         axis: the class axis.
         out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
+        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
 
     Returns:
         Array of x's shape: x's dtype, or float64 for integers. A row with NaN, with +inf, or of -inf only
@@ -161,15 +213,16 @@ def log_softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> An
 
     Source: `scipy.special.log_softmax`, `torch.nn.functional.log_softmax`.
     """
-    return _over_classes("log_softmax", x, axis, reduces=False, out=out)
+    return _over_classes("log_softmax", x, axis, reduces=False, out=out, where=where)
 
 
-def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
+def sigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | None = None) -> Any:
     """Logistic function of each element: 1 / (1 + exp(-x)).
 
     Parameters:
         x: array of any shape; dtypes as for `logsumexp`.
         out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
+        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
 
     Returns:
         Array of x's shape: x's dtype, or float64 for integers; within 2 ulp, or 0 below the normal numbers.
@@ -185,15 +238,16 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
 
     Source: `scipy.special.expit`, `torch.sigmoid`.
     """
-    return _over_elements("sigmoid", x, out)
+    return _over_elements("sigmoid", x, out, where)
 
 
-def logsigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
+def logsigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | None = None) -> Any:
     """Logarithm of the logistic function of each element: min(x, 0) - log1p(exp(-|x|)), in nats.
 
     Parameters:
         x: array of any shape; dtypes as for `logsumexp`.
         out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
+        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
 
     Returns:
         Array of x's shape: x's dtype, or float64 for integers; within 2 ulp.
@@ -209,16 +263,17 @@ def logsigmoid(x: ArrayLike, *, out: Array | None = None) -> Any:
 
     Source: `scipy.special.log_expit`, `torch.nn.functional.logsigmoid`.
     """
-    return _over_elements("logsigmoid", x, out)
+    return _over_elements("logsigmoid", x, out, where)
 
 
-def entropy(p: ArrayLike, axis: int = -1) -> Any:
+def entropy(p: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Any:
     """Shannon entropy of probabilities along an axis: -Σ_j p_j log p_j, in nats, with 0 log 0 = 0.
 
     Parameters:
         p: probabilities, array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
             They are not normalised, and need not sum to 1. A negative one gives NaN.
         axis: the class axis.
+        where: bools, broadcastable to `p`; an entry is left out where it is False.
 
     Returns:
         Array of p's shape without `axis`: float64, or float32 for float32 and half precision.
@@ -234,10 +289,10 @@ def entropy(p: ArrayLike, axis: int = -1) -> Any:
 
     Source: Shannon, "A mathematical theory of communication" (1948); `scipy.special.entr`.
     """
-    return _over_classes("entropy", p, axis, reduces=True, name="p")
+    return _over_classes("entropy", p, axis, reduces=True, where=where, name="p", uncounted=0.0)
 
 
-def entropy_from_logits(x: ArrayLike, axis: int = -1) -> Any:
+def entropy_from_logits(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Any:
     """Shannon entropy of softmax(x) along an axis, in nats, without forming the probabilities.
 
     H = L - Σ_j p_j d_j with d_j = x_j - max x, L = log Σ_j exp(d_j) and p = softmax(x): both terms are
@@ -246,6 +301,7 @@ def entropy_from_logits(x: ArrayLike, axis: int = -1) -> Any:
     Parameters:
         x: logits, array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
         axis: the class axis.
+        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
 
     Returns:
         Array of x's shape without `axis`: float64, or float32 for float32 and half precision. A row with NaN,
@@ -262,4 +318,4 @@ def entropy_from_logits(x: ArrayLike, axis: int = -1) -> Any:
 
     Source: `torch.distributions.Categorical.entropy`.
     """
-    return _over_classes("entropy_from_logits", x, axis, reduces=True)
+    return _over_classes("entropy_from_logits", x, axis, reduces=True, where=where)

@@ -11,6 +11,7 @@ c) The kernels receive one factor for the gradient, grad_output / divisor: value
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence, Set
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,11 +28,15 @@ from ._arguments import (
     compute_dtype,
     element_operand,
     flag,
+    mask_operand,
     native,
+    number,
+    read_only,
     real_operand,
     scalar,
     stored_dtype,
     target_operand,
+    unchanging,
     widened,
     with_class_axis,
 )
@@ -56,6 +61,8 @@ __all__ = [
 
 Value = float | Array
 
+NO_LABEL = -(2**63)  # what is ignored where no label is
+
 
 class _Call:
     """One evaluation: what was passed, and what is known about it so far."""
@@ -65,10 +72,13 @@ class _Call:
         loss: _Loss,
         input: Any,
         target: Any,
-        sample_weight: Any,
-        grad_output: Any,
-        out: Any,
-        grad_out: Any,
+        sample_weight: Any = None,
+        mask: Any = None,
+        normalizer: Any = None,
+        grad_output: Any = None,
+        out: Any = None,
+        grad_out: Any = None,
+        *,
         with_grad: bool,
     ) -> None:
         self.x = as_array(input, "input")
@@ -76,6 +86,8 @@ class _Call:
         self.dtype = compute_dtype(self.x, "input")
         self.stored = stored_dtype(self.x, self.dtype)
         self.sample_weight = None if sample_weight is None else as_array(sample_weight, "sample_weight")
+        self.mask = None if mask is None else as_array(mask, "mask")
+        self.normalizer = None if normalizer is None else _normalizer(normalizer, loss.reduction)
         self.grad_output = None if grad_output is None else as_array(grad_output, "grad_output")
         self.out = out
         self.grad_out = grad_out
@@ -85,6 +97,7 @@ class _Call:
             ("input", self.x),
             ("target", self.y),
             ("sample_weight", self.sample_weight),
+            ("mask", self.mask),
             ("grad_output", self.grad_output),
         ]
         self.arrays += [(k, v) for k, v in vars(loss).items() if isinstance(v, np.ndarray)]
@@ -123,21 +136,37 @@ class _Call:
         return scalar(self.grad_output, "grad_output"), None
 
 
+def _choice(value: str, name: str, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: got {type(value).__name__}, wanted a string")
+    if value not in choices:
+        *most, last = map(repr, choices)
+        raise ValueError(f"{name}: got {value!r}, wanted {', '.join(most)} or {last}")
+    return value
+
+
 class _Loss:
-    """What every loss has: options, a value, and a value with its gradient."""
+    """What every loss has: options, a value, and a value with its gradient.
+
+    The options are checked and set once, by `__init__`; losses with equal options are equal.
+    """
 
     _function: ClassVar[str]
     _reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
 
     reduction: str
+    empty: str
 
-    def __init__(self, reduction: str) -> None:
-        if not isinstance(reduction, str):
-            raise TypeError(f"reduction: got {type(reduction).__name__}, wanted a string")
-        if reduction not in self._reductions:
-            *most, last = map(repr, self._reductions)
-            raise ValueError(f"reduction: got {reduction!r}, wanted {', '.join(most)} or {last}")
-        self.reduction = reduction
+    def __init__(self, *, reduction: str, empty: str, **options: Any) -> None:
+        _choice(reduction, "reduction", self._reductions)
+        _choice(empty, "empty", ("nan", "zero"))
+        self.__dict__.update(options, reduction=reduction, empty=empty)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name}: a {type(self).__name__} does not change; make another one")
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
 
     def __call__(
         self,
@@ -145,6 +174,8 @@ class _Loss:
         target: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
         out: Array | None = None,
     ) -> Any:
         """Return the value.
@@ -153,17 +184,22 @@ class _Loss:
             input: array of the shape and meaning that the class describes.
             target: array as the class describes.
             sample_weight: factor of each sample's loss, broadcastable to the value under "none"; the weighted
-                mean divides by the weights' sum.
+                mean divides by the weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN.
+            mask: bools, broadcastable to the value under "none". Where it is False the sample counts nowhere:
+                not in the value, the mean's divisor or the gradient, whatever its numbers and its label are.
+            normalizer: what a mean is divided by in place of the weights' sum, a positive number: with the
+                count of a whole batch, the values and gradients of its parts add up to those of the whole.
             out: under "none", array of the value's shape and dtype to fill.
 
         Returns:
             A float, in nats (squared units for MSELoss), or the array of values under "none".
         """
-        if sample_weight is out is None and not _checking.enabled():
+        if sample_weight is mask is out is None and normalizer is None and not _checking.enabled():
             value = self._short_way(input, target, False, None)
             if value is not None:
                 return value
-        return self._evaluate(_Call(self, input, target, sample_weight, None, out, None, False))[0]
+        call = _Call(self, input, target, sample_weight, mask, normalizer, out=out, with_grad=False)
+        return self._evaluate(call)[0]
 
     def value_and_grad(
         self,
@@ -171,6 +207,8 @@ class _Loss:
         target: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
         grad_output: ArrayLike | None = None,
         out: Array | None = None,
         grad_out: Array | None = None,
@@ -181,7 +219,10 @@ class _Loss:
             input: array of the shape and meaning that the class describes.
             target: array as the class describes.
             sample_weight: factor of each sample's loss, broadcastable to the value under "none"; the weighted
-                mean divides by the weights' sum.
+                mean divides by the weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN.
+            mask: bools, broadcastable to the value under "none". Where it is False the sample counts nowhere,
+                and its gradient is 0, whatever its numbers and its label are.
+            normalizer: what a mean is divided by in place of the weights' sum, a positive number.
             grad_output: factor of the gradient, a number; under "none" also an array shaped as the value.
             out: under "none", array of the value's shape and dtype to fill.
             grad_out: array of input's shape and dtype to fill; it may be `input` itself.
@@ -190,13 +231,15 @@ class _Loss:
             (value, gradient); the gradient has the shape of `input`, and its dtype if that is a float. Under
             "none" it is the derivative of the sum of the values.
         """
-        if sample_weight is grad_output is out is None and not _checking.enabled():
+        plain = sample_weight is mask is grad_output is out is None and normalizer is None
+        if plain and not _checking.enabled():
             both: tuple[Any, Array] | None = self._short_way(input, target, True, grad_out)
             if both is not None:
                 return both
-        value, grad = self._evaluate(
-            _Call(self, input, target, sample_weight, grad_output, out, grad_out, True)
+        call = _Call(
+            self, input, target, sample_weight, mask, normalizer, grad_output, out, grad_out, with_grad=True
         )
+        value, grad = self._evaluate(call)
         assert grad is not None
         return value, grad
 
@@ -219,22 +262,61 @@ class _Loss:
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
         raise AssertionError  # each family has its own
 
+    def _mean(self, total: float, divisor: float) -> float:
+        """The mean, also of nothing."""
+        if divisor:
+            return total / divisor
+        return 0.0 if self.empty == "zero" else math.nan
+
     def options(self) -> dict[str, Any]:
-        """Return the options by name, as the function takes them."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        """Return the options by name, as the class and the function take them."""
+        return dict(vars(self))
+
+    def _key(self) -> tuple[Any, ...]:
+        """Type and options, arrays as their bytes."""
+        options = (
+            (
+                name,
+                (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value,
+            )
+            for name, value in vars(self).items()
+        )
+        return type(self), *options
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, _Loss) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make, (type(self), self.options())
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v!r}" for k, v in self.options().items() if v is not None)
         return f"{type(self).__name__}({shown})"
 
 
+def _make(kind: type[_Loss], options: dict[str, Any]) -> _Loss:
+    return kind(**options)
+
+
 def _weight(value: ArrayLike | None, name: str) -> Array | None:
-    """A weight option: checked once, converted to the input's dtype when it is used."""
+    """A weight option: checked once, kept from change, converted to the input's dtype when it is used."""
     if value is None:
         return None
     array = as_array(value, name)
     compute_dtype(array, name)
-    return widened(array)
+    return unchanging(widened(array))
+
+
+def _normalizer(value: Any, reduction: str) -> float:
+    if reduction not in ("mean", "batchmean"):
+        raise ValueError(f"normalizer: it is what a mean is divided by, and the reduction is {reduction!r}")
+    result = scalar(value, "normalizer")
+    if not 0 < result < math.inf:
+        raise ValueError(f"normalizer: got {value}, wanted a positive number")
+    return result
 
 
 def _axis(value: int | None) -> int | None:
@@ -262,7 +344,7 @@ class _ClassLoss(_Loss):
             weights = native(broadcast(call.sample_weight, "sample_weight", shape, call.dtype), call.dtype)
         factor, upstream = call.upstream(shape)
         value, grad = call.outputs(shape, zeros=nll)
-        divisor = self._divisor(call, kernel, weights, math.prod(shape), shape)
+        divisor = self._divisor(call, kernel, weights, shape)
         if self.reduction == "mean":
             factor = factor / divisor if divisor else 0.0
         x, outer, classes, inner, step = with_class_axis(call.x, axis, call.stored)
@@ -286,7 +368,7 @@ class _ClassLoss(_Loss):
         if self.reduction == "mean":
             if not divisor and gradient_array is not None:  # nothing counts
                 gradient_array.fill(0)
-            total = total / divisor if divisor else math.nan
+            total = self._mean(total, divisor)
         return total, gradient_array
 
     def _labels(self, call: _Call, shape: Shape) -> Array:
@@ -299,25 +381,30 @@ class _ClassLoss(_Loss):
             raise TypeError(f"target: got dtype {y.dtype}, wanted integer class indices")
         return native(y, y.dtype.newbyteorder("="))
 
-    def _divisor(
-        self, call: _Call, kernel: dict[str, Any], weights: Array | None, samples: int, shape: Shape
-    ) -> float:
-        """Sum of the weights in force, once the labels are known to be valid."""
+    def _divisor(self, call: _Call, kernel: dict[str, Any], weights: Array | None, shape: Shape) -> float:
+        """What a mean is divided by, once the labels are known to be valid."""
         labels = kernel.get("labels")
         if labels is None:
-            return float(samples) if weights is None else _sum(weights)
+            return call.normalizer or _sum_of_weights(shape, weights, kernel["mask"])
         classes = kernel.pop("classes")
         position, divisor = _kernels.module.check_labels(
-            labels, classes, kernel["ignore_index"], kernel["class_weight"], weights, threads_for(samples)
+            labels,
+            classes,
+            kernel["ignore_index"],
+            kernel["class_weight"],
+            weights,
+            kernel["mask"],
+            threads_for(labels.size),
         )
-        if position < 0 and labels.dtype == np.uint64 and np.any(labels > np.uint64(2**63 - 1)):
-            position = int(np.argmax(labels.ravel() > np.uint64(2**63 - 1)))
+        if position < 0 and labels.dtype == np.uint64:  # the kernel reads signed numbers
+            wrong = (labels > np.uint64(2**63 - 1)) & (True if kernel["mask"] is None else kernel["mask"])
+            position = int(np.argmax(wrong)) if wrong.any() else -1
         if position >= 0:
             where = ", ".join(map(str, np.unravel_index(position, shape)))
             label = int(labels.ravel()[position])
             place = f"target[{where}]" if where else "target"
             raise IndexError(f"{place} = {label} is out of range for {classes} classes")
-        return float(divisor)
+        return call.normalizer or float(divisor)
 
     def _class_weight(self, weight: Array | None, call: _Call, classes: int) -> Array | None:
         if weight is None:
@@ -327,30 +414,40 @@ class _ClassLoss(_Loss):
         return native(weight, call.dtype)
 
 
+def _labels_ignored(value: Any) -> int | tuple[int, ...]:
+    """`ignore_index`: a label, or several as a tuple."""
+    wanted = "an integer or a sequence of integers"
+    if (isinstance(value, Sequence | Set) and not isinstance(value, str | bytes)) or np.ndim(value) == 1:
+        return tuple(number(label, "ignore_index", wanted) for label in value)
+    return number(value, "ignore_index", wanted)
+
+
 class _IndexedLoss(_ClassLoss):
     """Losses whose target is a class index."""
 
     weight: Array | None
-    ignore_index: int
+    ignore_index: int | tuple[int, ...]
 
-    def __init__(self, weight: ArrayLike | None, ignore_index: int, reduction: str, axis: int | None) -> None:
-        super().__init__(reduction)
-        self.weight = _weight(weight, "weight")
-        if self.weight is not None and self.weight.ndim != 1:
-            raise ValueError(f"weight: got shape {self.weight.shape}, wanted one dimension")
-        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
-            raise TypeError(f"ignore_index: got {type(ignore_index).__name__}, wanted an integer")
-        if not -(2**63) <= ignore_index < 2**63:
-            raise ValueError(f"ignore_index: got {ignore_index}, wanted a 64-bit integer")
-        self.ignore_index = int(ignore_index)
-        self.axis = _axis(axis)
+    def __init__(
+        self,
+        weight: ArrayLike | None,
+        ignore_index: int | Sequence[int],
+        axis: int | None,
+        **options: Any,
+    ) -> None:
+        weight = _weight(weight, "weight")
+        if weight is not None and weight.ndim != 1:
+            raise ValueError(f"weight: got shape {weight.shape}, wanted one dimension")
+        super().__init__(
+            weight=weight, ignore_index=_labels_ignored(ignore_index), axis=_axis(axis), **options
+        )
 
     def _op(self) -> str:
         raise AssertionError
 
     def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
         op = self._op()
-        if op == "loss_linear" or self.axis not in (None, 1, -1):
+        if op == "loss_linear" or self.axis not in (None, 1, -1) or type(self.ignore_index) is tuple:
             return None
         return _kernels.module.plain_class_loss(
             _kernels.OPS[op],
@@ -366,11 +463,19 @@ class _IndexedLoss(_ClassLoss):
 
     def _indexed(self, call: _Call, axis: int) -> dict[str, Any]:
         shape = call.x.shape
+        samples = shape[:axis] + shape[axis + 1 :]
+        labels, ignored = self._labels(call, samples), self.ignore_index
+        mask = mask_operand(call.mask, samples)
+        if isinstance(ignored, tuple):
+            if len(ignored) > 1:
+                mask = np.asarray(~np.isin(labels, ignored) & (True if mask is None else mask))
+            ignored = ignored[0] if ignored else NO_LABEL
         return {
             "op": self._op(),
-            "labels": self._labels(call, shape[:axis] + shape[axis + 1 :]),
+            "labels": labels,
+            "mask": mask,
             "classes": shape[axis],
-            "ignore_index": self.ignore_index,
+            "ignore_index": ignored,
             "class_weight": self._class_weight(self.weight, call, shape[axis]),
         }
 
@@ -386,12 +491,15 @@ class CrossEntropyLoss(_IndexedLoss):
     the first is w_t (p_j - [j = t]).
 
     Parameters:
-        weight: factor w of each class, shape (C,), or None for ones.
-        ignore_index: a label whose samples have value 0 and gradient 0 and do not count.
+        weight: factor w of each class, shape (C,), or None for ones. It never weights samples, not even
+            where there are as many as classes: `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
         reduction: "mean" divides by the sum of the weights in force: w_t times sample_weight for class
             indices, sample_weight for class probabilities; "sum"; or "none", one value for each sample.
         label_smoothing: ε in [0, 1].
         axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
 
     Calling it:
         input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
@@ -417,19 +525,24 @@ class CrossEntropyLoss(_IndexedLoss):
 
     _function = "cross_entropy"
 
+    label_smoothing: float
+
     def __init__(
         self,
         weight: ArrayLike | None = None,
         *,
-        ignore_index: int = -100,
+        ignore_index: int | Sequence[int] = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
         axis: int | None = None,
+        empty: str = "nan",
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, axis)
-        self.label_smoothing = scalar(label_smoothing, "label_smoothing")
-        if not 0 <= self.label_smoothing <= 1:
+        smoothing = scalar(label_smoothing, "label_smoothing")
+        if not 0 <= smoothing <= 1:
             raise ValueError(f"label_smoothing: got {label_smoothing}, wanted one in [0, 1]")
+        super().__init__(
+            weight, ignore_index, axis, reduction=reduction, label_smoothing=smoothing, empty=empty
+        )
 
     def _kernel(self, call: _Call, axis: int) -> dict[str, Any]:
         classes = call.x.shape[axis]
@@ -441,6 +554,7 @@ class CrossEntropyLoss(_IndexedLoss):
                 "scale": 1 - smoothing,
                 "shift": smoothing / classes,
                 "linear_weight": self._class_weight(self.weight, call, classes),
+                "mask": mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :]),
             }
         kernel = self._indexed(call, axis)
         if smoothing:
@@ -463,10 +577,13 @@ class NLLLoss(_IndexedLoss):
     """Negative log likelihood of class indices, from log-probabilities: -w_t x_t.
 
     Parameters:
-        weight: factor w of each class, shape (C,), or None for ones.
-        ignore_index: a label whose samples have value 0 and gradient 0 and do not count.
+        weight: factor w of each class, shape (C,), or None for ones. It never weights samples, not even
+            where there are as many as classes: `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
         reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
         axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
 
     Calling it:
         input: log-probabilities, as from `log_softmax`, with C classes on `axis`.
@@ -490,11 +607,12 @@ class NLLLoss(_IndexedLoss):
         self,
         weight: ArrayLike | None = None,
         *,
-        ignore_index: int = -100,
+        ignore_index: int | Sequence[int] = -100,
         reduction: str = "mean",
         axis: int | None = None,
+        empty: str = "nan",
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, axis)
+        super().__init__(weight, ignore_index, axis, reduction=reduction, empty=empty)
 
     def _op(self) -> str:
         return "nll"
@@ -514,6 +632,7 @@ class MultinomialNLLLoss(_ClassLoss):
         reduction: "mean" divides by the sum of sample_weight, the number of samples when there is none;
             "sum"; or "none".
         axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
 
     Calling it:
         input: logits with C classes on `axis`.
@@ -532,21 +651,24 @@ class MultinomialNLLLoss(_ClassLoss):
 
     _function = "multinomial_nll_loss"
 
-    def __init__(self, *, full: bool = False, reduction: str = "mean", axis: int | None = None) -> None:
-        super().__init__(reduction)
-        self.full = flag(full, "full")
-        self.axis = _axis(axis)
+    full: bool
+
+    def __init__(
+        self, *, full: bool = False, reduction: str = "mean", axis: int | None = None, empty: str = "nan"
+    ) -> None:
+        super().__init__(full=flag(full, "full"), axis=_axis(axis), reduction=reduction, empty=empty)
 
     def _kernel(self, call: _Call, axis: int) -> dict[str, Any]:
         if call.y.shape != call.x.shape:
             raise ValueError(f"target: got shape {call.y.shape}, wanted {call.x.shape}")
         counts = target_operand(call.y, call.dtype)
-        kernel: dict[str, Any] = {"op": "loss_linear", "coefficient": counts}
+        mask = mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :])
+        kernel: dict[str, Any] = {"op": "loss_linear", "coefficient": counts, "mask": mask}
         if self.full:
             shape = counts.shape
             outer, classes, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
             kernel["offset"] = np.empty(outer * inner, np.float64)
-            position = _kernels.module.log_multinomial(counts, outer, classes, inner, kernel["offset"])
+            position = _kernels.module.log_multinomial(counts, outer, classes, inner, mask, kernel["offset"])
             if position >= 0:
                 where = np.unravel_index(position, shape)
                 index = ", ".join(map(str, where))
@@ -586,6 +708,7 @@ class _PointwiseLoss(_Loss):
             for name, operand in operands.items()
             if operand is not None
         }
+        mask = mask_operand(call.mask, shape, whole=False)
         factor, upstream = call.upstream(shape)
         if upstream is not None:
             given["grad_output"] = upstream
@@ -594,9 +717,12 @@ class _PointwiseLoss(_Loss):
         threads = threads_for(x.size)
         run = _kernels.module.point_pass
         given_outputs = call.out is not None or call.grad_out is not None
+        expanded = {name: element_operand(array) for name, array in given.items()}
+        counted = None if mask is None else element_operand(mask.view(np.uint8))
         if self._op() == "bce" and given_outputs:  # before anything is written
-            _raise_if_outside(run(_kernels.OPS["unit_interval"], x, None, threads), x)
-        divisor = self._divisor(shape, given.get("sample_weight"))
+            total = run(_kernels.OPS["unit_interval"], x, None, threads, mask=counted)
+            _raise_if_outside(total, x, mask)
+        divisor = call.normalizer or self._divisor(shape, given.get("sample_weight"), mask)
         if self.reduction in ("mean", "batchmean"):
             factor = factor / divisor if divisor else 0.0
         total = run(
@@ -607,36 +733,30 @@ class _PointwiseLoss(_Loss):
             value=value.buffer if value else None,
             grad=grad.buffer if grad else None,
             grad_scale=factor,
-            **{name: element_operand(array) for name, array in given.items()},
+            mask=counted,
+            **expanded,
         )
-        _raise_if_outside(total, x)
+        _raise_if_outside(total, x, mask)
         gradient = grad.finish() if grad else None
         if divisor == 0 and gradient is not None:
             gradient.fill(0)
         if value:
             return value.finish(), gradient
-        if self.reduction != "sum":
-            total = total / divisor if divisor else math.nan
-        return total, gradient
+        return total if self.reduction == "sum" else self._mean(total, divisor), gradient
 
-    def _divisor(self, shape: Shape, weights: Array | None) -> float:
+    def _divisor(self, shape: Shape, weights: Array | None, mask: Array | None) -> float:
         if self.reduction == "batchmean":
             return float(shape[0]) if shape else 1.0
-        if self.reduction != "mean":
-            return 1.0
-        if weights is None:
-            return float(math.prod(shape))
-        shown = tuple(slice(None) if step else slice(0, 1) for step in weights.strides)
-        once = native(weights[shown], weights.dtype)
-        return _sum(once) * (weights.size / once.size) if once.size else 0.0
+        return _sum_of_weights(shape, weights, mask) if self.reduction == "mean" else 1.0
 
 
-def _raise_if_outside(total: float | None, x: Array) -> None:
+def _raise_if_outside(total: float | None, x: Array, mask: Array | None) -> None:
     """Name the element outside [0, 1] for which a kernel has returned None."""
     if total is None:
         x = widened(x)
         with np.errstate(all="ignore"):  # NaN is not outside
-            where = np.unravel_index(int(np.argmax((x < 0) | (x > 1))), x.shape)
+            outside = ((x < 0) | (x > 1)) & (True if mask is None else mask)
+        where = np.unravel_index(int(np.argmax(outside)), x.shape)
         place = f"input[{', '.join(map(str, where))}]" if where else "input"
         raise ValueError(f"{place} = {x[where]} is outside [0, 1]")
 
@@ -647,6 +767,22 @@ def _sum(array: Array) -> float:
     return float(total)
 
 
+def _sum_of_weights(shape: Shape, weights: Array | None, mask: Array | None) -> float:
+    """Sum of the weights, or the number, of the samples that count; what is broadcast is added up once."""
+    shown = [
+        array[tuple(slice(None) if step else slice(0, 1) for step in array.strides)]
+        for array in (mask, weights)
+        if array is not None
+    ]
+    size = math.prod(shape)
+    if not shown or not size:
+        return float(size)
+    if weights is None:
+        return int(np.count_nonzero(shown[0])) * (size / shown[0].size)
+    once = shown[0] if mask is None else np.where(shown[0], shown[1], weights.dtype.type(0))
+    return _sum(native(once, weights.dtype)) * (size / once.size)
+
+
 class BCEWithLogitsLoss(_PointwiseLoss):
     """Binary cross-entropy between sigmoid(input) and the target, from logits.
 
@@ -654,10 +790,12 @@ class BCEWithLogitsLoss(_PointwiseLoss):
     derivative is w ((1 - y) sigmoid(x) - pos_weight y sigmoid(-x)).
 
     Parameters:
-        weight: factor w, broadcastable to the input; it does not enter the mean's divisor.
+        weight: factor w, broadcastable to the input; it does not enter the mean's divisor. Shape (C,) goes
+            along the last axis, also of an (N, C) input with N = C; a `sample_weight` (N, 1) weights rows.
         reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
             "sum"; or "none".
         pos_weight: factor of the positive part, broadcastable to the input.
+        empty: what the mean of nothing is, "nan" or "zero".
 
     Calling it:
         input: logits of any shape. +inf and -inf are right for hard targets.
@@ -682,10 +820,14 @@ class BCEWithLogitsLoss(_PointwiseLoss):
         *,
         reduction: str = "mean",
         pos_weight: ArrayLike | None = None,
+        empty: str = "nan",
     ) -> None:
-        super().__init__(reduction)
-        self.weight = _weight(weight, "weight")
-        self.pos_weight = _weight(pos_weight, "pos_weight")
+        super().__init__(
+            weight=_weight(weight, "weight"),
+            pos_weight=_weight(pos_weight, "pos_weight"),
+            reduction=reduction,
+            empty=empty,
+        )
 
     def _op(self) -> str:
         return "bce_with_logits" if self.pos_weight is None else "bce_with_logits_pos_weight"
@@ -697,9 +839,11 @@ class BCELoss(_PointwiseLoss):
     Its derivative is w (x - y) / max(x (1 - x), 1e-12). From logits, BCEWithLogitsLoss loses nothing.
 
     Parameters:
-        weight: factor w, broadcastable to the input; it does not enter the mean's divisor.
+        weight: factor w, broadcastable to the input; it does not enter the mean's divisor. Shape (C,) goes
+            along the last axis, also of an (N, C) input with N = C; a `sample_weight` (N, 1) weights rows.
         reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
             "sum"; or "none".
+        empty: what the mean of nothing is, "nan" or "zero".
 
     Calling it:
         input: probabilities in [0, 1], any shape. NaN gives NaN.
@@ -719,9 +863,10 @@ class BCELoss(_PointwiseLoss):
 
     _function = "binary_cross_entropy"
 
-    def __init__(self, weight: ArrayLike | None = None, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.weight = _weight(weight, "weight")
+    def __init__(
+        self, weight: ArrayLike | None = None, *, reduction: str = "mean", empty: str = "nan"
+    ) -> None:
+        super().__init__(weight=_weight(weight, "weight"), reduction=reduction, empty=empty)
 
     def _op(self) -> str:
         return "bce"
@@ -737,6 +882,7 @@ class KLDivLoss(_PointwiseLoss):
         reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
             "batchmean" by the first axis' length, which is the divergence per sample; "sum"; or "none".
         log_target: the target holds log-probabilities.
+        empty: what the mean of nothing is, "nan" or "zero".
 
     Calling it:
         input: log-probabilities of any shape.
@@ -757,9 +903,10 @@ class KLDivLoss(_PointwiseLoss):
     _function = "kl_div"
     _reductions = ("mean", "batchmean", "sum", "none")
 
-    def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__(reduction)
-        self.log_target = flag(log_target, "log_target")
+    log_target: bool
+
+    def __init__(self, *, reduction: str = "mean", log_target: bool = False, empty: str = "nan") -> None:
+        super().__init__(log_target=flag(log_target, "log_target"), reduction=reduction, empty=empty)
 
     def _op(self) -> str:
         return "kl_div_log_target" if self.log_target else "kl_div"
@@ -773,6 +920,7 @@ class MSELoss(_PointwiseLoss):
     Parameters:
         reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
             "sum"; or "none".
+        empty: what the mean of nothing is, "nan" or "zero".
 
     Calling it:
         input: array of any shape.
@@ -791,8 +939,8 @@ class MSELoss(_PointwiseLoss):
 
     _function = "mse_loss"
 
-    def __init__(self, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    def __init__(self, *, reduction: str = "mean", empty: str = "nan") -> None:
+        super().__init__(reduction=reduction, empty=empty)
 
     def _op(self) -> str:
         return "mse"
@@ -803,11 +951,14 @@ def cross_entropy(
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
-    ignore_index: int = -100,
+    ignore_index: int | Sequence[int] = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
     axis: int | None = None,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
     """Cross-entropy from logits: -w_t log softmax(x)_t. See `CrossEntropyLoss` for all of it.
@@ -817,7 +968,7 @@ def cross_entropy(
         >>> print(f"{fastloss.cross_entropy([[20.0, 0.0]], [0]):.12e}")
         2.061153620314e-09
     """
-    plain = weight is None and sample_weight is None and out is None and axis is None
+    plain = weight is sample_weight is mask is out is None and normalizer is axis is None
     simple = type(reduction) is str and type(label_smoothing) is float and type(ignore_index) is int
     defaults = simple and reduction == "mean" and label_smoothing == 0 and ignore_index == -100
     if plain and defaults and not _checking.enabled():
@@ -827,13 +978,14 @@ def cross_entropy(
         if value is not None:
             return value
     loss = CrossEntropyLoss(
-        weight,
+        read_only(weight, "weight"),
         ignore_index=ignore_index,
         reduction=reduction,
         label_smoothing=label_smoothing,
         axis=axis,
+        empty=empty,
     )
-    return loss(input, target, sample_weight=sample_weight, out=out)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
 def nll_loss(
@@ -841,10 +993,13 @@ def nll_loss(
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
-    ignore_index: int = -100,
+    ignore_index: int | Sequence[int] = -100,
     reduction: str = "mean",
     axis: int | None = None,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
     """Negative log likelihood from log-probabilities: -w_t x_t. See `NLLLoss` for all of it.
@@ -854,8 +1009,10 @@ def nll_loss(
         >>> fastloss.nll_loss([[-0.5, -1.0]], [1])
         1.0
     """
-    loss = NLLLoss(weight, ignore_index=ignore_index, reduction=reduction, axis=axis)
-    return loss(input, target, sample_weight=sample_weight, out=out)
+    loss = NLLLoss(
+        read_only(weight, "weight"), ignore_index=ignore_index, reduction=reduction, axis=axis, empty=empty
+    )
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
 def multinomial_nll_loss(
@@ -865,7 +1022,10 @@ def multinomial_nll_loss(
     full: bool = False,
     reduction: str = "mean",
     axis: int | None = None,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
     """Likelihood of counts: n logsumexp(x) - Σ_j k_j x_j. See `MultinomialNLLLoss` for all of it.
@@ -875,8 +1035,8 @@ def multinomial_nll_loss(
         >>> fastloss.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
         2.772588722239781
     """
-    loss = MultinomialNLLLoss(full=full, reduction=reduction, axis=axis)
-    return loss(input, target, sample_weight=sample_weight, out=out)
+    loss = MultinomialNLLLoss(full=full, reduction=reduction, axis=axis, empty=empty)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
 def binary_cross_entropy_with_logits(
@@ -886,7 +1046,10 @@ def binary_cross_entropy_with_logits(
     *,
     reduction: str = "mean",
     pos_weight: ArrayLike | None = None,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
     """Binary cross-entropy from logits: y softplus(-x) + (1 - y) softplus(x). See `BCEWithLogitsLoss`.
@@ -896,8 +1059,13 @@ def binary_cross_entropy_with_logits(
         >>> print(f"{fastloss.binary_cross_entropy_with_logits(-30.0, 0.0):.12e}")
         9.357622968840e-14
     """
-    loss = BCEWithLogitsLoss(weight, reduction=reduction, pos_weight=pos_weight)
-    return loss(input, target, sample_weight=sample_weight, out=out)
+    loss = BCEWithLogitsLoss(
+        read_only(weight, "weight"),
+        reduction=reduction,
+        pos_weight=read_only(pos_weight, "pos_weight"),
+        empty=empty,
+    )
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
 def binary_cross_entropy(
@@ -906,7 +1074,10 @@ def binary_cross_entropy(
     weight: ArrayLike | None = None,
     *,
     reduction: str = "mean",
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
     """Binary cross-entropy of probabilities: -(y log x + (1 - y) log(1 - x)). See `BCELoss`.
@@ -916,8 +1087,8 @@ def binary_cross_entropy(
         >>> fastloss.binary_cross_entropy([0.5], [1.0])
         0.6931471805599453
     """
-    loss = BCELoss(weight, reduction=reduction)
-    return loss(input, target, sample_weight=sample_weight, out=out)
+    loss = BCELoss(read_only(weight, "weight"), reduction=reduction, empty=empty)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
 def kl_div(
@@ -926,7 +1097,10 @@ def kl_div(
     *,
     reduction: str = "mean",
     log_target: bool = False,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
     """Kullback-Leibler divergence from log-probabilities: y (log y - x). See `KLDivLoss`.
@@ -936,8 +1110,8 @@ def kl_div(
         >>> fastloss.kl_div([-1.0], [1.0])
         1.0
     """
-    loss = KLDivLoss(reduction=reduction, log_target=log_target)
-    return loss(input, target, sample_weight=sample_weight, out=out)
+    loss = KLDivLoss(reduction=reduction, log_target=log_target, empty=empty)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
 def mse_loss(
@@ -945,7 +1119,10 @@ def mse_loss(
     target: ArrayLike,
     *,
     reduction: str = "mean",
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
     """Squared error: (x - y)². See `MSELoss`.
@@ -955,4 +1132,5 @@ def mse_loss(
         >>> fastloss.mse_loss([1.0, 2.0], [0.0, 0.0])
         2.5
     """
-    return MSELoss(reduction=reduction)(input, target, sample_weight=sample_weight, out=out)
+    loss = MSELoss(reduction=reduction, empty=empty)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)

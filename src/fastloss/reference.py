@@ -4,8 +4,8 @@ Short, plain and slow: the formulas as they stand in the literature, written so 
 cancel. Tests, ``fastloss.checking()`` and ``python -m fastloss`` compare the kernels with it.
 
 The array functions take the arguments of their twins, without ``out``, and return float64 arrays.
-The losses take the options of their class as keywords, with ``sample_weight`` and ``grad_output``,
-and return ``(value, grad)``.
+The losses take the options of their class as keywords, with ``sample_weight``, ``mask``,
+``normalizer`` and ``grad_output``, and return ``(value, grad)``.
 
 Notation: along the class axis m is the maximum, d_j = x_j - m, s the sum of exp(d_j) without one
 maximum's own 1, and L = log1p(s). Then logsumexp(x) = m + L, log p_j = d_j - L, and every term of a
@@ -15,6 +15,7 @@ loss, L - d_j = -log p_j, is at least 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -48,53 +49,55 @@ _quiet = np.errstate(all="ignore")
 
 
 @_quiet
-def logsumexp(x: ArrayLike, axis: int = -1, *, keepdims: bool = False) -> Array:
+def logsumexp(
+    x: ArrayLike, axis: int = -1, *, keepdims: bool = False, where: ArrayLike | None = None
+) -> Array:
     """Log of the sum of exponentials along ``axis``: m + log1p(s)."""
-    row = _shift(_classes_last("x", x, axis))
+    row = _shift(_classes_last("x", _where(where, x), axis))
     result: Array = np.where(np.isinf(row.m), row.m, row.m + row.L)
     result = np.moveaxis(result, -1, axis)
     return result if keepdims else np.asarray(result.squeeze(axis))
 
 
 @_quiet
-def softmax(x: ArrayLike, axis: int = -1) -> Array:
+def softmax(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
     """Probabilities along ``axis``: p_j = exp(d_j) / (1 + s)."""
-    row = _shift(_classes_last("x", x, axis))
-    return np.moveaxis(row.p, -1, axis)
+    row = _shift(_classes_last("x", _where(where, x), axis))
+    return _where(where, np.moveaxis(row.p, -1, axis), 0.0)
 
 
 @_quiet
-def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
+def log_softmax(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
     """Log-probabilities along ``axis``: log p_j = d_j - L."""
-    row = _shift(_classes_last("x", x, axis))
-    return np.moveaxis(row.d - row.L, -1, axis)
+    row = _shift(_classes_last("x", _where(where, x), axis))
+    return _where(where, np.moveaxis(row.d - row.L, -1, axis))
 
 
 @_quiet
-def sigmoid(x: ArrayLike) -> Array:
+def sigmoid(x: ArrayLike, *, where: ArrayLike | None = None) -> Array:
     """Logistic function: 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)) for negative x."""
-    x = _float64(x)
+    x = _where(where, x)
     e = np.exp(-np.abs(x))
     return np.asarray(np.where(x < 0, e, 1.0) / (1 + e))
 
 
 @_quiet
-def logsigmoid(x: ArrayLike) -> Array:
+def logsigmoid(x: ArrayLike, *, where: ArrayLike | None = None) -> Array:
     """Log of the logistic function: min(x, 0) - log1p(exp(-abs(x)))."""
-    return np.asarray(-_softplus(-_float64(x)))
+    return np.asarray(-_softplus(-_where(where, x)))
 
 
 @_quiet
-def entropy(p: ArrayLike, axis: int = -1) -> Array:
+def entropy(p: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
     """Shannon entropy of probabilities in nats: the sum of -p_j log p_j, where 0 log 0 = 0."""
-    p = _classes_last("p", p, axis)
+    p = _classes_last("p", _where(where, p, 0.0), axis)
     return np.asarray((-p * np.log(np.where(p == 0, 1.0, p))).sum(axis=-1))
 
 
 @_quiet
-def entropy_from_logits(x: ArrayLike, axis: int = -1) -> Array:
+def entropy_from_logits(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
     """Shannon entropy of softmax(x) in nats: the sum of p_j (L - d_j)."""
-    row = _shift(_classes_last("x", x, axis))
+    row = _shift(_classes_last("x", _where(where, x), axis))
     return np.asarray(_times(row.p, row.L - row.d).sum(axis=-1))
 
 
@@ -107,11 +110,14 @@ def cross_entropy(
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
-    ignore_index: int = -100,
+    ignore_index: int | Sequence[int] = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
     axis: int | None = None,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
     """Cross-entropy of softmax(input) with class indices or class probabilities.
@@ -125,16 +131,17 @@ def cross_entropy(
     x = _classes_last("input", input, axis)
     w = _class_weight(weight, x.shape[-1])
     spread = label_smoothing * w / x.shape[-1] if label_smoothing else 0.0
+    used = _mask(mask, x.shape[:-1])
     if np.shape(target) == np.shape(input):
         c = (1 - label_smoothing) * w * _classes_last("target", target, axis) + spread
-        divisor, used = np.ones(x.shape[:-1]), None
+        divisor = np.ones(x.shape[:-1])
     else:
-        hot, ignored = _one_hot(target, x.shape, ignore_index)
-        x = np.where(ignored, 0.0, x)
-        c = np.where(ignored, 0.0, np.where(hot, (1 - label_smoothing) * w, 0.0) + spread)
-        divisor, used = np.where(hot, w, 0.0).sum(axis=-1), ~ignored[..., 0]
-    rows, grad = _softmax_loss(x, c)
-    value, grad = _reduce(rows, grad, reduction, sample_weight, grad_output, divisor, used)
+        hot, used = _one_hot(target, x.shape, ignore_index, used)
+        c = np.where(hot, (1 - label_smoothing) * w, 0.0) + spread
+        divisor = np.where(hot, w, 0.0).sum(axis=-1)
+    rows, grad = _softmax_loss(np.where(used[..., None], x, 0.0), np.where(used[..., None], c, 0.0))
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output)
+    value, grad = _reduce(rows, grad, weights, divisor)
     return value, np.moveaxis(grad, -1, axis)
 
 
@@ -144,10 +151,13 @@ def nll_loss(
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
-    ignore_index: int = -100,
+    ignore_index: int | Sequence[int] = -100,
     reduction: str = "mean",
     axis: int | None = None,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
     """Negative log likelihood of class indices under log-probabilities.
@@ -158,11 +168,11 @@ def nll_loss(
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
     w = _class_weight(weight, x.shape[-1])
-    hot, ignored = _one_hot(target, x.shape, ignore_index)
+    hot, used = _one_hot(target, x.shape, ignore_index, _mask(mask, x.shape[:-1]))
     c = np.where(hot, w, 0.0)
     rows = -_times(c, np.where(hot, x, 0.0)).sum(axis=-1)
-    used = ~ignored[..., 0]
-    value, grad = _reduce(rows, -c, reduction, sample_weight, grad_output, c.sum(axis=-1), used)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output)
+    value, grad = _reduce(rows, -c, weights, c.sum(axis=-1))
     return value, np.moveaxis(np.where(hot, grad, 0.0), -1, axis)
 
 
@@ -174,7 +184,10 @@ def multinomial_nll_loss(
     full: bool = False,
     reduction: str = "mean",
     axis: int | None = None,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
     """Negative log likelihood of counts k under softmax(input).
@@ -185,11 +198,14 @@ def multinomial_nll_loss(
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
     k = _classes_last("target", _like("target", target, np.shape(input)), axis)
+    used = _mask(mask, x.shape[:-1])
+    x, k = np.where(used[..., None], x, 0.0), np.where(used[..., None], k, 0.0)
     rows, grad = _softmax_loss(x, k)
     if full:
         lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
         rows = rows + lgamma(k + 1).sum(axis=-1) - lgamma(k.sum(axis=-1) + 1)
-    value, grad = _reduce(rows, grad, reduction, sample_weight, grad_output)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output)
+    value, grad = _reduce(rows, grad, weights)
     return value, np.moveaxis(grad, -1, axis)
 
 
@@ -204,7 +220,10 @@ def binary_cross_entropy_with_logits(
     *,
     reduction: str = "mean",
     pos_weight: ArrayLike | None = None,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
     """Binary cross-entropy of sigmoid(x) with targets y, class 1 weighted by b = ``pos_weight``.
@@ -218,7 +237,8 @@ def binary_cross_entropy_with_logits(
     b = _broadcast("pos_weight", pos_weight, x.shape)
     values = w * (_times(b * y, _softplus(-x)) + _times(1 - y, _softplus(x)))
     grad = w * ((1 - y) * sigmoid(x) - b * y * sigmoid(-x))
-    return _reduce(values, grad, reduction, sample_weight, grad_output)
+    used = _mask(mask, x.shape)
+    return _reduce(values, grad, _Weights(reduction, empty, sample_weight, used, normalizer, grad_output))
 
 
 @_quiet
@@ -228,7 +248,10 @@ def binary_cross_entropy(
     weight: ArrayLike | None = None,
     *,
     reduction: str = "mean",
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
     """Binary cross-entropy of probabilities p with targets y.
@@ -239,13 +262,14 @@ def binary_cross_entropy(
     p = _float64(input)
     y = _like("target", target, p.shape)
     w = _broadcast("weight", weight, p.shape)
-    outside = (p < 0) | (p > 1)
+    used = _mask(mask, p.shape)
+    outside = used & ((p < 0) | (p > 1))
     if outside.any():
         where = tuple(np.argwhere(outside)[0])
         raise ValueError(f"input{_at(where)} = {p[where]} is outside [0, 1]")
     values = -w * (y * np.maximum(np.log(p), -100.0) + (1 - y) * np.maximum(np.log1p(-p), -100.0))
     grad = w * (p - y) / np.maximum(p * (1 - p), 1e-12)
-    return _reduce(values, grad, reduction, sample_weight, grad_output)
+    return _reduce(values, grad, _Weights(reduction, empty, sample_weight, used, normalizer, grad_output))
 
 
 @_quiet
@@ -255,7 +279,10 @@ def kl_div(
     *,
     reduction: str = "mean",
     log_target: bool = False,
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
     """Kullback-Leibler divergence of log-probabilities x from targets y: y (log y - x).
@@ -270,7 +297,8 @@ def kl_div(
         y, log_y = np.where(target == -np.inf, 0.0, np.maximum(np.exp(target), 5e-324)), target
     values = _times(y, np.where(y == 0, 0.0, log_y) - x)
     batch = x.shape[0] if x.ndim else 1
-    return _reduce(values, -y, reduction, sample_weight, grad_output, batch=batch)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(values, -y, weights, batch=batch)
 
 
 @_quiet
@@ -279,13 +307,17 @@ def mse_loss(
     target: ArrayLike,
     *,
     reduction: str = "mean",
+    empty: str = "nan",
     sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
     """Squared error: (x - y)**2, gradient 2 (x - y)."""
     x = _float64(input)
     d = x - _like("target", target, x.shape)
-    return _reduce(d * d, 2 * d, reduction, sample_weight, grad_output)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(d * d, 2 * d, weights)
 
 
 # ------------------------------------------------------------------------------------------ helpers
@@ -329,25 +361,28 @@ def _times(c: Array, t: Array) -> Array:
     return np.where((c == 0) & np.isinf(t), 0.0, c * t)
 
 
+class _Weights(NamedTuple):
+    """How samples are weighted and reduced."""
+
+    reduction: str
+    empty: str  # what a mean of nothing is
+    sample_weight: ArrayLike | None
+    used: NDArray[np.bool_]  # False for samples that do not count, whatever stands there
+    normalizer: float | None  # what a mean is divided by in place of the weights in force
+    grad_output: ArrayLike | None
+
+
 def _reduce(
-    values: Array,
-    grad: Array,
-    reduction: str,
-    sample_weight: ArrayLike | None,
-    grad_output: ArrayLike | None,
-    divisor: Array | None = None,
-    used: NDArray[np.bool_] | None = None,
-    batch: int | None = None,
+    values: Array, grad: Array, weights: _Weights, divisor: Array | None = None, batch: int | None = None
 ) -> Result:
     """Weight, reduce and scale: one value per sample, ``grad`` with or without a class axis, last.
 
     ``divisor``: each sample's share of the mean's divisor before ``sample_weight``, by default 1.
-    ``used``: False for samples that are ignored, whatever their weights are.
     ``batch``: the divisor of "batchmean", for the loss that has it.
     """
-    used = np.ones(values.shape, bool) if used is None else used
+    reduction, empty, sample_weight, used, normalizer, grad_output = weights
     scale = np.where(used, _broadcast("sample_weight", sample_weight, values.shape), 0.0)
-    values = np.asarray(values * scale)
+    values = np.where(used, values * scale, 0.0)
     total = float(values.sum())
     value: float | Array
     if reduction == "none":
@@ -356,22 +391,30 @@ def _reduce(
         value, n = total, 1.0
     elif reduction == "mean" or (reduction == "batchmean" and batch is not None):
         share = scale if divisor is None else divisor * scale
-        n = float(share.sum()) if reduction == "mean" else float(batch or 0)
-        value = total / n if n else math.nan
+        n = normalizer or (
+            float(np.where(used, share, 0.0).sum()) if reduction == "mean" else float(batch or 0)
+        )
+        value = total / n if n else 0.0 if empty == "zero" else math.nan
     else:
         more = "" if batch is None else "'batchmean', "
         known = f"'mean', {more}'sum' or 'none'"
         raise ValueError(f"reduction: got {reduction!r}, wanted {known}")
     if n == 0:
         return value, np.zeros_like(grad)
-    scale = np.where(used, scale * _broadcast("grad_output", grad_output, values.shape) / n, 0.0)
-    return value, np.asarray(grad * (scale[..., None] if grad.ndim > scale.ndim else scale))
+    scale = scale * _broadcast("grad_output", grad_output, values.shape) / n
+    if grad.ndim > scale.ndim:
+        scale, used = scale[..., None], used[..., None]
+    return value, np.where(used, grad * scale, 0.0)
+
+
+def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    return np.broadcast_to(np.asarray(True if mask is None else mask), shape)
 
 
 def _one_hot(
-    target: ArrayLike, shape: tuple[int, ...], ignore_index: int
+    target: ArrayLike, shape: tuple[int, ...], ignore_index: int | Sequence[int], used: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where the target class is, shape (..., C), and which rows are ignored, shape (..., 1)."""
+    """Where the target class is, shape (..., C), and which of the rows ``used`` are not ignored."""
     label = np.asarray(target)
     if label.shape != shape[:-1]:
         raise ValueError(f"target: got shape {label.shape}, wanted {shape[:-1]}")
@@ -379,13 +422,13 @@ def _one_hot(
         raise TypeError(f"target: got dtype {label.dtype}, wanted integer or bool class indices")
     if label.dtype.kind == "b":
         label = label.astype(np.uint8)
-    ignored = label == ignore_index
-    wrong = ~ignored & ((label < 0) | (label >= shape[-1]))
+    for ignored in ignore_index if np.iterable(ignore_index) else (ignore_index,):
+        used = used & (label != ignored)
+    wrong = used & ((label < 0) | (label >= shape[-1]))
     if wrong.any():
         where = tuple(np.argwhere(wrong)[0])
         raise IndexError(f"target{_at(where)} = {label[where]} is out of range for {shape[-1]} classes")
-    hot = (label[..., None] == np.arange(shape[-1])) & ~ignored[..., None]
-    return hot, ignored[..., None]
+    return (label[..., None] == np.arange(shape[-1])) & used[..., None], used
 
 
 def _class_axis(input: ArrayLike, axis: int | None) -> int:
@@ -403,6 +446,10 @@ def _classes_last(name: str, x: ArrayLike, axis: int) -> Array:
 
 def _class_weight(weight: ArrayLike | None, classes: int) -> Array:
     return np.ones(classes) if weight is None else _like("weight", weight, (classes,))
+
+
+def _where(where: ArrayLike | None, x: ArrayLike, other: float = -math.inf) -> Array:
+    return _float64(x) if where is None else np.where(where, _float64(x), other)
 
 
 def _like(name: str, a: ArrayLike, shape: tuple[int, ...]) -> Array:

@@ -45,6 +45,7 @@ cdef struct ClassJob:
     const void* labels             # (samples,), or NULL
     int label_kind
     int64_t ignore_index
+    const uint8_t* mask            # (samples,), 0 where a sample does not count, or NULL
     const void* coefficient        # as x, contiguous, or NULL: c_j = w_j * (scale * coefficient_j + shift)
     int coefficient_storage
     double coefficient_scale
@@ -75,7 +76,7 @@ cdef struct Batch:
     double b[LANES]                # sum c_j d_j; for the entropy sum exp(d_j) d_j
     double k[LANES]                # weight of the index term
     double d[LANES]                # d_t
-    double keep[LANES]             # 0 where the sample is ignored, otherwise 1
+    double keep[LANES]             # 0 where the sample does not count, otherwise 1
     double log_sum[LANES]          # log1p(others)
     double value[LANES]
 
@@ -97,6 +98,15 @@ cdef inline int64_t load_label(const void* labels, int kind, Py_ssize_t i) noexc
     if kind == -4:
         return (<const uint32_t*>labels)[i]
     return (<const int64_t*>labels)[i]
+
+
+cdef inline bint masked(const ClassJob* job, Py_ssize_t i) noexcept nogil:
+    return job.mask != NULL and job.mask[i] == 0
+
+
+cdef inline int64_t label_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
+    """Label of sample i; `ignore_index` where it does not count, whatever stands there."""
+    return job.ignore_index if masked(job, i) else load_label(job.labels, job.label_kind, i)
 
 
 cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
@@ -276,7 +286,8 @@ cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogi
     cdef int64_t t, counts, classes = job.classes, ignore_index = job.ignore_index
     cdef uint64_t invalid = 0      # the sign bit
     cdef const int64_t* labels64 = <const int64_t*>job.labels
-    cdef bint usual = job.label_kind == 8 and job.class_weight == NULL and job.sample_weight == NULL
+    cdef bint weighted = job.class_weight != NULL or job.sample_weight != NULL
+    cdef bint usual = job.label_kind == 8 and not weighted and job.mask == NULL
     cdef double total = 0, low = 0
     job.invalid[chunk] = -1
     if usual:  # vectorised
@@ -288,7 +299,7 @@ cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogi
     if invalid >> 63 or not usual:
         total = 0
         for i in range(first, last):
-            t = load_label(job.labels, job.label_kind, i)
+            t = label_of(job, i)
             if t != ignore_index:
                 if t < 0 or t >= classes:
                     job.invalid[chunk] = i
@@ -309,7 +320,7 @@ cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     cdef int64_t t
     cdef double w, value, total = 0, low = 0
     for i in range(first, last):
-        t = load_label(job.labels, job.label_kind, i)
+        t = label_of(job, i)
         value = 0
         if t != job.ignore_index:
             w = per_sample(weight, t)
@@ -331,12 +342,16 @@ cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
 
 
 cdef Py_ssize_t log_multinomial_rows(
-    const void* counts, int storage, real* tag, Py_ssize_t samples, Py_ssize_t classes, Py_ssize_t inner, double* offset
+    const void* counts, int storage, real* tag, Py_ssize_t samples, Py_ssize_t classes, Py_ssize_t inner,
+    const uint8_t* mask, double* offset
 ) noexcept nogil:
     """sum_j log k_j! - log n! for each sample; the position of a negative count if there is one, otherwise -1."""
     cdef Py_ssize_t i, j, outer, position
     cdef double n, k, s, low
     for i in range(samples):
+        if mask != NULL and mask[i] == 0:
+            offset[i] = 0
+            continue
         outer = i // inner
         n = s = low = 0
         for j in range(classes):

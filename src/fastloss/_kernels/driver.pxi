@@ -330,7 +330,7 @@ cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogi
 
 def class_pass(
     int op, x, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t x_stride, int threads, *,
-    value=None, grad=None, labels=None, int64_t ignore_index=0, class_weight=None, double index_scale=1,
+    value=None, grad=None, labels=None, int64_t ignore_index=0, mask=None, class_weight=None, double index_scale=1,
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
     bint uniform=False, sample_weight=None, grad_output=None, double grad_scale=1, offset=None,
 ):
@@ -351,6 +351,7 @@ def class_pass(
     job.labels = data_of(labels)
     job.label_kind = label_kind(labels) if labels is not None else 8
     job.ignore_index = ignore_index
+    job.mask = <const uint8_t*>data_of(mask)
     job.coefficient = data_of(coefficient)
     job.coefficient_storage = storage_of(coefficient)
     job.coefficient_scale = scale
@@ -408,7 +409,7 @@ cdef Operand operand_of(object spec):
 
 def point_pass(
     int op, x, y, int threads, *, value=None, grad=None, pos_weight=None, weight=None, sample_weight=None,
-    grad_output=None, double grad_scale=1,
+    mask=None, grad_output=None, double grad_scale=1,
 ):
     """Run one elementwise operation; returns the sum of the values where they are not stored.
 
@@ -429,6 +430,7 @@ def point_pass(
     job.pos_weight = operand_of(pos_weight)
     job.weight = operand_of(weight)
     job.sample_weight = operand_of(sample_weight)
+    job.mask = operand_of(mask)
     job.grad_output = operand_of(grad_output)
     job.grad_scale = grad_scale
     job.value = data_of(value)
@@ -525,7 +527,9 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
     return (value, grad) if with_grad else value
 
 
-def check_labels(labels, Py_ssize_t classes, int64_t ignore_index, class_weight, sample_weight, int threads):
+def check_labels(
+    labels, Py_ssize_t classes, int64_t ignore_index, class_weight, sample_weight, mask, int threads
+):
     """(position of the first invalid label or -1, sum of the weights in force)."""
     cdef ClassJob job
     cdef double partial[2 * MAX_CHUNKS]
@@ -541,24 +545,26 @@ def check_labels(labels, Py_ssize_t classes, int64_t ignore_index, class_weight,
     job.ignore_index = ignore_index
     job.class_weight = data_of(class_weight)
     job.sample_weight = data_of(sample_weight)
+    job.mask = <const uint8_t*>data_of(mask)
     job.partial = partial
     with nogil:
         position = first_invalid_label(&job, threads, &divisor)
     return position, divisor
 
 
-def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, offset):
+def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, mask, offset):
     """Fill offset with -log(n! / prod k_j!); the position of a negative count if there is one, otherwise -1."""
     cdef void* data = data_of(counts)
     cdef double* result = <double*>data_of(offset)
+    cdef const uint8_t* counted = <const uint8_t*>data_of(mask)
     cdef int storage = storage_of(counts)
     cdef bint float32 = is_float32(counts)
     cdef Py_ssize_t position
     with nogil:
         if float32:
-            position = log_multinomial_rows(data, storage, <float*>NULL, outer * inner, classes, inner, result)
+            position = log_multinomial_rows(data, storage, <float*>NULL, outer * inner, classes, inner, counted, result)
         else:
-            position = log_multinomial_rows(data, storage, <double*>NULL, outer * inner, classes, inner, result)
+            position = log_multinomial_rows(data, storage, <double*>NULL, outer * inner, classes, inner, counted, result)
     return position
 
 

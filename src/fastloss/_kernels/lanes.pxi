@@ -226,14 +226,14 @@ cdef inline void tile_index(ClassJob* job, const real* tag, Tile* tile, int64_t*
     """Labels, with 0 for those ignored, and what they bring into the batch."""
     cdef Py_ssize_t l
     cdef const real* weight = <const real*>job.class_weight
-    if job.label_kind == 8 and tile.count == LANES:
+    if job.label_kind == 8 and tile.count == LANES and job.mask == NULL:
         for l in range(LANES):
             label[l] = (<const int64_t*>job.labels)[tile.first + l]
     else:
         for l in range(LANES):
             label[l] = job.ignore_index
         for l in range(tile.count):
-            label[l] = load_label(job.labels, job.label_kind, tile.first + l)
+            label[l] = label_of(job, tile.first + l)
     for l in range(LANES):
         batch.keep[l] = 0 if label[l] == job.ignore_index else 1
         label[l] = 0 if label[l] == job.ignore_index else label[l]
@@ -291,7 +291,7 @@ cdef inline void lanes_tile(
     else:
         for l in range(LANES):
             batch.k[l] = batch.d[l] = 0
-            batch.keep[l] = 1 if l < tile.count else 0
+            batch.keep[l] = 1 if l < tile.count and not masked(job, tile.first + l) else 0
     if real is double and not one_block:  # as in `row_statistics`
         for c0 in range(0, classes, LANES_BLOCK):
             n = min(<Py_ssize_t>LANES_BLOCK, classes - c0)
@@ -364,9 +364,10 @@ cdef inline void lanes_tile(
     if is_loss and (job.sample_weight != NULL or job.grad_output != NULL):
         for l in range(tile.count):
             scale[l] = gradient_scale(job, tag, tile.first + l)
-    if indexed:
+    if is_loss:
         for l in range(LANES):
             kept += batch.keep[l]
+    if indexed:
         for l in range(LANES):
             entry[l] = exp_nonpositive(<real>batch.d[l])
         for l in range(LANES):
@@ -418,11 +419,11 @@ cdef inline void lanes_tile(
                     c = label[l] - c0
                     if one_block or (c >= 0 and c < n):
                         e[c * LANES + l] = entry[l]
-            if kept < tile.count:
-                for l in range(tile.count):
-                    if batch.keep[l] == 0:
-                        for c in range(n):
-                            e[c * LANES + l] = <real>0
+        if is_loss and kept < tile.count:
+            for l in range(tile.count):
+                if batch.keep[l] == 0:
+                    for c in range(n):
+                        e[c * LANES + l] = <real>0
         store_tile(e, job, tile, c0, n, buffer)
 
 

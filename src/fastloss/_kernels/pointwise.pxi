@@ -34,6 +34,12 @@ cdef struct Operand:
     Py_ssize_t row
     bint column
 
+# Also of bytes, for the mask.
+ctypedef fused element:
+    float
+    double
+    uint8_t
+
 cdef struct PointJob:
     int op
     bint float32
@@ -45,6 +51,7 @@ cdef struct PointJob:
     Operand pos_weight
     Operand weight
     Operand sample_weight
+    Operand mask                   # bytes, 0 where an element does not count
     Operand grad_output
     double grad_scale              # grad_output / divisor where these are one number
     void* value                    # as x, or NULL
@@ -56,25 +63,27 @@ cdef struct PointJob:
     double* partial
 
 
-cdef inline const real* expand(const Operand* operand, Py_ssize_t first, Py_ssize_t n, real* buffer) noexcept nogil:
+cdef inline const element* expand(
+    const Operand* operand, Py_ssize_t first, Py_ssize_t n, element* buffer
+) noexcept nogil:
     """n elements of the operand from `first` on: in place where they are contiguous, otherwise in `buffer`."""
-    cdef const real* data
+    cdef const element* data
     cdef Py_ssize_t row = first // operand.period, offset = first - row * operand.period, done = 0, m, k
     row %= operand.rows
-    data = <const real*>operand.data + row * operand.row
+    data = <const element*>operand.data + row * operand.row
     if operand.column and offset + n <= operand.period:
         return data + offset
     while done < n:
         m = min(n - done, operand.period - offset)
         if operand.column:
-            memcpy(buffer + done, data + offset, m * sizeof(real))
+            memcpy(buffer + done, data + offset, m * sizeof(element))
         else:
             for k in range(done, done + m):
                 buffer[k] = data[0]
         done += m
         offset = 0
         row = row + 1 if row + 1 < operand.rows else 0
-        data = <const real*>operand.data + row * operand.row
+        data = <const element*>operand.data + row * operand.row
     return buffer
 
 
@@ -86,6 +95,16 @@ cdef inline void scale_by(real* values, const Operand* operand, Py_ssize_t first
         factor = expand(operand, first, n, buffer)
         for k in range(n):
             values[k] *= factor[k]
+
+
+cdef inline const real* where_counted(
+    const real* x, const uint8_t* mask, real other, Py_ssize_t n, real* buffer
+) noexcept nogil:
+    """x where the mask is not 0, elsewhere `other`, in `buffer`, which may be x."""
+    cdef Py_ssize_t k
+    for k in range(n):
+        buffer[k] = x[k] if mask[k] != 0 else other
+    return buffer
 
 
 cdef inline real small_sigmoid(real e, real e_low, real* low) noexcept nogil:
@@ -360,6 +379,8 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef real slope[POINTWISE_BLOCK]
     cdef real* grad
     cdef real expanded[POINTWISE_BLOCK]
+    cdef uint8_t mask_buffer[POINTWISE_BLOCK]
+    cdef const uint8_t* mask = NULL
     cdef double total[WIDTH]
     cdef double low[WIDTH]
     cdef bint usual
@@ -370,6 +391,10 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
         x = read_block(job.x, job.storage, i, n, x_buffer)
         y = read_block(job.y, job.y_storage, i, n, y_buffer) if job.y != NULL else x
+        if job.mask.data != NULL:  # what does not count is first an ordinary element, then 0
+            mask = expand(&job.mask, i, n, mask_buffer)
+            x = where_counted(x, mask, <real>0.5, n, x_buffer)
+            y = where_counted(y, mask, <real>1, n, y_buffer)
         if job.op == UNIT_INTERVAL:
             if any_outside(x, n):
                 fastloss_raise_flag(&job.outside)
@@ -405,10 +430,14 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         if not is_map:
             scale_by(value, &job.weight, i, n)
             scale_by(value, &job.sample_weight, i, n)
+        if mask != NULL:
+            where_counted(value, mask, <real>0, n, value)
         if job.grad != NULL:
             scale_by(slope, &job.weight, i, n)
             scale_by(slope, &job.sample_weight, i, n)
             scale_by(slope, &job.grad_output, i, n)
+            if mask != NULL:
+                where_counted(slope, mask, <real>0, n, slope)
             grad = block_to_write(job.grad, job.grad_storage, i, slope)
             for k in range(n):
                 grad[k] = slope[k] * scale

@@ -418,6 +418,7 @@ cdef inline void row_of(
     cdef real c_buffer[WIDTH + ROWS_BLOCK]
     cdef Blocks blocks
     cdef int64_t t = -1
+    cdef bint skipped = masked(job, i)
     cdef const real* next_row = NULL
     cdef double scale, entry = 0, c_t = 0, e_t
     cdef bint exponentials = job.grad != NULL and job.op != LOG_SOFTMAX  # are used again
@@ -427,13 +428,15 @@ cdef inline void row_of(
     batch.keep[l] = 1
     batch.k[l] = batch.d[l] = 0
     if job.labels != NULL:
-        t = load_label(job.labels, job.label_kind, i)
-        if t == job.ignore_index:
-            batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
-            if job.grad != NULL:
-                bytes_of_row = classes * bytes_of(job.storage, tag)
-                memset(<char*>job.grad + i * bytes_of_row, 0, bytes_of_row)
-            return
+        t = label_of(job, i)
+        skipped = t == job.ignore_index
+    if skipped:
+        batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
+        if job.grad != NULL:
+            bytes_of_row = classes * bytes_of(job.storage, tag)
+            memset(<char*>job.grad + i * bytes_of_row, 0, bytes_of_row)
+        return
+    if t >= 0:
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
     if more and job.storage == NATIVE and not exponentials:
         next_row = <const real*>job.x + (i + 1) * job.x_stride

@@ -1,0 +1,116 @@
+"""A loss is what its options are: it does not change, and equal options make equal losses."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from cases import CLASSES, loss
+
+import fastloss
+
+OPTIONS = {
+    "cross_entropy": {"weight": [1.0, 2.0], "ignore_index": (1, 2), "label_smoothing": 0.5, "axis": -1},
+    "nll_loss": {"weight": [1.0, 2.0], "ignore_index": 3, "axis": 1},
+    "multinomial_nll_loss": {"full": True, "axis": 0},
+    "binary_cross_entropy_with_logits": {"weight": [1.0, 2.0], "pos_weight": 3.0},
+    "binary_cross_entropy": {"weight": [[1.0], [2.0]]},
+    "kl_div": {"log_target": True},
+    "mse_loss": {},
+}
+LOSSES = [(name, {**options, "reduction": "sum", "empty": "zero"}) for name, options in OPTIONS.items()]
+
+
+def differing(option, value):
+    """Another valid value of an option."""
+    if isinstance(value, bool):
+        return not value
+    if option in ("weight", "pos_weight"):
+        return np.asarray(value) * 2
+    return {"ignore_index": -1, "label_smoothing": 0.25, "axis": None, "reduction": "none", "empty": "nan"}[
+        option
+    ]
+
+
+@pytest.mark.parametrize(("name", "options"), LOSSES)
+def test_options_do_not_change(name, options):
+    made = loss(name, **options)
+    shown = repr(made)
+    for option in [*made.options(), "another"]:
+        with pytest.raises(AttributeError, match=rf"^{option}: a {CLASSES[name]} does not change"):
+            setattr(made, option, "avg")
+        with pytest.raises(AttributeError, match=rf"^{option}: "):
+            delattr(made, option)
+    made.options().clear()
+    assert repr(made) == shown
+
+
+def test_weights_do_not_change():
+    """Neither through the array that was passed nor through the loss."""
+    for name, option in (("cross_entropy", "weight"), ("binary_cross_entropy_with_logits", "pos_weight")):
+        weight = np.ones(2)
+        made = loss(name, **{option: weight})
+        twin = loss(name, **{option: np.ones(2)})
+        weight[:] = 5
+        assert made == twin
+        assert hash(made) == hash(twin)
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(made, option)[0] = 5
+        assert weight.flags.writeable
+    memory = np.ones(2)
+    view = memory[:]
+    view.flags.writeable = False
+    assert loss("cross_entropy", weight=view).weight.base is memory  # read-only already: no copy
+
+
+def test_a_function_copies_no_weight():
+    """It uses an array of the input's size where it stands, which stays writeable."""
+    weight = np.ones((500, 500))
+    before = weight.flags.writeable
+    assert fastloss.binary_cross_entropy(weight, weight, weight=weight) == 0
+    assert weight.flags.writeable == before
+
+
+@pytest.mark.parametrize(("name", "options"), LOSSES)
+def test_equal_options_make_equal_losses(name, options):
+    made, twin = loss(name, **options), loss(name, **options)
+    assert made is not twin
+    assert made == twin
+    assert hash(made) == hash(twin)
+    assert len({made, twin}) == 1
+    for option, value in options.items():
+        other = loss(name, **{**options, option: differing(option, value)})
+        assert made != other
+        assert other != made
+        assert other == loss(name, **{**options, option: differing(option, value)})
+    for other in OPTIONS:
+        if other != name:
+            assert made != loss(other)
+    assert made != name
+    assert (made == object()) is False
+
+
+def test_nan_in_a_weight_equals_itself():
+    assert loss("cross_entropy", weight=[np.nan, 1]) == loss("cross_entropy", weight=[np.nan, 1])
+
+
+@pytest.mark.parametrize(("name", "options"), LOSSES)
+def test_copies(name, options):
+    made = loss(name, **options)
+    copies = [
+        pickle.loads(pickle.dumps(made, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    ]
+    for same in [copy.copy(made), copy.deepcopy(made), *copies, type(made)(**made.options())]:
+        assert type(same) is type(made)
+        assert same == made
+        assert repr(same) == repr(made)
+        with pytest.raises(AttributeError):
+            same.reduction = "mean"
+
+
+def test_a_subclass_is_another_loss():
+    class Mine(fastloss.MSELoss):
+        pass
+
+    assert Mine() != fastloss.MSELoss()
+    assert Mine()([1.0], [0.0]) == 1
