@@ -71,6 +71,21 @@ def test_a_function_copies_no_weight():
     assert weight.flags.writeable == before
 
 
+def test_a_function_reads_its_weight_in_each_call():
+    """Also one that can be a key."""
+
+    class Weight:
+        def __array__(self, dtype=None, copy=None):
+            return np.array(self.numbers, dtype)
+
+    weight, x = Weight(), [[0.0, 0.0]]
+    for name, target in (("cross_entropy", [0]), ("binary_cross_entropy_with_logits", [[1.0, 1.0]])):
+        values = []
+        for weight.numbers in ([1.0, 1.0], [3.0, 3.0]):
+            values.append(getattr(fastloss, name)(x, target, weight=weight, reduction="sum"))
+        assert values[1] == 3 * values[0]
+
+
 @pytest.mark.parametrize(("name", "options"), LOSSES)
 def test_equal_options_make_equal_losses(name, options):
     made, twin = loss(name, **options), loss(name, **options)

@@ -207,10 +207,8 @@ def number(value: Any, name: str, wanted: str) -> int:
     return int(value)
 
 
-def read_only(value: Any, name: str) -> Array | None:
+def read_only(value: Any, name: str) -> Array:
     """The argument as a read-only array, without a copy."""
-    if value is None:
-        return None
     array = as_array(value, name)[...]
     array.flags.writeable = False
     return array

@@ -10,8 +10,10 @@ c) The kernels receive one factor for the gradient, grad_output / divisor: value
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence, Set
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,6 +64,8 @@ __all__ = [
 Value = float | Array
 
 NO_LABEL = -(2**63)  # what is ignored where no label is
+#: Defaults of `cross_entropy`, by which it knows a plain call.
+MEAN, NAN, NONE, IGNORED = "mean", "nan", 0.0, -100
 
 
 class _Call:
@@ -156,11 +160,13 @@ class _Loss:
 
     reduction: str
     empty: str
+    _plain: int | None
 
     def __init__(self, *, reduction: str, empty: str, **options: Any) -> None:
         _choice(reduction, "reduction", self._reductions)
         _choice(empty, "empty", ("nan", "zero"))
         self.__dict__.update(options, reduction=reduction, empty=empty)
+        self.__dict__["_plain"] = self._plain_op()
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{name}: a {type(self).__name__} does not change; make another one")
@@ -255,6 +261,10 @@ class _Loss:
         _checking.compare_loss(self._function, expected, result)
         return result
 
+    def _plain_op(self) -> int | None:
+        """The kernel of `_short_way`, or None if the options need the general way."""
+        return None
+
     def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
         """Value, or value and gradient, of a plain call, in one step; None where that will not do."""
         return None
@@ -270,7 +280,7 @@ class _Loss:
 
     def options(self) -> dict[str, Any]:
         """Return the options by name, as the class and the function take them."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "_plain"}
 
     def _key(self) -> tuple[Any, ...]:
         """Type and options, arrays as their bytes."""
@@ -279,7 +289,7 @@ class _Loss:
                 name,
                 (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value,
             )
-            for name, value in vars(self).items()
+            for name, value in self.options().items()
         )
         return type(self), *options
 
@@ -290,14 +300,14 @@ class _Loss:
         return hash(self._key())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make, (type(self), self.options())
+        return _unpickled, (type(self), self.options())
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v!r}" for k, v in self.options().items() if v is not None)
         return f"{type(self).__name__}({shown})"
 
 
-def _make(kind: type[_Loss], options: dict[str, Any]) -> _Loss:
+def _unpickled(kind: type[_Loss], options: dict[str, Any]) -> _Loss:
     return kind(**options)
 
 
@@ -445,12 +455,17 @@ class _IndexedLoss(_ClassLoss):
     def _op(self) -> str:
         raise AssertionError
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
+    def _plain_op(self) -> int | None:
         op = self._op()
-        if op == "loss_linear" or self.axis not in (None, 1, -1) or type(self.ignore_index) is tuple:
+        plain = op != "loss_linear" and self.axis in (None, 1, -1) and isinstance(self.ignore_index, int)
+        return _kernels.OPS[op] if plain else None
+
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
+        op = self._plain
+        if op is None:
             return None
         return _kernels.module.plain_class_loss(
-            _kernels.OPS[op],
+            op,
             input,
             target,
             self.weight,
@@ -685,10 +700,13 @@ class _PointwiseLoss(_Loss):
     def _op(self) -> str:
         raise AssertionError
 
+    def _plain_op(self) -> int | None:
+        return _kernels.OPS[self._op()] if self.weight is self.pos_weight is None else None
+
     def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
-        if self.weight is not None or self.pos_weight is not None:
+        op = self._plain
+        if op is None:
             return None
-        op = _kernels.OPS[self._op()]
         return _kernels.module.plain_pointwise(
             op, input, target, self.reduction, with_grad, grad_out, threads_for
         )
@@ -946,16 +964,34 @@ class MSELoss(_PointwiseLoss):
         return "mse"
 
 
+def _made(kind: Any, *options: Any, **weights: Any) -> Any:
+    """A loss of its options in the order of its signature, without the weights, which are not copied."""
+    names = [name for name in inspect.signature(kind).parameters if name not in ("weight", "pos_weight")]
+    weights = {name: None if value is None else read_only(value, name) for name, value in weights.items()}
+    return kind(**dict(zip(names, options, strict=True)), **weights)
+
+
+_cached = lru_cache(typed=True)(_made)
+
+
+def _kept(kind: type[_Loss], *options: Any) -> Any:
+    """The loss without weights of a function: one for all calls with the same options."""
+    try:
+        return _cached(kind, *options)  # type: ignore[arg-type]  # a class is a key
+    except TypeError:  # no key, such as a list of labels; or an error, which comes again
+        return _made(kind, *options)
+
+
 def cross_entropy(
     input: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
-    ignore_index: int | Sequence[int] = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
+    ignore_index: int | Sequence[int] = IGNORED,
+    reduction: str = MEAN,
+    label_smoothing: float = NONE,
     axis: int | None = None,
-    empty: str = "nan",
+    empty: str = NAN,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -969,22 +1005,15 @@ def cross_entropy(
         2.061153620314e-09
     """
     plain = weight is sample_weight is mask is out is None and normalizer is axis is None
-    simple = type(reduction) is str and type(label_smoothing) is float and type(ignore_index) is int
-    defaults = simple and reduction == "mean" and label_smoothing == 0 and ignore_index == -100
-    if plain and defaults and not _checking.enabled():
+    defaults = reduction is MEAN and label_smoothing is NONE and ignore_index is IGNORED and empty is NAN
+    if plain and defaults and not _checking.enabled():  # the same objects: of the same type as well
         value = _kernels.module.plain_class_loss(
-            _kernels.OPS["loss"], input, target, None, ignore_index, "mean", False, None, threads_for
+            _kernels.OPS["loss"], input, target, None, IGNORED, MEAN, False, None, threads_for
         )
         if value is not None:
             return value
-    loss = CrossEntropyLoss(
-        read_only(weight, "weight"),
-        ignore_index=ignore_index,
-        reduction=reduction,
-        label_smoothing=label_smoothing,
-        axis=axis,
-        empty=empty,
-    )
+    options = (CrossEntropyLoss, ignore_index, reduction, label_smoothing, axis, empty)
+    loss = _kept(*options) if weight is None else _made(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -1009,9 +1038,8 @@ def nll_loss(
         >>> fastloss.nll_loss([[-0.5, -1.0]], [1])
         1.0
     """
-    loss = NLLLoss(
-        read_only(weight, "weight"), ignore_index=ignore_index, reduction=reduction, axis=axis, empty=empty
-    )
+    options = (NLLLoss, ignore_index, reduction, axis, empty)
+    loss = _kept(*options) if weight is None else _made(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -1035,7 +1063,7 @@ def multinomial_nll_loss(
         >>> fastloss.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
         2.772588722239781
     """
-    loss = MultinomialNLLLoss(full=full, reduction=reduction, axis=axis, empty=empty)
+    loss = _kept(MultinomialNLLLoss, full, reduction, axis, empty)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -1059,12 +1087,9 @@ def binary_cross_entropy_with_logits(
         >>> print(f"{fastloss.binary_cross_entropy_with_logits(-30.0, 0.0):.12e}")
         9.357622968840e-14
     """
-    loss = BCEWithLogitsLoss(
-        read_only(weight, "weight"),
-        reduction=reduction,
-        pos_weight=read_only(pos_weight, "pos_weight"),
-        empty=empty,
-    )
+    options = (BCEWithLogitsLoss, reduction, empty)
+    weighted = weight is not None or pos_weight is not None
+    loss = _made(*options, weight=weight, pos_weight=pos_weight) if weighted else _kept(*options)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -1087,7 +1112,8 @@ def binary_cross_entropy(
         >>> fastloss.binary_cross_entropy([0.5], [1.0])
         0.6931471805599453
     """
-    loss = BCELoss(read_only(weight, "weight"), reduction=reduction, empty=empty)
+    options = (BCELoss, reduction, empty)
+    loss = _kept(*options) if weight is None else _made(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -1110,7 +1136,7 @@ def kl_div(
         >>> fastloss.kl_div([-1.0], [1.0])
         1.0
     """
-    loss = KLDivLoss(reduction=reduction, log_target=log_target, empty=empty)
+    loss = _kept(KLDivLoss, reduction, log_target, empty)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -1132,5 +1158,5 @@ def mse_loss(
         >>> fastloss.mse_loss([1.0, 2.0], [0.0, 0.0])
         2.5
     """
-    loss = MSELoss(reduction=reduction, empty=empty)
+    loss = _kept(MSELoss, reduction, empty)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)

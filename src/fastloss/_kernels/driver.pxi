@@ -560,11 +560,12 @@ def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inn
     cdef int storage = storage_of(counts)
     cdef bint float32 = is_float32(counts)
     cdef Py_ssize_t position
+    cdef Py_ssize_t n = outer * inner
     with nogil:
         if float32:
-            position = log_multinomial_rows(data, storage, <float*>NULL, outer * inner, classes, inner, counted, result)
+            position = log_multinomial_rows(data, storage, <float*>NULL, n, classes, inner, counted, result)
         else:
-            position = log_multinomial_rows(data, storage, <double*>NULL, outer * inner, classes, inner, counted, result)
+            position = log_multinomial_rows(data, storage, <double*>NULL, n, classes, inner, counted, result)
     return position
 
 
