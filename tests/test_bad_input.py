@@ -347,7 +347,7 @@ def test_a_number_may_be_byte_swapped():
         assert fastloss.MSELoss().value_and_grad([1.0], [0.0], grad_output=swapped)[1] == 6
 
 
-@pytest.mark.parametrize("option", ["reduction", "label_smoothing", "ignore_index"])
+@pytest.mark.parametrize("option", ["reduction", "label_smoothing", "ignore_index", "empty"])
 def test_what_equals_a_default_is_not_one(option):
     """Arrays, and numbers of another kind; a plain call of cross_entropy takes a short way."""
     for bad in (
