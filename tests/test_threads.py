@@ -322,7 +322,7 @@ EVERYTHING = EVERYTHING.format(tests=str(Path(__file__).parent))
 
 
 def test_stacks_of_threads(isa):
-    """Threads with stacks of 128 and 64 KiB get what the main thread gets: every family, dtype and operation."""
+    """Threads with stacks of 128 and 64 KiB get what the main thread gets, whatever the kernel."""
     code = (
         EVERYTHING
         + """

@@ -529,6 +529,16 @@ def max_threads():
     return omp_get_max_threads()
 
 
+def leave_openmp():
+    """Compute on the calling thread from now on."""
+    fastloss_leave_openmp()
+
+
+def forked():
+    """Whether this process was forked, so that OpenMP would hang."""
+    return fastloss_forked()
+
+
 OPENMP = bool(fastloss_openmp)
 COMPILER = fastloss_compiler.decode()
 SERIAL_ELEMENTS = SERIAL_ELEMENTS_

@@ -2,13 +2,30 @@
 #
 # a) Chunks follow from the shape alone; every chunk leaves its sum and what rounding lost, added in order at the end.
 #    So the bits are the same for any number of threads, and whichever of them takes a chunk.
-# b) What the kernels need beyond 20 KiB is not on the stack, which is 128 KiB in threads of musl, or as OMP_STACKSIZE
+# b) OpenMP hangs in a forked child: that of gcc waits for threads which exist in the parent alone, whoever started
+#    them there. Such a process computes on the calling thread.
+# c) What the kernels need beyond 20 KiB is not on the stack, which is 128 KiB in threads of musl, or as OMP_STACKSIZE
 #    says. A thread allocates it once, and it is released when the thread ends. A thread that gets none takes no chunk.
 
 cdef extern from *:
     """
     #include <pthread.h>
     #include <stdlib.h>
+    #include <unistd.h>
+
+    /* The process that may use OpenMP. A fork that passes by the handler, as a bare system call, changes the number. */
+    static pid_t fastloss_process;
+
+    static void fastloss_leave_openmp(void) {
+        fastloss_process = 0;
+    }
+    static int fastloss_watch_forks(void) {
+        fastloss_process = getpid();
+        return pthread_atfork(NULL, NULL, fastloss_leave_openmp);
+    }
+    static inline int fastloss_forked(void) {
+        return getpid() != fastloss_process;
+    }
 
     /* The memory of this thread; the key is there for its release. */
     static __thread void* fastloss_memory;
@@ -43,14 +60,17 @@ cdef extern from *:
     }
     #define fastloss_take(next, n) __atomic_fetch_add(next, n, __ATOMIC_RELAXED)
     """
+    void fastloss_leave_openmp() noexcept
+    int fastloss_watch_forks() noexcept
+    bint fastloss_forked() noexcept nogil
     int fastloss_prepare_memory() noexcept
     void* fastloss_own_memory(size_t bytes) noexcept nogil
     void* fastloss_offset(void* memory, size_t offset) noexcept nogil
     void fastloss_lower(uint64_t* least, uint64_t x) noexcept nogil
     Py_ssize_t fastloss_take(Py_ssize_t* next, Py_ssize_t n) noexcept nogil
 
-if fastloss_prepare_memory() != 0:
-    raise MemoryError("fastloss: the system has no more pthread keys")
+if fastloss_watch_forks() != 0 or fastloss_prepare_memory() != 0:
+    raise MemoryError("fastloss: the system has no memory for a fork handler or a pthread key")
 
 cdef enum:
     MAX_CHUNKS = 1024
@@ -124,7 +144,7 @@ cdef int run(
         with gil:
             raise MemoryError("fastloss: no memory for the blocks of a thread")
     partial[0] = sums
-    if threads <= 1 or chunks <= 1:  # no OpenMP at all: safe in a forked child
+    if threads <= 1 or chunks <= 1 or fastloss_forked():
         for i in range(chunks):
             function(job, i)
     else:
