@@ -133,7 +133,7 @@ class SourceArchive(sdist):
 
 
 KERNELS = "src/fastloss/_kernels"
-SOURCES = ["math", "storage", "classes", "rows", "transpose", "lanes", "pointwise", "driver"]
+SOURCES = ["math", "storage", "schedule", "classes", "rows", "transpose", "lanes", "pointwise", "driver"]
 
 extensions = [
     Extension(

@@ -289,6 +289,129 @@ def resident_bytes():
         return 0
 
 
+# ------------------------------------------------------------------------------------------- stacks
+
+EVERYTHING = """
+import hashlib, sys, threading, numpy as np, fastloss
+sys.path.insert(0, {tests!r})
+from cases import ARRAY_FUNCTIONS, VARIANTS, WITH_CLASSES, loss, make
+from fastloss import _kernels
+losses, arrays = [], []
+for dtype in (np.float32, np.float64, np.float16, 'bfloat16'):
+    rng = np.random.default_rng(0)
+    for shape in ((7000, 5), (300, 131), (14, 2500), (4, 140, 60)):
+        for variant in VARIANTS if len(shape) < 3 else WITH_CLASSES:
+            case = make(variant, rng, shape, np.float32 if dtype == 'bfloat16' else dtype)
+            if dtype == 'bfloat16':
+                case.input = (case.input.view(np.uint32) >> 16).astype(np.uint16).view(_kernels.BFLOAT16)
+                case.options = {{k: v for k, v in case.options.items() if 'weight' not in k}}
+            losses.append((loss(case.name, reduction='none', **case.options), case))
+        x = rng.random(shape).astype(np.float32 if dtype == 'bfloat16' else dtype)
+        arrays += [(getattr(fastloss, name), x) for name in ARRAY_FUNCTIONS]
+def everything():
+    bits = hashlib.sha256()
+    for made, case in losses:
+        for array in made.value_and_grad(case.input, case.target):
+            bits.update(array.tobytes())
+        loss(case.name, **case.options)(case.input, case.target)
+    for function, x in arrays:
+        bits.update(function(x).tobytes())
+    return bits.hexdigest()
+"""
+EVERYTHING = EVERYTHING.format(tests=str(Path(__file__).parent))
+
+
+def test_stacks_of_threads(isa):
+    """Threads with stacks of 128 and 64 KiB get what the main thread gets, whatever the kernel."""
+    code = (
+        EVERYTHING
+        + """
+fastloss.set_num_threads(1)
+wanted, got = everything(), []
+for size in (2**17, 2**16):
+    threading.stack_size(size)
+    thread = threading.Thread(target=lambda: got.append(everything()))
+    thread.start()
+    thread.join()
+print(got == [wanted] * 2)
+"""
+    )
+    assert answers(code, FASTLOSS_ISA=isa) == "True"
+
+
+def test_stacks_of_openmp(isa):
+    """No kernel needs 64 KiB: OpenMP's threads have no more, and nothing but kernels on them."""
+    code = EVERYTHING + "\nfastloss.set_num_threads(2)\nprint(everything())"
+    small, usual = (answers(code, FASTLOSS_ISA=isa, **e) for e in ({"OMP_STACKSIZE": "64k"}, {}))
+    assert small == usual
+
+
+@on_linux
+def test_threads_that_end_release_their_memory(rng):
+    x, labels = rng.standard_normal((64, 100)), np.zeros(64, int)
+
+    def some(n):
+        for _ in range(n):
+            thread = threading.Thread(target=fastloss.CrossEntropyLoss().value_and_grad, args=(x, labels))
+            thread.start()
+            thread.join(30)
+
+    some(20)
+    before = resident_bytes()
+    some(300)  # of 150 KiB each
+    assert resident_bytes() - before < 5 * 2**20
+
+
+@on_linux
+def test_no_memory_for_a_thread(isa):
+    """The caller's own: MemoryError; that of an OpenMP thread: the others take its chunks."""
+    code = (
+        LARGE
+        + """
+import resource, threading
+from fastloss import _kernels
+begin, shared, alone = threading.Event(), [], []
+small = x[:64, :100].copy(), t[:64]
+def caller():
+    begin.wait(30)
+    try: alone.append(fastloss.cross_entropy(*small))
+    except MemoryError: alone.append('none')
+thread = threading.Thread(target=caller)
+thread.start()
+other = 'avx2' if _kernels.active == 'avx512' else 'avx512' if 'avx512' in _kernels.available else 'base'
+if other in _kernels.available and other != _kernels.active:
+    used = _kernels.active
+    _kernels.use(other)
+    work()                        # now OpenMP's threads exist, without memory of the kernels in use
+    _kernels.use(used)
+fastloss.threads(1).__enter__()
+wanted = fastloss.cross_entropy(x, t), fastloss.cross_entropy(*small)
+fastloss.set_num_threads(2)
+fastloss._runtime._scope_threads.set(None)
+size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
+taken = []
+for piece in (2**20, 2**16, 2**14):
+    try:
+        while True: taken.append(bytearray(piece))
+    except MemoryError: pass
+taken.pop()                       # room for what Python needs
+for _ in range(20):
+    try: shared.append(fastloss.cross_entropy(x, t))
+    except MemoryError: shared.append('none')
+begin.set()
+thread.join()
+taken.clear()
+resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
+assert all(got in ('none', wanted[0]) for got in shared), shared
+assert alone[0] in ('none', wanted[1]), alone
+assert fastloss.cross_entropy(x, t) == wanted[0] and same()
+print(alone[0])
+"""
+    )
+    assert answers(code, FASTLOSS_ISA=isa, MALLOC_ARENA_MAX="1") == "none"
+
+
 # ------------------------------------------------------------------------------------- global state
 
 

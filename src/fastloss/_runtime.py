@@ -17,19 +17,8 @@ from . import _kernels
 
 __version__ = "0.1.0"
 
-_forked = False
 _process_threads: int | None = None
 _scope_threads: ContextVar[int | None] = ContextVar("fastloss_threads", default=None)
-
-
-def _after_fork() -> None:
-    # The OpenMP runtime of gcc hangs in a child whose parent has used it, whoever used it.
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache
@@ -91,7 +80,7 @@ def get_num_threads() -> int:
         ...     fastloss.get_num_threads()
         1
     """
-    if _forked or not _kernels.module.OPENMP:
+    if not _kernels.module.OPENMP or _kernels.module.forked():
         return 1
     chosen = _scope_threads.get() or _process_threads
     if chosen is not None:

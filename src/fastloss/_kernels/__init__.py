@@ -5,11 +5,35 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import _base  # type: ignore[attr-defined]
+
+def _forked_before() -> bool:
+    """Whether this process was forked, and has not run another program since.
+
+    Its parent may have used the OpenMP runtime that the kernels share, as PyTorch's. A child of
+    multiprocessing's forkserver is such a process too, but its parent does nothing: if no runtime is
+    loaded, none was used.
+    """
+    process = Path("/proc/self")
+    try:
+        flags = int((process / "stat").read_bytes().rpartition(b")")[2].split()[6])
+        if not flags & 0x40:  # PF_FORKNOEXEC of Linux
+            return False
+        runtimes = (b"/libgomp", b"/libomp", b"/libiomp")
+        used = any(name in (process / "maps").read_bytes() for name in runtimes)
+        return used or b"multiprocessing.forkserver" not in (process / "cmdline").read_bytes()
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+_forked = _forked_before()  # asked before the kernels load the runtime
+_base: Any = importlib.import_module(f"{__name__}._base")
+if _forked:
+    _base.leave_openmp()
 
 ISAS = ("base", "avx2", "avx512")
 supported: tuple[str, ...] = tuple(_base.supported())
@@ -48,6 +72,8 @@ def use(name: str) -> None:
         )
     module = importlib.import_module(f"{__name__}._{name}")
     active = name
+    if _base.forked():
+        module.leave_openmp()
 
 
 use(os.environ.get("FASTLOSS_ISA") or available[-1])

@@ -66,7 +66,7 @@ cdef struct ClassJob:
     Py_ssize_t chunk               # samples that one thread takes at a time
     Py_ssize_t lead                # samples before one with which a tile should begin
     double* partial                # (chunks, 2): sum of the values, and what rounding lost
-    int64_t* invalid               # (chunks,): position of the first invalid label
+    uint64_t invalid               # position of the first invalid label; the largest number if there is none
 
 # Statistics of up to LANES samples.
 cdef struct Batch:
@@ -280,7 +280,7 @@ cdef inline void sum_lanes(double* total, double* low, int n, double* partial) n
 
 
 cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
-    """Position of the first label that is neither a class nor ignored, or -1; the weights in force, summed."""
+    """Lower job.invalid to the first label that is neither a class nor ignored; the weights in force, summed."""
     cdef Py_ssize_t first = chunk * job.chunk, i, used = 0
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef int64_t t, counts, classes = job.classes, ignore_index = job.ignore_index
@@ -289,7 +289,6 @@ cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogi
     cdef bint weighted = job.class_weight != NULL or job.sample_weight != NULL
     cdef bint usual = job.label_kind == 8 and not weighted and job.mask == NULL
     cdef double total = 0, low = 0
-    job.invalid[chunk] = -1
     if usual:  # vectorised
         for i in range(first, last):
             counts = labels64[i] != ignore_index
@@ -302,7 +301,7 @@ cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogi
             t = label_of(job, i)
             if t != ignore_index:
                 if t < 0 or t >= classes:
-                    job.invalid[chunk] = i
+                    fastloss_lower(&job.invalid, i)
                     break
                 two_sum(
                     per_sample(<const real*>job.class_weight, t) * per_sample(<const real*>job.sample_weight, i),

@@ -1,13 +1,13 @@
-# The entry points: arrays become pointers, work is cut into chunks, threads take chunks.
+# The entry points: arrays become pointers, work is cut into chunks.
 #
 # a) The arguments have been checked, or are by the functions named plain_..., which also allocate the results:
 #    arrays are aligned, native, contiguous (x may have a stride between outer indices) and of one dtype; see
 #    _arguments.py and losses.py.
-# b) Chunks depend on the shape alone, never on the threads; every chunk leaves its sum and what rounding lost,
-#    added in order at the end. So the bits are the same for any number of threads.
-# c) Nothing else is allocated here: jobs, buffers and partial sums are on the stack.
+# b) Chunks depend on the shape alone, never on the threads; see schedule.pxi, where they are shared.
+# c) Nothing else is allocated here: jobs are on the stack.
 
 from cython.parallel cimport prange
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from libc.math cimport lgamma
 cimport numpy as cnp
@@ -15,6 +15,7 @@ import numpy
 
 include "math.pxi"
 include "storage.pxi"
+include "schedule.pxi"
 include "classes.pxi"
 include "rows.pxi"
 include "transpose.pxi"
@@ -63,40 +64,10 @@ cnp.import_array()
 BFLOAT16_DTYPE = numpy.dtype([("bfloat16", numpy.uint16)])
 
 cdef enum:
-    MAX_CHUNKS = 1024
     ROWS_MIN_CLASSES_ = LANES_BLOCK     # fewer contiguous classes than this go to the lanes kernel
-    CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
     SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
     LINE_MIN_INNER = 16 * LANES    # fewer neighbours: tiles that begin a line of x too often end beyond the last one
     STREAM_BYTES = 64 << 20        # a result passes the caches where it and its arguments are larger together
-
-ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
-
-
-cdef void run(chunk_function function, void* job, Py_ssize_t chunks, int threads) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef Py_ssize_t neighbours = max(<Py_ssize_t>1, chunks // (8 * threads))  # that a thread takes, with one stream
-    if threads <= 1 or chunks <= 1:  # no OpenMP at all: safe in a forked child
-        for i in range(chunks):
-            function(job, i)
-    else:
-        for i in prange(chunks, schedule="dynamic", chunksize=neighbours, num_threads=threads):
-            function(job, i)
-
-
-cdef double total_of(const double* partial, Py_ssize_t chunks) noexcept nogil:
-    cdef double s = 0, low = 0
-    cdef Py_ssize_t i
-    for i in range(chunks):
-        two_sum(partial[2 * i], &s, &low)
-        low += partial[2 * i + 1]
-    return joined(s, low)
-
-
-cdef Py_ssize_t chunk_size(Py_ssize_t items, Py_ssize_t elements_per_item, Py_ssize_t multiple) noexcept nogil:
-    cdef Py_ssize_t size = CHUNK_ELEMENTS // max(<Py_ssize_t>1, elements_per_item) + 1
-    size = max(size, items // MAX_CHUNKS + 1)
-    return (size + multiple - 1) // multiple * multiple
 
 
 cdef void rows_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
@@ -246,10 +217,9 @@ def plain_class_loss(
     `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
     """
     cdef ClassJob job
-    cdef double partial[2 * MAX_CHUNKS]
     cdef Py_ssize_t chunks, samples, classes, position
     cdef chunk_function function
-    cdef double divisor = 0, total
+    cdef double divisor = 0, total = 0, zero = 0
     cdef int threads = 1, number
     cdef bint mean = reduction == "mean"
     cdef cnp.ndarray x, labels
@@ -295,7 +265,6 @@ def plain_class_loss(
     job.ignore_index = ignore_index
     job.class_weight = data_of(weight)
     job.index_scale = 1
-    job.partial = partial
     with nogil:
         position = first_invalid_label(&job, threads if samples >= SERIAL_ELEMENTS_ else 1, &divisor)
     if position >= 0 or mean and divisor == 0:
@@ -308,13 +277,12 @@ def plain_class_loss(
     job.grad_storage = storage_to_write(grad, x, None)
     function = plan(&job, &chunks)
     with nogil:
-        run(function, &job, chunks, threads)
-        total = total_of(partial, chunks)
+        run(function, &job, &job.partial, chunks, threads, &total)
     if op == NLL and with_grad:  # once the value has been read: the gradient may take the place of x
         job.grad = data_of(grad)
         job.value = NULL
         memset(job.grad, 0, cnp.PyArray_NBYTES(x))
-        run(function, &job, chunks, threads)
+        run(function, &job, &job.partial, chunks, threads, &zero)
     value = total / divisor if value is None else value
     return (value, grad) if with_grad else value
 
@@ -336,10 +304,9 @@ def class_pass(
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values."""
     cdef ClassJob job
-    cdef double partial[2 * MAX_CHUNKS]
     cdef Py_ssize_t chunks
     cdef chunk_function function
-    cdef double total
+    cdef double total = 0
     job.op = op
     job.float32 = is_float32(x)
     job.x = data_of(x)
@@ -369,7 +336,6 @@ def class_pass(
     job.value = data_of(value)
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, coefficient)
-    job.partial = partial
     job.lead = 0
     if job.grad_storage == STREAMED:
         job.lead = samples_before_line(&job, <size_t>job.grad)
@@ -379,8 +345,7 @@ def class_pass(
     if job.samples * classes < SERIAL_ELEMENTS_:
         threads = 1
     with nogil:
-        run(function, &job, chunks, threads)
-        total = total_of(partial, chunks)
+        run(function, &job, &job.partial, chunks, threads, &total)
     return total
 
 
@@ -417,9 +382,8 @@ def point_pass(
     having written what came before, "unit_interval" does nothing else.
     """
     cdef PointJob job
-    cdef double partial[2 * MAX_CHUNKS]
     cdef Py_ssize_t chunks
-    cdef double total
+    cdef double total = 0
     job.op = op
     job.float32 = is_float32(x)
     job.x = data_of(x)
@@ -438,40 +402,32 @@ def point_pass(
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, y)
     job.outside = False
-    job.partial = partial
     chunks = plan_points(&job)
     if job.size < SERIAL_ELEMENTS_:
         threads = 1
     with nogil:
-        run(pointwise_chunk_any, &job, chunks, threads)
-        total = total_of(partial, chunks)
+        run(pointwise_chunk_any, &job, &job.partial, chunks, threads, &total)
     return None if job.outside else total
 
 
-cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor) noexcept nogil:
+cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor) except -2 nogil:
     """Position of the first label that is neither a class nor ignored, or -1; the sum of the weights in force."""
-    cdef int64_t invalid[MAX_CHUNKS]
-    cdef Py_ssize_t chunks, i
+    cdef Py_ssize_t chunks
     cdef int op = job.op
     cdef chunk_function function
     job.op = CHECK_LABELS
-    job.invalid = invalid
+    job.invalid = <uint64_t>-1
     function = plan(job, &chunks)
-    run(function, job, chunks, threads)
+    run(function, job, &job.partial, chunks, threads, divisor)
     job.op = op
-    divisor[0] = total_of(job.partial, chunks)
-    for i in range(chunks):
-        if invalid[i] >= 0:
-            return invalid[i]
-    return -1
+    return <Py_ssize_t>job.invalid
 
 
 def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, threads_for):
     """An elementwise loss, and its gradient, of a call without weights, or None as above."""
     cdef PointJob job
-    cdef double partial[2 * MAX_CHUNKS]
     cdef Py_ssize_t chunks, axis
-    cdef double total, divisor = 1
+    cdef double total = 0, divisor = 1
     cdef int threads = 1
     cdef bint grad_given = grad_out is not None
     cdef cnp.ndarray x, y
@@ -503,7 +459,6 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
     job.value = data_of(value)
     job.value_storage = storage_to_write(value, x, y)
     job.grad_scale = 1 / divisor
-    job.partial = partial
     if job.size >= SERIAL_ELEMENTS_:
         threads = threads_for(job.size)
     if with_grad:
@@ -516,11 +471,10 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
     with nogil:
         if op == BCE and grad_given:  # before anything is written
             job.op = UNIT_INTERVAL
-            run(pointwise_chunk_any, &job, chunks, threads)
+            run(pointwise_chunk_any, &job, &job.partial, chunks, threads, &total)
             job.op = op
         if not job.outside:
-            run(pointwise_chunk_any, &job, chunks, threads)
-        total = total_of(partial, chunks)
+            run(pointwise_chunk_any, &job, &job.partial, chunks, threads, &total)
     if job.outside:
         return None
     value = total / divisor if value is None else value
@@ -532,7 +486,6 @@ def check_labels(
 ):
     """(position of the first invalid label or -1, sum of the weights in force)."""
     cdef ClassJob job
-    cdef double partial[2 * MAX_CHUNKS]
     cdef Py_ssize_t position
     cdef double divisor = 0
     cdef object weights = class_weight if class_weight is not None else sample_weight
@@ -546,7 +499,6 @@ def check_labels(
     job.class_weight = data_of(class_weight)
     job.sample_weight = data_of(sample_weight)
     job.mask = <const uint8_t*>data_of(mask)
-    job.partial = partial
     with nogil:
         position = first_invalid_label(&job, threads, &divisor)
     return position, divisor
@@ -582,6 +534,16 @@ def supported():
 def max_threads():
     """What OpenMP would use for the calling thread (1 in a serial build)."""
     return omp_get_max_threads()
+
+
+def leave_openmp():
+    """Compute on the calling thread from now on."""
+    fastloss_leave_openmp()
+
+
+def forked():
+    """Whether this process was forked, so that OpenMP would hang."""
+    return fastloss_forked()
 
 
 OPENMP = bool(fastloss_openmp)

@@ -244,13 +244,11 @@ cdef inline void tile_index(ClassJob* job, const real* tag, Tile* tile, int64_t*
 
 
 cdef inline void lanes_tile(
-    real* tag, ClassJob* job, Tile* tile, int mode, double* total, double* low
+    real* buffer, real* coefficient, real* e, ClassJob* job, Tile* tile, int mode, double* total, double* low
 ) noexcept nogil:
     """Everything for LANES samples: statistics, value, and gradient or output."""
     cdef Py_ssize_t classes = job.classes, c0, c, l, n, step = 0
-    cdef real buffer[LANES_BLOCK * LANES]
-    cdef real coefficient[LANES_BLOCK * LANES]
-    cdef real e[LANES_BLOCK * LANES]
+    cdef real* tag = NULL
     cdef real top[LANES]
     cdef real new_top[LANES]
     cdef real m[LANES]             # top, or 0 where that is -inf
@@ -427,9 +425,7 @@ cdef inline void lanes_tile(
         store_tile(e, job, tile, c0, n, buffer)
 
 
-cdef inline void lanes_entropy(real* tag, ClassJob* job, Tile* tile) noexcept nogil:
-    cdef real buffer[LANES_BLOCK * LANES]
-    cdef real spare[LANES_BLOCK * LANES]
+cdef inline void lanes_entropy(real* buffer, real* spare, ClassJob* job, Tile* tile) noexcept nogil:
     cdef real total[LANES]
     cdef double s[LANES]
     cdef Py_ssize_t c0, c, l, n, step
@@ -454,6 +450,10 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
     """Samples [chunk * job.chunk, ...) of a job with few classes or a strided class axis."""
     cdef Py_ssize_t start = chunk * job.chunk
     cdef Py_ssize_t last = min(start + job.chunk, job.samples)
+    cdef void* memory = own_memory()
+    cdef real* buffer = <real*>part_of(memory, 0, LANES_BLOCK * LANES * sizeof(real))
+    cdef real* coefficient = <real*>part_of(memory, 1, LANES_BLOCK * LANES * sizeof(real))
+    cdef real* e = <real*>part_of(memory, 2, LANES_BLOCK * LANES * sizeof(real))
     cdef double total[LANES]
     cdef double low[LANES]
     cdef Tile tile
@@ -463,13 +463,13 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
     while start < last:
         place_tile(job, start, last, &tile)
         if job.op == LOSS_LINEAR:
-            lanes_tile(tag, job, &tile, LINEAR, total, low)
+            lanes_tile(buffer, coefficient, e, job, &tile, LINEAR, total, low)
         elif job.op == ENTROPY_FROM_LOGITS:
-            lanes_tile(tag, job, &tile, EXPECTED, total, low)
+            lanes_tile(buffer, coefficient, e, job, &tile, EXPECTED, total, low)
         elif job.op == ENTROPY:
-            lanes_entropy(tag, job, &tile)
+            lanes_entropy(buffer, e, job, &tile)
         else:
-            lanes_tile(tag, job, &tile, PLAIN, total, low)
+            lanes_tile(buffer, coefficient, e, job, &tile, PLAIN, total, low)
         start += tile.count
     fastloss_stream_end()
     sum_lanes(total, low, LANES, job.partial + 2 * chunk)
