@@ -151,6 +151,26 @@ class WideRows:
         return (c.sum(1, keepdims=True) - c) * self.p - c * self.not_p
 
 
+def wide_points(name, x, y, pos_weight=1, weight=1, sample_weight=1, log_target=False):
+    """Value and gradient of a loss without classes in long double: for many elements."""
+    x, y, b, w, s = (np.asarray(a).astype(np.longdouble) for a in (x, y, pos_weight, weight, sample_weight))
+    with np.errstate(all="ignore"):
+        e = np.exp(-np.abs(x))
+        if name == "mse_loss":
+            value, slope = (x - y) ** 2, 2 * (x - y)
+        elif name == "kl_div":
+            p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1, y)))
+            value, slope = p * (log_p - x), -p
+        elif name == "binary_cross_entropy":
+            logs = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
+            value, slope = -y * logs[0] - (1 - y) * logs[1], (x - y) / np.maximum(x * (1 - x), 1e-12)
+        else:
+            up, down = np.where(x > 0, 1, e) / (1 + e), np.where(x > 0, e, 1) / (1 + e)
+            value = b * y * (np.maximum(-x, 0) + np.log1p(e)) + (1 - y) * (np.maximum(x, 0) + np.log1p(e))
+            slope = (1 - y) * up - b * y * down
+        return w * s * value, w * s * slope
+
+
 def array(values):
     """mpmath numbers as an object array."""
     shape = np.shape(np.array(values, dtype=object))

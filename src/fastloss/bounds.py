@@ -162,11 +162,9 @@ def _known(bound: Array) -> Array:
 
 
 def against_reference(of: Callable[..., Any], dtype: Any, *args: Any, **options: Any) -> Any:
-    """`of` these arguments, `array_function` or `loss`, with what the reference itself may be off."""
-    own, wide = (of(*args, dtype=each, **options) for each in (dtype, np.float64))
-    if isinstance(own, Bounds):
-        return Bounds(*(a + REFERENCE * b for a, b in zip(own, wide, strict=True)))
-    return own + REFERENCE * wide
+    """`of` these arguments, `array_function` or `loss`, and what the reference itself may be off."""
+    found, times = of(*args, dtype=dtype, **options), 1 + REFERENCE * unit(np.float64) / unit(dtype)
+    return Bounds(*(times * part for part in found)) if isinstance(found, Bounds) else times * found
 
 
 # ---------------------------------------------------------------------------------- array functions
@@ -243,6 +241,11 @@ def _roundings(options: dict[str, Any], gradient: bool) -> int:
     return arrays + SMOOTHING * bool(options.get("label_smoothing")) + SCALE * (gradient and number)
 
 
+def _largest(factor: ArrayLike | None) -> float:
+    """The largest magnitude of a factor, or 1."""
+    return 1.0 if factor is None else float(np.nan_to_num(np.abs(factor)).max(initial=1.0))
+
+
 def _coefficients(name: str, x: Array, target: ArrayLike, axis: int, options: dict[str, Any]) -> Array:
     """|c_j| with its factors, classes last: the gradient where another class has all the probability."""
     classes = [-1 if i == axis else 1 for i in range(x.ndim)]
@@ -263,18 +266,20 @@ def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dic
     label = np.shape(target) != x.shape and not options.get("label_smoothing")
     extra = _roundings(options, False)
     size = reference._times(c, row.log_sum + row.far).sum(-1)
-    error = total * (row.sum_error + tiny)
-    value = error[..., 0] + u * ((ROW if label else DOT) + extra) * size
+    flushed = np.minimum(c, tiny * _largest(options.get("sample_weight")))  # of the coefficients themselves
+    value = (total * (row.sum_error + tiny))[..., 0] + u * ((ROW if label else DOT) + extra) * size
+    value = value + reference._times(flushed, row.log_sum + row.far).sum(-1)
     if options.get("full"):
         k = np.abs(np.moveaxis(np.asarray(target).astype(np.float64), axis, -1))
         lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
         n = k.sum(-1)
-        constants = np.abs(lgamma(k + 1)).sum(-1) + lgamma(n + 1)
+        constants = np.abs(lgamma(k + 1)).sum(-1) + np.abs(lgamma(n + 1))
         constants *= np.where(n > 0, total[..., 0] / n, 0.0)
         value, size = value + (u * (1 + extra) + u64 * LGAMMA) * constants, size + constants
     lost = np.where(np.count_nonzero(c, -1, keepdims=True) > 1, TOTAL * u64 * total * row.p, 0.0)
     terms = np.abs(total - c) * row.p + c * row.not_p
-    entries = (error + total * EXP * u * row.d) * row.p + lost + tiny * total
+    entries = total * (row.p * (row.sum_error + EXP * u * row.d) + tiny) + lost
+    entries = entries + row.p * flushed.sum(-1, keepdims=True) + flushed
     entries = entries + u * (ENTRY + _roundings(options, True)) * terms
     return _Terms(value, size, np.moveaxis(entries, -1, axis))
 
@@ -293,7 +298,8 @@ def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict
     of_value, of_slope = _roundings(options, False), _roundings(options, True)
     if name == "nll_loss":  # * 1
         entries = np.abs(function(x, target, **options)[1])
-        size = reference._times(entries, np.abs(x)).sum(reference._class_axis(x, options.get("axis")))
+        size = np.where(entries == 0, 0.0, entries * np.abs(x))  # others may hold anything
+        size = size.sum(reference._class_axis(x, options.get("axis")))
         return _Terms(u * (1 + of_value) * size, size, u * (1 + of_slope) * entries)
     y = np.asarray(target).astype(np.float64)
 
@@ -304,6 +310,7 @@ def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict
     log_target = bool(options.get("log_target"))
     f = factor(0.0, 0.0, -1.0) if log_target else factor(*_AT_ONE[name])
     single, times = (y == 0) | (y == 1), POINT  # single: one term, ULP
+    flushed: Any = smallest(dtype)
     if name == "mse_loss":
         size, slope, single = (x - y) ** 2, np.abs(2 * (x - y)), np.ones(x.shape, bool)
     elif name == "kl_div":
@@ -320,9 +327,10 @@ def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict
             a, times, single = a * factor(-np.inf, 1.0, -1.0) / f, POINT + POS, np.zeros(x.shape, bool)
         size = reference._times(a, reference._softplus(-x)) + reference._times(b, reference._softplus(x))
         slope = a * reference.sigmoid(-x) + b * reference.sigmoid(x)
+        flushed = flushed * np.maximum(a + b, 1.0)
 
     def bound(size: Array, extra: int) -> Array:
         error = np.where(single, ULP * ulp(size, dtype), u * times * size)
-        return np.asarray(f * (error + u * extra * size + smallest(dtype)))
+        return np.asarray(f * (error + u * extra * size + flushed))
 
     return _Terms(bound(size, of_value), f * size, bound(slope, of_slope))
