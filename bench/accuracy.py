@@ -26,6 +26,7 @@ import oracle
 from rows import optional
 
 import fastloss
+from fastloss import bounds
 
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -66,42 +67,37 @@ def computed(dtype: np.dtype[Any]) -> type:
     return np.float64 if dtype == np.float64 else np.float32
 
 
+def bounds_of(name: str, x: Any, target: Any, options: dict[str, Any]) -> bounds.Bounds:
+    """What values and gradient may be off before they are rounded to half precision."""
+    wide = {k: np.asarray(v).astype(np.float64) for k, v in options.items()}
+    target = target if target.dtype.kind == "i" else target.astype(np.float64)
+    function = name.partition(",")[0]
+    return bounds.loss(function, x, target, dtype=computed(x.dtype), reduction="none", **wide)
+
+
 def with_classes(x: Any, exact: Any, masked: bool = False) -> Iterator[Problem]:
     """Every function along the class axis, on rows whose truths `exact` computes."""
     kind, rng = computed(x.dtype), np.random.default_rng(9)
     wide = x.astype(np.float64)
     finite = np.isfinite(wide)
     for name in ("logsumexp", "softmax", "log_softmax", "entropy_from_logits"):
-        truth = getattr(exact, name)()
-        extra = () if name == "softmax" else (truth.astype(np.float64),)
-        yield Problem(
-            name, x, None, {}, (truth,), (getattr(oracle, name + "_bound")(wide, -1, *extra, kind),)
-        )
+        allowed = bounds.array_function(name, wide, dtype=kind)
+        yield Problem(name, x, None, {}, (getattr(exact, name)(),), (allowed,))
     likely, unlikely = wide.argmax(1), np.where(finite, wide, np.inf).argmin(1)
     labels = {"confident": likely, "hopeless": unlikely}
     weight = (0.5 + rng.random(x.shape[1])).astype(x.dtype)
     smoothed = {"label_smoothing": 0.125}
     soft = np.where(finite, rng.dirichlet(np.ones(x.shape[1]), len(x)), 0).astype(x.dtype)
     counts = np.where(finite, rng.integers(0, 5, x.shape), 0).astype(x.dtype)
-    cases = [(f"cross_entropy, {k}", t, {}, 0, None) for k, t in labels.items()]
-    cases += [("cross_entropy, class weights", unlikely, {"weight": weight}, 1, None)]
+    cases: list[tuple[str, Any, dict[str, Any]]] = [(f"cross_entropy, {k}", t, {}) for k, t in labels.items()]
+    cases += [("cross_entropy, class weights", unlikely, {"weight": weight})]
     if not masked:  # smoothing puts mass on every class, and the loss is inf
-        cases += [("cross_entropy, label smoothing", likely, smoothed, 2, 2)]
-    cases += [("cross_entropy, probabilities", soft, {}, 1, 1), ("multinomial_nll_loss", counts, {}, 1, 1)]
-    for name, target, options, of_value, of_grad in cases:
+        cases += [("cross_entropy, label smoothing", likely, smoothed)]
+    cases += [("cross_entropy, probabilities", soft, {}), ("multinomial_nll_loss", counts, {})]
+    for name, target, options in cases:
         c = oracle.coefficients(target, x.shape, -1, **options)
-        value, grad = exact.loss(c), exact.grad(c)
-        yield Problem(
-            name,
-            x,
-            target,
-            options,
-            (value, grad),
-            (
-                oracle.cross_entropy_bound(wide, c, -1, value.astype(np.float64), kind, of_value),
-                oracle.cross_entropy_grad_bound(wide, c, -1, kind, of_grad),
-            ),
-        )
+        allowed = bounds_of(name, x, target, options)
+        yield Problem(name, x, target, options, (exact.loss(c), exact.grad(c)), allowed)
 
 
 class Exact:
@@ -127,7 +123,7 @@ def pointwise(dtype: np.dtype[Any]) -> Iterator[Problem]:
         ("logsigmoid", lambda v: -oracle.softplus(-v)),
     ):
         truth = oracle.array([formula(mp.mpf(float(v))) for v in x])
-        yield Problem(name, x, None, {}, (truth,), (2 * oracle.ulp(truth.astype(np.float64), kind),))
+        yield Problem(name, x, None, {}, (truth,), (bounds.array_function(name, x, dtype=kind),))
     for name, inputs, options in (
         (BCE + "_with_logits, hard targets", "hard", {}),
         (BCE + "_with_logits, soft targets", "soft", {}),
@@ -139,12 +135,11 @@ def pointwise(dtype: np.dtype[Any]) -> Iterator[Problem]:
         x, y = hard.pairs(inputs, dtype)
         formula = getattr(oracle, name.partition(",")[0] + "_log_target" * bool(options))
         found = [formula(mp.mpf(float(a)), mp.mpf(float(b))) for a, b in zip(x, y, strict=True)]
-        value, terms, grad, slopes = zip(*found, strict=True)
-        bounds = tuple(oracle.pointwise_bound(list(zip(*t, strict=True)), kind) for t in (terms, slopes))
-        yield Problem(name, x, y, options, (oracle.array(list(value)), oracle.array(list(grad))), bounds)
+        truths = tuple(oracle.array(list(of)) for of in zip(*found, strict=True))
+        yield Problem(name, x, y, options, truths, bounds_of(name, x, y, options))
     p = np.random.default_rng(13).dirichlet(np.full(40, 0.3), 40).astype(dtype)
     truth = oracle.array([mp.fsum(-v * mp.log(v) for v in map(mp.mpf, map(float, q)) if v) for q in p])
-    yield Problem("entropy", p, None, {}, (truth,), (oracle.entropy_bound(p.astype(np.float64), -1, kind),))
+    yield Problem("entropy", p, None, {}, (truth,), (bounds.array_function("entropy", p, dtype=kind),))
 
 
 def problems(name: str) -> Iterator[Problem]:
@@ -306,10 +301,10 @@ class Worst:
         if not counted.any():
             return
         error = np.abs((got[counted] - wide[counted]) - low[counted])
-        self.ulp = max(self.ulp, float((error / oracle.ulp(wide, dtype)[counted]).max()))
+        self.ulp = max(self.ulp, float((error / bounds.ulp(wide, dtype)[counted]).max()))
         allowed = np.broadcast_to(allowed, wide.shape)[counted]
         if exact == dtype and dtype.itemsize < 4:  # rounded once more
-            allowed = allowed + 0.5 * oracle.ulp(np.abs(wide[counted]) + allowed, dtype)
+            allowed = bounds.rounded(allowed, wide[counted], dtype)
         with np.errstate(divide="ignore", invalid="ignore"):
             self.share = max(self.share, float(np.where(error > 0, error / allowed, 0).max()))
 
@@ -363,7 +358,7 @@ def sums(n: int = 10**7) -> list[str]:
             many = Problem(name, rows[drawn], target[drawn], {}, (), ())
             ours = fastloss.cross_entropy if name == "cross_entropy" else fastloss.mse_loss
             error = abs(Fraction(ours(many.x, many.target)) - exact)
-            cells.append(f"{float(error) / float(oracle.ulp(float(exact), np.float64)):.2f}")
+            cells.append(f"{float(error) / float(bounds.ulp(float(exact), np.float64)):.2f}")
             if torch := optional("torch"):
                 got = getattr(torch.nn.functional, name)(
                     torch.from_numpy(many.x), torch.from_numpy(many.target)

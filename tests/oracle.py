@@ -1,20 +1,13 @@
-"""Truths to 50 digits by mpmath, and the error that each function may make: both in this one place.
-
-u is half an ulp of 1; along the class axis d_j = x_j - max x, p the softmax, and the spread is
-sum p_k |d_k|.
-Every d_j is rounded once, which costs u |d_j|; the bounds are that cost and a few ulp.
-A reference in float64 makes errors of its own against a float64 kernel: `assert_within` is told so
-by ``against_reference`` and then allows the bound twice.
-"""
+"""Truths to 50 digits by mpmath, and the comparison with them within a bound (`fastloss.bounds`)."""
 
 import importlib
 
 import mpmath as mp
 import numpy as np
 
-mp.mp.dps = 50
+from fastloss import bounds
 
-U = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
+mp.mp.dps = 50
 
 
 # --------------------------------------------------------------------------------------- comparison
@@ -26,40 +19,34 @@ def finfo(dtype):
     return importlib.import_module("ml_dtypes").finfo(dtype) if dtype.name == "bfloat16" else np.finfo(dtype)
 
 
-def ulp(x, dtype):
-    """Distance to the next number of ``dtype`` at ``x``, as float64."""
-    info = finfo(dtype)
-    exponent = np.frexp(np.abs(np.asarray(x, np.float64)))[1] - 1
-    return np.ldexp(1.0, np.maximum(exponent, info.minexp) - info.nmant)
-
-
-def assert_within(result, truth, allowed, dtype, against_reference=False):
-    """Each |result - truth| is at most ``allowed``; below the smallest normal number 0 will do."""
+def assert_within(result, truth, allowed, dtype):
+    """Each |result - truth| is at most ``allowed``, or both are NaN, or the same infinity."""
     result, truth = np.asarray(result), np.asarray(truth)
     assert result.shape == truth.shape
-    info = np.finfo(dtype)
+    info = finfo(dtype)
     allowed = np.broadcast_to(allowed, truth.shape)
-    if against_reference and np.dtype(dtype) == np.float64:
-        allowed = 2 * allowed
-    if truth.dtype == object:
-        flat = [_error(r, t) for r, t in zip(result.ravel(), truth.ravel(), strict=True)]
-        error = np.array([float(e) for e in flat], np.float64).reshape(truth.shape)
-        truth = truth.astype(np.float64)
-    else:
-        with np.errstate(invalid="ignore"):
-            error = np.abs(result.astype(np.float64) - truth)
-    same = (result == truth) | (np.isnan(result) & np.isnan(truth))
-    same |= np.isinf(result) & (np.abs(truth) > info.max) & (np.sign(result) == np.sign(truth))
-    same |= (result == 0) & (np.abs(truth) < float(info.smallest_normal))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        worst = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error / allowed))
-    if worst.size and worst.max() > 1:
-        at = np.unravel_index(np.argmax(worst), worst.shape)
+    share = shares_of(result, truth, allowed, float(info.max))
+    if share.size and share.max() > 1:
+        at = np.unravel_index(np.argmax(share), share.shape)
+        off = allowed[at] * share[at]
         raise AssertionError(
-            f"at {tuple(int(i) for i in at)}: got {result[at]!r}, wanted {truth[at]!r}, off by "
-            f"{error[at]:.3g} = {error[at] / ulp(truth[at], dtype):.3g} ulp, "
-            f"{worst[at]:.3g} times what is allowed"
+            f"at {tuple(int(i) for i in at)}: got {result[at]!r}, wanted {truth[at]!r}, off by {off:.3g} = "
+            f"{off / bounds.ulp(float(truth[at]), dtype):.3g} ulp, {share[at]:.3g} times what is allowed"
         )
+
+
+def shares_of(result, truth, allowed, overflow=np.inf):
+    """`bounds.shares` against a truth in mpmath or long double, whose difference float64 would round."""
+    if truth.dtype not in (object, np.longdouble):
+        return bounds.shares(result, truth, allowed, overflow)
+    with np.errstate(all="ignore"):
+        if truth.dtype == object:
+            flat = [_error(r, t) for r, t in zip(result.ravel(), truth.ravel(), strict=True)]
+            error = np.array([float(e) for e in flat], np.float64).reshape(truth.shape)
+        else:
+            error = np.abs(result.astype(truth.dtype) - truth).astype(np.float64)
+        near = np.where(np.isnan(error), truth.astype(np.float64), 0.0)  # what is not finite
+        return bounds.shares(np.where(np.isnan(error), result, error), near, allowed, overflow)
 
 
 def _error(result, truth):
@@ -68,58 +55,7 @@ def _error(result, truth):
     return abs(mp.mpf(float(result)) - truth)
 
 
-# ------------------------------------------------------------------------------------------- bounds
-
-
-def condition(x, axis):
-    """Of logits in float64: p, |d| (0 for a masked class) and the spread, axes kept."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        d = x.astype(np.float64) - x.max(axis, keepdims=True)
-        e = np.exp(d)
-        p = e / e.sum(axis, keepdims=True)
-        size = np.where(np.isfinite(d), -d, 0.0)
-    return p, size, (p * size).sum(axis, keepdims=True)
-
-
-def flushed(p, dtype):
-    """What is lost of probabilities below the smallest normal number where 0 stands for them."""
-    return np.where(p < (1 + 2.0**-10) * float(np.finfo(dtype).smallest_normal), p, 0.0)
-
-
-def logsumexp_bound(x, axis, truth, dtype):
-    m = np.abs(x.max(axis).astype(np.float64))
-    p, _, spread = condition(x, axis)
-    shift = U[np.dtype(dtype)] * spread + flushed(p, dtype).sum(axis, keepdims=True)
-    return 2 * ulp(np.maximum(np.abs(truth), m), dtype) + shift.squeeze(axis)
-
-
-def softmax_bound(x, axis, dtype):
-    p, size, spread = condition(x, axis)
-    return p * U[np.dtype(dtype)] * (4 + size + spread)
-
-
-def log_softmax_bound(x, axis, truth, dtype):
-    p, size, spread = condition(x, axis)
-    finite = np.where(np.isfinite(truth), np.abs(truth), 0.0)
-    shift = U[np.dtype(dtype)] * spread + flushed(p, dtype).sum(axis, keepdims=True)
-    return 2 * ulp(np.maximum(finite, size), dtype) + shift
-
-
-def entropy_from_logits_bound(x, axis, truth, dtype):
-    """Terms p_j (L - d_j): p_j as good as softmax's, its factor 2 ulp and the rounded d's."""
-    p, size, spread = condition(x, axis)
-    lost = flushed(p, dtype)
-    each = softmax_bound(x, axis, dtype) + lost
-    terms = each * (size + np.expand_dims(truth, axis)) + lost
-    return 4 * ulp(truth, dtype) + terms.sum(axis) + U[np.dtype(dtype)] * 2 * spread.squeeze(axis)
-
-
-def entropy_bound(p, axis, dtype):
-    """Same-signed terms -p log p: 2 ulp of each, and one rounding for each that is added."""
-    wide = p.astype(np.float64)
-    terms = np.abs(wide * np.log(np.where(wide == 0, 1.0, wide)))
-    added = (p.shape[axis] - 1) * U[np.dtype(dtype)] * terms.sum(axis)
-    return 2 * ulp(terms, dtype).sum(axis) + added
+# ------------------------------------------------------------------------------------------- truths
 
 
 def coefficients(target, shape, axis, weight=None, label_smoothing=0.0, ignore_index=-100):
@@ -134,44 +70,6 @@ def coefficients(target, shape, axis, weight=None, label_smoothing=0.0, ignore_i
     hot = np.arange(classes).reshape(w.shape) == label
     w_t = np.where(hot, w, 0.0)
     return (1 - label_smoothing) * w_t + (label != ignore_index) * label_smoothing * w / classes
-
-
-def cross_entropy_bound(x, c, axis, truth, dtype, roundings=0):
-    """2 ulp, the rounded d_j, and one u for each time that a coefficient was rounded."""
-    u = U[np.dtype(dtype)]
-    p, size, spread = condition(x, axis)
-    total = c.sum(axis, keepdims=True)
-    shift = total * spread + (np.abs(c - total * p) * size).sum(axis, keepdims=True)
-    shift = u * shift + total * flushed(p, dtype).sum(axis, keepdims=True)
-    finite = np.where(np.isfinite(truth), np.abs(truth), 0.0)
-    return 2 * ulp(finite, dtype) + shift.squeeze(axis) + roundings * u * finite
-
-
-def cross_entropy_grad_bound(x, c, axis, dtype, roundings=None):
-    """Softmax's bound on each probability that the entry is made of.
-
-    For one index (no `roundings`) the target's entry is minus the sum of the other probabilities,
-    and nothing may cancel. Otherwise it is the relative bound of softmax on both c.sum() p_j and c_j,
-    and one u of each for each time that a coefficient was rounded.
-    """
-    u = U[np.dtype(dtype)]
-    p, size, spread = condition(x, axis)
-    total = c.sum(axis, keepdims=True)
-    lossy = softmax_bound(x, axis, dtype) + flushed(p, dtype)
-    if roundings is None:
-        others = np.where(c == 0, lossy, 0.0).sum(axis, keepdims=True)
-        return np.where(c == 0, total * softmax_bound(x, axis, dtype), c * others)
-    return total * lossy + c * u * (4 + size + spread) + roundings * u * (c + total * p)
-
-
-def pointwise_bound(terms, dtype, roundings=0):
-    """2 ulp of the largest term, and one u for each rounded factor."""
-    largest = np.max([np.abs(np.asarray(t, np.float64)) for t in terms], axis=0)
-    finite = np.where(np.isfinite(largest), largest, 0.0)
-    return 2 * ulp(finite, dtype) + roundings * U[np.dtype(dtype)] * finite
-
-
-# ------------------------------------------------------------------------------------------- truths
 
 
 class Row:
@@ -253,6 +151,26 @@ class WideRows:
         return (c.sum(1, keepdims=True) - c) * self.p - c * self.not_p
 
 
+def wide_points(name, x, y, pos_weight=1, weight=1, sample_weight=1, log_target=False):
+    """Value and gradient of a loss without classes in long double: for many elements."""
+    x, y, b, w, s = (np.asarray(a).astype(np.longdouble) for a in (x, y, pos_weight, weight, sample_weight))
+    with np.errstate(all="ignore"):
+        e = np.exp(-np.abs(x))
+        if name == "mse_loss":
+            value, slope = (x - y) ** 2, 2 * (x - y)
+        elif name == "kl_div":
+            p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1, y)))
+            value, slope = p * (log_p - x), -p
+        elif name == "binary_cross_entropy":
+            logs = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
+            value, slope = -y * logs[0] - (1 - y) * logs[1], (x - y) / np.maximum(x * (1 - x), 1e-12)
+        else:
+            up, down = np.where(x > 0, 1, e) / (1 + e), np.where(x > 0, e, 1) / (1 + e)
+            value = b * y * (np.maximum(-x, 0) + np.log1p(e)) + (1 - y) * (np.maximum(x, 0) + np.log1p(e))
+            slope = (1 - y) * up - b * y * down
+        return w * s * value, w * s * slope
+
+
 def array(values):
     """mpmath numbers as an object array."""
     shape = np.shape(np.array(values, dtype=object))
@@ -271,32 +189,28 @@ def logistic(x):
     return mp.exp(min(x, mp.mpf(0))) / (1 + mp.exp(-abs(x)))
 
 
-# Each of these takes exact mpmath numbers and returns value, its terms, gradient, its terms.
+# Each of these takes exact mpmath numbers and returns value and gradient.
 
 
 def binary_cross_entropy_with_logits(x, y):
-    terms = [y * softplus(-x) if y else mp.mpf(0), (1 - y) * softplus(x) if y != 1 else mp.mpf(0)]
-    slopes = [(1 - y) * logistic(x), -y * logistic(-x)]
-    return sum(terms), terms, sum(slopes), slopes
+    value = (y * softplus(-x) if y else 0) + ((1 - y) * softplus(x) if y != 1 else 0)
+    return value, (1 - y) * logistic(x) - y * logistic(-x)
 
 
 def binary_cross_entropy(p, y):
     log_p = mp.log(p) if p else -mp.inf
     log_not_p = mp.log1p(-p) if p < 1 else -mp.inf
-    terms = [-y * max(log_p, mp.mpf(-100)), -(1 - y) * max(log_not_p, mp.mpf(-100))]
-    below = max(p * (1 - p), mp.mpf(1e-12))
-    return sum(terms), terms, (p - y) / below, [p / below, y / below]
+    value = -y * max(log_p, mp.mpf(-100)) - (1 - y) * max(log_not_p, mp.mpf(-100))
+    return value, (p - y) / max(p * (1 - p), mp.mpf(1e-12))
 
 
 def kl_div(x, y):
-    terms = [y * mp.log(y), -y * x] if y else [mp.mpf(0)] * 2
-    return sum(terms), terms, -y, [-y]
+    return (y * (mp.log(y) - x) if y else mp.mpf(0)), -y
 
 
 def kl_div_log_target(x, t):
-    y = mp.exp(t)
-    return y * (t - x), [y * t, -y * x], -y, [-y]
+    return mp.exp(t) * (t - x), -mp.exp(t)
 
 
 def mse_loss(x, y):
-    return (x - y) ** 2, [(x - y) ** 2], 2 * (x - y), [2 * (x - y)]
+    return (x - y) ** 2, 2 * (x - y)

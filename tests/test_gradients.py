@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from cases import REDUCED, WITH_CLASSES, loss, make
-from oracle import U
+
+from fastloss.bounds import unit
 
 STEP = 2.0**-12
 
@@ -24,7 +25,7 @@ def numeric(f, x):
         near = (values[1] - values[-1]) / (2 * STEP)
         far = (values[2] - values[-2]) / (4 * STEP)
         slope[i] = (4 * near - far) / 3
-        rounding = 8 * U[np.dtype(np.float64)] * max(1.0, *map(abs, values.values())) / STEP
+        rounding = 8 * unit(np.float64) * max(1.0, *map(abs, values.values())) / STEP
         error[i] = abs(near - far) + rounding
     return slope, error
 
@@ -60,7 +61,7 @@ def test_gradients_of_softmax_losses_sum_to_zero(variant, rng, isa):
     case = make(variant, rng, (20, 70))
     made = loss(case.name, **case.options, reduction="sum")
     grad = made.value_and_grad(case.input, case.target)[1]
-    allowed = 8 * U[np.dtype(np.float64)] * np.abs(grad).sum(1) * np.abs(case.input).max()
+    allowed = 8 * unit(np.float64) * np.abs(grad).sum(1) * np.abs(case.input).max()
     assert np.all(np.abs(grad.sum(1)) <= allowed)
 
 

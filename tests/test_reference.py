@@ -4,13 +4,12 @@ import itertools
 import math
 
 import numpy as np
-import oracle
 import pytest
 from cases import POINTWISE, REDUCED, WITH_CLASSES, loss, make, refer, run
-from oracle import U, assert_within
+from oracle import assert_within
 
 import fastloss
-from fastloss import _kernels, reference
+from fastloss import _kernels, bounds, reference
 
 DTYPES = [np.float32, np.float64]
 
@@ -43,87 +42,21 @@ SHAPES += [((c, n), 0) for c, n in LANES[::3]]
 SHAPES += [((2, 5, 3, 7), 1), ((2, 3, 4, 70), -1), ((2, 70, 9), 1), ((4,), 0), ((70,), 0)]
 
 
-def row_bounds(case, dtype, rows):
-    """What each row's value and each entry of the gradient may be off by, unreduced."""
-    x, target, axis = case.input, case.target, case.options.get("axis")
-    options = {k: v for k, v in case.options.items() if k in ("weight", "label_smoothing")}
-    u = U[np.dtype(dtype)]
-    if case.name in ("cross_entropy", "multinomial_nll_loss"):
-        c = oracle.coefficients(target, x.shape, axis, **options)
-        # w_j ((1 - eps) q_j + eps / C): four roundings, and one of the class weight itself
-        hard = case.target.shape == case.value_shape
-        roundings = 4 * ("label_smoothing" in options) + ("weight" in options) + (not hard)
-        value = oracle.cross_entropy_bound(x, c, axis, rows, dtype, roundings)
-        if case.options.get("full"):
-            n = target.sum(axis, dtype=np.float64)
-            value = value + 2 * oracle.ulp(n * np.log(n + 1), dtype)
-        plain = roundings - ("weight" in options and hard)
-        grad = oracle.cross_entropy_grad_bound(x, c, axis, dtype, plain or None)
-        return value, grad + ("weight" in options) * u * np.abs(c.sum(axis, keepdims=True))
-    if case.name == "nll_loss":
-        w = np.max(options.get("weight", 1.0))
-        return oracle.pointwise_bound([rows], dtype, 1), np.full(x.shape, u * w)
-    x, y = x.astype(np.float64), target.astype(np.float64)
-    w = np.broadcast_to(case.options.get("weight", 1.0), x.shape)
-    b = np.broadcast_to(case.options.get("pos_weight", 1.0), x.shape)
-    weighted = 2 * ("weight" in options)
-    if case.name == "mse_loss":
-        values, slopes = [rows], [x - y, x - y]
-    elif case.name == "kl_div":
-        t = np.exp(y) if case.options["log_target"] else y
-        values, slopes = [t * np.log(np.where(t == 0, 1, t)), t * x], [t]
-    elif case.name == "binary_cross_entropy":
-        values = [rows]
-        slopes = [w * x / (x * (1 - x)), w * y / (x * (1 - x))]
-    else:
-        values = [rows]
-        slopes = [w * reference.sigmoid(x) * (1 - y), w * b * y * reference.sigmoid(-x)]
-    return (
-        oracle.pointwise_bound(values, dtype, weighted),
-        oracle.pointwise_bound(slopes, dtype, weighted),
-    )
+def allowed_of(case, dtype, reduction, **arguments):
+    """What value and gradient may differ from the reference's."""
+    options = {**case.options, **arguments, "reduction": reduction}
+    return bounds.against_reference(bounds.loss, dtype, case.name, case.input, case.target, **options)
 
 
 def agree(case, dtype, reduction, sample_weight=None, grad_output=None):
-    """Value and gradient within the rows' bounds, carried through the reduction."""
     arguments = {"sample_weight": sample_weight, "grad_output": grad_output}
     value, grad = run(case, reduction, **arguments)
     wanted, slope = refer(case, reduction, **arguments)
-    unweighted = refer(case, "none")
-    rows, entries = row_bounds(case, dtype, unweighted[0])
-    s = np.broadcast_to(1.0 if sample_weight is None else sample_weight, case.value_shape)
-    g = np.broadcast_to(1.0 if grad_output is None else grad_output, case.value_shape)
-    divisor = divisor_of(case, reduction, s)
-    factor = np.abs(s * g) / divisor
-    u = U[np.dtype(dtype)]
-    off = s * rows / divisor
-    if reduction == "none":
-        off = off + u * np.abs(wanted) * (sample_weight is not None)
-    else:
-        off = off.sum() + 2 * oracle.ulp(wanted, np.float64)
-        assert type(value) is float
-    doubled = dtype == np.float64
-    assert_within(value, wanted, off, dtype if reduction == "none" else np.float64, doubled)
-    if grad.ndim > factor.ndim:
-        factor = np.expand_dims(factor, case.options["axis"])
+    assert (type(value) is float) == (reduction != "none")
     assert grad.dtype == dtype
-    # sample weight, grad_output and the divisor cost one rounding each
-    scaled = factor * entries + 3 * u * np.abs(slope)
-    assert_within(grad, slope, scaled, dtype, True)
-    return value, grad
-
-
-def divisor_of(case, reduction, s):
-    """The mean's divisor, from the contract."""
-    if reduction in ("none", "sum"):
-        return 1.0
-    if reduction == "batchmean":
-        return case.input.shape[0] if case.input.ndim else 1
-    counted = np.ones(case.value_shape)
-    if case.name in ("cross_entropy", "nll_loss") and case.target.shape == case.value_shape:
-        weight = case.options.get("weight", np.ones(case.input.shape[case.options["axis"]]))
-        counted = np.where(case.target == -100, 0.0, weight[np.maximum(case.target, 0)])
-    return float((counted * s).sum()) or np.inf
+    allowed = allowed_of(case, dtype, reduction, **arguments)
+    assert_within(value, wanted, allowed.value, dtype)
+    assert_within(grad, slope, allowed.grad, dtype)
 
 
 # -------------------------------------------------------------------------------------------- tests
@@ -149,12 +82,9 @@ def test_array_functions_at_block_boundaries(function, dtype, isa, threads, rng)
     for shape, axis in SHAPES:
         x = (3 * rng.standard_normal(shape)).astype(dtype)
         wanted = getattr(reference, function)(x, axis)
-        if function == "softmax":
-            allowed = oracle.softmax_bound(x, axis, dtype)
-        else:
-            allowed = getattr(oracle, function + "_bound")(x, axis, wanted, dtype)
+        allowed = bounds.against_reference(bounds.array_function, dtype, function, x, axis)
         got = getattr(fastloss, function)(x, axis)
-        assert_within(got, wanted, allowed, dtype, True)
+        assert_within(got, wanted, allowed, dtype)
         if function == "logsumexp":
             kept = fastloss.logsumexp(x, axis, keepdims=True)
             assert np.array_equal(kept, np.expand_dims(got, axis))
@@ -164,13 +94,12 @@ def test_array_functions_at_block_boundaries(function, dtype, isa, threads, rng)
 def test_entropy_and_sigmoids_at_block_boundaries(dtype, isa, threads, rng):
     for shape, axis in SHAPES:
         p = reference.softmax(3 * rng.standard_normal(shape), axis).astype(dtype)
-        allowed = oracle.entropy_bound(p, axis, dtype)
-        assert_within(fastloss.entropy(p, axis), reference.entropy(p, axis), allowed, dtype, True)
+        allowed = bounds.against_reference(bounds.array_function, dtype, "entropy", p, axis)
+        assert_within(fastloss.entropy(p, axis), reference.entropy(p, axis), allowed, dtype)
     for n, function in itertools.product(COUNTS, ("sigmoid", "logsigmoid")):
         x = (20 * rng.standard_normal(n)).astype(dtype)
-        wanted = getattr(reference, function)(x)
-        allowed = 2 * oracle.ulp(wanted, dtype)
-        assert_within(getattr(fastloss, function)(x), wanted, allowed, dtype, True)
+        allowed = bounds.against_reference(bounds.array_function, dtype, function, x)
+        assert_within(getattr(fastloss, function)(x), getattr(reference, function)(x), allowed, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -205,9 +134,7 @@ def test_value_alone_is_the_value_with_gradient(isa, rng):
         function = getattr(fastloss, case.name)
         alone = function(case.input, case.target, **case.options, reduction=reduction)
         # the value's own sums may be ordered otherwise without a gradient: both are within bounds
-        rows, _ = row_bounds(case, np.float32, refer(case, "none")[0])
-        scale = 1 / divisor_of(case, reduction, np.ones(case.value_shape))
-        allowed = 2 * scale * (rows if reduction == "none" else rows.sum())
+        allowed = 2 * allowed_of(case, np.float32, reduction).value
         assert_within(alone, np.asarray(value, np.float64), allowed, np.float32)
 
 

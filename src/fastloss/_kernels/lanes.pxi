@@ -428,10 +428,11 @@ cdef inline void lanes_tile(
 cdef inline void lanes_entropy(real* buffer, real* spare, ClassJob* job, Tile* tile) noexcept nogil:
     cdef real total[LANES]
     cdef double s[LANES]
+    cdef double lost[LANES]
     cdef Py_ssize_t c0, c, l, n, step
     cdef const real* block
     for l in range(LANES):
-        s[l] = 0
+        s[l] = lost[l] = 0
     for c0 in range(0, job.classes, LANES_BLOCK):
         n = min(<Py_ssize_t>LANES_BLOCK, job.classes - c0)
         block = load_tile(job.x, job.storage, job.x_stride, job, tile, c0, n, buffer, spare, &step)
@@ -441,9 +442,9 @@ cdef inline void lanes_entropy(real* buffer, real* spare, ClassJob* job, Tile* t
             for l in range(LANES):
                 total[l] += entropy_term(block[c * step + l])
         for l in range(LANES):
-            s[l] += total[l]
+            add_to(total[0], total[l], s + l, lost + l)
     for l in range(tile.count):
-        (<real*>job.value)[tile.first + l] = <real>s[l]
+        (<real*>job.value)[tile.first + l] = <real>joined(s[l], lost[l])
 
 
 cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:

@@ -1,0 +1,344 @@
+"""How far a result may be from the exact one: the one theory of README, tests, checking() and the self-check.
+
+The exact result is that of the arguments as stored: the input in its own dtype, the others converted to the
+dtype that is computed in. u is half an ulp of 1 in that dtype. A bound counts the roundings that the kernels
+make, each as u of the number that is rounded; and what is below the smallest normal number, a term or a
+result, may become 0. It holds on every instruction set: without fma a multiply-add is two roundings.
+
+With d_j = x_j - max x, p = softmax(x), S = Σ exp(d_j) and L = log S, what all functions of softmax share is
+the error of S, in which one maximum's own 1 is neither computed nor added. Of each other term it is
+
+    EXP u |d_j|    exp(d_j): d_j rounded 1, and in float32 ln 2 as one number, 0.05 ulp, 0.1
+    SUM u          exp(d_j) beside that, 0.84 ulp (bench/exhaustive.py), 1.7; additions in groups of GROUP = 8
+                   terms 7, and of WIDTH = 32 accumulators by halves, 5 in float64; storing it, or adding the
+                   ties, 1
+
+so that S is relatively off by s = SUM u (1 - max p) + EXP u Σ p_k |d_k|, and L absolutely.
+
+A loss of softmax is Σ c_j (L - d_j), its gradient (Σ c_k - c_j) p_j - c_j (1 - p_j). Where the coefficients
+have one sign no term cancels another; in general a bound is on the sum of the terms' magnitudes, here as
+everywhere. What a term is multiplied by, c_j with all weights, reductions and whatever other options there
+are, is read off the reference's gradient at places where the rest of the formula is 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import reference
+from .reference import Array
+
+# ulp of a result that is one term: sigmoid, log(1 + exp x), log x, (x - y)^2 (bench/exhaustive.py: 1.51)
+ULP = 2
+
+# u of the numbers that are named, each rounding counted.
+SUM = 15  # what is added up in a sum of exponentials; see above
+EXP = 1.1  # an exponential, for each unit of its argument
+MAP = 5  # softmax, exp(d_j) / S: exp 1.7, 1 + others 1, / 1, * 1
+ROW = 6  # k (L - d_t): d_t 1, log 1 and joining its two parts 1, - 1, * 1, storing 1
+DOT = 20  # Σ c_j (L - d_j): the same, and c_j d_j added up by multiply-adds, 8 + 5, and then to L's part 1
+# The gradient's terms: exp 1.7, others + (1 - exp) 3, Σ c - c_j 2, * 1, - 1, the factor 1 / S 2, * 1.
+ENTRY = 12
+# The sum of all coefficients, in float64, when one that may be nearly all of it is subtracted: 7 + 5 + 4.
+TOTAL = 16
+# Σ -p_j log p_j: log 1, joining its two parts 1, * 1, adding accumulators 5, storing 1; and adding up the
+# classes of a block, LANES_BLOCK in `lanes`, half as many in `rows`, 1 each.
+ENTROPY, BLOCK = 9, 128
+# A loss of two terms: exp 1.7 or log 1, log1p 0.8, each product 1, their sum 1, storing 1. Without fma also
+# (x - y) / (x (1 - x)): 1 + 2, 1 / 1, * 1, storing 1.
+POINT = 6
+POS = 3  # and with pos_weight: its product with y 1, the sum with 1 - y 1, the product with log1p 1
+SMOOTHING = 4  # c_j with label smoothing ε: 1 - ε or ε/C 1, * 1, + 1, their sum over the classes 1
+SCALE = 2  # a number that all is multiplied by, grad_output or 1 / divisor: converted 1, * 1
+LGAMMA = 8  # the logarithm of a factorial by the C library in float64, 4 ulp
+# Of float64: a sum of values, two plain additions 2, then without loss, 1; the divisor 1; the quotient 1.
+TOTALS = 5
+
+# The reference's functions are within 1 ulp, which is 2 u, and its sums are long: it may be off by this many
+# times its bound in float64.
+REFERENCE = 4
+
+MAPS = ("softmax", "log_softmax", "sigmoid", "logsigmoid")
+
+#: README's table of the bounds.
+TABLE = (
+    (
+        "`sigmoid`, `logsigmoid`, `mse_loss`; `binary_cross_entropy_with_logits` and `binary_cross_entropy`"
+        " with targets 0 and 1; values and gradients",
+        f"{ULP} ulp",
+    ),
+    ("the latter two with other targets, `kl_div`", f"{POINT}u of the sum of the terms' magnitudes"),
+    (
+        "`binary_cross_entropy_with_logits` with `pos_weight`",
+        f"{POINT + POS}u of the sum of the terms' magnitudes",
+    ),
+    ("`nll_loss`", "u of the value"),
+    ("`logsumexp`", "s + u (2·abs(max x) + 4L)"),
+    ("`log_softmax`", "s + u (2·abs(dⱼ) + 4L)"),
+    ("`softmax`", f"pⱼ (s + u ({MAP} + {EXP}·abs(dⱼ)))"),
+    ("`entropy`", f"({ENTROPY} + min(C, {BLOCK}))u Σⱼ abs(pⱼ log pⱼ)"),
+    ("`entropy_from_logits` H", f"s (1 + Σⱼ pⱼ·abs(dⱼ)) + u ({DOT}H + {EXP} Σⱼ pⱼ·dⱼ²)"),
+    ("`cross_entropy` of a label", f"s + {ROW}u of the value"),
+    (
+        "`cross_entropy` with smoothing or probabilities, `multinomial_nll_loss`",
+        f"s Σⱼ abs(cⱼ) + {DOT}u Σⱼ abs(cⱼ)·(L − dⱼ)",
+    ),
+    ("the constant of `full=True`", "u of the sum of its terms' magnitudes"),
+    (
+        "entries of their gradients",
+        f"pⱼ (s + {EXP}u·abs(dⱼ)) Σₖ abs(cₖ) + {ENTRY}u (abs(Σₖ cₖ − cⱼ)·pⱼ + abs(cⱼ)·(1 − pⱼ))",
+    ),
+    ("with `weight`, `sample_weight`, `grad_output`", "u of the sum of the terms' magnitudes more for each"),
+    ("with a number as `grad_output`, in a mean; smoothed", f"{SCALE}u; {SMOOTHING}u of it more"),
+    ('"mean" and "sum"', f"what the values add up to, and {TOTALS} · 2⁻⁵³ of the sum of their magnitudes"),
+    ("results of half precision", "½ ulp more"),
+)
+
+
+class Bounds(NamedTuple):
+    """What value and gradient of a loss may be off by; shaped as they are."""
+
+    value: Any
+    grad: Array
+
+
+# ------------------------------------------------------------------------------------------ numbers
+
+
+def _is_bfloat16(dtype: Any) -> bool:
+    dtype = np.dtype(dtype)
+    return bool(dtype.name == "bfloat16" or dtype.names == ("bfloat16",))
+
+
+def unit(dtype: Any) -> float:
+    """u: half an ulp of 1."""
+    return 2.0**-8 if _is_bfloat16(dtype) else float(np.finfo(dtype).eps) / 2
+
+
+def smallest(dtype: Any) -> float:
+    """The smallest normal number."""
+    return 2.0**-126 if _is_bfloat16(dtype) else float(np.finfo(dtype).tiny)
+
+
+def largest(dtype: Any) -> float:
+    """The largest number."""
+    return (2 - 2.0**-7) * 2.0**127 if _is_bfloat16(dtype) else float(np.finfo(dtype).max)
+
+
+def ulp(x: ArrayLike, dtype: Any) -> Array:
+    """Distance between the numbers of a dtype at x."""
+    exponent = np.frexp(np.maximum(np.abs(np.asarray(x, np.float64)), smallest(dtype)))[1]
+    return np.asarray(np.ldexp(unit(dtype), exponent))
+
+
+@np.errstate(all="ignore")
+def rounded(bound: ArrayLike, truth: ArrayLike, dtype: Any) -> Array:
+    """The bound of a result that is rounded once more, to `dtype`."""
+    size = np.abs(np.asarray(truth, np.float64)) + bound
+    return np.asarray(bound + np.where(np.isfinite(size), ulp(size, dtype) / 2, 0.0))
+
+
+@np.errstate(all="ignore")
+def shares(got: ArrayLike, want: ArrayLike, bound: ArrayLike, overflow: float = math.inf) -> Array:
+    """Each |got - want| as a share of its bound: above 1 it is wrong, inf if only one of them is inf or NaN.
+
+    From `overflow` on, inf is right.
+    """
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    same |= np.isinf(got) & (np.abs(want) >= overflow) & (np.sign(got) == np.sign(want))
+    share = np.abs(got - want) / bound
+    return np.where(same, 0.0, np.where(np.isnan(share), np.inf, share))
+
+
+def _known(bound: Array) -> Array:
+    """A bound where there is one: of what is NaN there is none, and 0."""
+    return np.where(np.isnan(bound), 0.0, bound)
+
+
+def against_reference(of: Callable[..., Any], dtype: Any, *args: Any, **options: Any) -> Any:
+    """`of` these arguments, `array_function` or `loss`, and what the reference itself may be off."""
+    found, times = of(*args, dtype=dtype, **options), 1 + REFERENCE * unit(np.float64) / unit(dtype)
+    return Bounds(*(times * part for part in found)) if isinstance(found, Bounds) else times * found
+
+
+# ---------------------------------------------------------------------------------- array functions
+
+
+class _Row:
+    """Of logits with the classes last: the parts of the formulas, and the relative error of S."""
+
+    def __init__(self, x: Array, u: float) -> None:
+        row = reference._shift(x)
+        self.m, self.p, self.not_p, self.log_sum, self.far = row.m, row.p, row.not_p, row.L, np.abs(row.d)
+        self.d = np.where(np.isinf(row.d), 0.0, self.far)  # |d|, of classes that are not masked
+        self.spread = (row.p * self.d).sum(-1, keepdims=True)
+        self.sum_error = u * (SUM * row.not_p.min(-1, keepdims=True) + EXP * self.spread)
+
+
+@np.errstate(all="ignore")
+def array_function(
+    name: str,
+    x: ArrayLike,
+    axis: int = -1,
+    *,
+    dtype: Any,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Bound of an array function that is computed in `dtype`, float32 or float64; shaped as the result."""
+    u, tiny = unit(dtype), smallest(dtype)
+    x = reference._where(where, x, 0.0 if name == "entropy" else -math.inf)
+    if name in ("sigmoid", "logsigmoid"):
+        return _known(ULP * ulp(getattr(reference, name)(x), dtype) + tiny)
+    x = np.moveaxis(x, axis, -1)
+    if name == "entropy":
+        terms = x * np.log(np.where(x > 0, x, 1.0))
+        return _known((ENTROPY + min(x.shape[-1], BLOCK)) * u * np.abs(terms).sum(-1) + tiny)
+    row = _Row(x, u)
+    if name == "softmax":
+        bound = row.p * (row.sum_error + u * (MAP + EXP * row.d))
+    elif name == "log_softmax":  # L: log 1, joining its parts 1; m + L and x_j - (m + L) as two numbers, 2
+        bound = row.sum_error + u * (2 * row.d + 4 * row.log_sum)
+    elif name == "logsumexp":  # L as there; m + L 1, storing 1
+        bound = row.sum_error + u * (2 * np.abs(row.m) + 4 * row.log_sum)
+    else:  # L - Σ exp(d_j) d_j / S, a loss whose coefficients are off by what exp and S are
+        squares = (row.p * row.d * row.d).sum(-1, keepdims=True)
+        bound = row.sum_error * (1 + row.spread) + u * (DOT * (row.log_sum + row.spread) + EXP * squares)
+    bound = np.moveaxis(_known(bound + tiny), -1, axis)
+    return bound if keepdims or name in MAPS else np.asarray(bound.squeeze(axis))
+
+
+# -------------------------------------------------------------------------------------------- losses
+
+
+class _Terms(NamedTuple):
+    """Bounds of the values under "none", their terms' magnitudes, and bounds of the gradient's entries."""
+
+    values: Array
+    sizes: Array
+    entries: Array
+
+
+@np.errstate(all="ignore")
+def loss(name: str, input: ArrayLike, target: ArrayLike, *, dtype: Any, **options: Any) -> Bounds:
+    """Bounds of a loss that is computed in `dtype`, float32 or float64, with its reference's options."""
+    x, tiny = np.asarray(input).astype(np.float64), smallest(dtype)
+    of = _of_classes if name in ("cross_entropy", "multinomial_nll_loss") else _of_points
+    upstream = options.pop("grad_output", None)
+    found = of(name, x, target, dtype, options)
+    entries = found.entries
+    if upstream is not None:
+        entries = of(name, x, target, dtype, {**options, "grad_output": upstream}).entries
+    values, sizes = _known(found.values), _known(found.sizes)
+    if options.get("reduction", "mean") == "none":
+        return Bounds(values + tiny, _known(entries) + tiny)
+    total = float(values.sum()) + TOTALS * unit(np.float64) * float(sizes.sum())
+    return Bounds(total, _known(entries) + tiny)
+
+
+def _roundings(options: dict[str, Any], gradient: bool) -> int:
+    """u of each term for the factors that options bring; a value's divisor is among TOTALS."""
+    arrays = sum(options.get(name) is not None for name in ("weight", "sample_weight", "grad_output"))
+    number = options.get("reduction", "mean") not in ("none", "sum") or options.get("grad_output") is not None
+    return arrays + SMOOTHING * bool(options.get("label_smoothing")) + SCALE * (gradient and number)
+
+
+def _largest(factor: ArrayLike | None) -> float:
+    """The largest magnitude of a factor, or 1."""
+    return 1.0 if factor is None else float(np.nan_to_num(np.abs(factor)).max(initial=1.0))
+
+
+def _coefficients(name: str, x: Array, target: ArrayLike, axis: int, options: dict[str, Any]) -> Array:
+    """|c_j| with its factors, classes last: the gradient where another class has all the probability."""
+    classes = [-1 if i == axis else 1 for i in range(x.ndim)]
+    first = np.arange(x.shape[axis]).reshape(classes) == 0
+    function = getattr(reference, name)
+    one = function(np.broadcast_to(np.where(first, 0.0, -np.inf), x.shape), target, **options)[1]
+    other = function(np.broadcast_to(np.where(first, -np.inf, 0.0), x.shape), target, **options)[1]
+    c = np.abs(np.where(first, other, one)) if x.shape[axis] > 1 else 0 * one  # of one class the loss is 0
+    return np.moveaxis(c, axis, -1)
+
+
+def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict[str, Any]) -> _Terms:
+    u, u64, tiny = unit(dtype), unit(np.float64), smallest(dtype)
+    axis = reference._class_axis(x, options.get("axis")) % x.ndim
+    c = _coefficients(name, x, target, axis, options)
+    total = c.sum(-1, keepdims=True)
+    row = _Row(np.where(total == 0, 0.0, np.moveaxis(x, axis, -1)), u)  # an ignored one may hold NaN
+    label = np.shape(target) != x.shape and not options.get("label_smoothing")
+    extra = _roundings(options, False)
+    size = reference._times(c, row.log_sum + row.far).sum(-1)
+    flushed = np.minimum(c, tiny * _largest(options.get("sample_weight")))  # of the coefficients themselves
+    value = (total * (row.sum_error + tiny))[..., 0] + u * ((ROW if label else DOT) + extra) * size
+    value = value + reference._times(flushed, row.log_sum + row.far).sum(-1)
+    if options.get("full"):
+        k = np.abs(np.moveaxis(np.asarray(target).astype(np.float64), axis, -1))
+        lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
+        n = k.sum(-1)
+        constants = np.abs(lgamma(k + 1)).sum(-1) + np.abs(lgamma(n + 1))
+        constants *= np.where(n > 0, total[..., 0] / n, 0.0)
+        value, size = value + (u * (1 + extra) + u64 * LGAMMA) * constants, size + constants
+    lost = np.where(np.count_nonzero(c, -1, keepdims=True) > 1, TOTAL * u64 * total * row.p, 0.0)
+    terms = np.abs(total - c) * row.p + c * row.not_p
+    entries = total * (row.p * (row.sum_error + EXP * u * row.d) + tiny) + lost
+    entries = entries + row.p * flushed.sum(-1, keepdims=True) + flushed
+    entries = entries + u * (ENTRY + _roundings(options, True)) * terms
+    return _Terms(value, size, np.moveaxis(entries, -1, axis))
+
+
+#: Input and target at which the gradient is a loss's factor, and how many times.
+_AT_ONE = {
+    "binary_cross_entropy_with_logits": (np.inf, 0.0, 1.0),
+    "binary_cross_entropy": (0.5, 0.0, 2.0),
+    "kl_div": (0.0, 1.0, -1.0),
+    "mse_loss": (1.0, 0.0, 2.0),
+}
+
+
+def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict[str, Any]) -> _Terms:
+    u, function = unit(dtype), getattr(reference, name)
+    of_value, of_slope = _roundings(options, False), _roundings(options, True)
+    if name == "nll_loss":  # * 1
+        entries = np.abs(function(x, target, **options)[1])
+        size = np.where(entries == 0, 0.0, entries * np.abs(x))  # others may hold anything
+        size = size.sum(reference._class_axis(x, options.get("axis")))
+        return _Terms(u * (1 + of_value) * size, size, u * (1 + of_slope) * entries)
+    y = np.asarray(target).astype(np.float64)
+
+    def factor(at_x: float, at_y: float, times: float) -> Array:
+        slope = function(np.full(x.shape, at_x), np.full(x.shape, at_y), **options)[1]
+        return np.asarray(np.abs(slope / times))
+
+    log_target = bool(options.get("log_target"))
+    f = factor(0.0, 0.0, -1.0) if log_target else factor(*_AT_ONE[name])
+    single, times = (y == 0) | (y == 1), POINT  # single: one term, ULP
+    flushed: Any = smallest(dtype)
+    if name == "mse_loss":
+        size, slope, single = (x - y) ** 2, np.abs(2 * (x - y)), np.ones(x.shape, bool)
+    elif name == "kl_div":
+        p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1.0, y)))
+        size, slope = reference._times(np.abs(p), np.abs(log_p) + np.abs(x)), np.abs(p)
+        single = np.zeros(x.shape, bool)
+    elif name == "binary_cross_entropy":
+        log_x, log_not_x = np.minimum(-np.log(x), 100.0), np.minimum(-np.log1p(-x), 100.0)
+        size = np.abs(y) * log_x + np.abs(1 - y) * log_not_x
+        slope = np.abs(x - y) / np.maximum(x * (1 - x), 1e-12)
+    else:
+        a, b = np.abs(y), np.abs(1 - y)
+        if options.get("pos_weight") is not None:
+            a, times, single = a * factor(-np.inf, 1.0, -1.0) / f, POINT + POS, np.zeros(x.shape, bool)
+        size = reference._times(a, reference._softplus(-x)) + reference._times(b, reference._softplus(x))
+        slope = a * reference.sigmoid(-x) + b * reference.sigmoid(x)
+        flushed = flushed * np.maximum(a + b, 1.0)
+
+    def bound(size: Array, extra: int) -> Array:
+        error = np.where(single, ULP * ulp(size, dtype), u * times * size)
+        return np.asarray(f * (error + u * extra * size + flushed))
+
+    return _Terms(bound(size, of_value), f * size, bound(slope, of_slope))
