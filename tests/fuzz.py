@@ -34,7 +34,7 @@ FUNCTIONS = [*CLASSES, *ARRAY_FUNCTIONS]
 WITH_CLASSES = ["cross_entropy", "nll_loss", "multinomial_nll_loss"]
 NAMED = re.compile(
     r"(input|target|weight|pos_weight|sample_weight|grad_output|out|grad_out|reduction|ignore_index|label_smoothing"
-    r"|axis|full|log_target|x|p|keepdims)\b"
+    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty)\b"
 )
 DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
 
@@ -146,6 +146,16 @@ class Bytes:
         shape = tuple(1 if self.sometimes() else n for n in shape)
         return shape[self.number(len(shape) + 1) :]
 
+    def mask(self, shape):
+        """Bools that broadcast to `shape`, rarely anything else."""
+        if self.rarely():
+            return self.one_of(UNFIT)
+        pattern = [self.number(4) != 0 for _ in range(1 + self.number(16))]
+        array = np.resize(np.array(pattern), self.broadcast_shape(shape))
+        if self.rarely():
+            array = array.astype(self.one_of(INTEGERS))
+        return self.layout(array)
+
     def output(self, shape, dtype):
         """An array to fill with 7s before the call, rarely one that does not fit."""
         if self.rarely():
@@ -169,7 +179,7 @@ def call_of(b):
     axis = min(1, len(shape) - 1)
     given = {}
     if name in ARRAY_FUNCTIONS:
-        x = b.array(UNIT if name == "entropy" else LOGITS, shape, dtypes)
+        x, x_shape = b.array(UNIT if name == "entropy" else LOGITS, shape, dtypes), shape
         axis = len(shape) - 1
         if "sigmoid" not in name and b.sometimes():
             axis = b.number(9) - 4
@@ -182,6 +192,8 @@ def call_of(b):
                 middle = (1,) if given.get("keepdims") is True else ()
                 shape = shape[:axis] + middle + shape[axis + 1 :]
             given["out"] = x if b.rarely() else b.output(shape, dtypes[0])
+        if b.sometimes():
+            given["where"] = b.mask(x_shape)
         return name, (x,), {}, given
     options, value_shape, classes = {}, shape, 0
     if name in WITH_CLASSES:
@@ -232,6 +244,16 @@ def call_of(b):
         given["grad_out"] = (
             b.one_of([x, y, given.get("sample_weight")]) if b.sometimes() else b.output(shape, dtypes[0])
         )
+    if b.sometimes():
+        given["mask"] = b.mask(value_shape)
+    if b.sometimes() and (reduction in ("mean", "batchmean") or b.rarely()):
+        given["normalizer"] = (
+            b.one_of(UNFIT) if b.rarely() else b.one_of([8, 0.75, np.float32(3), 1e9, -1, 0])
+        )
+    if b.sometimes():
+        options["empty"] = b.one_of(UNFIT) if b.rarely() else "zero"
+    if name in ("cross_entropy", "nll_loss") and b.sometimes():
+        options["ignore_index"] = b.one_of([(1,), (0, 2), [255, -1], {3}, (), np.array([1, 2]), (1.5,), "1"])
     return name, (x, y), options, given
 
 
@@ -369,7 +391,10 @@ def run(wanted):
         from hypothesis import given, settings
         from hypothesis import strategies as st
 
-        settings(max_examples=wanted, deadline=None, database=None)(given(st.binary(max_size=400))(one))()
+        def drawn(data):
+            one(data)
+
+        settings(max_examples=wanted, deadline=None, database=None)(given(st.binary(max_size=400))(drawn))()
         print(f"{calls['inputs']} inputs, {calls['all']} calls: all agree")
         return
     for module in (fastloss._arguments, fastloss.arrays, fastloss.losses):
