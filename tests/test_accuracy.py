@@ -315,6 +315,17 @@ def test_entropy(classes, dtype, layout, isa):
     assert_within(got, wanted, bounds.array_function("entropy", p, dtype=dtype), dtype)
 
 
+@pytest.mark.parametrize("classes", [127, 5000, 1_000_000])
+def test_entropy_of_many_classes(classes, dtype, layout, isa):
+    """Equal terms: their sum loses no more with more blocks of classes."""
+    p = np.linspace(0.3, 0.9, 3).astype(dtype)
+    wanted = oracle.array([-classes * v * mp.log(v) for v in mpf(p)])
+    arrange, axis, _ = layout
+    rows = arrange(np.repeat(p[:, None], classes, 1))
+    allowed = bounds.array_function("entropy", rows, axis, dtype=dtype)
+    assert_within(fastloss.entropy(rows, axis), wanted, allowed, dtype)
+
+
 # --------------------------------------------------------------------------------------------- sums
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastloss
-from fastloss import _selfcheck, reference
+from fastloss import _selfcheck, bounds, reference
 from fastloss._report import optional, progress, table
 
 Array = NDArray[Any]
@@ -40,7 +40,7 @@ def check() -> bool:
     heading("Checks against the float64 NumPy reference")
     print(
         "The largest share of its bound (README, Accuracy; fastloss/bounds.py) that a result takes.\n"
-        "In float64 the reference, which rounds as well, is allowed the most of it.\n"
+        f"In float64 the reference rounds as well: {1 + bounds.REFERENCE} times the bound is allowed.\n"
     )
     outcomes = list(_selfcheck.check_all())
     dtypes = list(dict.fromkeys(outcome.dtype for outcome in outcomes))

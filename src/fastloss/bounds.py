@@ -91,10 +91,11 @@ TABLE = (
     ("the constant of `full=True`", "u of the sum of its terms' magnitudes"),
     (
         "entries of their gradients",
-        f"pⱼ (s + {EXP}u·abs(dⱼ)) Σₖ abs(cₖ) + {ENTRY}u (abs(Σₖ cₖ − cⱼ)·pⱼ + abs(cⱼ)·(1 − pⱼ))",
+        f"pⱼ (s + {EXP}u·abs(dⱼ)) Σₖ abs(cₖ) + {ENTRY}u ((Σₖ abs(cₖ) − abs(cⱼ))·pⱼ + abs(cⱼ)·(1 − pⱼ))",
     ),
-    ("with `weight`, `sample_weight`, `grad_output`", "u of the sum of the terms' magnitudes more for each"),
-    ("with a number as `grad_output`, in a mean; smoothed", f"{SCALE}u; {SMOOTHING}u of it more"),
+    ("with `weight`, `sample_weight`, `grad_output`", "u of the sum of the terms' magnitudes more, for each"),
+    ("with label smoothing", f"{SMOOTHING}u of it more"),
+    ("gradients of means, or with a number as `grad_output`", f"{SCALE}u of it more"),
     ('"mean" and "sum"', f"what the values add up to, and {TOTALS} · 2⁻⁵³ of the sum of their magnitudes"),
     ("results of half precision", "½ ulp more"),
 )
