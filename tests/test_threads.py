@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import signal
 import sys
 import threading
 import time
@@ -287,6 +288,141 @@ def resident_bytes():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+# ---------------------------------------------------------------------------------------- neighbours
+
+
+def test_the_spin_count_is_set_for_the_runtime_alone():
+    """After the import GOMP_SPINCOUNT is as it was, here and for children; the user's own stays."""
+    code = "import os; before = dict(os.environ)\nimport fastloss\nassert dict(os.environ) == before\n"
+    code += "import subprocess; print(subprocess.check_output(['env']).decode().count('GOMP_SPINCOUNT'))"
+    assert answers(code) == "0"
+    assert answers(code, GOMP_SPINCOUNT="7") == "1"
+    assert answers(code, OMP_WAIT_POLICY="active") == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
+@pytest.mark.parametrize("first", ["numpy", "sklearn._loss", "torch"])
+def test_calls_stop_to_share_what_goes_faster_alone(first):
+    """On one processor, where OpenMP's other thread can only be late: no more processor time than alone."""
+    pytest.importorskip(first, reason=f"needs {first}")
+    code = f"import {first}, os, sys, time\n" + (
+        "import numpy as np, fastloss\n"
+        "from fastloss import _kernels\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # the runtime counts with more\n"
+        "x, out, kernels = np.ones(200_000), np.empty(200_000), _kernels.module\n"
+        "def spent(threads):\n"
+        "    begun = time.process_time()\n"
+        "    for _ in range(1500):\n"
+        "        kernels.point_pass(_kernels.OPS['sigmoid'], x, None, threads, value=out)\n"
+        "    return time.process_time() - begun\n"
+        "shared, alone = spent(2), spent(1)\n"
+        "assert shared < 2 * alone + 0.2, (shared, alone)\n"
+        "print(shared, alone)\n"
+    )
+    print(answers(code))
+
+
+# ------------------------------------------------------------------------------------------ signals
+
+LONG = """
+import signal, sys, time, numpy as np, fastloss
+zeros = np.zeros(10**9, np.float32)  # the system's page of zeros, until somebody writes
+labels, row = np.zeros(10**8, np.int8), np.linspace(0, 1, 1000)
+counts = np.full((60_000, 1000), np.float32(3))
+planes = np.broadcast_to(row.reshape(10, 100), (10**6, 10, 100))
+def rows(n, kind): return np.broadcast_to(row.astype(kind), (n, 1000))
+calls = [
+    lambda: fastloss.cross_entropy(rows(10**8, 'f4'), labels),
+    lambda: fastloss.CrossEntropyLoss(row, label_smoothing=.1)(rows(10**7, 'f8'), labels[:10**7]),
+    lambda: fastloss.cross_entropy(planes, labels.reshape(-1, 100)),
+    lambda: fastloss.CrossEntropyLoss(row)(rows(10**8, 'f2'), labels),
+    lambda: fastloss.entropy_from_logits(rows(10**7, 'f8')),
+    lambda: fastloss.binary_cross_entropy_with_logits(zeros, zeros),
+    lambda: fastloss.MultinomialNLLLoss(full=True)(rows(60_000, 'f4'), counts),
+]
+def timed(call, handler, after=0.1, every=0):
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, after, every)
+    try: return call()
+    finally: signal.setitimer(signal.ITIMER_REAL, 0)
+def interrupt(*_):
+    global begun
+    begun = time.monotonic()
+    raise KeyboardInterrupt
+def interrupted(call, by=KeyboardInterrupt, handler=interrupt):
+    try: timed(call, handler)
+    except by: return time.monotonic() - begun
+    raise AssertionError('it ended')
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+@pytest.mark.parametrize("number", [1, 2])
+def test_long_calls_can_be_interrupted(number):
+    """By what a signal handler raises, in every pass: soon, with nothing lost, and the next call is right."""
+    code = LONG + (
+        f"fastloss.set_num_threads({number})\n"
+        "for call in calls:\n"
+        "    sent = time.monotonic() + 0.1\n"
+        "    interrupted(call)\n"
+        "    late = begun - sent\n"
+        "    print(f'{late:.2f}', file=sys.stderr)\n"
+        "    assert late < 0.5, (calls.index(call), late)\n"
+        "    assert fastloss.mse_loss(np.ones(10**6), np.zeros(10**6)) == 1\n"
+    )
+    answers(code, timeout=120)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_signal_handlers_run_during_calls():
+    """They may call fastloss, and raise what they like; in another thread's call nothing is looked at."""
+    code = LONG + (
+        "import threading\n"
+        "seen = []\n"
+        "def count(*_): seen.append(fastloss.cross_entropy(rows(2000, 'f4'), labels[:2000]))\n"
+        "x = rows(3 * 10**6, 'f4')\n"
+        "wanted = fastloss.cross_entropy(x, labels[:len(x)])\n"
+        "assert timed(lambda: fastloss.cross_entropy(x, labels[:len(x)]), count, 0.1, 0.1) == wanted\n"
+        "assert len(seen) > 1 and set(seen) == {fastloss.cross_entropy(rows(2000, 'f4'), labels[:2000])}\n"
+        "class Mine(Exception): pass\n"
+        "def mine(*_):\n"
+        "    global begun\n"
+        "    begun = time.monotonic()\n"
+        "    raise Mine\n"
+        "assert interrupted(calls[0], Mine, mine) < 0.5\n"
+        "got = []\n"
+        "thread = threading.Thread(target=lambda: got.append(fastloss.cross_entropy(x, labels[:len(x)])))\n"
+        "thread.start()\n"
+        "interrupted(lambda: time.sleep(20))\n"
+        "thread.join()\n"
+        "assert got == [wanted]\n"
+    )
+    answers(code, timeout=120)
+
+
+@on_linux
+def test_an_interrupted_call_loses_no_memory():
+    code = LONG + (
+        "import gc, os\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE')\n"
+        "x, t = np.ones((2 * 10**5, 200), np.float32), labels[:2 * 10**5]\n"
+        "def many():\n"
+        "    while True: fastloss.CrossEntropyLoss(row[:200]).value_and_grad(x, t)\n"
+        "def some(n):\n"
+        "    for i in range(n):\n"
+        "        try: timed(many, interrupt, 0.02 + 0.003 * i)\n"
+        "        except KeyboardInterrupt: pass\n"
+        "some(5)\n"
+        "gc.collect()\n"
+        "before = resident()\n"
+        "some(20)\n"
+        "gc.collect()\n"
+        "assert resident() - before < 2**26, resident() - before\n"  # a gradient has 160 MB
+    )
+    answers(code, timeout=120)
 
 
 # ------------------------------------------------------------------------------------------- stacks

@@ -30,10 +30,28 @@ def _forked_before() -> bool:
         return False
 
 
-_forked = _forked_before()  # asked before the kernels load the runtime
-_base: Any = importlib.import_module(f"{__name__}._base")
-if _forked:
-    _base.leave_openmp()
+def _load() -> Any:
+    """The base kernels, with which the OpenMP runtime is loaded unless another library has done so.
+
+    gcc's reads its settings then. Its threads wait for the next call in a loop of 300,000 turns, 5 ms or
+    more, in the way of whoever wants their core; 2,000, some tens of microseconds, are enough for the next
+    call in a row. What the user has set is left alone.
+    """
+    forked = _forked_before()
+    mine = not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
+    if mine:
+        os.environ["GOMP_SPINCOUNT"] = "2000"
+    try:
+        base: Any = importlib.import_module(f"{__name__}._base")
+    finally:
+        if mine:
+            del os.environ["GOMP_SPINCOUNT"]
+    if forked:
+        base.leave_openmp()
+    return base
+
+
+_base = _load()
 
 ISAS = ("base", "avx2", "avx512")
 supported: tuple[str, ...] = tuple(_base.supported())

@@ -23,7 +23,8 @@ DEF LANES = 64
 DEF GROUP = 8                      # terms that are added in the loop's type before their sum is carried on
 
 cdef enum:
-    LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS
+    LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
+    LOG_MULTINOMIAL
 
 # What one pass over a sample collects besides the maximum and the sum of exponentials.
 cdef enum:
@@ -66,7 +67,7 @@ cdef struct ClassJob:
     Py_ssize_t chunk               # samples that one thread takes at a time
     Py_ssize_t lead                # samples before one with which a tile should begin
     double* partial                # (chunks, 2): sum of the values, and what rounding lost
-    uint64_t invalid               # position of the first invalid label; the largest number if there is none
+    uint64_t invalid               # position of the first invalid label or count; the largest number if there is none
 
 # Statistics of up to LANES samples.
 cdef struct Batch:
@@ -340,27 +341,31 @@ cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     job.partial[2 * chunk + 1] = low
 
 
-cdef Py_ssize_t log_multinomial_rows(
-    const void* counts, int storage, real* tag, Py_ssize_t samples, Py_ssize_t classes, Py_ssize_t inner,
-    const uint8_t* mask, double* offset
-) noexcept nogil:
-    """sum_j log k_j! - log n! for each sample; the position of a negative count if there is one, otherwise -1."""
-    cdef Py_ssize_t i, j, outer, position
+cdef void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+    """sum_j log k_j! - log n! for each sample, in float64, unless there was a negative count: that goes to `invalid`.
+
+    For one thread, as lgamma is.
+    """
+    cdef Py_ssize_t first = chunk * job.chunk, i, j, outer, position
+    cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef double n, k, s, low
-    for i in range(samples):
-        if mask != NULL and mask[i] == 0:
-            offset[i] = 0
+    job.partial[2 * chunk] = job.partial[2 * chunk + 1] = 0
+    if <int64_t>job.invalid >= 0:
+        return
+    for i in range(first, last):
+        if masked(job, i):
+            (<double*>job.value)[i] = 0
             continue
-        outer = i // inner
+        outer = i // job.inner
         n = s = low = 0
-        for j in range(classes):
-            position = (outer * classes + j) * inner + i - outer * inner
-            k = read_one(counts, storage, position, tag)
+        for j in range(job.classes):
+            position = (outer * job.classes + j) * job.inner + i - outer * job.inner
+            k = read_one(job.x, job.storage, position, tag)
             if k < 0:
-                return position
+                job.invalid = position
+                return
             n += k
             if k != 0 and k != 1:
                 two_sum(lgamma(k + 1), &s, &low)
         two_sum(-lgamma(n + 1), &s, &low)
-        offset[i] = joined(s, low)
-    return -1
+        (<double*>job.value)[i] = joined(s, low)

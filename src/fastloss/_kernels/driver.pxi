@@ -98,6 +98,13 @@ cdef void labels_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
         labels_chunk(<double*>NULL, <ClassJob*>job, chunk)
 
 
+cdef void log_multinomial_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
+    if (<ClassJob*>job).float32:
+        log_multinomial_chunk(<float*>NULL, <ClassJob*>job, chunk)
+    else:
+        log_multinomial_chunk(<double*>NULL, <ClassJob*>job, chunk)
+
+
 cdef void pointwise_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
     if (<PointJob*>job).float32:
         pointwise_chunk(<float*>NULL, <PointJob*>job, chunk)
@@ -162,6 +169,9 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     if job.op == NLL or job.op == CHECK_LABELS:
         function = nll_chunk_any if job.op == NLL else labels_chunk_any
         job.chunk = chunk_size(job.samples, 1, 1)
+    elif job.op == LOG_MULTINOMIAL:
+        function = log_multinomial_chunk_any
+        job.chunk = chunk_size(job.samples, job.classes, 1)
     elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES_:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
@@ -506,19 +516,25 @@ def check_labels(
 
 def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, mask, offset):
     """Fill offset with -log(n! / prod k_j!); the position of a negative count if there is one, otherwise -1."""
-    cdef void* data = data_of(counts)
-    cdef double* result = <double*>data_of(offset)
-    cdef const uint8_t* counted = <const uint8_t*>data_of(mask)
-    cdef int storage = storage_of(counts)
-    cdef bint float32 = is_float32(counts)
-    cdef Py_ssize_t position
-    cdef Py_ssize_t n = outer * inner
+    cdef ClassJob job
+    cdef Py_ssize_t chunks
+    cdef chunk_function function
+    cdef double zero
+    memset(&job, 0, sizeof(job))
+    job.op = LOG_MULTINOMIAL
+    job.float32 = is_float32(counts)
+    job.x = data_of(counts)
+    job.storage = storage_of(counts)
+    job.classes = classes
+    job.inner = inner
+    job.samples = outer * inner
+    job.mask = <const uint8_t*>data_of(mask)
+    job.value = data_of(offset)
+    job.invalid = <uint64_t>-1
+    function = plan(&job, &chunks)
     with nogil:
-        if float32:
-            position = log_multinomial_rows(data, storage, <float*>NULL, n, classes, inner, counted, result)
-        else:
-            position = log_multinomial_rows(data, storage, <double*>NULL, n, classes, inner, counted, result)
-    return position
+        run(function, &job, &job.partial, chunks, 1, &zero)
+    return <Py_ssize_t>job.invalid
 
 
 def address_of(cnp.ndarray array):

@@ -4,24 +4,65 @@
 #    So the bits are the same for any number of threads, and whichever of them takes a chunk.
 # b) OpenMP hangs in a forked child: that of gcc waits for threads which exist in the parent alone, whoever started
 #    them there. Such a process computes on the calling thread.
-# c) What the kernels need beyond 20 KiB is not on the stack, which is 128 KiB in threads of musl, or as OMP_STACKSIZE
+# c) A call on several threads ends when the last of them has been there, even if no chunk was left for it. Where its
+#    core is taken, by the threads of OpenBLAS after a matrix product or by another process, that may be the scheduler's
+#    slice of some milliseconds, and OpenMP's threads, which wait for the next call in a loop, then take theirs from
+#    OpenBLAS. So a call notes if it took longer than the calling thread would have taken alone, and the calls after it
+#    are computed alone: for a time that grows while this goes on, and which one such event hardly begins.
+# d) Python runs signal handlers on its main thread. In a call of more than a few ms that thread takes the GIL now and
+#    then to run them, and what they raise ends the call: the other threads take no further chunk.
+# e) What the kernels need beyond 20 KiB is not on the stack, which is 128 KiB in threads of musl, or as OMP_STACKSIZE
 #    says. A thread allocates it once, and it is released when the thread ends. A thread that gets none takes no chunk.
+
+import threading
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() noexcept nogil
+    int PyErr_CheckSignals() noexcept
 
 cdef extern from *:
     """
     #include <pthread.h>
     #include <stdlib.h>
+    #include <time.h>
     #include <unistd.h>
+
+    static inline int64_t fastloss_now(void) {  /* nanoseconds */
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    }
+    /* When this thread shares chunks again, and how many times what was lost it waits for that. */
+    static __thread struct { int64_t again; int64_t patience; } fastloss_alone;
+    static inline int64_t fastloss_clamp(int64_t x, int64_t least, int64_t most) {
+        return x < least ? least : x > most ? most : x;
+    }
+    static inline int fastloss_is_alone(int64_t now) {
+        return now < fastloss_alone.again;
+    }
+    /* After a shared call that ended `now`, `late` nanoseconds after the calling thread alone would have. */
+    static inline void fastloss_note(int64_t now, int64_t late) {
+        int64_t patience = fastloss_clamp(fastloss_alone.patience, 1, 1024);
+        fastloss_alone.patience = late > 0 ? 4 * patience : patience / 2;
+        if (late > 0) fastloss_alone.again = now + fastloss_clamp(4 * patience * late, 0, INT64_C(1000000000));
+    }
 
     /* The process that may use OpenMP. A fork that passes by the handler, as a bare system call, changes the number. */
     static pid_t fastloss_process;
 
+    static unsigned long fastloss_main_thread;  /* of Python: after a fork, the one that is left */
+
     static void fastloss_leave_openmp(void) {
         fastloss_process = 0;
     }
-    static int fastloss_watch_forks(void) {
+    static void fastloss_in_child(void) {
+        fastloss_leave_openmp();
+        fastloss_main_thread = PyThread_get_thread_ident();
+    }
+    static int fastloss_begin(unsigned long main_thread) {
+        fastloss_main_thread = main_thread;
         fastloss_process = getpid();
-        return pthread_atfork(NULL, NULL, fastloss_leave_openmp);
+        return pthread_atfork(NULL, NULL, fastloss_in_child);
     }
     static inline int fastloss_forked(void) {
         return getpid() != fastloss_process;
@@ -60,8 +101,12 @@ cdef extern from *:
     }
     #define fastloss_take(next, n) __atomic_fetch_add(next, n, __ATOMIC_RELAXED)
     """
+    int64_t fastloss_now() noexcept nogil
+    bint fastloss_is_alone(int64_t now) noexcept nogil
+    void fastloss_note(int64_t now, int64_t late) noexcept nogil
     void fastloss_leave_openmp() noexcept
-    int fastloss_watch_forks() noexcept
+    int fastloss_begin(unsigned long main_thread) noexcept
+    unsigned long fastloss_main_thread
     bint fastloss_forked() noexcept nogil
     int fastloss_prepare_memory() noexcept
     void* fastloss_own_memory(size_t bytes) noexcept nogil
@@ -69,12 +114,14 @@ cdef extern from *:
     void fastloss_lower(uint64_t* least, uint64_t x) noexcept nogil
     Py_ssize_t fastloss_take(Py_ssize_t* next, Py_ssize_t n) noexcept nogil
 
-if fastloss_watch_forks() != 0 or fastloss_prepare_memory() != 0:
+if fastloss_begin(threading.main_thread().ident) != 0 or fastloss_prepare_memory() != 0:
     raise MemoryError("fastloss: the system has no memory for a fork handler or a pthread key")
 
 cdef enum:
     MAX_CHUNKS = 1024
     FEW_CHUNKS = 16                # whose sums are on the stack
+    SHORT_CHUNKS = 64              # that are done before anybody would wait for a signal handler
+    SIGNALS_AFTER = 50_000_000     # nanoseconds between two looks at the signals
     CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
     APART = 1344                   # bytes between parts: at multiples of 4096 a store would hold up loads
     OWN_BYTES = 3 * (65536 + APART)  # of a thread's memory: three tiles of float64
@@ -88,6 +135,11 @@ cdef struct Work:
     Py_ssize_t chunks
     Py_ssize_t next                # the first chunk that nobody has taken
     Py_ssize_t neighbours          # that a thread takes, with one stream
+    void* caller                   # the memory of the thread that called, and waits for the others
+    Py_ssize_t done                # chunks that it computed
+    int64_t left                   # when it found no more
+    int64_t look                   # when it looks at the signals next; 0 for never
+    int stop                       # set where a signal handler raised an exception
 
 
 cdef inline void* own_memory() noexcept nogil:
@@ -106,17 +158,58 @@ cdef Py_ssize_t chunk_size(Py_ssize_t items, Py_ssize_t elements_per_item, Py_ss
     return (size + multiple - 1) // multiple * multiple
 
 
+cdef bint interrupted() noexcept nogil:
+    """Run the signal handlers that wait; whether one raised an exception, which is set then."""
+    with gil:
+        return PyErr_CheckSignals() != 0
+
+
+cdef inline void compute(Work* work, Py_ssize_t first, Py_ssize_t last, bint caller) noexcept nogil:
+    """Chunks [first, last); the thread that called looks at the signals in between."""
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        work.function(work.job, i)
+        if work.look != 0:
+            if caller and fastloss_now() >= work.look:
+                if interrupted():
+                    fastloss_raise_flag(&work.stop)
+                work.look = fastloss_now() + SIGNALS_AFTER
+            if work.stop:
+                return
+
+
 cdef void take_chunks(Work* work) noexcept nogil:
     """Compute chunks that nobody has taken, until there are none left."""
-    cdef Py_ssize_t first, i
-    if own_memory() == NULL:
+    cdef void* own = own_memory()
+    cdef bint caller = own == work.caller
+    cdef Py_ssize_t first, last, done = 0
+    if own == NULL:
         return
-    while True:
+    while not work.stop:
         first = fastloss_take(&work.next, work.neighbours)
         if first >= work.chunks:
-            return
-        for i in range(first, min(first + work.neighbours, work.chunks)):
-            work.function(work.job, i)
+            break
+        last = min(first + work.neighbours, work.chunks)
+        compute(work, first, last, caller)
+        done += last - first
+    if caller:
+        work.done = done
+        work.left = fastloss_now()
+
+
+cdef void share(Work* work, int threads) noexcept nogil:
+    """Compute all chunks on so many threads, unless that was no gain a moment ago."""
+    cdef int64_t begun = fastloss_now(), now, alone
+    cdef int i
+    if fastloss_forked() or fastloss_is_alone(begun):
+        compute(work, 0, work.chunks, True)
+        return
+    for i in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        take_chunks(work)
+    now = fastloss_now()
+    if work.done > 0 and not work.stop:
+        alone = <int64_t>(<double>(work.left - begun) * work.chunks / work.done)
+        fastloss_note(now, now - begun - alone)
 
 
 cdef double total_of(const double* partial, Py_ssize_t chunks) noexcept nogil:
@@ -131,31 +224,35 @@ cdef double total_of(const double* partial, Py_ssize_t chunks) noexcept nogil:
 cdef int run(
     chunk_function function, void* job, double** partial, Py_ssize_t chunks, int threads, double* total
 ) except -1 nogil:
-    """Compute all chunks on so many threads; `total` is the sum of what they leave in `partial`, the job's."""
+    """Compute all chunks on so many threads; `total` is the sum of what they leave in `partial`, the job's.
+
+    What a signal handler raises ends it.
+    """
     cdef Work work
     cdef double few[2 * FEW_CHUNKS]
     cdef double* sums = few
-    cdef Py_ssize_t i
     if chunks > FEW_CHUNKS:
         sums = <double*>malloc(2 * chunks * sizeof(double))
-    if sums == NULL or own_memory() == NULL:
+    work.caller = own_memory()
+    if sums == NULL or work.caller == NULL:
         if sums != few:
             free(sums)
         with gil:
             raise MemoryError("fastloss: no memory for the blocks of a thread")
     partial[0] = sums
-    if threads <= 1 or chunks <= 1 or fastloss_forked():
-        for i in range(chunks):
-            function(job, i)
+    work.function = function
+    work.job = job
+    work.chunks = chunks
+    work.next = work.done = work.left = work.look = work.stop = 0
+    work.neighbours = max(<Py_ssize_t>1, chunks // (8 * max(threads, 1)))
+    if chunks > SHORT_CHUNKS and PyThread_get_thread_ident() == fastloss_main_thread:
+        work.look = fastloss_now() + SIGNALS_AFTER
+    if threads > 1 and chunks > 1:
+        share(&work, threads)
     else:
-        work.function = function
-        work.job = job
-        work.chunks = chunks
-        work.next = 0
-        work.neighbours = max(<Py_ssize_t>1, chunks // (8 * threads))
-        for i in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            take_chunks(&work)
-    total[0] = total_of(sums, chunks)
+        compute(&work, 0, chunks, True)
+    if not work.stop:
+        total[0] = total_of(sums, chunks)
     if sums != few:
         free(sums)
-    return 0
+    return -1 if work.stop else 0

@@ -1,0 +1,158 @@
+"""A loss between matrix products: `python bench/neighbours.py`.
+
+Products, loss and gradient want the same processors. The threads of one may stand in the way of the
+other's, which shows in no timing of a part by itself. Printed are the median microseconds of the two
+products of a linear model with 10 features and 1,000 classes, of the loss between them, and of all three in
+a row, with the ratio of this to the sum of the parts. "Alone" is the row with the loss on one thread. Calls
+take turns, in groups of some milliseconds. A process for each of NumPy alone, scikit-learn and PyTorch
+imported first, whose OpenMP runtimes differ. The last lines are a step of a small PyTorch network, forward,
+loss and backward, with either loss.
+
+Options: --rows 64 256 1024 8192, --first numpy sklearn torch, --seconds 0.5. The exit status is 1 if a
+ratio is above 1.3, or a step with fastloss slower than with PyTorch. On a machine with other work the
+products by themselves may take many times their time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any
+
+MOST = 1.3
+NETWORKS = [(512, 10), (2048, 1000)]
+Calls = dict[str, Callable[[], Any]]
+
+
+def medians(calls: Calls, seconds: float) -> dict[str, float]:
+    """Microseconds of each call; they take turns, a group of calls in a row at a time."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + seconds * len(calls)
+    for name in cycle(calls):
+        calls[name]()  # not timed: what the call before has left
+        group = time.perf_counter() + 0.02
+        while (begun := time.perf_counter()) < group:
+            calls[name]()
+            times[name].append(time.perf_counter() - begun)
+        if group > end and min(map(len, times.values())) > 4:
+            return {name: 1e6 * statistics.median(times[name]) for name in calls}
+    raise AssertionError
+
+
+def products(rows: int) -> Calls:
+    """The model's products, its loss, all of them in a row, and the row with a loss on one thread."""
+    import numpy as np
+
+    import fastloss
+
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((rows, 10), np.float32), rng.integers(0, 1000, rows)
+    weights = 0.1 * rng.standard_normal((10, 1000), np.float32)
+    logits, loss = x @ weights, fastloss.CrossEntropyLoss()
+    grad = loss.value_and_grad(logits, labels)[1]
+
+    def row() -> Any:
+        return x.T @ loss.value_and_grad(x @ weights, labels)[1]
+
+    def alone() -> Any:
+        with fastloss.threads(1):
+            return row()
+
+    return {
+        "product": lambda: x @ weights,
+        "loss": lambda: loss.value_and_grad(logits, labels),
+        "back": lambda: x.T @ grad,
+        "row": row,
+        "alone": alone,
+    }
+
+
+def steps(rows: int, classes: int) -> Calls:
+    """Forward, loss and backward of a network with one hidden layer, with either loss."""
+    import torch
+
+    import fastloss.torch
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, classes))
+    x, labels = torch.randn(rows, 64), torch.randint(classes, (rows,))
+
+    def step(loss: Callable[..., torch.Tensor]) -> None:
+        model.zero_grad()
+        loss(model(x), labels).backward()  # type: ignore[no-untyped-call]
+
+    return {
+        "fastloss": lambda: step(fastloss.torch.cross_entropy),
+        "PyTorch": lambda: step(torch.nn.functional.cross_entropy),
+    }
+
+
+def measure(first: str, rows: list[int], seconds: float) -> bool:
+    """All rows of one process, which imports `first` before fastloss; whether they are within the limits."""
+    importlib.import_module(first)
+    import fastloss
+
+    good = True
+    for n in rows:
+        t = medians(products(n), seconds)
+        ratio = t["row"] / (t["product"] + t["loss"] + t["back"])
+        figures = "".join(f"{figure:9,.0f}" for figure in t.values())
+        print(f"{first:8}{n:8,}{figures}{ratio:8.2f}", flush=True)
+        good &= ratio <= MOST
+    if first == "torch":
+        import torch
+
+        torch.set_num_threads(fastloss.get_num_threads())
+        for n, classes in NETWORKS:
+            t = medians(steps(n, classes), 2 * seconds)
+            ratio = t["PyTorch"] / t["fastloss"]
+            figures = ", ".join(f"{name} {figure:,.0f}" for name, figure in t.items())
+            print(f"step, {n:,} x {classes:,}: {figures}: {ratio:.2f}", flush=True)
+            good &= ratio >= 1
+    return good
+
+
+def main() -> int:
+    """Start the processes and print what they measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=[64, 256, 1024, 8192])
+    parser.add_argument("--first", nargs="+", default=["numpy", "sklearn", "torch"])
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each call")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        return not measure(options.first[0], options.rows, options.seconds)
+    print(f"{os.cpu_count()} CPUs, microseconds")
+    print(
+        f"{'first':8}{'rows':>8}{'product':>9}{'loss':>9}{'back':>9}{'row':>9}{'alone':>9}{'ratio':>8}",
+        flush=True,
+    )
+    status = 0
+    for first in options.first:
+        if importlib.util.find_spec(first) is None:
+            print(f"{first}: not installed")
+            continue
+        command = [
+            sys.executable,
+            __file__,
+            "--child",
+            f"--seconds={options.seconds}",
+            "--first",
+            first,
+            "--rows",
+        ]
+        status |= subprocess.run([*command, *map(str, options.rows)], check=False).returncode
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
