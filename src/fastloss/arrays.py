@@ -53,7 +53,7 @@ def _over_classes(
     array = as_array(x, name)
     dtype = compute_dtype(array, name)
     stored = stored_dtype(array, dtype)
-    counted = _counted(where, array)
+    counted = None if where is None else _counted(where, array)
     if axis is None:
         raise TypeError("axis: got None, wanted an integer")
     axis = class_axis(array.shape, axis, name)
@@ -65,9 +65,8 @@ def _over_classes(
         output = Output(out, "out", shape, dtype, dtype, apart_from=apart_from)
     else:
         output = Output(out, "out", shape, stored, stored, apart_from=apart_from)
-    data, outer, classes, inner, step = with_class_axis(
-        _replaced(array, counted, stored, uncounted), axis, stored
-    )
+    data = array if counted is None else _replaced(array, counted, stored, uncounted)
+    data, outer, classes, inner, step = with_class_axis(data, axis, stored)
     _kernels.module.class_pass(
         _kernels.OPS[op],
         data,
@@ -87,25 +86,22 @@ def _over_classes(
 def _over_elements(op: str, x: Any, out: Any, where: Any) -> Any:
     array = as_array(x, "x")
     stored = stored_dtype(array, compute_dtype(array, "x"))
-    counted = _counted(where, array)
+    counted = None if where is None else _counted(where, array)
     apart_from = [("x", array), ("where", counted)]
     output = Output(out, "out", array.shape, stored, stored, apart_from=apart_from)
-    data = native(_replaced(array, counted, stored, -math.inf), stored)
+    data = array if counted is None else _replaced(array, counted, stored, -math.inf)
+    data = native(data, stored)
     _kernels.module.point_pass(_kernels.OPS[op], data, None, threads_for(array.size), value=output.buffer)
     return _finish(op, output, (array,), {}, counted)
 
 
 def _counted(where: Any, array: Array) -> Array | None:
     """`where` as bools of the array's shape."""
-    return (
-        None if where is None else mask_operand(as_array(where, "where"), array.shape, "where", whole=False)
-    )
+    return mask_operand(as_array(where, "where"), array.shape, "where", whole=False)
 
 
-def _replaced(array: Array, counted: Array | None, dtype: np.dtype[Any], uncounted: float) -> Array:
+def _replaced(array: Array, counted: Array, dtype: np.dtype[Any], uncounted: float) -> Array:
     """The array with a number in place of what does not count."""
-    if counted is None:
-        return array
     with np.errstate(all="ignore"):
         return np.where(counted, array, dtype.type(uncounted)).astype(dtype, copy=False)
 
