@@ -271,3 +271,4 @@ def test_readme():
     text = README.read_text(encoding="utf-8")
     table = "\n".join(f"| {result} | {error} |" for result, error in bounds.TABLE)
     assert f"| result | error |\n|---|---|\n{table}\n\n" in text
+    assert f"s = {bounds.SUM}u (1 − max p) + {bounds.EXP}u Σₖ pₖ·abs(dₖ)" in text
