@@ -126,6 +126,8 @@ def cross_entropy(
     w = _class_weight(weight, x.shape[-1])
     spread = label_smoothing * w / x.shape[-1] if label_smoothing else 0.0
     if np.shape(target) == np.shape(input):
+        if np.asarray(target).dtype.kind in "biu":
+            raise TypeError("target: wanted class indices, or probabilities in a floating dtype")
         c = (1 - label_smoothing) * w * _classes_last("target", target, axis) + spread
         divisor, used = np.ones(x.shape[:-1]), None
     else:
