@@ -481,6 +481,28 @@ def test_float_labels_are_a_type_error(function):
         loss(function)(np.zeros((2, 3)), [0.0, 1.0])
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool, ">i4"])
+@pytest.mark.parametrize("shape", [(3,), (3, 3), (2, 3, 4), (1, 1)])
+@pytest.mark.parametrize("input_dtype", [np.float32, np.float16, np.int64])
+def test_integer_targets_of_inputs_shape_are_a_type_error(dtype, shape, input_dtype):
+    """Labels with an axis too many, or one-hot: read as probabilities they would give a number."""
+    x, target = np.ones(shape, input_dtype), np.ones(shape, dtype)
+    grad = np.full(shape, 7, np.float64)
+    for options in ({}, {"label_smoothing": 0.1, "weight": np.ones(shape[:2][-1])}):
+        made = loss("cross_entropy", **options)
+        with pytest.raises(TypeError, match=r"target: got dtype .*class indices of shape .*probabilities"):
+            made(x, target)
+        with pytest.raises(TypeError, match="target"), fastloss.checking():
+            made.value_and_grad(x, target, grad_out=grad)
+    with pytest.raises(TypeError, match="target"):
+        fastloss.cross_entropy(x.tolist(), target.tolist())
+    with pytest.raises(TypeError, match="target"):
+        fastloss.reference.cross_entropy(x, target)
+    assert (grad == 7).all()
+    one_hot = target.astype(np.float32)
+    assert fastloss.cross_entropy(x, one_hot) == fastloss.multinomial_nll_loss(x, target)
+
+
 @pytest.mark.parametrize("function", ["cross_entropy", "multinomial_nll_loss", "nll_loss"])
 def test_a_scalar_has_no_classes(function):
     with pytest.raises(ValueError, match=r"input|axis"):

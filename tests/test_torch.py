@@ -5,6 +5,7 @@ PyTorch in float64 is the truth, and an error may not be larger than PyTorch's o
 
 import inspect
 import itertools
+import math
 import pickle
 import subprocess
 import sys
@@ -22,13 +23,18 @@ import fastloss.torch as F  # noqa: E402
 
 theirs = torch.nn.functional
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-LOSSES = [name for name in CLASSES if name != "multinomial_nll_loss"]
-FUNCTIONS = ["softmax", "log_softmax", "logsumexp", "logsigmoid"]
+MODULES = {name: made for name, made in CLASSES.items() if name != "multinomial_nll_loss"}
+MODULES |= {
+    "soft_margin_loss": "SoftMarginLoss",
+    "multilabel_soft_margin_loss": "MultiLabelSoftMarginLoss",
+}
+LOSSES = [*MODULES]
+FUNCTIONS = ["softmax", "log_softmax", "logsumexp", "logsigmoid", "sigmoid"]
 pytestmark = pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning")
 
 
 def own(name):
-    return getattr(torch if name == "logsumexp" else theirs, name)
+    return getattr(torch if name in ("logsumexp", "sigmoid") else theirs, name)
 
 
 def double(value):
@@ -172,14 +178,65 @@ def test_kl_div_and_mse_loss(reduction, dtype):
             assert on_fastloss(value) or value.isnan()
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_soft_margin_losses(reduction, dtype):
+    for shape in [*POINTWISE_SHAPES, (30, 20)]:
+        input = 4 * torch.randn(shape).to(dtype)
+        signs = (2 * torch.randint(0, 2, shape) - 1).to(dtype)
+        for target in (signs, torch.randn(shape).to(dtype), 0 * signs):
+            value = compare("soft_margin_loss", input, target, reduction=reduction)
+            assert on_fastloss(value) or value.isnan()
+        if shape and shape[-1]:
+            for target, weight in itertools.product([signs.clamp(0), signs / 3], weights(shape, dtype)):
+                value = compare("multilabel_soft_margin_loss", input, target, weight, reduction=reduction)
+                assert on_fastloss(value)
+
+
+def test_soft_margin_loss_is_binary_cross_entropy(dtype):
+    """To the last bit, for targets of 1 and -1; and what would overflow in exp(-y x) does not."""
+    input = torch.cat([200 * torch.randn(50), torch.tensor([0.0, 1000.0, -1000.0, torch.inf])]).to(dtype)
+    signs = (2 * torch.randint(0, 2, input.shape) - 1).to(dtype)
+    for reduction in REDUCTIONS:
+        results = []
+        for name, target in (
+            ("soft_margin_loss", signs),
+            ("binary_cross_entropy_with_logits", (1 + signs) / 2),
+            ("multilabel_soft_margin_loss", (1 + signs) / 2),
+        ):
+            leaf = input.clone().requires_grad_()
+            value = getattr(F, name)(leaf, target, reduction=reduction)
+            value.sum().backward()
+            results.append((value.detach(), leaf.grad))
+        assert torch.equal(results[0][0], results[1][0])
+        assert torch.equal(results[0][1], results[1][1])
+        if reduction == "mean":
+            assert torch.equal(results[2][0], results[1][0])
+            assert torch.equal(results[2][1], results[1][1])
+
+
+def test_rows_of_multilabel_soft_margin_loss_do_not_depend_on_each_other():
+    input, target = torch.randn(300, 120), torch.rand(300, 120)
+    together = F.multilabel_soft_margin_loss(input, target, reduction="none")
+    for row in range(0, 300, 50):
+        alone = F.multilabel_soft_margin_loss(input[row : row + 1], target[row : row + 1], reduction="none")
+        assert torch.equal(alone, together[row : row + 1])
+
+
 def test_array_functions(dtype):
-    for shape in [(5,), (4, 5), (3, 70), (2, 3, 4), (0, 5)]:
+    for shape in [(5,), (4, 5), (3, 70), (2, 3, 4), (2, 3, 2, 4), (0, 5)]:
         input = 4 * torch.randn(shape).to(dtype)
         assert on_fastloss(compare("logsigmoid", input))
+        assert on_fastloss(compare("sigmoid", input))
+        for count in range(2, len(shape) + 1):
+            for dims in itertools.permutations(range(-1, len(shape) - 1), count):
+                if all(shape[dim] for dim in dims):
+                    assert on_fastloss(compare("logsumexp", input, dims))
+                    assert on_fastloss(compare("logsumexp", input, [*dims], True))
         for dim in range(-len(shape), len(shape)):
             if shape[dim]:
                 assert on_fastloss(compare("softmax", input, dim))
-                assert on_fastloss(compare("log_softmax", input, dim, dtype=torch.float32))
+                wide = dtype if dtype == torch.float64 else torch.float32
+                assert on_fastloss(compare("log_softmax", input, dim, dtype=wide))
                 assert on_fastloss(compare("logsumexp", input, dim))
                 assert on_fastloss(compare("logsumexp", input, (dim,), True))
 
@@ -237,6 +294,74 @@ def test_loss_scale_in_float16():
     double = leaf.detach().double().requires_grad_()
     (theirs.cross_entropy(double, target) * 2.0**15).backward()
     torch.testing.assert_close(leaf.grad.double(), double.grad, rtol=2.0**-11, atol=2.0**-25)
+
+
+def gradient_terms(name, x, g, dims):
+    """The gradient in float64, for g arriving, and the size of the terms that it is the sum of."""
+    if "sigmoid" in name:
+        slope = g * torch.sigmoid(-x) * (torch.sigmoid(x) if name == "sigmoid" else 1)
+        return slope, slope.abs()
+    p = torch.exp(x - torch.logsumexp(x, dims, keepdim=True))
+    if name == "logsumexp":
+        return g * p, (g * p).abs()
+    if name == "softmax":
+        mean, size = ((p * h).sum(dims, keepdim=True) for h in (g, g.abs()))
+        return p * (g - mean), p * (g.abs() + size)
+    return g - p * g.sum(dims, keepdim=True), g.abs() + p * g.abs().sum(dims, keepdim=True)
+
+
+WIDE = [((3, 70), (1,)), ((70, 3), (0,)), ((2, 40, 3), (1,)), ((2, 40, 3), (2, 0)), ((5, 8), (0, 1))]
+WIDE += [((1, 600, 700), (-1,)), ((700, 600), (0,)), ((2**19,), (0,))]  # in pieces
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_gradients_in_half_precision_are_rounded_once(name, half):
+    """Half an ulp, and what float32 loses of the terms: a rounding for each added, |d| of them in exp(d)."""
+    for shape, dims in WIDE:
+        if len(dims) > 1 and name != "logsumexp":
+            continue
+        input = (3 * torch.randn(shape)).to(half)
+        options = {} if "sigmoid" in name else {"dim": dims[0] if name != "logsumexp" else dims}
+        if name == "logsumexp":
+            options["keepdim"] = True
+        # nearly equal, so that terms cancel
+        g = (1 + 0.01 * torch.randn(getattr(F, name)(input, **options).shape)).to(half)
+        truth, terms = gradient_terms(name, input.double(), g.double(), dims)
+        added = math.prod(shape[dim] for dim in dims) + 2 * float(input.max() - input.min()) + 16
+        kind = torch.finfo(half)
+        allowed = kind.eps / 2 * truth.abs() + kind.eps * kind.smallest_normal + 2.0**-24 * added * terms
+        for graph in (False, True):
+            leaf = input.clone().requires_grad_()
+            value = getattr(F, name)(leaf, **options)
+            assert on_fastloss(value)
+            (slope,) = torch.autograd.grad(value, leaf, g, create_graph=graph)
+            assert slope.dtype == half
+            assert ((slope.detach().double() - truth).abs() <= allowed).all(), (shape, dims)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+def test_a_gradient_that_the_rounded_result_has_lost(half):
+    """PyTorch's, from the rounded result, is several percent off, or 0."""
+    confident, g = torch.tensor([6.0, 1.0, -2.0, 0.5]).to(half), torch.tensor([1.0, 0.5, 0.25, 2.0]).to(half)
+    for name, dims in (("softmax", (0,)), ("log_softmax", (0,)), ("sigmoid", ())):
+        errors = []
+        for function in (getattr(F, name), own(name)):
+            leaf = confident.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(function(leaf, *dims), leaf, g)
+            truth, _ = gradient_terms(name, confident.double(), g.double(), dims)
+            errors.append(float(((slope.double() - truth) / truth).abs().max()))
+        assert errors[0] <= torch.finfo(half).eps / 2 * 1.01
+        assert errors[1] > 2 * torch.finfo(half).eps or name == "log_softmax"
+
+
+def test_the_gradient_of_a_saturated_sigmoid():
+    """1 - sigmoid(20) is 0 in float32. Two sigmoids of 2 ulp each, and two products."""
+    for dtype in (torch.float32, torch.float64):
+        leaf = torch.tensor([-40.0, -20.0, 0.0, 20.0, 40.0], dtype=dtype, requires_grad=True)
+        (slope,) = torch.autograd.grad(F.sigmoid(leaf).sum(), leaf)
+        e = torch.exp(-leaf.detach().double().abs())
+        torch.testing.assert_close(slope.double(), e / (1 + e) ** 2, rtol=6 * torch.finfo(dtype).eps, atol=0)
 
 
 # ---------------------------------------------------------------------------- PyTorch's own samples
@@ -351,6 +476,24 @@ ERRORS = [
     ("kl_div", (x, q), {"reduction": "batchmean"}),
     ("kl_div", (x, q), {"log_target": 1}),
     ("kl_div", (x.long(), q), {}),
+    ("soft_margin_loss", (x, q[0]), {}),
+    ("soft_margin_loss", (x, q[:2]), {}),
+    ("soft_margin_loss", (x, q.double()), {}),
+    ("soft_margin_loss", (x, q.long()), {}),
+    ("soft_margin_loss", (x.long(), q.long()), {}),
+    ("soft_margin_loss", (x, q), {"reduction": "batchmean"}),
+    ("soft_margin_loss", (x, None), {}),
+    ("soft_margin_loss", (x, q.clone().requires_grad_()), {}),
+    ("multilabel_soft_margin_loss", (x, q[0]), {}),
+    ("multilabel_soft_margin_loss", (x, q[:2]), {}),
+    ("multilabel_soft_margin_loss", (x, q.double()), {}),
+    ("multilabel_soft_margin_loss", (x, q.long()), {}),
+    ("multilabel_soft_margin_loss", (x, q), {"weight": torch.ones(3)}),
+    ("multilabel_soft_margin_loss", (x, q), {"weight": torch.ones(2, 3, 4)}),
+    ("multilabel_soft_margin_loss", (x, q), {"weight": torch.ones(4).double()}),
+    ("multilabel_soft_margin_loss", (x, q), {"reduction": "batchmean"}),
+    ("multilabel_soft_margin_loss", (torch.tensor(1.0), torch.tensor(1.0)), {}),
+    ("multilabel_soft_margin_loss", (torch.zeros(3, 0), torch.zeros(3, 0)), {}),
     ("mse_loss", (x, q[0]), {}),
     ("mse_loss", (x, q[:2]), {}),
     ("mse_loss", (x, q.double()), {}),
@@ -377,6 +520,23 @@ ERRORS = [
     ("logsumexp", (x, 2), {}),
     ("logsumexp", (torch.tensor(1.0), 0), {}),
     ("logsumexp", (x, ()), {}),
+    ("logsumexp", (x, (), True), {}),
+    ("logsumexp", (x, (0, -2)), {}),
+    ("logsumexp", (x, (0, 2)), {}),
+    ("logsumexp", (x, (0, 1.0)), {}),
+    ("logsumexp", (x, (True, 0)), {}),
+    ("logsumexp", (x, torch.tensor(1)), {}),
+    ("logsumexp", (x, None), {}),
+    ("logsumexp", (x, 1, 1), {}),
+    ("logsumexp", (torch.zeros(3, 0), (0, 1)), {}),
+    ("logsumexp", (torch.tensor(1.0), ()), {}),
+    ("softmax", (x, 1), {"dtype": "cpu"}),
+    ("softmax", (x, 1), {"dtype": torch.int64}),
+    ("softmax", ([1.0], 0), {"dtype": torch.float64}),
+    ("sigmoid", (x.long(),), {}),
+    ("sigmoid", (x.cfloat(),), {}),
+    ("sigmoid", ([1.0],), {}),
+    ("sigmoid", (torch.tensor(1.0),), {}),
     ("logsigmoid", (x.long(),), {}),
     ("logsigmoid", (x.cfloat(),), {}),
     ("logsigmoid", ([1.0],), {}),
@@ -402,7 +562,7 @@ def test_legacy_arguments(name, size_average, reduce):
     for reduction in REDUCTIONS:
         same_outcome(name, q, target, size_average=size_average, reduce=reduce, reduction=reduction)
     made, wanted = (
-        outcome(getattr(package, CLASSES[name]), size_average=size_average, reduce=reduce)
+        outcome(getattr(package, MODULES[name]), size_average=size_average, reduce=reduce)
         for package in (F, torch.nn)
     )
     assert made[1] == wanted[1]
@@ -416,7 +576,7 @@ def test_signatures():
             (p.name, p.kind, p.default) for p in other.parameters.values()
         ]
     for name in LOSSES:
-        made, wanted = getattr(F, CLASSES[name]), getattr(torch.nn, CLASSES[name])
+        made, wanted = getattr(F, MODULES[name]), getattr(torch.nn, MODULES[name])
         assert issubclass(made, wanted)
         assert inspect.signature(made) == inspect.signature(wanted)
 
@@ -463,16 +623,16 @@ def test_function_modes_see_the_call():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_modules(name):
-    weighted = name not in ("kl_div", "mse_loss")
+    weighted = name not in ("kl_div", "mse_loss", "soft_margin_loss")
     options = {"reduction": "sum", **({"weight": torch.rand(4)} if weighted else {})}
     if name == "binary_cross_entropy_with_logits":
         options["pos_weight"] = torch.rand(4)
-    ours, other = getattr(F, CLASSES[name])(**options), getattr(torch.nn, CLASSES[name])(**options)
+    ours, other = getattr(F, MODULES[name])(**options), getattr(torch.nn, MODULES[name])(**options)
     target = y if name in ("cross_entropy", "nll_loss") else q
     assert repr(ours) == repr(other)
     assert dict(ours.named_buffers()).keys() == dict(other.named_buffers()).keys()
     assert list(ours.state_dict()) == list(other.state_dict())
-    fresh = getattr(F, CLASSES[name])(**{k: v * 0 if torch.is_tensor(v) else v for k, v in options.items()})
+    fresh = getattr(F, MODULES[name])(**{k: v * 0 if torch.is_tensor(v) else v for k, v in options.items()})
     fresh.load_state_dict(other.state_dict())
     leaf = q.clone().requires_grad_()
     value = fresh(leaf, target)
@@ -519,6 +679,8 @@ CALLS = {
     "binary_cross_entropy": lambda t: F.binary_cross_entropy(t, q),
     "kl_div": lambda t: F.kl_div(t, q, reduction="batchmean"),
     "mse_loss": lambda t: F.mse_loss(t, q),
+    "soft_margin_loss": lambda t: F.soft_margin_loss(t, q),
+    "multilabel_soft_margin_loss": lambda t: F.multilabel_soft_margin_loss(t, q, reduction="sum"),
 }
 
 
@@ -549,7 +711,8 @@ def test_no_copies(name, evaluations):
     """The core reads the tensor's memory, and the memory that it fills becomes the gradient."""
     leaf = q.clone().requires_grad_()
     value = CALLS[name](leaf)
-    assert evaluations[0][0].ctypes.data == leaf.data_ptr()
+    if name != "soft_margin_loss":  # which gives it the product of input and target
+        assert evaluations[0][0].ctypes.data == leaf.data_ptr()
     written = value.grad_fn._raw_saved_tensors[0].data.data_ptr()
     value.backward()
     assert leaf.grad.data_ptr() == written
@@ -610,7 +773,7 @@ def test_the_input_may_be_overwritten_after_the_loss():
         torch.autograd.grad(value, leaf, create_graph=True)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "nll_loss"])
+@pytest.mark.parametrize("name", [n for n in LOSSES if n not in ("nll_loss", "soft_margin_loss")])
 def test_gradients_of_targets_and_weights(name):
     """Where PyTorch gives them they are PyTorch's, and where it does not its error comes."""
     for reduction in REDUCTIONS:

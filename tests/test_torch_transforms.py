@@ -1,5 +1,8 @@
 """fastloss.torch under autograd, torch.compile, torch.export, torch.func, autocast, checkpoint and patch."""
 
+import copy
+import io
+import pickle
 import threading
 import warnings
 
@@ -19,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
 ]
 
 torch.manual_seed(20240229)
@@ -26,6 +30,7 @@ X = torch.randn(6, 5, dtype=torch.float64)
 Y = torch.tensor([0, 4, -100, 2, 1, 3])
 Q = torch.randn(6, 5, dtype=torch.float64).softmax(1)
 W = torch.rand(5, dtype=torch.float64) + 0.1
+SIGNS = torch.randn(6, 5, dtype=torch.float64).sign()
 
 #: Each operator, with the options that have their own formula, as a function of a module and the input.
 CALLS = {
@@ -44,10 +49,20 @@ CALLS = {
     "kl_div": lambda F, x: F.kl_div(x, Q),
     "kl_div batchmean": lambda F, x: F.kl_div(x, Q.log(), reduction="batchmean", log_target=True),
     "mse_loss": lambda F, x: F.mse_loss(x, Q),
+    "soft_margin_loss": lambda F, x: F.soft_margin_loss(x, SIGNS),
+    "soft_margin_loss any target": lambda F, x: F.soft_margin_loss(x, Q, reduction="none"),
+    "multilabel_soft_margin_loss": lambda F, x: F.multilabel_soft_margin_loss(x, Q, W),
+    "multilabel_soft_margin_loss none": lambda F, x: F.multilabel_soft_margin_loss(
+        x, SIGNS.clamp(0), reduction="none"
+    ),
     "softmax": lambda F, x: F.softmax(x, 1),
     "log_softmax": lambda F, x: F.log_softmax(x, 0),
     "logsumexp": lambda F, x: (F if hasattr(F, "logsumexp") else torch).logsumexp(x, 1),
     "logsumexp keepdim": lambda F, x: (F if hasattr(F, "logsumexp") else torch).logsumexp(x, 0, True),
+    "logsumexp axes": lambda F, x: (F if hasattr(F, "logsumexp") else torch).logsumexp(
+        x.reshape(2, 3, 5), (-1, 0)
+    ),
+    "sigmoid": lambda F, x: F.sigmoid(x),
     "logsigmoid": lambda F, x: F.logsigmoid(x),
 }
 
@@ -113,18 +128,28 @@ def operator_calls():
             yield "binary_cross_entropy", (Q.clone().requires_grad_(), Q, None, reduction, with_grad)
             yield "kl_div", (leaf(), Q, reduction, False, with_grad)
             yield "mse_loss", (leaf(torch.float16), Q.half(), reduction, with_grad)
+            yield "soft_margin_loss", (leaf(), SIGNS, reduction, with_grad)
+            yield "multilabel_soft_margin_loss", (leaf(), Q, weight, reduction, with_grad)
     yield "softmax", (leaf(), 1)
     yield "log_softmax", (leaf(torch.bfloat16), 0)
     yield "logsumexp", (leaf(), -1, False)
     yield "logsumexp", (leaf(), 0, True)
+    yield "logsumexp", (leaf(torch.float16), [1, 0], False)
     yield "logsigmoid", (leaf(torch.float32),)
+    yield "sigmoid", (leaf(),)
 
 
+# From PyTorch 2.14 on opcheck itself reads .grad of what it has computed, of every operator.
+opcheck = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
+
+@opcheck
 @pytest.mark.parametrize(("name", "args"), list(operator_calls()))
 def test_opcheck(name, args):
     torch.library.opcheck(getattr(torch.ops.fastloss, name).default, args)
 
 
+@opcheck
 @pytest.mark.parametrize("name", LOSSES)
 def test_opcheck_backward(name):
     loss = LOSSES[name]
@@ -331,8 +356,12 @@ def test_autocast(half, compiled):
         lambda F, x: F.binary_cross_entropy(x.sigmoid(), q, reduction="none"),
         lambda F, x: F.kl_div(x, q, reduction="batchmean"),
         lambda F, x: F.mse_loss(x, q),
+        lambda F, x: F.soft_margin_loss(x, q),
+        lambda F, x: F.multilabel_soft_margin_loss(x, q),
+        lambda F, x: F.multilabel_soft_margin_loss(x, q.to(half)),
         lambda F, x: F.softmax(x, 1),
         lambda F, x: F.logsigmoid(x),
+        lambda F, x: F.sigmoid(x),
     ]:
         torch._dynamo.reset()
         ours = torch.compile(call, backend="aot_eager") if compiled else call
@@ -340,7 +369,8 @@ def test_autocast(half, compiled):
             value, grad = slope(lambda x: ours(F, x), x)  # noqa: B023
             wanted, wanted_grad = slope(lambda x: call(theirs, x), x)  # noqa: B023
         torch.testing.assert_close(value, wanted)
-        torch.testing.assert_close(grad, wanted_grad)
+        # theirs rounds in half precision the softmax that it subtracts from
+        torch.testing.assert_close(grad, wanted_grad, rtol=0.016, atol=torch.finfo(half).eps)
 
 
 def test_autocast_trains_in_float32():
@@ -394,6 +424,269 @@ def test_compiled_autograd():
     torch.testing.assert_close(x.grad, slope(lambda x: theirs.cross_entropy(x * 2, Y), X)[1])
 
 
+# ---------------------------------------------------------------------------- TorchScript, ONNX, FX
+
+# These are to run without fastloss too: what they hold is PyTorch's.
+
+
+class Call(torch.nn.Module):
+    """One of the calls as a model, by the functions of a module; inside `patched` also by PyTorch's names."""
+
+    def __init__(self, call, functions):
+        super().__init__()
+        self.call, self.functions = call, functions
+
+    def forward(self, x):
+        return self.call(self.functions, x)
+
+
+@pytest.fixture(params=["fastloss.torch", "patched"])
+def functions(request):
+    """Where a model finds its functions."""
+    if request.param == "fastloss.torch":
+        yield F
+    else:
+        with F.patched():
+            yield theirs
+
+
+def test_jit_trace(call, functions, tmp_path):
+    """Other inputs have other values, and gradients; the file needs no operator of fastloss."""
+    for example in (X * 2, leaf()):
+        traced = torch.jit.trace(Call(call, functions), (example,))
+        assert "fastloss" not in {node.kind().split("::")[0] for node in traced.inlined_graph.nodes()}
+        traced.save(str(tmp_path / "traced"))
+        for found in (traced, torch.jit.load(str(tmp_path / "traced"))):
+            value, grad = slope(found, X)
+            wanted, wanted_grad = slope(lambda x: call(theirs, x), X)
+            torch.testing.assert_close(value, wanted)
+            torch.testing.assert_close(grad, wanted_grad)
+
+
+def scripted(x: torch.Tensor, y: torch.Tensor, q: torch.Tensor):
+    ours = F.cross_entropy(x, y, label_smoothing=0.1) + F.nll_loss(F.log_softmax(x, 1), y)
+    ours = ours + F.binary_cross_entropy_with_logits(x, q) + F.binary_cross_entropy(F.sigmoid(x), q)
+    ours = ours + F.kl_div(x, q, reduction="sum") + F.mse_loss(x, q) + F.soft_margin_loss(x, q)
+    ours = ours + F.multilabel_soft_margin_loss(x, q) + F.logsigmoid(x).sum() + F.softmax(x, 0).sum()
+    return ours + F.logsumexp(x, 1).sum() + F.logsumexp(x, [0, 1], keepdim=True).sum()
+
+
+def scripted_by_name(x: torch.Tensor, y: torch.Tensor, q: torch.Tensor):
+    ours = theirs.cross_entropy(x, y, label_smoothing=0.1) + theirs.nll_loss(theirs.log_softmax(x, 1), y)
+    ours = ours + theirs.binary_cross_entropy_with_logits(x, q) + theirs.mse_loss(x, q)
+    ours = ours + theirs.kl_div(x, q, reduction="sum") + theirs.soft_margin_loss(x, q)
+    return ours + theirs.binary_cross_entropy(q, q) + theirs.multilabel_soft_margin_loss(x, q)
+
+
+@pytest.mark.parametrize("function", [scripted, scripted_by_name])
+def test_jit_script(function, tmp_path):
+    with F.patched():
+        compiled = torch.jit.script(function)
+    compiled.save(str(tmp_path / "scripted"))
+    wanted, wanted_grad = slope(function, X, Y, Q)
+    for found in (compiled, torch.jit.load(str(tmp_path / "scripted"))):
+        value, grad = slope(found, X, Y, Q)
+        torch.testing.assert_close(value, wanted)
+        torch.testing.assert_close(grad, wanted_grad)
+    for name in F.functional.__all__:  # directly
+        torch.jit.script(getattr(F, name))
+
+
+@pytest.mark.parametrize("name", F.modules.__all__)
+def test_jit_script_of_modules(name, functions):
+    module = getattr(F if functions is F else torch.nn, name)(reduction="sum")
+    target = Y if name in ("CrossEntropyLoss", "NLLLoss") else Q
+    for compiled in (torch.jit.script(module), torch.jit.trace(module, (Q * 0.5, target))):
+        torch.testing.assert_close(compiled(Q, target), module(Q, target))
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_onnx_export(functions, dynamo):
+    """The file holds no operator of fastloss."""
+    pytest.importorskip("onnx", reason="PyTorch's exporters need it")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="PyTorch's newer exporter needs it")
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters about themselves
+        for name in ("softmax", "cross_entropy"):
+            torch.onnx.export(Call(CALLS[name], functions), (X,), file, dynamo=dynamo, verbose=False)
+    assert b"Softmax" in file.getvalue()
+    assert b"fastloss::" not in file.getvalue()
+
+
+def test_fx_symbolic_trace(call, functions):
+    """PyTorch's own function, whatever is a proxy."""
+    graph = torch.fx.symbolic_trace(Call(call, functions))
+    assert not targets(graph.graph)
+    torch.testing.assert_close(graph(X), call(theirs, X))
+    options = torch.fx.symbolic_trace(
+        lambda x, smoothing: functions.cross_entropy(x, Y, label_smoothing=smoothing)
+    )
+    torch.testing.assert_close(options(X, 0.1), theirs.cross_entropy(X, Y, label_smoothing=0.1))
+
+
+def test_make_fx_before_dispatch(call):
+    graph = make_fx(lambda x: call(F, x), pre_dispatch=True)(X * 2)
+    torch.testing.assert_close(graph(X), call(theirs, X))
+
+
+# ---------------------------------------------------------------------------- tensors that are not plain
+
+
+class Duck:
+    """An object that is no tensor, and takes part as one."""
+
+    calls = []  # noqa: RUF012
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        cls.calls.append((function, len(args), kwargs or {}))
+        return cls()
+
+    def reshape(self, *shape):
+        return self
+
+    sigmoid = reshape
+
+
+def test_objects_with_torch_function_get_pytorchs_call(call):
+    """The function and the arguments, by position and by name, as PyTorch's own code passes them."""
+    seen = []
+    for functions in (F, theirs):
+        Duck.calls.clear()
+        assert isinstance(call(functions, Duck()), Duck)
+        seen.append([*Duck.calls])
+    with F.patched():
+        Duck.calls.clear()
+        call(theirs, Duck())
+        seen.append([*Duck.calls])
+    if seen[1] and seen[1][0][0] not in (torch.logsumexp, theirs.logsigmoid):  # which are not Python
+        ours, other, patched = ([(f, n, sorted(named)) for f, n, named in calls] for calls in seen)
+        assert ours == other == patched
+    elif seen[1]:
+        assert seen[0][0][0] is seen[1][0][0]
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors():
+    for layout in (torch.strided, torch.jagged):
+        nested = torch.nested.nested_tensor([X, X[:3]], layout=layout)
+        for ours, wanted in zip(
+            F.softmax(nested, 2).unbind(), theirs.softmax(nested, 2).unbind(), strict=True
+        ):
+            torch.testing.assert_close(ours, wanted)
+
+
+KINDS = {
+    "zero": lambda: torch._efficientzerotensor((6, 5)),
+    "MKL-DNN": lambda: X.float().to_mkldnn(),
+    "quantized": lambda: torch.quantize_per_tensor(X.float(), 0.1, 0, torch.qint8),
+    "sparse": lambda: X.to_sparse(),
+    "compressed": lambda: X.to_sparse_csr(),
+    "meta": lambda: X.to("meta"),
+    "conjugate": lambda: torch.complex(X, X).conj(),
+    "masked": lambda: torch.masked.masked_tensor(X, X > 0),
+    "fake": lambda: torch._subclasses.FakeTensorMode().from_tensor(X),
+    "no dimensions": lambda: X[0, 0].clone(),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # about prototypes, and what is deprecated
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_tensors(kind, call):
+    """PyTorch's result, or its error."""
+    results = []
+    for functions in (F, theirs):
+        try:
+            value = call(functions, KINDS[kind]())
+            results.append((type(value), value.layout, value.shape, value.dtype, value.device))
+        except Exception as error:
+            results.append(type(error))
+    assert results[0] == results[1]
+
+
+def test_inference_tensors():
+    """They give a value, and what would save them for a gradient is PyTorch's error."""
+    with torch.inference_mode():
+        x, y, q = X.clone(), Y.clone(), Q.clone()
+    for input, labels, target in ((x, y, q), (leaf(), y, q), (x, Y, Q)):
+        for function in (
+            lambda F, x, y, q: F.cross_entropy(x, y),
+            lambda F, x, y, q: F.mse_loss(x, q),
+            lambda F, x, y, q: F.soft_margin_loss(x, q),
+            lambda F, x, y, q: F.softmax(x, 1),
+        ):
+            results = []
+            for functions in (F, theirs):
+                try:
+                    results.append(function(functions, input, labels, target))
+                except RuntimeError as error:
+                    results.append(str(error).split(".")[0])
+            if isinstance(results[1], str):
+                assert results[0] == results[1]
+            else:
+                torch.testing.assert_close(results[0], results[1])
+
+
+# ---------------------------------------------------------------------------- around autograd and modules
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+def test_anomaly_mode(call):
+    with torch.autograd.detect_anomaly(check_nan=True):
+        grad = slope(lambda x: call(F, x), X)[1]
+    torch.testing.assert_close(grad, slope(lambda x: call(theirs, x), X)[1])
+
+
+def test_saved_tensors_elsewhere(call):
+    """On the disk or the processor for a while, or kept from changes made meanwhile."""
+    graph = torch.autograd.graph
+    for context in (graph.save_on_cpu, graph.allow_mutation_on_saved_tensors):
+        x = leaf()
+        with context():
+            hidden = x * 1
+            value = call(F, hidden).sum()
+            if context is not graph.save_on_cpu:
+                hidden.zero_()
+            (grad,) = torch.autograd.grad(value, x)
+        torch.testing.assert_close(grad, slope(lambda x: call(theirs, x), X)[1])
+
+
+def test_backward_passes_on_several_threads(call):
+    x = leaf()
+    value = call(F, x * 1).sum()
+    wanted, found = slope(lambda x: call(theirs, x), X)[1], []
+
+    def work():
+        found.extend(torch.autograd.grad(value, x, retain_graph=True) for _ in range(20))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 80
+    for (grad,) in found:
+        torch.testing.assert_close(grad, wanted)
+
+
+@pytest.mark.parametrize("name", F.modules.__all__)
+def test_copies_of_modules(name, tmp_path):
+    """Deep copies, pickles, saved files, replicas and functional calls."""
+    module = getattr(F, name)(reduction="sum")
+    target = Y if name in ("CrossEntropyLoss", "NLLLoss") else Q
+    torch.save(module, tmp_path / "module")
+    for other in (
+        copy.deepcopy(module),
+        pickle.loads(pickle.dumps(module)),
+        torch.load(tmp_path / "module", weights_only=False),
+        module._replicate_for_data_parallel(),
+        lambda *args: torch.func.functional_call(module, {}, args),
+    ):
+        assert torch.equal(other(Q, target), module(Q, target))
+
+
 # ---------------------------------------------------------------------------- the switch
 
 
@@ -411,6 +704,7 @@ class Written(torch.nn.Module):
         losses.append(theirs.nll_loss(theirs.log_softmax(logits, 1), Y))
         losses.append(theirs.kl_div(logits, Q, reduction="batchmean"))
         losses.append(theirs.binary_cross_entropy(logits.sigmoid(), Q))
+        losses += [theirs.soft_margin_loss(logits, SIGNS), theirs.multilabel_soft_margin_loss(logits, Q)]
         return losses
 
 
@@ -428,14 +722,14 @@ def originals():
 def test_patched(originals):
     model = Written()
     plain = model(X)
-    assert routed(plain) == [False] * 6
+    assert routed(plain) == [False] * 8
     with F.patched():
         losses = model(X)
-        assert routed(losses) == [True] * 6
+        assert routed(losses) == [True] * 8
         with pytest.raises(KeyError), F.patched():
             raise KeyError
-        assert routed(model(X)) == [True] * 6
-    assert routed(model(X)) == [False] * 6
+        assert routed(model(X)) == [True] * 8
+    assert routed(model(X)) == [False] * 8
     torch.testing.assert_close(losses, plain)
     sum(losses).backward()
     grad = model.body.weight.grad

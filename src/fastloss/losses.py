@@ -519,7 +519,7 @@ class CrossEntropyLoss(_IndexedLoss):
     Calling it:
         input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
         target: class indices of any integer type, of input's shape without `axis`; or class probabilities of
-            input's shape.
+            input's shape, in a floating dtype: integers and bools of that shape could be meant as either.
 
     Raises:
         IndexError: a label outside [0, C) that is not `ignore_index`.
@@ -563,6 +563,12 @@ class CrossEntropyLoss(_IndexedLoss):
         classes = call.x.shape[axis]
         smoothing = self.label_smoothing
         if call.y.shape == call.x.shape:
+            if call.y.dtype.kind in "biu":  # counts, a one-hot array, or labels that lack or have an axis
+                rest = call.x.shape[:axis] + call.x.shape[axis + 1 :]
+                raise TypeError(
+                    f"target: got dtype {call.y.dtype} in input's shape {call.x.shape}, wanted class indices "
+                    f"of shape {rest}, or class probabilities in a floating dtype"
+                )
             return {
                 "op": "loss_linear",
                 "coefficient": target_operand(call.y, call.dtype),

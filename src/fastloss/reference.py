@@ -133,6 +133,8 @@ def cross_entropy(
     spread = label_smoothing * w / x.shape[-1] if label_smoothing else 0.0
     used = _mask(mask, x.shape[:-1])
     if np.shape(target) == np.shape(input):
+        if np.asarray(target).dtype.kind in "biu":
+            raise TypeError("target: wanted class indices, or probabilities in a floating dtype")
         c = (1 - label_smoothing) * w * _classes_last("target", target, axis) + spread
         divisor = np.ones(x.shape[:-1])
     else:

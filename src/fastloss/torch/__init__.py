@@ -18,10 +18,22 @@ from .functional import (
     logsigmoid,
     logsumexp,
     mse_loss,
+    multilabel_soft_margin_loss,
     nll_loss,
+    sigmoid,
+    soft_margin_loss,
     softmax,
 )
-from .modules import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, KLDivLoss, MSELoss, NLLLoss
+from .modules import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    KLDivLoss,
+    MSELoss,
+    MultiLabelSoftMarginLoss,
+    NLLLoss,
+    SoftMarginLoss,
+)
 
 __all__ = [
     "BCELoss",
@@ -29,7 +41,9 @@ __all__ = [
     "CrossEntropyLoss",
     "KLDivLoss",
     "MSELoss",
+    "MultiLabelSoftMarginLoss",
     "NLLLoss",
+    "SoftMarginLoss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
@@ -40,9 +54,12 @@ __all__ = [
     "logsumexp",
     "modules",
     "mse_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
     "patch",
     "patched",
+    "sigmoid",
+    "soft_margin_loss",
     "softmax",
     "unpatch",
 ]

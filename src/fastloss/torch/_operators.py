@@ -5,7 +5,7 @@ a) Each `Loss` and `ArrayFunction` decides who computes. Plain CPU tensors run o
    call is PyTorch's: another device or layout, a subclass, what PyTorch refuses, broadcasts or promotes.
 b) Two ways lead to fastloss. In eager code an autograd.Function costs a fraction of an operator of
    torch.library; where something traces or intercepts the call (torch.compile, torch.export, a dispatch
-   mode) it has to be an operator.
+   mode) it has to be an operator. What TorchScript and ONNX record has to run without fastloss: PyTorch's.
 c) The gradient comes with the value, if it will be needed. The backward pass multiplies it by grad_output,
    and hands over its memory where nothing else can see it. In half precision, where a second rounding or a
    mean's divisor would cost digits, the backward pass computes it, grad_output included, and rounds it once.
@@ -22,14 +22,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, is_grad_enabled
+from torch._C import DispatchKey
 from torch._C import _are_functorch_transforms_active as transforms
+from torch._C import _dispatch_tls_is_dispatch_key_included as key_included
 from torch._C import _is_torch_function_mode_enabled as function_modes
+from torch._C import _is_tracing as tracing
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
 from torch._C._functorch import is_legacy_batchedtensor as batched
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import Function, forward_ad
 from torch.compiler import is_compiling
+from torch.onnx import is_in_onnx_export
 
 from .. import _checking, _kernels, arrays, losses
 from .._arguments import Array
@@ -40,6 +44,7 @@ PLAIN = frozenset({Tensor, torch.nn.Parameter})
 TRACED = PLAIN | {FakeTensor, FunctionalTensor}
 _HALF = frozenset({torch.bfloat16, torch.float16})
 _FLOATS = _HALF | {torch.float32, torch.float64}
+_PRE_DISPATCH = DispatchKey.PreDispatch
 _REDUCTIONS = ("mean", "sum", "none")
 _REFUSED = (IndexError, RuntimeError, TypeError, ValueError)
 
@@ -49,14 +54,29 @@ def _transformed() -> bool:
     return transforms() or function_modes() or forward_ad._current_level >= 0
 
 
+def _intercepted() -> bool:
+    """Whether a dispatch mode is active; that of make_fx(pre_dispatch=True) is on a stack of its own."""
+    return dispatch_modes() > 0 or key_included(_PRE_DISPATCH)
+
+
+def _recorded(grad_output: Tensor) -> bool:
+    """Whether something sees a backward pass that has to see operations on tensors, all of them."""
+    return is_compiling() or transforms() or tracing() or dispatch_modes() > 0 or batched(grad_output)
+
+
 def _way(tensors: Sequence[Any]) -> bool | None:
     """True for the eager way, False for the operator, None for PyTorch's own function."""
-    if _transformed():
+    compiling = is_compiling()
+    if _transformed() or (not compiling and tracing()):
         return None
-    eager = not (is_compiling() or dispatch_modes())
+    eager = not (compiling or _intercepted())
+    if not eager and is_in_onnx_export():
+        return None
     kinds = PLAIN if eager else TRACED
     for tensor in tensors:
-        if type(tensor) not in kinds or not tensor.is_cpu or tensor.layout is not torch.strided:
+        if type(tensor) not in kinds or not tensor.is_cpu or tensor.is_nested:
+            return None
+        if tensor.layout is not torch.strided:
             return None
     return eager
 
@@ -101,6 +121,9 @@ class Loss:
     Arguments are those of the operator: input, target, the weights, the options.
     """
 
+    autocasts = True  # to float32, as PyTorch's function does
+    class_axis = 1  # which the value under "none" lacks
+
     def __init__(self, name: str, made: Callable[..., Any], weights: str = "", **options: str) -> None:
         self.name = name
         self.own: Callable[..., Tensor] = getattr(torch.nn.functional, name)
@@ -118,6 +141,10 @@ class Loss:
         if self.name == "kl_div" and named["reduction"] == "mean":  # without the warning, given once before
             return torch.kl_div(input, target, 1, log_target=named["log_target"])
         return self.own(input, target, **named)
+
+    def formula(self, *args: Any) -> Tensor:
+        """The loss in operations of PyTorch, to be differentiated."""
+        return self.pytorch(*args)
 
     def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
         """Whether PyTorch takes these as they are, without broadcasting or promoting the input."""
@@ -139,7 +166,7 @@ class Loss:
             if target.requires_grad or any(weight.requires_grad for weight in weights):
                 return None
             with_grad = input.requires_grad
-        if torch.is_autocast_enabled("cpu"):  # its rule for losses: in float32
+        if self.autocasts and torch.is_autocast_enabled("cpu"):
             args = tuple(a.float() if isinstance(a, Tensor) and a.dtype in _HALF else a for a in args)
             input, target = args[:2]
             weights = [weight for weight in args[2 : self.tensors] if weight is not None]
@@ -182,8 +209,15 @@ class Loss:
     def slope(self, grad_output: Tensor, grad: Tensor, args: Sequence[Any]) -> Tensor:
         """The gradient for one grad_output, from `grad` unless that was left for now."""
         if args[0].dtype not in _HALF:
-            return _scaled(grad, grad_output)
+            return self.scaled(grad, grad_output)
         return _tensor(self.compute(args, True, grad_output)[1], args[0].dtype)
+
+    def scaled(self, grad: Tensor, grad_output: Tensor, in_place: bool = False) -> Tensor:
+        """The gradient for one grad_output."""
+        factor = grad_output
+        if factor.ndim and factor.ndim < grad.ndim:  # one for each sample
+            factor = factor.unsqueeze(self.class_axis)
+        return grad.mul_(factor) if in_place else grad * factor
 
     def _doubtful(self, value: Any) -> bool:
         """Whether a NaN is there, which PyTorch refuses as a probability, or has in the gradient too."""
@@ -245,12 +279,12 @@ class Loss:
         elif is_grad_enabled() or args[0].dtype in _HALF:
             slope = self.backward_operator(grad_output, grad, *args)
         else:
-            slope = _scaled(grad, grad_output)
+            slope = self.scaled(grad, grad_output)
         return slope, *[None] * len(args)
 
     def _gradient(self, grad_output: Tensor, input: Tensor, *rest: Any) -> Tensor:
         """The gradient by PyTorch's own formulas, which can be differentiated again."""
-        slope: Tensor = torch.func.vjp(lambda x: self.pytorch(x, *rest), input)[1](grad_output)[0]
+        slope: Tensor = torch.func.vjp(lambda x: self.formula(x, *rest), input)[1](grad_output)[0]
         return slope
 
     def _second_context(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -324,12 +358,57 @@ def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
     return len(shape) <= len(to) and all(n in (1, m) for n, m in pairs)
 
 
-def _scaled(grad: Tensor, grad_output: Tensor, in_place: bool = False) -> Tensor:
-    """The gradient for one grad_output."""
-    factor = grad_output
-    if factor.ndim and factor.ndim < grad.ndim:  # one for each sample
-        factor = factor.unsqueeze(1)
-    return grad.mul_(factor) if in_place else grad * factor
+class _SoftMarginLoss(_PointwiseLoss):
+    """softplus(-y x): the binary cross-entropy of the logit y x for a positive."""
+
+    def compute(
+        self, args: Sequence[Any], with_grad: bool, grad_output: Tensor | None = None
+    ) -> tuple[Any, Array | None]:
+        """In half precision from float32, where y x is exact."""
+        input, target = (t.float() if t.dtype in _HALF else t for t in (args[0].detach(), args[1].detach()))
+        logits = input * target
+        cross_entropy = LOSSES["binary_cross_entropy_with_logits"]
+        positives = (logits, torch.ones_like(logits), None, None, args[2])
+        value, grad = cross_entropy.compute(positives, with_grad, grad_output)
+        if grad is not None:
+            grad *= _array(target)
+        return value, grad
+
+    def formula(self, input: Tensor, target: Tensor, reduction: str) -> Tensor:
+        """Without the overflow of PyTorch's."""
+        values = -torch.nn.functional.logsigmoid(input * target)
+        return values if reduction == "none" else getattr(values, reduction)()
+
+
+class _MultilabelSoftMarginLoss(_PointwiseLoss):
+    """The mean over the classes, on the last axis, of binary cross-entropy."""
+
+    autocasts = False  # made of functions that do not
+    class_axis = -1
+
+    def fits(self, input: Tensor, *args: Any) -> bool:
+        return input.ndim > 0 and input.shape[-1] > 0 and super().fits(input, *args)
+
+    def value_shape(self, shape: torch.Size) -> torch.Size:
+        return shape[:-1]
+
+    def compute(
+        self, args: Sequence[Any], with_grad: bool, grad_output: Tensor | None = None
+    ) -> tuple[Any, Array | None]:
+        *operands, reduction = args
+        input = operands[0]
+        cross_entropy = LOSSES["binary_cross_entropy_with_logits"]
+        positives = (*operands, None, reduction)
+        if reduction == "mean":
+            return cross_entropy.compute(positives, with_grad, grad_output)
+        classes = input.shape[-1]
+        factor = (torch.ones(()) if grad_output is None else grad_output).double() / classes
+        if factor.ndim:  # one for each sample
+            factor = factor.unsqueeze(-1).expand(input.shape)
+        value, grad = cross_entropy.compute(positives, with_grad, factor)
+        if reduction == "sum":
+            return value / classes, grad
+        return np.asarray(value, np.float64).mean(-1).astype(value.dtype), grad
 
 
 class _Recorded(Function):
@@ -349,20 +428,20 @@ class _Recorded(Function):
             return loss.backward_operator(grad_output, *ctx.saved_tensors, *options), None
         if grad_output.dtype in _HALF:
             args = (*ctx.saved_tensors[1:], *options)
-            if is_compiling() or transforms() or dispatch_modes() or batched(grad_output):
+            if _recorded(grad_output):
                 return loss._gradient(grad_output, *args), None
             return loss.slope(grad_output, ctx.saved_tensors[0], args), None
         try:
             grad = ctx.saved_tensors[0]
         except RuntimeError:  # the input was overwritten since, and is not needed; or all has been freed
             grad = ctx._raw_saved_tensors[0].data
-        if is_compiling() or transforms() or dispatch_modes() or batched(grad_output):
-            return _scaled(grad, grad_output), None
+        if _recorded(grad_output):
+            return loss.scaled(grad, grad_output), None
         ctx.maybe_clear_saved_tensors()  # unless the graph is retained
         if grad._use_count() > 1 or sys.getrefcount(grad) > 2:
-            return _scaled(grad, grad_output), None
+            return loss.scaled(grad, grad_output), None
         if grad_output.ndim or grad_output.item() != 1:
-            return _scaled(grad, grad_output, in_place=True), None
+            return loss.scaled(grad, grad_output, in_place=True), None
         return grad, None
 
 
@@ -370,14 +449,18 @@ class _Recorded(Function):
 _record: Callable[..., Tensor] = super(Function, _Recorded).apply
 
 
-def small_cross_entropy(input: Tensor, target: Tensor, ignore_index: int) -> Tensor | None:
+def small_cross_entropy(
+    input: Tensor, target: Tensor, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor | None:
     """The mean of few rows without options, where every microsecond counts; None if that will not do.
 
     Whatever is not a dense CPU tensor, or not of one of two dtypes, falls through to the general way.
     """
-    if is_compiling() or dispatch_modes() or _transformed() or _checking.enabled():
+    if is_compiling() or tracing() or _intercepted() or _transformed() or _checking.enabled():
         return None
     if type(input) not in PLAIN or type(target) is not Tensor or type(ignore_index) is not int:
+        return None
+    if reduction != "mean" or label_smoothing != 0:
         return None
     with_grad = input.requires_grad and is_grad_enabled()
     half = input.dtype in _HALF
@@ -414,85 +497,220 @@ LOSSES: dict[str, Loss] = {
         _PointwiseLoss("binary_cross_entropy", losses.BCELoss, "weight", reduction="str"),
         _PointwiseLoss("kl_div", losses.KLDivLoss, reduction="str", log_target="bool"),
         _PointwiseLoss("mse_loss", losses.MSELoss, reduction="str"),
+        _SoftMarginLoss("soft_margin_loss", losses.BCEWithLogitsLoss, reduction="str"),
+        _MultilabelSoftMarginLoss(
+            "multilabel_soft_margin_loss", losses.BCEWithLogitsLoss, "weight", reduction="str"
+        ),
     )
 }
 
 
 # ---------------------------------------------------------------------------- array functions
 
-
-def _softmax_backward(grad: Tensor, y: Tensor, dim: int) -> Tensor:
-    return torch._softmax_backward_data(grad, y, dim, y.dtype)
-
-
-def _log_softmax_backward(grad: Tensor, y: Tensor, dim: int) -> Tensor:
-    return torch._log_softmax_backward_data(grad, y, dim, y.dtype)
-
-
-def _logsumexp_backward(grad: Tensor, x: Tensor, dim: int, keepdim: bool) -> Tensor:
-    return (grad if keepdim else grad.unsqueeze(dim)) * torch.softmax(x, dim)
-
-
-def _logsigmoid_backward(grad: Tensor, x: Tensor) -> Tensor:
-    return grad * torch.sigmoid(-x)
+_PIECE = 2**18
 
 
 class ArrayFunction:
-    """One array function: who computes it, and its operator. The derivatives are PyTorch's operators."""
+    """One array function of each element: who computes it, its operator, and its derivative.
+
+    The derivative is made of PyTorch's operators. It starts from the result where that is as good as the
+    input (`saves_result`), which it is not in half precision; `fused` is a way in one pass for that.
+    """
+
+    schema = ""
+    saves_result = False
 
     def __init__(
-        self, name: str, gradient: Callable[..., Tensor], saves_result: bool, **options: str
+        self,
+        name: str,
+        own: Callable[..., Tensor],
+        gradient: Callable[..., Tensor],
+        fused: Callable[..., Tensor] | None = None,
     ) -> None:
         self.name = name
+        self.own = own
         self.gradient = gradient
-        self.saves_result = saves_result
-        self.options = options
+        self.fused = fused
         self._made = getattr(arrays, name)
-        schema = ", ".join(["Tensor input", *(f"{kind} {name}" for name, kind in options.items())])
-        torch.library.define(f"fastloss::{name}", f"({schema}) -> Tensor")
+        torch.library.define(f"fastloss::{name}", f"(Tensor input{self.schema}) -> Tensor")
         torch.library.impl(f"fastloss::{name}", "cpu", self.compute)
         torch.library.register_fake(f"fastloss::{name}", self._fake)
         torch.library.register_autograd(f"fastloss::{name}", self.backward, setup_context=self.setup_context)
         self.operator = getattr(torch.ops.fastloss, name).default
 
-    def __call__(self, input: Tensor, *options: Any) -> Tensor | None:
+    def fits(self, input: Tensor, *options: Any) -> bool:
+        """Whether the axes are there, and hold something."""
+        return True
+
+    def axes(self, *options: Any) -> Sequence[int]:
+        """Over which axes the function runs."""
+        return ()
+
+    def __call__(self, input: Tensor, *options: Any, dtype: Any = None) -> Tensor | None:
         """The function by fastloss, or None where it is PyTorch's; the arguments are the operator's."""
         eager = _way((input,))
-        if eager is None or input.dtype not in _FLOATS:
+        if eager is None:
             return None
-        if options:
-            dim, ndim = options[0], input.ndim
-            if type(dim) is not int or not -ndim <= dim < ndim or input.shape[dim] == 0:
+        if dtype is not None:
+            if not isinstance(dtype, torch.dtype):
                 return None
+            input = input.to(dtype)
+        if input.dtype not in _FLOATS or not self.fits(input, *options):
+            return None
         if not eager:
             result: Tensor = self.operator(input, *options)
             return result
-        if input.requires_grad and torch.is_grad_enabled():
-            return _record_array(input, self, options)
-        return self.compute(input, *options)
+        try:
+            if input.requires_grad and is_grad_enabled():
+                return _record_array(input, self, options)
+            return self.compute(input, *options)
+        except _REFUSED:
+            return None
 
     def compute(self, input: Tensor, *options: Any) -> Tensor:
         """The function of a plain CPU tensor."""
-        keywords = {"keepdims": options[1]} if len(options) > 1 else {}
-        call = lambda: self._made(_array(input), *options[:1], **keywords)  # noqa: E731
-        return _tensor(_on_threads(input.numel(), call), input.dtype)
+        return _tensor(_on_threads(input.numel(), self._made, _array(input), *options), input.dtype)
 
     def _fake(self, input: Tensor, *options: Any) -> Tensor:
-        shape = list(input.shape)
-        if len(options) > 1:
-            shape[options[0]] = 1
-            if not options[1]:
-                del shape[options[0]]
-        return input.new_empty(shape)
+        return input.new_empty(input.shape)
 
     def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Save what the gradient needs."""
-        ctx.save_for_backward(output if self.saves_result else inputs[0])
+        result = self.saves_result and output.dtype not in _HALF
+        ctx.save_for_backward(output if result else inputs[0])
         ctx.options = inputs[1:]
 
     def backward(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient with respect to the operator's arguments."""
-        return self.gradient(grad, *ctx.saved_tensors, *ctx.options), *[None] * len(ctx.options)
+        return self.slope(grad, *ctx.saved_tensors, *ctx.options), *[None] * len(ctx.options)
+
+    def slope(self, grad: Tensor, saved: Tensor, *options: Any) -> Tensor:
+        """The gradient with respect to the input."""
+        half = saved.dtype in _HALF
+        if self.saves_result and not half:
+            return self.gradient(grad, saved, *options)
+        if is_grad_enabled() or _recorded(grad):
+            return self._from_input(self.own, grad, saved, *options).to(saved.dtype)
+        if half and self.fused is not None:
+            return self.fused(grad, saved, *options)
+        if saved.numel() < _kernels.SERIAL_ELEMENTS:
+            return self._from_input(self.compute, grad, saved, *options).to(saved.dtype)
+        result = torch.empty_like(saved)
+        self._fill(result, grad, saved, *options)
+        return result
+
+    def _from_input(
+        self, function: Callable[..., Tensor], grad: Tensor, input: Tensor, *options: Any
+    ) -> Tensor:
+        """The gradient from what is exact, the input; that of half precision in float32."""
+        if input.dtype in _HALF:
+            grad, input = grad.float(), input.float()
+        saved = function(input, *options) if self.saves_result else input
+        return self.gradient(grad, saved, *options)
+
+    def _fill(self, out: Tensor, grad: Tensor, input: Tensor, *options: Any) -> None:
+        """The same, rounded once, in pieces of whole samples that stay in the caches.
+
+        All in PyTorch: the threads of two OpenMP runtimes would take turns at every operation.
+        """
+        whole = {axis % input.ndim for axis in self.axes(*options)}
+        axis = next((a for a, n in enumerate(input.shape) if n > 1 and a not in whole), None)
+        if axis is None or input.numel() <= _PIECE:
+            out.copy_(self._from_input(self.own, grad, input, *options))
+            return
+        step = max(1, input.shape[axis] * _PIECE // input.numel())
+        for parts in zip(*(torch.split(t, step, axis) for t in (out, grad, input)), strict=True):
+            self._fill(*parts, *options)
+
+
+class _AlongAxis(ArrayFunction):
+    """Functions of all entries along an axis."""
+
+    schema = ", int dim"
+    saves_result = True
+
+    def fits(self, input: Tensor, dim: Any) -> bool:
+        return type(dim) is int and -input.ndim <= dim < input.ndim and input.shape[dim] > 0
+
+    def axes(self, dim: int) -> Sequence[int]:
+        return (dim,)
+
+
+class _LogSumExp(ArrayFunction):
+    """The one that reduces, over one axis or several."""
+
+    schema = ", int[1] dim, bool keepdim"
+
+    def fits(self, input: Tensor, dims: Any, keepdim: Any) -> bool:
+        ndim, shape = input.ndim, input.shape
+        if type(keepdim) is not bool or not dims or any(type(dim) is not int for dim in dims):
+            return False
+        found = {dim % ndim for dim in dims if -ndim <= dim < ndim and shape[dim] > 0}
+        return len(found) == len(dims)
+
+    def axes(self, dims: Sequence[int], keepdim: bool) -> Sequence[int]:
+        return dims
+
+    def compute(self, input: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+        result = super().compute(*_joined(input, dims))
+        return _kept(result, input, dims) if keepdim else result
+
+    def _fake(self, input: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+        reduced = {dim % input.ndim for dim in dims}
+        result = input.new_empty([n for axis, n in enumerate(input.shape) if axis not in reduced])
+        return _kept(result, input, dims) if keepdim else result
+
+    def slope(self, grad: Tensor, saved: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+        return super().slope(grad if keepdim else _kept(grad, saved, dims), saved, dims, keepdim)
+
+
+def _kept(result: Tensor, input: Tensor, dims: Sequence[int]) -> Tensor:
+    """The result with the axes it lacks, of length 1."""
+    for dim in sorted(dim % input.ndim for dim in dims):
+        result = result.unsqueeze(dim)
+    return result
+
+
+def _joined(input: Tensor, dims: Sequence[int]) -> tuple[Tensor, int]:
+    """The tensor with some axes made one, and where that is."""
+    if len(dims) == 1:
+        return input, dims[0]
+    dims = sorted(dim % input.ndim for dim in dims)
+    first, last = dims[0], dims[0] + len(dims) - 1
+    return input.movedim(dims, [*range(first, last + 1)]).flatten(first, last), first
+
+
+def _softmax_gradient(grad: Tensor, y: Tensor, dim: int) -> Tensor:
+    return torch._softmax_backward_data(grad, y, dim, y.dtype)
+
+
+def _log_softmax_gradient(grad: Tensor, y: Tensor, dim: int) -> Tensor:
+    return torch._log_softmax_backward_data(grad, y, dim, y.dtype)
+
+
+def _log_softmax_fused(grad: Tensor, x: Tensor, dim: int) -> Tensor:
+    """g - p Σ g is minus the gradient of cross-entropy with the target g."""
+    loss = losses.CrossEntropyLoss(reduction="sum", axis=dim)
+    call = partial(loss.value_and_grad, grad_output=-1.0)
+    return _tensor(_on_threads(x.numel(), call, _array(x), _array(grad))[1], x.dtype)
+
+
+def _logsumexp_gradient(grad: Tensor, x: Tensor, dims: Sequence[int], _: bool) -> Tensor:
+    joined, axis = _joined(x, dims)
+    p = torch.softmax(joined, axis)
+    if len(dims) > 1:
+        dims = sorted(dim % x.ndim for dim in dims)
+        p = torch.unflatten(p, axis, [x.shape[dim] for dim in dims])
+        p = torch.movedim(p, [*range(axis, axis + len(dims))], dims)
+    return grad * p
+
+
+def _sigmoid_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    return grad * (torch.sigmoid(x) * torch.sigmoid(-x))  # 1 - sigmoid(x) would cancel
+
+
+def _logsigmoid_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    return grad * torch.sigmoid(-x)
 
 
 class _RecordedArray(Function):
@@ -514,10 +732,11 @@ _record_array: Callable[..., Tensor] = super(Function, _RecordedArray).apply
 
 ARRAY_FUNCTIONS = {
     function.name: function
-    for function in [
-        ArrayFunction("softmax", _softmax_backward, True, dim="int"),
-        ArrayFunction("log_softmax", _log_softmax_backward, True, dim="int"),
-        ArrayFunction("logsumexp", _logsumexp_backward, False, dim="int", keepdim="bool"),
-        ArrayFunction("logsigmoid", _logsigmoid_backward, False),
-    ]
+    for function in (
+        _AlongAxis("softmax", torch.softmax, _softmax_gradient),
+        _AlongAxis("log_softmax", torch.log_softmax, _log_softmax_gradient, _log_softmax_fused),
+        _LogSumExp("logsumexp", torch.logsumexp, _logsumexp_gradient),
+        ArrayFunction("sigmoid", torch.sigmoid, _sigmoid_gradient),
+        ArrayFunction("logsigmoid", torch.nn.functional.logsigmoid, _logsigmoid_gradient),
+    )
 }

@@ -1,13 +1,14 @@
-"""The functions, with the signatures of torch.nn.functional (and torch.logsumexp)."""
+"""The functions, with the signatures of torch.nn.functional (and torch.logsumexp, torch.sigmoid)."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._jit_internal import BroadcastingList1
 from torch.compiler import is_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
@@ -22,24 +23,32 @@ __all__ = [
     "logsigmoid",
     "logsumexp",
     "mse_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
+    "sigmoid",
+    "soft_margin_loss",
     "softmax",
 ]
 
 #: PyTorch's own, taken before anything is patched.
 PYTORCH: dict[str, Callable[..., Tensor]] = {
-    name: getattr(torch if name == "logsumexp" else torch.nn.functional, name) for name in __all__
+    name: getattr(torch if name in ("logsumexp", "sigmoid") else torch.nn.functional, name)
+    for name in __all__
 }
 
 
-def _pytorch(name: str, *args: Any, **keywords: Any) -> Tensor:
-    """PyTorch's own function. A subclass's __torch_function__ sees that one, a mode the one here."""
+def _pytorch(name: str, *tensors: Any, **options: Any) -> Tensor:
+    """PyTorch's own function, called as its own code calls it: tensors by position, options by name.
+
+    A subclass's __torch_function__ sees that one, a mode the one here.
+    """
     function = PYTORCH[name]
-    if not has_torch_function(args):
-        return function(*args, **keywords)
-    if not any(hasattr(a, "__torch_function__") and type(a) not in TRACED for a in args):
+    relevant = (*tensors, *options.values())
+    if not has_torch_function(relevant):
+        return function(*tensors, **options)
+    if not any(hasattr(a, "__torch_function__") and type(a) not in TRACED for a in relevant):
         function = globals()[name]  # a mode, and plain tensors, which come back here after it
-    result: Tensor = handle_torch_function(function, args, *args, **keywords)
+    result: Tensor = handle_torch_function(function, relevant, *tensors, **options)
     return result
 
 
@@ -65,15 +74,24 @@ def cross_entropy(
     """
     found = None
     if size_average is None and reduce is None:
-        if weight is None and reduction == "mean" and label_smoothing == 0:
-            found = small_cross_entropy(input, target, ignore_index)
+        if weight is None:
+            found = small_cross_entropy(input, target, ignore_index, reduction, label_smoothing)
         if found is None:
             options = (ignore_index, reduction, label_smoothing)
             found = LOSSES["cross_entropy"](input, target, weight, *options)
     if found is not None:
         return found
-    legacy = (size_average, ignore_index, reduce, reduction, label_smoothing)
-    return _pytorch("cross_entropy", input, target, weight, *legacy)
+    return _pytorch(
+        "cross_entropy",
+        input,
+        target,
+        weight=weight,
+        size_average=size_average,
+        ignore_index=ignore_index,
+        reduce=reduce,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+    )
 
 
 def nll_loss(
@@ -91,7 +109,16 @@ def nll_loss(
         found = LOSSES["nll_loss"](input, target, weight, ignore_index, reduction)
     if found is not None:
         return found
-    return _pytorch("nll_loss", input, target, weight, size_average, ignore_index, reduce, reduction)
+    return _pytorch(
+        "nll_loss",
+        input,
+        target,
+        weight=weight,
+        size_average=size_average,
+        ignore_index=ignore_index,
+        reduce=reduce,
+        reduction=reduction,
+    )
 
 
 def binary_cross_entropy_with_logits(
@@ -110,8 +137,16 @@ def binary_cross_entropy_with_logits(
         found = loss(input, target, weight, pos_weight, reduction)
     if found is not None:
         return found
-    legacy = (size_average, reduce, reduction)
-    return _pytorch("binary_cross_entropy_with_logits", input, target, weight, *legacy, pos_weight)
+    return _pytorch(
+        "binary_cross_entropy_with_logits",
+        input,
+        target,
+        weight=weight,
+        size_average=size_average,
+        reduce=reduce,
+        reduction=reduction,
+        pos_weight=pos_weight,
+    )
 
 
 def binary_cross_entropy(
@@ -128,7 +163,8 @@ def binary_cross_entropy(
         found = LOSSES["binary_cross_entropy"](input, target, weight, reduction)
     if found is not None:
         return found
-    return _pytorch("binary_cross_entropy", input, target, weight, size_average, reduce, reduction)
+    legacy = {"size_average": size_average, "reduce": reduce}
+    return _pytorch("binary_cross_entropy", input, target, weight=weight, **legacy, reduction=reduction)
 
 
 def kl_div(
@@ -144,7 +180,8 @@ def kl_div(
     if size_average is None and reduce is None:
         found = LOSSES["kl_div"](input, target, reduction, log_target)
     if found is None:
-        return _pytorch("kl_div", input, target, size_average, reduce, reduction, log_target)
+        legacy = {"size_average": size_average, "reduce": reduce}
+        return _pytorch("kl_div", input, target, **legacy, reduction=reduction, log_target=log_target)
     if reduction == "mean" and not is_compiling():
         warnings.warn(
             "reduction: 'mean' divides the total loss by both the batch size and the support size."
@@ -169,7 +206,45 @@ def mse_loss(
         found = LOSSES["mse_loss"](input, target, reduction)
     if found is not None:
         return found
-    return _pytorch("mse_loss", input, target, size_average, reduce, reduction, weight)
+    legacy = {"size_average": size_average, "reduce": reduce}
+    return _pytorch("mse_loss", input, target, **legacy, reduction=reduction, weight=weight)
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """log(1 + exp(-y x)) for targets y of 1 and -1, as `torch.nn.functional.soft_margin_loss`."""
+    found = None
+    if size_average is None and reduce is None:
+        found = LOSSES["soft_margin_loss"](input, target, reduction)
+    if found is not None:
+        return found
+    legacy = {"size_average": size_average, "reduce": reduce}
+    return _pytorch("soft_margin_loss", input, target, **legacy, reduction=reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Mean over the classes of binary cross-entropy, as in `torch.nn.functional`."""
+    found = None
+    if size_average is None and reduce is None:
+        found = LOSSES["multilabel_soft_margin_loss"](input, target, weight, reduction)
+    if found is not None:
+        return found
+    legacy = {"size_average": size_average, "reduce": reduce}
+    return _pytorch(
+        "multilabel_soft_margin_loss", input, target, weight=weight, **legacy, reduction=reduction
+    )
 
 
 def softmax(
@@ -178,8 +253,10 @@ def softmax(
     """exp(x_j) / Σ_k exp(x_k) along `dim`, as `torch.nn.functional.softmax`."""
     found = None
     if dim is not None:
-        found = ARRAY_FUNCTIONS["softmax"](input if dtype is None else input.to(dtype), dim)
-    return _pytorch("softmax", input, dim, _stacklevel + 1, dtype) if found is None else found
+        found = ARRAY_FUNCTIONS["softmax"](input, dim, dtype=dtype)
+    if found is not None:
+        return found
+    return _pytorch("softmax", input, dim=dim, _stacklevel=_stacklevel + 1, dtype=dtype)
 
 
 def log_softmax(
@@ -188,8 +265,16 @@ def log_softmax(
     """x_j - log Σ_k exp(x_k) along `dim`, as `torch.nn.functional.log_softmax`."""
     found = None
     if dim is not None:
-        found = ARRAY_FUNCTIONS["log_softmax"](input if dtype is None else input.to(dtype), dim)
-    return _pytorch("log_softmax", input, dim, _stacklevel + 1, dtype) if found is None else found
+        found = ARRAY_FUNCTIONS["log_softmax"](input, dim, dtype=dtype)
+    if found is not None:
+        return found
+    return _pytorch("log_softmax", input, dim=dim, _stacklevel=_stacklevel + 1, dtype=dtype)
+
+
+def sigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """1 / (1 + exp(-x)), as `torch.sigmoid`; with `out` it is PyTorch's."""
+    found = ARRAY_FUNCTIONS["sigmoid"](input) if out is None else None
+    return _pytorch("sigmoid", input, out=out) if found is None else found
 
 
 def logsigmoid(input: Tensor) -> Tensor:
@@ -199,11 +284,38 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 
 def logsumexp(
-    input: Tensor, dim: int | tuple[int, ...], keepdim: bool = False, *, out: Tensor | None = None
+    input: Tensor, dim: int | Sequence[int], keepdim: bool = False, *, out: Tensor | None = None
 ) -> Tensor:
-    """log Σ_j exp(x_j) along `dim`, as `torch.logsumexp`; over several axes or with `out` it is PyTorch's."""
+    """log Σ_j exp(x_j) over one axis or several, as `torch.logsumexp`; with `out` it is PyTorch's."""
     found = None
     if out is None:
-        axis = dim[0] if isinstance(dim, tuple | list) and len(dim) == 1 else dim
-        found = ARRAY_FUNCTIONS["logsumexp"](input, axis, keepdim)
+        dims = dim if isinstance(dim, tuple | list) else [dim]
+        found = ARRAY_FUNCTIONS["logsumexp"](input, dims, keepdim)
     return _pytorch("logsumexp", input, dim, keepdim, out=out) if found is None else found
+
+
+# ---------------------------------------------------------------------------- TorchScript
+
+# It compiles what it calls, which the functions here are not made for: it gets PyTorch's, and those of them
+# that are not Python in a function that is.
+
+
+def _script_logsumexp(
+    input: Tensor,
+    dim: BroadcastingList1[int],  # type: ignore[valid-type]
+    keepdim: bool = False,
+) -> Tensor:
+    return torch.logsumexp(input, dim, keepdim)
+
+
+def _script_sigmoid(input: Tensor) -> Tensor:
+    return torch.sigmoid(input)
+
+
+def _script_logsigmoid(input: Tensor) -> Tensor:
+    return torch.nn.functional.logsigmoid(input)
+
+
+for _name, _function in PYTORCH.items():
+    _scripted = globals().get(f"_script_{_name}", _function)
+    globals()[_name].__prepare_scriptable__ = lambda scripted=_scripted: scripted
