@@ -36,7 +36,7 @@ from torch.compiler import is_compiling
 from torch.onnx import is_in_onnx_export
 
 from .. import _checking, _kernels, arrays, losses
-from .._arguments import Array
+from .._arguments import Array, read_only
 from .._kernels import BFLOAT16
 from .._runtime import threads
 
@@ -190,7 +190,7 @@ class Loss:
     ) -> tuple[Any, Array | None]:
         """Value and gradient of plain CPU tensors, as a number or array and as an array."""
         input, target = _array(args[0]), _array(args[1])
-        weights = [None if weight is None else _array(weight) for weight in args[2 : self.tensors]]
+        weights = [None if w is None else read_only(_array(w), "weight") for w in args[2 : self.tensors]]
         options = args[self.tensors :]
         if any(weight is not None for weight in weights):
             named = zip([*self.weights, *self.options], [*weights, *options], strict=True)
