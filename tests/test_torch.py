@@ -819,6 +819,8 @@ def test_what_differs_on_purpose():
     confident = torch.tensor([[20.0, 0.0]])
     assert theirs.cross_entropy(confident, torch.tensor([0])) == 0
     assert F.cross_entropy(confident, torch.tensor([0])).item() == pytest.approx(2.0611536e-09, rel=2**-22)
+    assert theirs.soft_margin_loss(torch.tensor([-100.0]), torch.tensor([1.0])) == torch.inf
+    assert F.soft_margin_loss(torch.tensor([-100.0]), torch.tensor([1.0])) == 100
     masked = torch.tensor([[0.0, -torch.inf]])
     assert theirs.cross_entropy(masked, torch.tensor([[1.0, 0.0]])).isnan()
     assert F.cross_entropy(masked, torch.tensor([[1.0, 0.0]])) == 0

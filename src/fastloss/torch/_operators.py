@@ -22,9 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, is_grad_enabled
-from torch._C import DispatchKey
 from torch._C import _are_functorch_transforms_active as transforms
-from torch._C import _dispatch_tls_is_dispatch_key_included as key_included
 from torch._C import _is_torch_function_mode_enabled as function_modes
 from torch._C import _is_tracing as tracing
 from torch._C import _len_torch_dispatch_stack as dispatch_modes
@@ -44,7 +42,6 @@ PLAIN = frozenset({Tensor, torch.nn.Parameter})
 TRACED = PLAIN | {FakeTensor, FunctionalTensor}
 _HALF = frozenset({torch.bfloat16, torch.float16})
 _FLOATS = _HALF | {torch.float32, torch.float64}
-_PRE_DISPATCH = DispatchKey.PreDispatch
 _REDUCTIONS = ("mean", "sum", "none")
 _REFUSED = (IndexError, RuntimeError, TypeError, ValueError)
 
@@ -52,11 +49,6 @@ _REFUSED = (IndexError, RuntimeError, TypeError, ValueError)
 def _transformed() -> bool:
     """Whether a transform or mode is active that knows PyTorch's own functions."""
     return transforms() or function_modes() or forward_ad._current_level >= 0
-
-
-def _intercepted() -> bool:
-    """Whether a dispatch mode is active; that of make_fx(pre_dispatch=True) is on a stack of its own."""
-    return dispatch_modes() > 0 or key_included(_PRE_DISPATCH)
 
 
 def _recorded(grad_output: Tensor) -> bool:
@@ -69,7 +61,7 @@ def _way(tensors: Sequence[Any]) -> bool | None:
     compiling = is_compiling()
     if _transformed() or (not compiling and tracing()):
         return None
-    eager = not (compiling or _intercepted())
+    eager = not (compiling or dispatch_modes())
     if not eager and is_in_onnx_export():
         return None
     kinds = PLAIN if eager else TRACED
@@ -456,7 +448,7 @@ def small_cross_entropy(
 
     Whatever is not a dense CPU tensor, or not of one of two dtypes, falls through to the general way.
     """
-    if is_compiling() or tracing() or _intercepted() or _transformed() or _checking.enabled():
+    if is_compiling() or tracing() or dispatch_modes() or _transformed() or _checking.enabled():
         return None
     if type(input) not in PLAIN or type(target) is not Tensor or type(ignore_index) is not int:
         return None
@@ -643,10 +635,10 @@ class _LogSumExp(ArrayFunction):
 
     def fits(self, input: Tensor, dims: Any, keepdim: Any) -> bool:
         ndim, shape = input.ndim, input.shape
-        if type(keepdim) is not bool or not dims or any(type(dim) is not int for dim in dims):
-            return False
-        found = {dim % ndim for dim in dims if -ndim <= dim < ndim and shape[dim] > 0}
-        return len(found) == len(dims)
+        for dim in dims:
+            if type(dim) is not int or not -ndim <= dim < ndim or shape[dim] == 0:
+                return False
+        return type(keepdim) is bool and 0 < len(dims) == len({dim % ndim for dim in dims})
 
     def axes(self, dims: Sequence[int], keepdim: bool) -> Sequence[int]:
         return dims
@@ -666,6 +658,8 @@ class _LogSumExp(ArrayFunction):
 
 def _kept(result: Tensor, input: Tensor, dims: Sequence[int]) -> Tensor:
     """The result with the axes it lacks, of length 1."""
+    if len(dims) == 1:
+        return result.unsqueeze(dims[0])
     for dim in sorted(dim % input.ndim for dim in dims):
         result = result.unsqueeze(dim)
     return result

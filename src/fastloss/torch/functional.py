@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import DispatchKey
+from torch._C import _dispatch_tls_is_dispatch_key_included as key_included
 from torch._jit_internal import BroadcastingList1
 from torch.compiler import is_compiling
 from torch.overrides import handle_torch_function, has_torch_function
@@ -40,14 +42,16 @@ PYTORCH: dict[str, Callable[..., Tensor]] = {
 def _pytorch(name: str, *tensors: Any, **options: Any) -> Tensor:
     """PyTorch's own function, called as its own code calls it: tensors by position, options by name.
 
-    A subclass's __torch_function__ sees that one, a mode the one here.
+    A subclass's __torch_function__ sees that one, a mode the one here, except the mode of
+    make_fx(pre_dispatch=True): inside of it nothing tells that operations on tensors are being recorded.
     """
     function = PYTORCH[name]
     relevant = (*tensors, *options.values())
     if not has_torch_function(relevant):
         return function(*tensors, **options)
-    if not any(hasattr(a, "__torch_function__") and type(a) not in TRACED for a in relevant):
-        function = globals()[name]  # a mode, and plain tensors, which come back here after it
+    plain = not any(hasattr(a, "__torch_function__") and type(a) not in TRACED for a in relevant)
+    if plain and (is_compiling() or not key_included(DispatchKey.PreDispatch)):
+        function = globals()[name]  # a mode, and tensors that come back here after it
     result: Tensor = handle_torch_function(function, relevant, *tensors, **options)
     return result
 
