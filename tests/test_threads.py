@@ -376,6 +376,20 @@ def test_long_calls_can_be_interrupted(number):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_long_calls_under_pytorch_can_be_interrupted():
+    pytest.importorskip("torch", reason="needs torch")
+    code = LONG + (
+        "import torch, fastloss.torch as F\n"
+        "x, labels = torch.rand(1, 1000).expand(10**7, 1000), torch.zeros(10**7, dtype=int)\n"
+        "for loss in (F.cross_entropy, F.nll_loss):\n"
+        "    sent = time.monotonic() + 0.1\n"
+        "    interrupted(lambda: [loss(x, labels) for _ in range(100)])\n"
+        "    assert begun - sent < 0.5, begun - sent\n"
+    )
+    answers(code, timeout=120)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
 def test_signal_handlers_run_during_calls():
     """They may call fastloss, and raise what they like; in another thread's call nothing is looked at."""
     code = LONG + (

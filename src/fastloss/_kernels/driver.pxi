@@ -66,6 +66,7 @@ BFLOAT16_DTYPE = numpy.dtype([("bfloat16", numpy.uint16)])
 cdef enum:
     ROWS_MIN_CLASSES_ = LANES_BLOCK     # fewer contiguous classes than this go to the lanes kernel
     SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
+    OWN_BYTES = 3 * (8 * (LANES_BLOCK * LANES + ROWS_BLOCK + WIDTH) + APART)  # for three tiles, or blocks, of float64
     LINE_MIN_INNER = 16 * LANES    # fewer neighbours: tiles that begin a line of x too often end beyond the last one
     STREAM_BYTES = 64 << 20        # a result passes the caches where it and its arguments are larger together
 

@@ -8,7 +8,7 @@
 #    core is taken, by the threads of OpenBLAS after a matrix product or by another process, that may be the scheduler's
 #    slice of some milliseconds, and OpenMP's threads, which wait for the next call in a loop, then take theirs from
 #    OpenBLAS. So a call notes if it took longer than the calling thread would have taken alone, and the calls after it
-#    are computed alone: for a time that grows while this goes on, and which one such event hardly begins.
+#    are computed alone, for a time that grows while this goes on.
 # d) Python runs signal handlers on its main thread. In a call of more than a few ms that thread takes the GIL now and
 #    then to run them, and what they raise ends the call: the other threads take no further chunk.
 # e) What the kernels need beyond 20 KiB is not on the stack, which is 128 KiB in threads of musl, or as OMP_STACKSIZE
@@ -32,19 +32,39 @@ cdef extern from *:
         clock_gettime(CLOCK_MONOTONIC, &now);
         return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
     }
-    /* When this thread shares chunks again, and how many times what was lost it waits for that. */
-    static __thread struct { int64_t again; int64_t patience; } fastloss_alone;
+    /* The same within some milliseconds, in a quarter of the time. */
+    #ifdef CLOCK_MONOTONIC_COARSE
+    static inline int64_t fastloss_about_now(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    }
+    #else
+    #define fastloss_about_now fastloss_now
+    #endif
+    /* What this thread knows of its large calls: when it shares chunks again, and how many times what was lost it
+       waits for that; when the last one ended, and what it took; how many have followed each other closely. */
+    static __thread struct { int64_t again, patience, ended, took; int close; } fastloss_calls;
+
     static inline int64_t fastloss_clamp(int64_t x, int64_t least, int64_t most) {
         return x < least ? least : x > most ? most : x;
     }
+    /* Whether one that begins now is better computed alone. In a row of calls no library is in the way, and if only
+       now and then something else is, they go on sharing. */
     static inline int fastloss_is_alone(int64_t now) {
-        return now < fastloss_alone.again;
+        int close = now - fastloss_calls.ended < fastloss_calls.took / 2;
+        fastloss_calls.close = close ? fastloss_calls.close + (fastloss_calls.close < 8) : 0;
+        return now < fastloss_calls.again && (fastloss_calls.close < 8 || fastloss_calls.patience > 16);
     }
-    /* After a shared call that ended `now`, `late` nanoseconds after the calling thread alone would have. */
-    static inline void fastloss_note(int64_t now, int64_t late) {
-        int64_t patience = fastloss_clamp(fastloss_alone.patience, 1, 1024);
-        fastloss_alone.patience = late > 0 ? 4 * patience : patience / 2;
-        if (late > 0) fastloss_alone.again = now + fastloss_clamp(4 * patience * late, 0, INT64_C(1000000000));
+    static inline void fastloss_note_end(int64_t begun, int64_t now) {
+        fastloss_calls.ended = now;
+        fastloss_calls.took = now - begun;
+    }
+    /* After a shared one that ended `now`, `late` nanoseconds after it would have without the other threads. */
+    static inline void fastloss_note_late(int64_t now, int64_t late) {
+        int64_t patience = fastloss_clamp(fastloss_calls.patience, 1, 1024);
+        fastloss_calls.patience = late > 0 ? 4 * patience : patience / 2;
+        if (late > 0) fastloss_calls.again = now + fastloss_clamp(4 * patience * late, 0, INT64_C(1000000000));
     }
 
     /* The process that may use OpenMP. A fork that passes by the handler, as a bare system call, changes the number. */
@@ -102,8 +122,10 @@ cdef extern from *:
     #define fastloss_take(next, n) __atomic_fetch_add(next, n, __ATOMIC_RELAXED)
     """
     int64_t fastloss_now() noexcept nogil
+    int64_t fastloss_about_now() noexcept nogil
     bint fastloss_is_alone(int64_t now) noexcept nogil
-    void fastloss_note(int64_t now, int64_t late) noexcept nogil
+    void fastloss_note_end(int64_t begun, int64_t now) noexcept nogil
+    void fastloss_note_late(int64_t now, int64_t late) noexcept nogil
     void fastloss_leave_openmp() noexcept
     int fastloss_begin(unsigned long main_thread) noexcept
     unsigned long fastloss_main_thread
@@ -120,11 +142,9 @@ if fastloss_begin(threading.main_thread().ident) != 0 or fastloss_prepare_memory
 cdef enum:
     MAX_CHUNKS = 1024
     FEW_CHUNKS = 16                # whose sums are on the stack
-    SHORT_CHUNKS = 64              # that are done before anybody would wait for a signal handler
     SIGNALS_AFTER = 50_000_000     # nanoseconds between two looks at the signals
     CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
     APART = 1344                   # bytes between parts: at multiples of 4096 a store would hold up loads
-    OWN_BYTES = 3 * (65536 + APART)  # of a thread's memory: three tiles of float64
 
 ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
 
@@ -137,6 +157,7 @@ cdef struct Work:
     Py_ssize_t neighbours          # that a thread takes, with one stream
     void* caller                   # the memory of the thread that called, and waits for the others
     Py_ssize_t done                # chunks that it computed
+    int64_t begun                  # when it took the first
     int64_t left                   # when it found no more
     int64_t look                   # when it looks at the signals next; 0 for never
     int stop                       # set where a signal handler raised an exception
@@ -170,10 +191,10 @@ cdef inline void compute(Work* work, Py_ssize_t first, Py_ssize_t last, bint cal
     for i in range(first, last):
         work.function(work.job, i)
         if work.look != 0:
-            if caller and fastloss_now() >= work.look:
+            if caller and fastloss_about_now() >= work.look:
                 if interrupted():
                     fastloss_raise_flag(&work.stop)
-                work.look = fastloss_now() + SIGNALS_AFTER
+                work.look = fastloss_about_now() + SIGNALS_AFTER
             if work.stop:
                 return
 
@@ -185,6 +206,8 @@ cdef void take_chunks(Work* work) noexcept nogil:
     cdef Py_ssize_t first, last, done = 0
     if own == NULL:
         return
+    if caller:
+        work.begun = fastloss_now()
     while not work.stop:
         first = fastloss_take(&work.next, work.neighbours)
         if first >= work.chunks:
@@ -203,13 +226,15 @@ cdef void share(Work* work, int threads) noexcept nogil:
     cdef int i
     if fastloss_forked() or fastloss_is_alone(begun):
         compute(work, 0, work.chunks, True)
+        fastloss_note_end(begun, fastloss_now())
         return
     for i in prange(threads, schedule="static", chunksize=1, num_threads=threads):
         take_chunks(work)
     now = fastloss_now()
+    fastloss_note_end(begun, now)
     if work.done > 0 and not work.stop:
-        alone = <int64_t>(<double>(work.left - begun) * work.chunks / work.done)
-        fastloss_note(now, now - begun - alone)
+        alone = <int64_t>(<double>(work.left - work.begun) * work.chunks / work.done)
+        fastloss_note_late(now, now - begun - alone)
 
 
 cdef double total_of(const double* partial, Py_ssize_t chunks) noexcept nogil:
@@ -243,10 +268,10 @@ cdef int run(
     work.function = function
     work.job = job
     work.chunks = chunks
-    work.next = work.done = work.left = work.look = work.stop = 0
+    work.next = work.done = work.begun = work.left = work.look = work.stop = 0
     work.neighbours = max(<Py_ssize_t>1, chunks // (8 * max(threads, 1)))
-    if chunks > SHORT_CHUNKS and PyThread_get_thread_ident() == fastloss_main_thread:
-        work.look = fastloss_now() + SIGNALS_AFTER
+    if chunks > 1 and PyThread_get_thread_ident() == fastloss_main_thread:
+        work.look = fastloss_about_now() + SIGNALS_AFTER
     if threads > 1 and chunks > 1:
         share(&work, threads)
     else:
