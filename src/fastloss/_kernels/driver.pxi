@@ -8,8 +8,8 @@
 # c) Nothing else is allocated here: jobs, buffers and partial sums are on the stack.
 
 from cython.parallel cimport prange
-from libc.string cimport memcpy, memset
-from libc.math cimport lgamma
+from libc.string cimport memcpy, memmove, memset
+from libc.math cimport fabs, ldexp, lgamma
 cimport numpy as cnp
 import numpy
 
@@ -48,7 +48,41 @@ cdef extern from *:
     #define fastloss_v3 0
     #define fastloss_v4 0
     #endif
+    /* Subnormal numbers count, whatever the calling thread's mode is (torch.set_flush_denormal, -ffast-math in another
+       library) and that of the workers: thresholds are, and the same bits from every thread. */
+    #if defined(__SSE2__)
+    #include <immintrin.h>
+    typedef unsigned int fastloss_mode;
+    #define FASTLOSS_FLUSH 0x8040u
+    #define fastloss_get_mode() _mm_getcsr()
+    #define fastloss_set_mode(mode) _mm_setcsr(mode)
+    #elif defined(__aarch64__) && defined(__GNUC__)
+    typedef uint64_t fastloss_mode;
+    #define FASTLOSS_FLUSH 0x1000000u
+    static inline fastloss_mode fastloss_get_mode(void) {
+        fastloss_mode mode;
+        __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+        return mode;
+    }
+    #define fastloss_set_mode(mode) __asm__ volatile("msr fpcr, %0" :: "r"((fastloss_mode)(mode)))
+    #else
+    typedef int fastloss_mode;
+    #define FASTLOSS_FLUSH 0
+    #define fastloss_get_mode() 0
+    #define fastloss_set_mode(mode) ((void)0)
+    #endif
+    static inline fastloss_mode fastloss_count_subnormals(void) {
+        fastloss_mode mode = fastloss_get_mode();
+        if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode & ~(fastloss_mode)FASTLOSS_FLUSH);
+        return mode;
+    }
+    static inline void fastloss_restore(fastloss_mode mode) {
+        if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode);
+    }
     """
+    ctypedef int fastloss_mode
+    fastloss_mode fastloss_count_subnormals() noexcept nogil
+    void fastloss_restore(fastloss_mode) noexcept nogil
     int omp_get_max_threads() noexcept nogil
     int fastloss_v3
     int fastloss_v4
@@ -73,24 +107,38 @@ cdef enum:
 ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
 
 
+cdef void run_chunk(chunk_function function, void* job, Py_ssize_t chunk) noexcept nogil:
+    cdef fastloss_mode mode = fastloss_count_subnormals()
+    function(job, chunk)
+    fastloss_restore(mode)
+
+
 cdef void run(chunk_function function, void* job, Py_ssize_t chunks, int threads) noexcept nogil:
     cdef Py_ssize_t i
     cdef Py_ssize_t neighbours = max(<Py_ssize_t>1, chunks // (8 * threads))  # that a thread takes, with one stream
     if threads <= 1 or chunks <= 1:  # no OpenMP at all: safe in a forked child
         for i in range(chunks):
-            function(job, i)
+            run_chunk(function, job, i)
     else:
         for i in prange(chunks, schedule="dynamic", chunksize=neighbours, num_threads=threads):
-            function(job, i)
+            run_chunk(function, job, i)
 
 
-cdef double total_of(const double* partial, Py_ssize_t chunks) noexcept nogil:
+cdef double total_of(const double* partial, Py_ssize_t chunks, double divisor) noexcept nogil:
+    """The sum of all chunks, divided; it may be finite where the sum is not."""
     cdef double s = 0, low = 0
+    cdef Huge huge
     cdef Py_ssize_t i
+    huge.total = huge.low = 0
     for i in range(chunks):
-        two_sum(partial[2 * i], &s, &low)
-        low += partial[2 * i + 1]
-    return joined(s, low)
+        two_sum(partial[3 * i], &s, &low)
+        low += partial[3 * i + 1]
+        if partial[3 * i + 2] != 0:
+            add_huge(partial[3 * i + 2], &huge)
+    s = joined(s, low)
+    if huge.total == 0 and huge.low == 0 or s - s != 0:
+        return s / divisor
+    return <double>((huge.total + (huge.low + s / fastloss_huge_unit)) / divisor * fastloss_huge_unit)
 
 
 cdef Py_ssize_t chunk_size(Py_ssize_t items, Py_ssize_t elements_per_item, Py_ssize_t multiple) noexcept nogil:
@@ -246,7 +294,7 @@ def plain_class_loss(
     `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
     """
     cdef ClassJob job
-    cdef double partial[2 * MAX_CHUNKS]
+    cdef double partial[3 * MAX_CHUNKS]
     cdef Py_ssize_t chunks, samples, classes, position
     cdef chunk_function function
     cdef double divisor = 0, total
@@ -298,24 +346,25 @@ def plain_class_loss(
     job.partial = partial
     with nogil:
         position = first_invalid_label(&job, threads if samples >= SERIAL_ELEMENTS_ else 1, &divisor)
-    if position >= 0 or mean and divisor == 0:
+    if position >= 0 or mean and not 1e-270 <= fabs(divisor) <= 1e270:
         return None
     divisor = divisor if mean else 1
     value = values_array(reduction, x, 1)
     job.value = data_of(value)
     job.grad_scale = 1 / divisor
+    job.wide_scale = <long double>1 / divisor
     job.grad = NULL if op == NLL else data_of(grad)
     job.grad_storage = storage_to_write(grad, x, None)
     function = plan(&job, &chunks)
     with nogil:
         run(function, &job, chunks, threads)
-        total = total_of(partial, chunks)
+        total = total_of(partial, chunks, divisor)
     if op == NLL and with_grad:  # once the value has been read: the gradient may take the place of x
         job.grad = data_of(grad)
         job.value = NULL
         memset(job.grad, 0, cnp.PyArray_NBYTES(x))
         run(function, &job, chunks, threads)
-    value = total / divisor if value is None else value
+    value = total if value is None else value
     return (value, grad) if with_grad else value
 
 
@@ -332,11 +381,15 @@ def class_pass(
     int op, x, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t x_stride, int threads, *,
     value=None, grad=None, labels=None, int64_t ignore_index=0, class_weight=None, double index_scale=1,
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
-    bint uniform=False, sample_weight=None, grad_output=None, double grad_scale=1, offset=None,
+    bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
+    offset=None,
 ):
-    """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values."""
+    """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
+
+    The gradient is multiplied by factor / divisor.
+    """
     cdef ClassJob job
-    cdef double partial[2 * MAX_CHUNKS]
+    cdef double partial[3 * MAX_CHUNKS]
     cdef Py_ssize_t chunks
     cdef chunk_function function
     cdef double total
@@ -363,7 +416,8 @@ def class_pass(
     job.index_scale = index_scale
     job.sample_weight = data_of(sample_weight)
     job.grad_output = data_of(grad_output)
-    job.grad_scale = grad_scale
+    job.grad_scale = factor / divisor
+    job.wide_scale = <long double>factor / divisor
     job.offset = <const double*>data_of(offset)
     job.value = data_of(value)
     job.grad = data_of(grad)
@@ -379,12 +433,25 @@ def class_pass(
         threads = 1
     with nogil:
         run(function, &job, chunks, threads)
-        total = total_of(partial, chunks)
+        total = total_of(partial, chunks, divisor)
     return total
 
 
-cdef Py_ssize_t plan_points(PointJob* job) noexcept nogil:
-    """The chunks of a job, which follow from its size alone."""
+cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexcept nogil:
+    """The chunks of a job, which follow from its size alone; and what makes an element odd."""
+    cdef int given = (job.weight.data != NULL) + (job.sample_weight.data != NULL) + (job.grad_output.data != NULL)
+    cdef double scale = factor / divisor, least
+    job.grad_scale = scale
+    job.wide_scale = <long double>factor / divisor
+    job.weighted = given > 0 or job.pos_weight.data != NULL or not 0 < fabs(scale) <= 1
+    if given > 1 or not -1 <= scale <= 1:  # the product of all does not leave the type
+        job.greatest_weight = ldexp(1, (40 if given < 3 else 27) if job.float32 else (200 if given < 3 else 133))
+        job.least_weight = 1 / job.greatest_weight
+    else:  # first with the slope, whose size is known, and what is lost below the normal numbers stays there
+        job.greatest_weight = ldexp(1, 40 if job.float32 else 200)
+        job.least_weight = 0
+    least = ldexp(1, -40 if job.float32 else -200)
+    job.odd = not (factor == 0 or least <= fabs(scale) <= 1 / least)
     job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
     return (job.size + job.chunk - 1) // job.chunk
 
@@ -408,15 +475,17 @@ cdef Operand operand_of(object spec):
 
 def point_pass(
     int op, x, y, int threads, *, value=None, grad=None, pos_weight=None, weight=None, sample_weight=None,
-    grad_output=None, double grad_scale=1,
+    grad_output=None, double factor=1, double divisor=1,
 ):
-    """Run one elementwise operation; returns the sum of the values where they are not stored.
+    """Run one elementwise operation; returns the sum of the values, where they are not stored, divided by `divisor`.
+
+    The gradient is multiplied by factor / divisor.
 
     None when an element is outside the interval that the operation is defined on: "bce" finds it as it goes,
     having written what came before, "unit_interval" does nothing else.
     """
     cdef PointJob job
-    cdef double partial[2 * MAX_CHUNKS]
+    cdef double partial[3 * MAX_CHUNKS]
     cdef Py_ssize_t chunks
     cdef double total
     job.op = op
@@ -430,19 +499,18 @@ def point_pass(
     job.weight = operand_of(weight)
     job.sample_weight = operand_of(sample_weight)
     job.grad_output = operand_of(grad_output)
-    job.grad_scale = grad_scale
     job.value = data_of(value)
     job.value_storage = storage_to_write(value, x, y)
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, y)
     job.outside = False
     job.partial = partial
-    chunks = plan_points(&job)
+    chunks = plan_points(&job, factor, divisor)
     if job.size < SERIAL_ELEMENTS_:
         threads = 1
     with nogil:
         run(pointwise_chunk_any, &job, chunks, threads)
-        total = total_of(partial, chunks)
+        total = total_of(partial, chunks, divisor)
     return None if job.outside else total
 
 
@@ -457,7 +525,7 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
     function = plan(job, &chunks)
     run(function, job, chunks, threads)
     job.op = op
-    divisor[0] = total_of(job.partial, chunks)
+    divisor[0] = total_of(job.partial, chunks, 1)
     for i in range(chunks):
         if invalid[i] >= 0:
             return invalid[i]
@@ -467,7 +535,7 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
 def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, threads_for):
     """An elementwise loss, and its gradient, of a call without weights, or None as above."""
     cdef PointJob job
-    cdef double partial[2 * MAX_CHUNKS]
+    cdef double partial[3 * MAX_CHUNKS]
     cdef Py_ssize_t chunks, axis
     cdef double total, divisor = 1
     cdef int threads = 1
@@ -500,7 +568,6 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
     value = values_array(reduction, x, cnp.PyArray_NDIM(x))
     job.value = data_of(value)
     job.value_storage = storage_to_write(value, x, y)
-    job.grad_scale = 1 / divisor
     job.partial = partial
     if job.size >= SERIAL_ELEMENTS_:
         threads = threads_for(job.size)
@@ -510,7 +577,7 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
             return None
         job.grad = data_of(grad)
         job.grad_storage = storage_to_write(grad, x, y)
-    chunks = plan_points(&job)
+    chunks = plan_points(&job, 1, divisor)
     with nogil:
         if op == BCE and grad_given:  # before anything is written
             job.op = UNIT_INTERVAL
@@ -518,17 +585,17 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
             job.op = op
         if not job.outside:
             run(pointwise_chunk_any, &job, chunks, threads)
-        total = total_of(partial, chunks)
+        total = total_of(partial, chunks, divisor)
     if job.outside:
         return None
-    value = total / divisor if value is None else value
+    value = total if value is None else value
     return (value, grad) if with_grad else value
 
 
 def check_labels(labels, Py_ssize_t classes, int64_t ignore_index, class_weight, sample_weight, int threads):
     """(position of the first invalid label or -1, sum of the weights in force)."""
     cdef ClassJob job
-    cdef double partial[2 * MAX_CHUNKS]
+    cdef double partial[3 * MAX_CHUNKS]
     cdef Py_ssize_t position
     cdef double divisor = 0
     cdef object weights = class_weight if class_weight is not None else sample_weight
