@@ -272,10 +272,8 @@ class _Loss:
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
         raise AssertionError  # each family has its own
 
-    def _mean(self, total: float, divisor: float) -> float:
-        """The mean, also of nothing."""
-        if divisor:
-            return total / divisor
+    def _of_nothing(self) -> float:
+        """The mean of no samples, or of samples without weight."""
         return 0.0 if self.empty == "zero" else math.nan
 
     def options(self) -> dict[str, Any]:
@@ -355,8 +353,12 @@ class _ClassLoss(_Loss):
         factor, upstream = call.upstream(shape)
         value, grad = call.outputs(shape, zeros=nll)
         divisor = self._divisor(call, kernel, weights, shape)
-        if self.reduction == "mean":
-            factor = factor / divisor if divisor else 0.0
+        if self.reduction != "mean":
+            divisor = 1.0
+        elif call.normalizer is None and not _is_moderate(divisor):
+            weights = _rescaled(weights, shape, call.dtype, kernel.get("class_weight"))
+            divisor = self._divisor(call, kernel, weights, shape)
+        kernel.pop("classes", None)
         x, outer, classes, inner, step = with_class_axis(call.x, axis, call.stored)
         place = (x, outer, classes, inner, step, threads_for(call.x.size))
         kernel["sample_weight"] = weights
@@ -365,20 +367,23 @@ class _ClassLoss(_Loss):
         gradient = {
             "grad": grad.buffer if grad else None,
             "grad_output": None if upstream is None else native(upstream, call.dtype),
-            "grad_scale": factor,
+            "factor": factor if divisor else 0.0,
+            "divisor": divisor or 1.0,
         }
-        total = run(op, *place, **kernel, value=value.buffer if value else None, **({} if nll else gradient))
-        if nll and grad:  # the value is read before the gradient may overwrite the input
+        # The value comes first where the gradient takes its place.
+        first = {**gradient, "grad": None} if nll else gradient
+        total = run(op, *place, **kernel, value=value.buffer if value else None, **first)
+        if nll and grad:
             if grad.given or grad.buffer is not grad.result:
                 grad.buffer.fill(0)
             run(op, *place, **kernel, **gradient)
         gradient_array = grad.finish() if grad else None
         if value:
             return value.finish(), gradient_array
-        if self.reduction == "mean":
-            if not divisor and gradient_array is not None:  # nothing counts
+        if not divisor:  # nothing counts
+            if gradient_array is not None:
                 gradient_array.fill(0)
-            total = self._mean(total, divisor)
+            total = self._of_nothing()
         return total, gradient_array
 
     def _labels(self, call: _Call, shape: Shape) -> Array:
@@ -396,7 +401,7 @@ class _ClassLoss(_Loss):
         labels = kernel.get("labels")
         if labels is None:
             return call.normalizer or _sum_of_weights(shape, weights, kernel["mask"])
-        classes = kernel.pop("classes")
+        classes = kernel["classes"]
         position, divisor = _kernels.module.check_labels(
             labels,
             classes,
@@ -587,6 +592,7 @@ class CrossEntropyLoss(_IndexedLoss):
                     shared = (share * self.weight.astype(np.float64)).astype(call.dtype)
             kernel["shared"], kernel["shared_sum"] = shared, _sum(shared)
             kernel["uniform"] = self.weight is None and shared[0] != 0
+            kernel["shift"], kernel["linear_weight"] = share, kernel["class_weight"]
             kernel["index_scale"] = 1 - smoothing
         return kernel
 
@@ -741,14 +747,14 @@ class _PointwiseLoss(_Loss):
         threads = threads_for(x.size)
         run = _kernels.module.point_pass
         given_outputs = call.out is not None or call.grad_out is not None
-        expanded = {name: element_operand(array) for name, array in given.items()}
         counted = None if mask is None else element_operand(mask.view(np.uint8))
         if self._op() == "bce" and given_outputs:  # before anything is written
             total = run(_kernels.OPS["unit_interval"], x, None, threads, mask=counted)
             _raise_if_outside(total, x, mask)
         divisor = call.normalizer or self._divisor(shape, given.get("sample_weight"), mask)
-        if self.reduction in ("mean", "batchmean"):
-            factor = factor / divisor if divisor else 0.0
+        if call.normalizer is None and self.reduction == "mean" and not _is_moderate(divisor):
+            given["sample_weight"] = _rescaled(given.get("sample_weight"), shape, call.dtype)
+            divisor = self._divisor(shape, given["sample_weight"], mask)
         total = run(
             _kernels.OPS[self._op()],
             x,
@@ -756,9 +762,10 @@ class _PointwiseLoss(_Loss):
             threads,
             value=value.buffer if value else None,
             grad=grad.buffer if grad else None,
-            grad_scale=factor,
+            factor=factor if divisor else 0.0,
+            divisor=divisor or 1.0,
             mask=counted,
-            **expanded,
+            **{name: element_operand(array) for name, array in given.items()},
         )
         _raise_if_outside(total, x, mask)
         gradient = grad.finish() if grad else None
@@ -766,7 +773,7 @@ class _PointwiseLoss(_Loss):
             gradient.fill(0)
         if value:
             return value.finish(), gradient
-        return total if self.reduction == "sum" else self._mean(total, divisor), gradient
+        return total if divisor else self._of_nothing(), gradient
 
     def _divisor(self, shape: Shape, weights: Array | None, mask: Array | None) -> float:
         if self.reduction == "batchmean":
@@ -783,6 +790,29 @@ def _raise_if_outside(total: float | None, x: Array, mask: Array | None) -> None
         where = np.unravel_index(int(np.argmax(outside)), x.shape)
         place = f"input[{', '.join(map(str, where))}]" if where else "input"
         raise ValueError(f"{place} = {x[where]} is outside [0, 1]")
+
+
+def _is_moderate(divisor: float) -> bool:
+    """Whether it and its reciprocal are normal numbers, with room for what they are multiplied by."""
+    return 2.0**-1000 <= abs(divisor) <= 2.0**1000
+
+
+def _rescaled(
+    weights: Array | None, shape: Shape, dtype: np.dtype[Any], class_weight: Array | None = None
+) -> Array:
+    """Sample weights that give the same mean: the largest, times the largest class weight, about 2^900."""
+    weights = np.ones(shape, dtype) if weights is None else weights
+    size = _exponent(weights)
+    step = 900 - size - (0 if class_weight is None else _exponent(class_weight))
+    with np.errstate(all="ignore"):
+        return native(np.ldexp(weights, min(step, 1000 - size)), dtype)
+
+
+def _exponent(array: Array) -> int:
+    """2 to this power is about the largest finite number."""
+    with np.errstate(all="ignore"):
+        magnitude = np.abs(array, where=np.isfinite(array), out=np.zeros(array.shape, array.dtype))
+        return int(np.frexp(magnitude.max(initial=0.0))[1])
 
 
 def _sum(array: Array) -> float:

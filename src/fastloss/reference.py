@@ -7,6 +7,10 @@ The array functions take the arguments of their twins, without ``out``, and retu
 The losses take the options of their class as keywords, with ``sample_weight``, ``mask``,
 ``normalizer`` and ``grad_output``, and return ``(value, grad)``.
 
+Numbers so large or small that float64 may not hold what comes on the way to a loss, such as the square of
+1e200, are taken as ``numpy.longdouble``, whose range is far larger on most machines. A weight of exactly 0
+drops an infinite term and keeps NaN.
+
 Notation: along the class axis m is the maximum, d_j = x_j - m, s the sum of exp(d_j) without one
 maximum's own 1, and L = log1p(s). Then logsumexp(x) = m + L, log p_j = d_j - L, and every term of a
 loss, L - d_j = -log p_j, is at least 0.
@@ -15,8 +19,9 @@ loss, L - d_j = -log p_j, is at least 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +48,34 @@ __all__ = [
 
 # infinities and NaN are answers here, not accidents
 _quiet = np.errstate(all="ignore")
+
+_P = ParamSpec("_P")
+
+
+def _loss(function: Callable[_P, Result]) -> Callable[_P, Result]:
+    """In long double where an argument is far from 1, otherwise in float64; float64 results."""
+
+    @wraps(function)
+    @_quiet
+    def evaluate(*args: _P.args, **options: _P.kwargs) -> Result:
+        arrays = [np.asarray(a) for a in (*args, *options.values()) if a is not None]
+        if any(_is_extreme(a) for a in arrays if a.dtype.kind == "f"):
+            args = tuple(_wide(a) for a in args)  # type: ignore[assignment]
+            options = {name: _wide(a) for name, a in options.items()}  # type: ignore[assignment]
+        value, grad = function(*args, **options)
+        value = np.asarray(value, np.float64) if isinstance(value, np.ndarray) else float(value)
+        return value, np.asarray(grad, np.float64)
+
+    return evaluate
+
+
+def _is_extreme(a: NDArray[Any]) -> bool:
+    size = np.abs(a[np.isfinite(a) & (a != 0)])
+    return bool(np.any((size < 1e-30) | (size > 1e30)))
+
+
+def _wide(a: Any) -> Any:
+    return np.asarray(a, np.longdouble) if np.asarray(a).dtype.kind == "f" else a
 
 
 # ---------------------------------------------------------------------------------- array functions
@@ -104,7 +137,7 @@ def entropy_from_logits(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None
 # ------------------------------------------------------------------------------ losses with classes
 
 
-@_quiet
+@_loss
 def cross_entropy(
     input: ArrayLike,
     target: ArrayLike,
@@ -147,7 +180,7 @@ def cross_entropy(
     return value, np.moveaxis(grad, -1, axis)
 
 
-@_quiet
+@_loss
 def nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -178,7 +211,7 @@ def nll_loss(
     return value, np.moveaxis(np.where(hot, grad, 0.0), -1, axis)
 
 
-@_quiet
+@_loss
 def multinomial_nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -214,7 +247,7 @@ def multinomial_nll_loss(
 # --------------------------------------------------------------------------------- pointwise losses
 
 
-@_quiet
+@_loss
 def binary_cross_entropy_with_logits(
     input: ArrayLike,
     target: ArrayLike,
@@ -237,13 +270,13 @@ def binary_cross_entropy_with_logits(
     y = _like("target", target, x.shape)
     w = _broadcast("weight", weight, x.shape)
     b = _broadcast("pos_weight", pos_weight, x.shape)
-    values = w * (_times(b * y, _softplus(-x)) + _times(1 - y, _softplus(x)))
-    grad = w * ((1 - y) * sigmoid(x) - b * y * sigmoid(-x))
+    values = _times(w, _times(b * y, _softplus(-x)) + _times(1 - y, _softplus(x)))
+    grad = _times(w, (1 - y) * sigmoid(x) - b * y * sigmoid(-x))
     used = _mask(mask, x.shape)
     return _reduce(values, grad, _Weights(reduction, empty, sample_weight, used, normalizer, grad_output))
 
 
-@_quiet
+@_loss
 def binary_cross_entropy(
     input: ArrayLike,
     target: ArrayLike,
@@ -269,12 +302,12 @@ def binary_cross_entropy(
     if outside.any():
         where = tuple(np.argwhere(outside)[0])
         raise ValueError(f"input{_at(where)} = {p[where]} is outside [0, 1]")
-    values = -w * (y * np.maximum(np.log(p), -100.0) + (1 - y) * np.maximum(np.log1p(-p), -100.0))
-    grad = w * (p - y) / np.maximum(p * (1 - p), 1e-12)
+    values = -_times(w, y * np.maximum(np.log(p), -100.0) + (1 - y) * np.maximum(np.log1p(-p), -100.0))
+    grad = _times(w, (p - y) / np.maximum(p * (1 - p), 1e-12))
     return _reduce(values, grad, _Weights(reduction, empty, sample_weight, used, normalizer, grad_output))
 
 
-@_quiet
+@_loss
 def kl_div(
     input: ArrayLike,
     target: ArrayLike,
@@ -295,15 +328,17 @@ def kl_div(
     x = _float64(input)
     target = _like("target", target, x.shape)
     y, log_y = target, np.log(target)
-    if log_target:  # no probability is 0 but that of -inf
-        y, log_y = np.where(target == -np.inf, 0.0, np.maximum(np.exp(target), 5e-324)), target
+    if log_target:
+        y, log_y = np.exp(target), target
     values = _times(y, np.where(y == 0, 0.0, log_y) - x)
+    if log_target:  # no probability is 0 but that of -inf
+        values = np.where(np.isinf(target - x) & (target > -np.inf), target - x, values)
     batch = x.shape[0] if x.ndim else 1
     weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
     return _reduce(values, -y, weights, batch=batch)
 
 
-@_quiet
+@_loss
 def mse_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -384,18 +419,16 @@ def _reduce(
     """
     reduction, empty, sample_weight, used, normalizer, grad_output = weights
     scale = np.where(used, _broadcast("sample_weight", sample_weight, values.shape), 0.0)
-    values = np.where(used, values * scale, 0.0)
-    total = float(values.sum())
-    value: float | Array
+    values = np.where(used, _times(scale, values), 0.0)
+    total = values.sum()
+    value: Any
     if reduction == "none":
         value, n = values, 1.0
     elif reduction == "sum":
         value, n = total, 1.0
     elif reduction == "mean" or (reduction == "batchmean" and batch is not None):
         share = scale if divisor is None else divisor * scale
-        n = normalizer or (
-            float(np.where(used, share, 0.0).sum()) if reduction == "mean" else float(batch or 0)
-        )
+        n = normalizer or (np.where(used, share, 0.0).sum() if reduction == "mean" else float(batch or 0))
         value = total / n if n else 0.0 if empty == "zero" else math.nan
     else:
         more = "" if batch is None else "'batchmean', "
@@ -403,10 +436,10 @@ def _reduce(
         raise ValueError(f"reduction: got {reduction!r}, wanted {known}")
     if n == 0:
         return value, np.zeros_like(grad)
-    scale = scale * _broadcast("grad_output", grad_output, values.shape) / n
+    scale = _times(scale, _broadcast("grad_output", grad_output, values.shape)) / n
     if grad.ndim > scale.ndim:
         scale, used = scale[..., None], used[..., None]
-    return value, np.where(used, grad * scale, 0.0)
+    return value, np.where(used, _times(scale, grad), 0.0)
 
 
 def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -471,7 +504,8 @@ def _broadcast(name: str, a: ArrayLike | None, shape: tuple[int, ...]) -> Array:
 
 
 def _float64(a: Any) -> Array:
-    return np.asarray(a).astype(np.float64)
+    array = np.asarray(a)
+    return array if array.dtype == np.longdouble else array.astype(np.float64)
 
 
 def _at(where: tuple[int, ...]) -> str:

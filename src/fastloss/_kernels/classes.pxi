@@ -60,13 +60,14 @@ cdef struct ClassJob:
     const void* sample_weight      # (samples,), or NULL
     const void* grad_output        # (samples,), or NULL
     double grad_scale              # grad_output / divisor where these are one number
+    long double wide_scale         # the same, which may leave the range of float64
     const double* offset           # (samples,) added to the loss of each sample, or NULL
     void* value                    # (samples,), or NULL
     void* grad                     # as x but contiguous, or NULL; also the output of softmax and log_softmax
     int grad_storage
     Py_ssize_t chunk               # samples that one thread takes at a time
     Py_ssize_t lead                # samples before one with which a tile should begin
-    double* partial                # (chunks, 2): sum of the values, and what rounding lost
+    double* partial                # (chunks, 3): sum of the values, what rounding lost, and huge terms
     uint64_t invalid               # position of the first invalid label or count; the largest number if there is none
 
 # Statistics of up to LANES samples.
@@ -80,6 +81,20 @@ cdef struct Batch:
     double keep[LANES]             # 0 where the sample does not count, otherwise 1
     double log_sum[LANES]          # log1p(others)
     double value[LANES]
+    bint any_wide                  # is_wide is set, and says where `wide` is the value
+    bint is_wide[LANES]
+    long double wide[LANES]
+
+# A sample's statistics in `long double`, its weight and what its gradient is multiplied by.
+cdef struct Wide:
+    long double top
+    long double others
+    long double a
+    long double b
+    long double k
+    long double d
+    long double weight
+    long double scale
 
 
 cdef inline int64_t load_label(const void* labels, int kind, Py_ssize_t i) noexcept nogil:
@@ -192,15 +207,140 @@ cdef inline real log_softmax_of(real x, real high, real low) noexcept nogil:
 
 
 cdef inline real linear_gradient(real e, real c, real a, real a_low, real others) noexcept nogil:
-    """(a p_j - c_j) sum_k exp(d_k), written so that a target of one class loses nothing: a = c_j leaves 1 - p_j."""
-    return ((a - c) + a_low) * e - c * (others + (<real>1 - e))
+    """(a p_j - c_j) sum_k exp(d_k), written so that a target of one class loses nothing: a = c_j leaves 1 - p_j.
+
+    e, others and the result are scaled as by `exp_scaled`.
+    """
+    return ((a - c) + a_low) * e - c * (others + (<real>(1 / exp_unit(e)) - e))
 
 
-cdef inline double gradient_scale(ClassJob* job, const real* tag, Py_ssize_t i) noexcept nogil:
-    """What the gradient of sample i is multiplied by."""
-    return job.grad_scale * per_sample(<const real*>job.sample_weight, i) * per_sample(
-        <const real*>job.grad_output, i
-    )
+cdef inline real least_that_counts(real tag, double factor) noexcept nogil:
+    """From here on a number times factor is normal. Below it, it is taken as 0: subnormal numbers are slow."""
+    return <real>((1.16e-38 if sizeof(real) == 4 else 2.22e-308) / fabs(factor))
+
+
+cdef inline double gradient_scale(const ClassJob* job, const real* tag, Py_ssize_t i) noexcept nogil:
+    """What the gradient of sample i is multiplied by; 0 only if it is, and inf or 2^-1000 out of range."""
+    cdef double weight = per_sample(<const real*>job.sample_weight, i)
+    cdef double upstream = per_sample(<const real*>job.grad_output, i)
+    cdef double scale = job.grad_scale * weight * upstream
+    cdef long double wide
+    if 1e-270 <= fabs(scale) <= 1e270:
+        return scale
+    wide = times(times(weight, upstream), job.wide_scale)
+    scale = <double>wide
+    return 9.332636185032189e-302 if wide != 0 and scale == 0 else scale
+
+
+cdef inline bint is_out_of_range(double x, double least, double greatest) noexcept nogil:
+    return (x != 0) & (1 - ((fabs(x) >= least) & (fabs(x) <= greatest)))
+
+
+cdef inline bint value_is_wide(
+    real tag, double others, double k, double d, double a, double b, double weight
+) noexcept nogil:
+    """Whether a sample's value needs more range than its statistics have, or the ones that these come from.
+
+    Sums of exponentials of which each may have been too small count where a weight is larger than 1.
+    """
+    cdef double small = 3.009265538105056e-36 if sizeof(real) == 4 else 2.409919865102884e-181  # 2^-118, 2^-600
+    cdef bint wide = (1 - (fabs(d) <= 1e90)) | (1 - (fabs(b) <= 1e90))
+    wide |= (others < small) & (fabs(d) < small) & (fabs(b) < small) & (fabs(weight) * (fabs(k) + fabs(a)) > 1)
+    if real is float:
+        wide |= is_out_of_range(a, 1e-18, 1e30)
+    else:
+        wide |= is_out_of_range(a, 1e-90, 1e90) | is_out_of_range(k, 1e-90, 1e90) | is_out_of_range(weight, 1e-90, 1e90)
+    return wide & (others == others)
+
+
+cdef inline bint gradient_is_wide(
+    real tag, double others, double k, double a, double scale, bint linear
+) noexcept nogil:
+    """The same for its gradient."""
+    cdef double small = 3.009265538105056e-36 if sizeof(real) == 4 else 2.409919865102884e-181
+    cdef double least = 1e-30 if sizeof(real) == 4 else 1e-270, greatest = 1 / exp_unit(tag)
+    cdef double factor = scale / (1 + others), size = fabs(factor * (k + a))
+    cdef bint wide = is_out_of_range(size, least, greatest) | (others < small) & (size > 1)
+    wide |= is_out_of_range(scale, 1e-270, 1e270) | is_out_of_range(k + a, 1e-90, 1e90)
+    if linear:
+        wide |= is_out_of_range(factor, least, greatest) | is_out_of_range(k + a, 1e-18, 1e18)
+    else:
+        wide |= (size == 0) & (k != 0) & (scale != 0)
+    return wide & (others == others)
+
+
+cdef inline long double wide_exp(const real* tag, long double d) noexcept nogil:
+    return exp_nonpositive(<double>d) if real is float else expl(d)
+
+
+cdef inline long double wide_coefficient(
+    const real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j
+) noexcept nogil:
+    """c_j of sample i."""
+    cdef const real* w = <const real*>job.linear_weight
+    cdef long double c = 0
+    cdef Py_ssize_t outer = i // job.inner
+    if job.shared != NULL:
+        c = (<const real*>job.shared)[j]
+        return times(w[j], job.coefficient_shift) if w != NULL else c
+    if job.coefficient != NULL:
+        j += outer * job.classes
+        c = read_one(job.coefficient, job.coefficient_storage, j * job.inner + i - outer * job.inner, <real*>tag)
+        c = <real>job.coefficient_scale * c + <real>job.coefficient_shift
+        j -= outer * job.classes
+    return times(w[j], c) if w != NULL else c
+
+
+cdef void wide_statistics(const real* tag, const ClassJob* job, Py_ssize_t i, int64_t t, Wide* wide) noexcept nogil:
+    """All of sample i, whose label is t, or -1."""
+    cdef const real* w = <const real*>job.class_weight
+    cdef Py_ssize_t outer = i // job.inner, first = outer * job.x_stride + i - outer * job.inner, j, top = 0
+    cdef long double d, c
+    cdef long double k = <long double>job.index_scale * (w[t] if w != NULL else 1) if t >= 0 else 0
+    wide.weight = per_sample(<const real*>job.sample_weight, i)
+    wide.scale = times(times(wide.weight, per_sample(<const real*>job.grad_output, i)), job.wide_scale)
+    wide.k = k
+    wide.top = -INFINITY
+    wide.others = wide.a = wide.b = wide.d = 0
+    for j in range(job.classes):
+        d = read_one(job.x, job.storage, first + j * job.inner, <real*>tag)
+        if d > wide.top:
+            wide.top = d
+            top = j
+    for j in range(job.classes):
+        d = read_one(job.x, job.storage, first + j * job.inner, <real*>tag) - wide.top
+        if j != top:
+            wide.others += wide_exp(tag, d)
+        if j == t:
+            wide.d = d
+        c = wide_coefficient(tag, job, i, j)
+        if c != 0:
+            wide.a += c
+            wide.b += c * d
+    wide.others += wide.top - wide.top
+
+
+cdef inline long double wide_value(const ClassJob* job, const Wide* wide, Py_ssize_t i) noexcept nogil:
+    cdef long double log_sum = log1pl(wide.others)
+    cdef long double value = weighted(log_sum - wide.d, wide.k) + (wide.a * log_sum - wide.b)
+    return weighted(value + (job.offset[i] if job.offset != NULL else 0), wide.weight)
+
+
+cdef inline void set_wide(Batch* batch, Py_ssize_t l, long double value) noexcept nogil:
+    if not batch.any_wide:
+        memset(batch.is_wide, 0, sizeof(batch.is_wide))
+    batch.any_wide = batch.is_wide[l] = True
+    batch.wide[l] = value
+
+
+cdef inline real wide_gradient(
+    const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
+) noexcept nogil:
+    """Entry j of sample i's gradient, where x_j is x; as `linear_gradient` and `target_gradient`."""
+    cdef long double e = wide_exp(tag, x - wide.top), c = wide_coefficient(tag, job, i, j)
+    cdef long double rest = (wide.a - c) + (0 if is_target else wide.k)
+    c += wide.k if is_target else 0
+    return <real>weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others), wide.scale)
 
 
 cdef inline double target_gradient(
@@ -219,11 +359,12 @@ cdef inline void clear(Batch* batch, Py_ssize_t count) noexcept nogil:
 
 cdef inline void finish(
     real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t place, Batch* batch, double* total,
-    double* low
+    double* low, Huge* huge
 ) noexcept nogil:
     """The values of the samples from `first` on: stored where job.value is set, and added up, from lane `place` on."""
     cdef Py_ssize_t l, n = (count + 7) // 8 * 8, turn = min(n, LANES - place)
-    cdef double index_term
+    cdef double index_term, weight
+    cdef bint wide = batch.any_wide
     for l in range(n):
         batch.log_sum[l] = log1p_nonnegative(<real>batch.others[l])
     if job.op == LOSS or job.op == LOSS_LINEAR:
@@ -239,13 +380,24 @@ cdef inline void finish(
                 batch.value[l] += job.offset[first + l]
         if job.sample_weight != NULL:
             for l in range(count):
-                batch.value[l] *= (<const real*>job.sample_weight)[first + l]
+                weight = (<const real*>job.sample_weight)[first + l]
+                batch.value[l] = batch.value[l] * weight if weight != 0 or batch.value[l] != batch.value[l] else 0.0
         for l in range(n):
             batch.value[l] = batch.value[l] if batch.keep[l] != 0 else 0.0
-        for l in range(turn):
-            two_sum(batch.value[l], total + place + l, low + place + l)
-        for l in range(turn, n):
-            two_sum(batch.value[l], total + l - turn, low + l - turn)
+        if real is double:
+            for l in range(n):
+                wide |= fabs(batch.value[l]) > 1e270
+        if wide:
+            for l in range(count):
+                if not (batch.any_wide and batch.is_wide[l]):
+                    batch.wide[l] = batch.value[l]
+                add_wide(batch.wide[l], total + (place + l) % LANES, low + (place + l) % LANES, huge)
+                batch.value[l] = <double>batch.wide[l]
+        else:
+            for l in range(turn):
+                two_sum(batch.value[l], total + place + l, low + place + l)
+            for l in range(turn, n):
+                two_sum(batch.value[l], total + l - turn, low + l - turn)
     elif job.op == LOGSUMEXP:
         for l in range(n):
             batch.value[l] = batch.top[l] + batch.log_sum[l]
@@ -263,8 +415,23 @@ cdef inline real entropy_term(real p) noexcept nogil:
     return <real>0 if p == <real>0 else -p * (log_p + low)
 
 
-cdef inline void sum_lanes(double* total, double* low, int n, double* partial) noexcept nogil:
-    """The sum of a chunk from those of its n = 8 * 2^k lanes: (sum, what rounding lost). Halves are added."""
+cdef inline void sum_chunk(double total, double low, const Huge* huge, double* partial) noexcept nogil:
+    """What a chunk leaves: its sum, what rounding lost, and its huge terms."""
+    cdef double rest
+    partial[2] = <double>(huge.total + huge.low)
+    if partial[2] - partial[2] != 0:
+        total += partial[2]
+        partial[2] = 0
+    if partial[2] != 0:
+        rest = <double>(((huge.total - partial[2]) + huge.low) * fastloss_huge_unit)
+        if rest - rest == 0:
+            two_sum(rest, &total, &low)
+    partial[0] = total
+    partial[1] = low
+
+
+cdef inline void sum_lanes(double* total, double* low, int n, const Huge* huge, double* partial) noexcept nogil:
+    """`sum_chunk` of n = 8 * 2^k lanes. Halves are added."""
     cdef double s = 0, s_low = 0
     cdef int l
     n //= 2
@@ -276,8 +443,7 @@ cdef inline void sum_lanes(double* total, double* low, int n, double* partial) n
     for l in range(8):
         two_sum(total[l], &s, &s_low)
         s_low += low[l]
-    partial[0] = s
-    partial[1] = s_low
+    sum_chunk(s, s_low, huge, partial)
 
 
 cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
@@ -308,8 +474,9 @@ cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogi
                     per_sample(<const real*>job.class_weight, t) * per_sample(<const real*>job.sample_weight, i),
                     &total, &low,
                 )
-    job.partial[2 * chunk] = total
-    job.partial[2 * chunk + 1] = low
+    job.partial[3 * chunk] = total
+    job.partial[3 * chunk + 1] = low
+    job.partial[3 * chunk + 2] = 0
 
 
 cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
@@ -318,27 +485,33 @@ cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef const real* weight = <const real*>job.class_weight
     cdef int64_t t
-    cdef double w, value, total = 0, low = 0
+    cdef double x, w, value, total = 0, low = 0
+    cdef long double wide
+    cdef Huge huge
+    huge.total = huge.low = 0
     for i in range(first, last):
         t = label_of(job, i)
-        value = 0
+        value = wide = 0
         if t != job.ignore_index:
             w = per_sample(weight, t)
             outer = i // job.inner
             position = t * job.inner + (i - outer * job.inner)
             if job.grad != NULL:
-                w *= per_sample(<const real*>job.sample_weight, i)
-                w *= job.grad_scale * per_sample(<const real*>job.grad_output, i)
-                write_one(<real>-w, job.grad, job.storage, outer * job.classes * job.inner + position)
-            else:
-                value = read_one(job.x, job.storage, outer * job.x_stride + position, tag)
-                value = -w * value if w != 0 or value != value else 0.0
-                value *= per_sample(<const real*>job.sample_weight, i)
+                x = gradient_scale(job, tag, i)
+                value = -w * x
+                if is_out_of_range(x, 1e-270, 1e270) or not 1e-270 <= fabs(value) <= 1e270:
+                    wide = times(times(w, per_sample(<const real*>job.sample_weight, i)), job.wide_scale)
+                    value = <double>-times(wide, per_sample(<const real*>job.grad_output, i))
+                write_one(<real>value, job.grad, job.storage, outer * job.classes * job.inner + position)
+                continue
+            x = read_one(job.x, job.storage, outer * job.x_stride + position, tag)
+            wide = value = -w * x * per_sample(<const real*>job.sample_weight, i)
+            if not 1e-270 <= fabs(value) <= 1e270:
+                wide = -weighted(weighted(x, w), per_sample(<const real*>job.sample_weight, i))
         if job.value != NULL:
-            (<real*>job.value)[i] = <real>value
-        two_sum(value, &total, &low)
-    job.partial[2 * chunk] = total
-    job.partial[2 * chunk + 1] = low
+            (<real*>job.value)[i] = <real>wide
+        add_wide(wide, &total, &low, &huge)
+    sum_chunk(total, low, &huge, job.partial + 3 * chunk)
 
 
 cdef void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
@@ -349,7 +522,7 @@ cdef void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noex
     cdef Py_ssize_t first = chunk * job.chunk, i, j, outer, position
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef double n, k, s, low
-    job.partial[2 * chunk] = job.partial[2 * chunk + 1] = 0
+    job.partial[3 * chunk] = job.partial[3 * chunk + 1] = job.partial[3 * chunk + 2] = 0
     if <int64_t>job.invalid >= 0:
         return
     for i in range(first, last):

@@ -8,8 +8,8 @@
 
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
-from libc.math cimport lgamma
+from libc.string cimport memcpy, memmove, memset
+from libc.math cimport fabs, ldexp, lgamma
 cimport numpy as cnp
 import numpy
 
@@ -278,23 +278,24 @@ def plain_class_loss(
     job.index_scale = 1
     with nogil:
         position = first_invalid_label(&job, threads if samples >= SERIAL_ELEMENTS_ else 1, &divisor)
-    if position >= 0 or mean and divisor == 0:
+    if position >= 0 or mean and not 1e-270 <= fabs(divisor) <= 1e270:
         return None
     divisor = divisor if mean else 1
     value = values_array(reduction, x, 1)
     job.value = data_of(value)
     job.grad_scale = 1 / divisor
+    job.wide_scale = <long double>1 / divisor
     job.grad = NULL if op == NLL else data_of(grad)
     job.grad_storage = storage_to_write(grad, x, None)
     function = plan(&job, &chunks)
     with nogil:
-        run(function, &job, &job.partial, chunks, threads, &total)
+        run(function, &job, &job.partial, chunks, threads, divisor, &total)
     if op == NLL and with_grad:  # once the value has been read: the gradient may take the place of x
         job.grad = data_of(grad)
         job.value = NULL
         memset(job.grad, 0, cnp.PyArray_NBYTES(x))
-        run(function, &job, &job.partial, chunks, threads, &zero)
-    value = total / divisor if value is None else value
+        run(function, &job, &job.partial, chunks, threads, 1, &zero)
+    value = total if value is None else value
     return (value, grad) if with_grad else value
 
 
@@ -311,9 +312,13 @@ def class_pass(
     int op, x, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t x_stride, int threads, *,
     value=None, grad=None, labels=None, int64_t ignore_index=0, mask=None, class_weight=None, double index_scale=1,
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
-    bint uniform=False, sample_weight=None, grad_output=None, double grad_scale=1, offset=None,
+    bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
+    offset=None,
 ):
-    """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values."""
+    """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
+
+    The gradient is multiplied by factor / divisor.
+    """
     cdef ClassJob job
     cdef Py_ssize_t chunks
     cdef chunk_function function
@@ -342,7 +347,8 @@ def class_pass(
     job.index_scale = index_scale
     job.sample_weight = data_of(sample_weight)
     job.grad_output = data_of(grad_output)
-    job.grad_scale = grad_scale
+    job.grad_scale = factor / divisor
+    job.wide_scale = <long double>factor / divisor
     job.offset = <const double*>data_of(offset)
     job.value = data_of(value)
     job.grad = data_of(grad)
@@ -356,12 +362,27 @@ def class_pass(
     if job.samples * classes < SERIAL_ELEMENTS_:
         threads = 1
     with nogil:
-        run(function, &job, &job.partial, chunks, threads, &total)
+        run(function, &job, &job.partial, chunks, threads, divisor, &total)
     return total
 
 
-cdef Py_ssize_t plan_points(PointJob* job) noexcept nogil:
-    """The chunks of a job, which follow from its size alone."""
+cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexcept nogil:
+    """The chunks of a job, which follow from its size alone; and what makes an element odd."""
+    cdef int given = (job.weight.data != NULL) + (job.sample_weight.data != NULL) + (job.grad_output.data != NULL)
+    cdef double scale = factor / divisor, least
+    job.grad_scale = scale
+    job.wide_scale = <long double>factor / divisor
+    job.weighted = (
+        given > 0 or job.pos_weight.data != NULL or job.mask.data != NULL or not 0 < fabs(scale) <= 1
+    )
+    if given > 1 or not -1 <= scale <= 1:  # the product of all does not leave the type
+        job.greatest_weight = ldexp(1, (40 if given < 3 else 27) if job.float32 else (200 if given < 3 else 133))
+        job.least_weight = 1 / job.greatest_weight
+    else:  # first with the slope, whose size is known, and what is lost below the normal numbers stays there
+        job.greatest_weight = ldexp(1, 40 if job.float32 else 200)
+        job.least_weight = 0
+    least = ldexp(1, -40 if job.float32 else -200)
+    job.odd = not (factor == 0 or least <= fabs(scale) <= 1 / least)
     job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
     return (job.size + job.chunk - 1) // job.chunk
 
@@ -385,9 +406,11 @@ cdef Operand operand_of(object spec):
 
 def point_pass(
     int op, x, y, int threads, *, value=None, grad=None, pos_weight=None, weight=None, sample_weight=None,
-    mask=None, grad_output=None, double grad_scale=1,
+    mask=None, grad_output=None, double factor=1, double divisor=1,
 ):
-    """Run one elementwise operation; returns the sum of the values where they are not stored.
+    """Run one elementwise operation; returns the sum of the values, where they are not stored, divided by `divisor`.
+
+    The gradient is multiplied by factor / divisor.
 
     None when an element is outside the interval that the operation is defined on: "bce" finds it as it goes,
     having written what came before, "unit_interval" does nothing else.
@@ -407,17 +430,16 @@ def point_pass(
     job.sample_weight = operand_of(sample_weight)
     job.mask = operand_of(mask)
     job.grad_output = operand_of(grad_output)
-    job.grad_scale = grad_scale
     job.value = data_of(value)
     job.value_storage = storage_to_write(value, x, y)
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, y)
     job.outside = False
-    chunks = plan_points(&job)
+    chunks = plan_points(&job, factor, divisor)
     if job.size < SERIAL_ELEMENTS_:
         threads = 1
     with nogil:
-        run(pointwise_chunk_any, &job, &job.partial, chunks, threads, &total)
+        run(pointwise_chunk_any, &job, &job.partial, chunks, threads, divisor, &total)
     return None if job.outside else total
 
 
@@ -429,7 +451,7 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
     job.op = CHECK_LABELS
     job.invalid = <uint64_t>-1
     function = plan(job, &chunks)
-    run(function, job, &job.partial, chunks, threads, divisor)
+    run(function, job, &job.partial, chunks, threads, 1, divisor)
     job.op = op
     return <Py_ssize_t>job.invalid
 
@@ -469,7 +491,6 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
     value = values_array(reduction, x, cnp.PyArray_NDIM(x))
     job.value = data_of(value)
     job.value_storage = storage_to_write(value, x, y)
-    job.grad_scale = 1 / divisor
     if job.size >= SERIAL_ELEMENTS_:
         threads = threads_for(job.size)
     if with_grad:
@@ -478,17 +499,17 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
             return None
         job.grad = data_of(grad)
         job.grad_storage = storage_to_write(grad, x, y)
-    chunks = plan_points(&job)
+    chunks = plan_points(&job, 1, divisor)
     with nogil:
         if op == BCE and grad_given:  # before anything is written
             job.op = UNIT_INTERVAL
-            run(pointwise_chunk_any, &job, &job.partial, chunks, threads, &total)
+            run(pointwise_chunk_any, &job, &job.partial, chunks, threads, 1, &total)
             job.op = op
         if not job.outside:
-            run(pointwise_chunk_any, &job, &job.partial, chunks, threads, &total)
+            run(pointwise_chunk_any, &job, &job.partial, chunks, threads, divisor, &total)
     if job.outside:
         return None
-    value = total / divisor if value is None else value
+    value = total if value is None else value
     return (value, grad) if with_grad else value
 
 
@@ -534,7 +555,7 @@ def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inn
     job.invalid = <uint64_t>-1
     function = plan(&job, &chunks)
     with nogil:
-        run(function, &job, &job.partial, chunks, 1, &zero)
+        run(function, &job, &job.partial, chunks, 1, 1, &zero)
     return <Py_ssize_t>job.invalid
 
 

@@ -243,8 +243,30 @@ cdef inline void tile_index(ClassJob* job, const real* tag, Tile* tile, int64_t*
             batch.k[l] *= weight[label[l]]
 
 
+cdef inline void lanes_wide_values(
+    real* tag, ClassJob* job, Tile* tile, int mode, bint indexed, const int64_t* label, Batch* batch
+) noexcept nogil:
+    """The values of samples that need more range, into the batch."""
+    cdef bint is_wide[LANES]
+    cdef Wide wide
+    cdef bint found = False
+    cdef Py_ssize_t l
+    for l in range(tile.count):
+        is_wide[l] = (batch.keep[l] != 0) & value_is_wide(
+            <real>0, batch.others[l], batch.k[l], batch.d[l], batch.a[l] if mode != PLAIN else 0.0,
+            batch.b[l] if mode != PLAIN else 0.0,
+            (<const real*>job.sample_weight)[tile.first + l] if job.sample_weight != NULL else 1.0,
+        )
+        found |= is_wide[l]
+    if found:
+        for l in range(tile.count):
+            if is_wide[l]:
+                wide_statistics(tag, job, tile.first + l, label[l] if indexed else -1, &wide)
+                set_wide(batch, l, wide_value(job, &wide, tile.first + l))
+
+
 cdef inline void lanes_tile(
-    real* buffer, real* coefficient, real* e, ClassJob* job, Tile* tile, int mode, double* total, double* low
+    real* buffer, real* coefficient, real* e, ClassJob* job, Tile* tile, int mode, double* total, double* low, Huge* huge
 ) noexcept nogil:
     """Everything for LANES samples: statistics, value, and gradient or output."""
     cdef Py_ssize_t classes = job.classes, c0, c, l, n, step = 0
@@ -257,7 +279,12 @@ cdef inline void lanes_tile(
     cdef real entry[LANES]
     cdef double ties[LANES]
     cdef double scale[LANES]
+    cdef Wide wide[LANES]
+    cdef bint is_wide[LANES]       # the gradient is computed from it
+    cdef bint any_wide = False, by_sample
+    cdef double step_of
     cdef real factor[LANES]
+    cdef real least[LANES]
     cdef real a[LANES]
     cdef real a_low[LANES]
     cdef real others[LANES]
@@ -351,38 +378,54 @@ cdef inline void lanes_tile(
                 )
     if indexed:
         for l in range(LANES):
-            batch.d[l] = <real>(x_t[l] - m[l])
+            batch.d[l] = <double>x_t[l] - <double>m[l]
+    batch.any_wide = False
+    if is_loss:
+        lanes_wide_values(tag, job, tile, mode, indexed, label, &batch)
     if job.op != SOFTMAX:
-        finish(tag, job, tile.first, tile.count, tile.place, &batch, total, low)
+        finish(tag, job, tile.first, tile.count, tile.place, &batch, total, low, huge)
     if job.grad == NULL:
         return
 
     for l in range(LANES):
         scale[l] = job.grad_scale if is_loss else 1
-    if is_loss and (job.sample_weight != NULL or job.grad_output != NULL):
+    by_sample = job.sample_weight != NULL or job.grad_output != NULL
+    if is_loss and (by_sample or is_out_of_range(job.grad_scale, 1e-270, 1e270)):
         for l in range(tile.count):
             scale[l] = gradient_scale(job, tag, tile.first + l)
     if is_loss:
         for l in range(LANES):
             kept += batch.keep[l]
+        for l in range(LANES):
+            is_wide[l] = (batch.keep[l] != 0) & gradient_is_wide(
+                top[l], batch.others[l], batch.k[l], batch.a[l] if mode != PLAIN else 0.0, scale[l], mode != PLAIN
+            )
+            any_wide |= is_wide[l]
+        if any_wide:
+            for l in range(tile.count):
+                if is_wide[l]:
+                    wide_statistics(tag, job, tile.first + l, label[l] if indexed else -1, wide + l)
     if indexed:
         for l in range(LANES):
-            entry[l] = exp_nonpositive(<real>batch.d[l])
+            entry[l] = exp_scaled(<real>(x_t[l] - m[l]))
         for l in range(LANES):
             entry[l] = <real>target_gradient(
                 scale[l], batch.k[l], batch.a[l] if mode != PLAIN else 0.0,
                 <double>shared[label[l]] if mode == LINEAR else 0.0,
-                entry[l], batch.others[l],
+                unscaled_sum(entry[l], entry[l]), batch.others[l],
             )
     if mode == PLAIN and is_loss:
         for l in range(LANES):
             scale[l] *= batch.k[l]
     for l in range(LANES):
-        factor[l] = <real>(scale[l] / (1 + batch.others[l]))
+        step_of = scale[l] / (1 + batch.others[l]) * exp_unit(top[l])
+        factor[l] = <real>step_of
         if mode == LINEAR:
             a[l] = <real>(batch.a[l] + batch.k[l])
             a_low[l] = <real>(batch.a[l] + batch.k[l] - a[l])
-            others[l] = <real>batch.others[l]
+            others[l] = <real>(batch.others[l] / exp_unit(top[l]))
+            step_of *= batch.a[l] + batch.k[l]
+        least[l] = least_that_counts(top[l], step_of)
     if job.op == LOG_SOFTMAX:
         for l in range(LANES):
             log_sum_exp(batch.top[l], batch.log_sum[l], high + l, low_part + l)
@@ -402,11 +445,12 @@ cdef inline void lanes_tile(
             elif mode == LINEAR:
                 for l in range(LANES):
                     e[c * LANES + l] = factor[l] * linear_gradient(
-                        unscaled(e[c * LANES + l]), coefficient[c * LANES + l], a[l], a_low[l], others[l]
+                        zero_below(e[c * LANES + l], e[c * LANES + l], least[l]), coefficient[c * LANES + l], a[l],
+                        a_low[l], others[l]
                     )
             else:
                 for l in range(LANES):
-                    e[c * LANES + l] = unscaled(e[c * LANES + l]) * factor[l]
+                    e[c * LANES + l] = factor[l] * zero_below(e[c * LANES + l], e[c * LANES + l], least[l])
         if indexed:
             if few:
                 for c in range(n):
@@ -422,6 +466,14 @@ cdef inline void lanes_tile(
                 if batch.keep[l] == 0:
                     for c in range(n):
                         e[c * LANES + l] = <real>0
+        if any_wide:
+            for l in range(tile.count):
+                if is_wide[l]:
+                    for c in range(n):
+                        e[c * LANES + l] = wide_gradient(
+                            tag, job, wide + l, tile.first + l, c0 + c, indexed and label[l] == c0 + c,
+                            block[c * step + l],
+                        )
         store_tile(e, job, tile, c0, n, buffer)
 
 
@@ -457,20 +509,22 @@ cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil
     cdef real* e = <real*>part_of(memory, 2, LANES_BLOCK * LANES * sizeof(real))
     cdef double total[LANES]
     cdef double low[LANES]
+    cdef Huge huge
     cdef Tile tile
     cdef int l
+    huge.total = huge.low = 0
     for l in range(LANES):
         total[l] = low[l] = 0
     while start < last:
         place_tile(job, start, last, &tile)
         if job.op == LOSS_LINEAR:
-            lanes_tile(buffer, coefficient, e, job, &tile, LINEAR, total, low)
+            lanes_tile(buffer, coefficient, e, job, &tile, LINEAR, total, low, &huge)
         elif job.op == ENTROPY_FROM_LOGITS:
-            lanes_tile(buffer, coefficient, e, job, &tile, EXPECTED, total, low)
+            lanes_tile(buffer, coefficient, e, job, &tile, EXPECTED, total, low, &huge)
         elif job.op == ENTROPY:
             lanes_entropy(buffer, e, job, &tile)
         else:
-            lanes_tile(buffer, coefficient, e, job, &tile, PLAIN, total, low)
+            lanes_tile(buffer, coefficient, e, job, &tile, PLAIN, total, low, &huge)
         start += tile.count
     fastloss_stream_end()
-    sum_lanes(total, low, LANES, job.partial + 2 * chunk)
+    sum_lanes(total, low, LANES, &huge, job.partial + 3 * chunk)

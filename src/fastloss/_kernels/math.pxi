@@ -10,8 +10,11 @@
 #    how many of them wait for each other, as many iterations as the processor's queues hold.
 # e) The bound beside each function is in ulp of the result, with fma; without it logarithms are up to 0.15 ulp worse,
 #    exp_parts 0.03. tests/test_accuracy.py holds it, bench/exhaustive.py for all float32 numbers.
+# f) What leaves the range of the loop's type on its way to a result that does not, such as the square of 1e200 with a
+#    weight of 1e-300, is rare: it is computed again one number at a time in `long double`, which has the range of the
+#    processor's extended format (of float64 where there is none). Whether is decided by the number alone.
 
-from libc.math cimport INFINITY, NAN
+from libc.math cimport INFINITY, NAN, expl, fabsl, log1pl, logl
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 ctypedef fused real:
@@ -31,7 +34,10 @@ cdef extern from *:
     #endif
     #define fastloss_absf __builtin_fabsf
     #define fastloss_abs __builtin_fabs
+    #include <float.h>
+    #define fastloss_huge_unit (LDBL_MAX_EXP > 1024 ? 0x1p1100L : 0x1p64L)
     """
+    long double fastloss_huge_unit
     bint fastloss_fused
     float fastloss_fmaf(float, float, float) noexcept nogil
     double fastloss_fma(double, double, double) noexcept nogil
@@ -199,14 +205,6 @@ cdef inline real exp_nonpositive(real x) noexcept nogil:
 
 # Terms of a sum are scaled up: a million exponentials, each below the smallest normal number, may sum to one
 # that is not. 2^24 in float32, 2^54 in float64.
-cdef inline real unscaled(real e) noexcept nogil:
-    """exp(x) from exp_scaled(x); 0 below the smallest normal number."""
-    if real is float:
-        return zero_below(e * <real>5.9604644775390625e-08, e, <real>1.9721522630525295e-31)
-    else:
-        return zero_below(e * <real>5.551115123125783e-17, e, <real>4.0083367200179456e-292)
-
-
 cdef inline real exp_scaled(real x) noexcept nogil:
     """2^24 exp(x) (float32) or 2^54 exp(x), x <= 0, as exact as `exp_nonpositive`; 0 where that is not normal."""
     cdef real shifted = 0
@@ -221,12 +219,14 @@ cdef inline real exp_scaled(real x) noexcept nogil:
     return zero_below(fma(p, power, power), x, least)
 
 
+cdef inline double exp_unit(real tag) noexcept nogil:
+    """What a term of `exp_scaled` in tag's type has to be multiplied by."""
+    return 5.9604644775390625e-08 if sizeof(real) == 4 else 5.551115123125783e-17
+
+
 cdef inline double unscaled_sum(double s, real tag) noexcept nogil:
     """A sum of `exp_scaled` terms of tag's type, unscaled."""
-    if real is float:
-        return s * 5.9604644775390625e-08
-    else:
-        return s * 5.551115123125783e-17
+    return s * exp_unit(tag)
 
 
 cdef inline real exp_pair_argument(real x, real* shifted) noexcept nogil:
@@ -459,3 +459,40 @@ cdef inline void add_to(real tag, double x, double* total, double* low) noexcept
     if real is double:
         low[0] += sum_low_added(total[0], x, t)
     total[0] = t
+
+
+# The terms of a sum that are too large for float64, or whose sum may be, in units of `fastloss_huge_unit`.
+cdef struct Huge:
+    long double total
+    long double low
+
+
+cdef inline void add_huge(long double term, Huge* huge) noexcept nogil:
+    cdef long double t = huge.total + term
+    cdef long double z = t - huge.total
+    huge.low += (huge.total - (t - z)) + (term - z)
+    huge.total = t
+
+
+cdef inline bint is_huge(long double x) noexcept nogil:
+    """Whether it is finite and sums of 2^100 numbers like it may not be."""
+    return fabsl(x) > 8.452712498170644e270 and fabsl(x) < INFINITY  # 2^900
+
+
+cdef inline void add_wide(long double x, double* total, double* low, Huge* huge) noexcept nogil:
+    """Add any number to a sum."""
+    if is_huge(x):
+        add_huge(x / fastloss_huge_unit, huge)
+    else:
+        two_sum(<double>x, total, low)
+
+
+cdef inline long double times(long double a, long double b) noexcept nogil:
+    """The product of two weights: 0 if either is, but for NaN."""
+    cdef long double product = a * b
+    return product if product == product or a != a or b != b else 0
+
+
+cdef inline long double weighted(long double x, long double weight) noexcept nogil:
+    """x times its weight: 0 drops what is infinite, and keeps NaN."""
+    return x * weight if weight != 0 or x != x else 0

@@ -3,13 +3,17 @@
 # a) A loss is one branch of `point_block`, value[k] and slope[k]; nothing else knows its formula. Only BCE has a
 #    second one, for blocks whose targets are all 0 or 1. Where two terms are added, what rounding lost of each is
 #    carried along, so that the result is rounded about once.
-# b) Weights of any broadcast shape are expanded block by block, never to the size of the input.
+# b) Weights of any broadcast shape are expanded block by block, never to the size of the input. They are multiplied in
+#    the loop's type where each is 0 or of moderate size: then no product of them leaves that type. A sum takes the
+#    product with the value in float64.
 # c) Values are summed in WIDTH fixed float64 accumulators, without loss (two_sum); float32 values in fours, for
 #    two plain additions, one ulp, are within the bound of the sum.
 # d) What only rare elements need, such as those whose exponential is 0 or whose logarithm is cut off, is a quarter of
 #    some loops: a block is computed without it, the loop notes whether it met such an element, and then the block is
 #    computed again with it. Either way an element's bits are the same.
-# e) Exponential, division and the rest stand in loops of their own: in one, fewer elements would fit the processor's
+# e) An element is `odd` where its value or a weight is so large or small that the loop's type may not hold what comes
+#    on the way to the result: `wide_point` computes it again. This depends on the element alone, and so do its bits.
+# f) Exponential, division and the rest stand in loops of their own: in one, fewer elements would fit the processor's
 #    queues than it takes to hide what each waits for.
 
 DEF POINTWISE_BLOCK = 256
@@ -54,6 +58,11 @@ cdef struct PointJob:
     Operand mask                   # bytes, 0 where an element does not count
     Operand grad_output
     double grad_scale              # grad_output / divisor where these are one number
+    long double wide_scale         # the same, which may leave the range of float64
+    bint weighted                  # a factor may be larger than 1: what is flushed to 0 could count
+    bint odd                       # all elements are
+    double least_weight            # what is neither in between nor 0 is odd
+    double greatest_weight
     void* value                    # as x, or NULL
     int value_storage
     void* grad                     # as x, or NULL
@@ -87,14 +96,64 @@ cdef inline const element* expand(
     return buffer
 
 
-cdef inline void scale_by(real* values, const Operand* operand, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    cdef real buffer[POINTWISE_BLOCK]
-    cdef const real* factor
+cdef bint any_outside_sizes(const real* x, Py_ssize_t n, real least, real greatest) noexcept nogil:
+    """Whether a number is NaN, larger than `greatest`, or smaller than `least` and not 0, whatever its sign."""
+    cdef Bits32 b32, least32, greatest32
+    cdef Bits64 b64, least64, greatest64
+    cdef uint32_t smallest32 = -1, largest32 = 0  # the smallest less 1, so that 0 is none
+    cdef uint64_t outside64 = 0    # the sign bit
     cdef Py_ssize_t k
-    if operand.data != NULL:
-        factor = expand(operand, first, n, buffer)
+    if real is float:
+        least32.f = least
+        greatest32.f = greatest
+        if least32.u == 0:
+            for k in range(n):
+                b32.f = absolute(x[k])
+                largest32 = b32.u if b32.u > largest32 else largest32
+            return largest32 > greatest32.u
         for k in range(n):
-            values[k] *= factor[k]
+            b32.f = absolute(x[k])
+            largest32 = b32.u if b32.u > largest32 else largest32
+            smallest32 = b32.u - 1 if b32.u - 1 < smallest32 else smallest32
+        return largest32 > greatest32.u or smallest32 < least32.u - 1
+    else:
+        least64.f = least
+        greatest64.f = greatest
+        if least64.u == 0:
+            for k in range(n):
+                b64.f = absolute(x[k])
+                outside64 |= greatest64.u - b64.u
+            return outside64 >> 63 != 0
+        for k in range(n):
+            b64.f = absolute(x[k])
+            outside64 |= (greatest64.u - b64.u) | ((b64.u - least64.u) & (0 - b64.u))
+        return outside64 >> 63 != 0
+
+
+cdef inline bint is_outside_sizes(real x, real least, real greatest) noexcept nogil:
+    return not (x == <real>0 or least <= absolute(x) <= greatest)
+
+
+# What multiplies the elements of a block, NULL for ones; of_value and of_grad are products of others.
+cdef struct Weights:
+    const void* pos_weight
+    const void* weight
+    const void* sample_weight
+    const void* grad_output
+    const void* of_value
+    const void* of_grad
+
+cdef Weights NO_WEIGHTS
+
+
+cdef inline const real* multiplied(const real* a, const real* b, Py_ssize_t n, real* buffer) noexcept nogil:
+    """a b, or the one that is not NULL."""
+    cdef Py_ssize_t k
+    if a == NULL or b == NULL:
+        return b if a == NULL else a
+    for k in range(n):
+        buffer[k] = a[k] * b[k]
+    return buffer
 
 
 cdef inline const real* where_counted(
@@ -105,6 +164,46 @@ cdef inline const real* where_counted(
     for k in range(n):
         buffer[k] = x[k] if mask[k] != 0 else other
     return buffer
+
+
+cdef inline bint expand_weights(
+    real* tag, const PointJob* job, Py_ssize_t first, Py_ssize_t n, const uint8_t* mask, real* buffer, Weights* weights
+) noexcept nogil:
+    """The weights of a block, in 6 blocks of `buffer` where they are not in place; whether one of them is odd.
+
+    What does not count has sample weight 0.
+    """
+    cdef const Operand* operands[4]
+    cdef const real* w[4]
+    cdef const real* product
+    cdef real least
+    cdef bint odd = False
+    cdef int j
+    cdef Py_ssize_t k
+    operands[0] = &job.pos_weight
+    operands[1] = &job.weight
+    operands[2] = &job.sample_weight
+    operands[3] = &job.grad_output
+    for j in range(4):
+        w[j] = NULL
+        if operands[j].data != NULL:
+            w[j] = expand(operands[j], first, n, buffer + j * POINTWISE_BLOCK)
+            if mask != NULL:
+                w[j] = where_counted(w[j], mask, <real>(j != 2), n, buffer + j * POINTWISE_BLOCK)
+            least = <real>(job.least_weight if j > 0 else 1 / job.greatest_weight)
+            odd |= any_outside_sizes(w[j], n, least, <real>job.greatest_weight)
+    if mask != NULL and w[2] == NULL:
+        for k in range(n):
+            buffer[2 * POINTWISE_BLOCK + k] = <real>(mask[k] != 0)
+        w[2] = buffer + 2 * POINTWISE_BLOCK
+    weights.pos_weight = w[0]
+    weights.weight = w[1]
+    weights.sample_weight = w[2]
+    weights.grad_output = w[3]
+    product = multiplied(w[1], w[2], n, buffer + 4 * POINTWISE_BLOCK)
+    weights.of_value = product
+    weights.of_grad = multiplied(product, w[3], n, buffer + 5 * POINTWISE_BLOCK)
+    return odd
 
 
 cdef inline real small_sigmoid(real e, real e_low, real* low) noexcept nogil:
@@ -157,30 +256,43 @@ cdef inline real bce_slope(real x, real y) noexcept nogil:
     return fma(fma(-q, z, d) + fma(-q, z_low, sum_low(x, -y, d)), inverse, q)
 
 
-cdef inline void note_outside(
-    real x, real least, real greatest, uint32_t* outside32, uint64_t* outside64
-) noexcept nogil:
-    """Set the sign bit unless least <= x <= greatest, neither of them negative: then numbers order as their bits do."""
-    cdef Bits32 b32, least32, greatest32
-    cdef Bits64 b64, least64, greatest64
+cdef inline void note_above(real x, real greatest, uint32_t* outside32, uint64_t* outside64) noexcept nogil:
+    """Set the sign bit unless 0 <= x <= greatest: such numbers order as their bits do."""
+    cdef Bits32 b32, greatest32
+    cdef Bits64 b64, greatest64
+    if real is float:
+        b32.f = x
+        greatest32.f = greatest
+        outside32[0] |= greatest32.u - b32.u
+    else:
+        b64.f = x
+        greatest64.f = greatest
+        outside64[0] |= greatest64.u - b64.u
+
+
+cdef inline void note_below(real x, real least, uint32_t* outside32, uint64_t* outside64) noexcept nogil:
+    """Set the sign bit if x < least, for x >= 0."""
+    cdef Bits32 b32, least32
+    cdef Bits64 b64, least64
     if real is float:
         b32.f = x
         least32.f = least
-        greatest32.f = greatest
-        outside32[0] |= (b32.u - least32.u) | (greatest32.u - b32.u)
+        outside32[0] |= b32.u - least32.u
     else:
         b64.f = x
         least64.f = least
-        greatest64.f = greatest
-        outside64[0] |= (b64.u - least64.u) | (greatest64.u - b64.u)
+        outside64[0] |= b64.u - least64.u
 
 
 cdef inline bint point_block(
-    const real* x, const real* y, const real* pos_weight, int op, bint usual, Py_ssize_t n, real* value, real* slope
+    const real* x, const real* y, const real* pos_weight, int op, bint scaled, bint usual, Py_ssize_t n, real* value,
+    real* slope
 ) noexcept nogil:
     """The formulas: value[k] and slope[k], its derivative (unless NULL), from x[k] and y[k].
 
     `usual` leaves out what only rare elements need; returns whether there was none, otherwise this has to be repeated.
+    Usual elements have finite values and slopes (an infinite x of kl_div and y of bce_with_logits aside). If they are `scaled` these are also at
+    most `greatest_size`, and `least_size` where they do not cancel.
     """
     # What one loop leaves to the next:
     cdef real high[POINTWISE_BLOCK]       # e = exp(-|x|); or log x
@@ -189,21 +301,27 @@ cdef inline bint point_block(
     cdef real other_low[POINTWISE_BLOCK]  # `shifted` of exp; or what the rounding of log(1 - x) lost
     cdef bint single = sizeof(real) == 4
     cdef real tiny = <real>1.17549435e-38 if single else <real>2.2250738585072014e-308
-    cdef real huge = <real>3.4028234663852886e38 if single else <real>1.7976931348623157e308
     cdef real below_one = <real>0.99999994 if single else <real>0.9999999999999999
     cdef real exp_minus_100 = <real>3.720075976020836e-44  # subnormal in float32
     cdef real exp_normal = <real>87 if single else <real>708
+    cdef real least = least_size(tiny), greatest = greatest_value(tiny, scaled)
+    cdef real quarter = <real>8.507059173023462e37 if single else <real>4.49423283715579e307  # of the largest number
     cdef uint32_t outside32 = 0    # the sign bit: there was a rare one
     cdef uint64_t outside64 = 0
     cdef Py_ssize_t k
     cdef real d, low, e, a, b, c, a_low = 0, b_low = 0, power = 0, log_x, log_y
+    high[0] = high_low[0] = 0      # gcc warns of one element
+    if op == BCE_WITH_LOGITS_POS_WEIGHT:  # which may be small or large, too
+        exp_normal = <real>48 if single else <real>400
+    elif scaled:
+        exp_normal = <real>80 if single else <real>690
     if op == BCE_WITH_LOGITS or op == BCE_WITH_LOGITS_POS_WEIGHT or op == SIGMOID or op == LOGSIGMOID:  # exp(-|x|)
         for k in range(n):
             other[k] = exp_pair_argument(-absolute(x[k]), other_low + k)
         for k in range(n):
             high[k] = exp_pair(-absolute(x[k]), other[k], other_low[k], usual, high_low + k)
             if usual:
-                note_outside(absolute(x[k]), <real>0, exp_normal, &outside32, &outside64)
+                note_above(absolute(x[k]), exp_normal, &outside32, &outside64)
         if op != SIGMOID:
             for k in range(n):
                 other[k] = high[k] / (<real>2 + high[k])
@@ -211,7 +329,11 @@ cdef inline bint point_block(
         for k in range(n):
             d = x[k] - y[k]
             low = <real>2 * d * sum_low(x[k], -y[k], d)
-            value[k] = fma(d, d, low) if d * d < <real>INFINITY else d * d
+            value[k] = fma(d, d, low)
+            if usual:
+                note_above(d * d, greatest, &outside32, &outside64)
+            else:
+                value[k] = value[k] if d * d < <real>INFINITY else d * d
             if slope != NULL:
                 slope[k] = <real>2 * d
     elif op == BCE_WITH_LOGITS:  # y softplus(-x) + (1 - y) softplus(x)
@@ -235,7 +357,8 @@ cdef inline bint point_block(
     elif op == BCE:  # -(y log x + (1 - y) log(1 - x)), each log at least -100
         for k in range(n):
             if usual:
-                note_outside(x[k], tiny if single else exp_minus_100, below_one, &outside32, &outside64)
+                note_below(x[k], least if single else exp_minus_100, &outside32, &outside64)
+                note_above(x[k], below_one, &outside32, &outside64)
             high[k] = log_positive(x[k], usual, high_low + k)
         for k in range(n):
             other[k] = log1m(x[k], other_low + k)
@@ -245,8 +368,8 @@ cdef inline bint point_block(
             log_y = other[k]
             b_low = other_low[k]
             if not usual:
-                a_low = <real>0 if x[k] < exp_minus_100 else a_low
-                log_x = <real>-100 if x[k] < exp_minus_100 else log_x
+                a_low = <real>0 if log_x < <real>-100 else a_low
+                log_x = <real>-100 if log_x < <real>-100 else log_x
                 b_low = <real>0 if x[k] == <real>1 else b_low
                 log_y = <real>-100 if x[k] == <real>1 else log_y
             d = <real>1 - y[k]
@@ -260,7 +383,8 @@ cdef inline bint point_block(
             value[k] = -(d + (sum_low(a, b, d) + low))
     elif op == BCE_OF_LABELS:  # BCE where every y is 0 or 1, without rare elements: -log x or -log(1 - x)
         for k in range(n):
-            note_outside(x[k], tiny if single else exp_minus_100, below_one, &outside32, &outside64)
+            note_below(x[k], least if single else exp_minus_100, &outside32, &outside64)
+            note_above(x[k], below_one, &outside32, &outside64)
             a = x[k] if y[k] == <real>1 else <real>1 - x[k]
             a_low = <real>0 if y[k] == <real>1 else (<real>1 - a) - x[k]
             d = log_of_sum(a, a_low, &low)
@@ -268,7 +392,10 @@ cdef inline bint point_block(
     elif op == KL_DIV:  # y (log y - x)
         for k in range(n):
             if usual:
-                note_outside(y[k], tiny, huge, &outside32, &outside64)
+                note_below(y[k], tiny, &outside32, &outside64)
+                note_above(y[k], <real>1, &outside32, &outside64)
+                if real is double:
+                    note_above(absolute(x[k]), greatest, &outside32, &outside64)
             log_y = log_positive(y[k], usual, &low)
             low *= y[k] if usual else at_most_finite(y[k])
             low = fma(-y[k], x[k], fma(y[k], log_y, low))
@@ -281,15 +408,15 @@ cdef inline bint point_block(
     elif op == KL_DIV_LOG_TARGET:  # exp(y) (y - x)
         for k in range(n):
             if usual:
-                note_outside(absolute(y[k]), <real>0, <real>80 if single else <real>700, &outside32, &outside64)
-                note_outside(absolute(x[k]), <real>0, <real>0.25 * huge, &outside32, &outside64)
+                note_above(absolute(y[k]), <real>45 if single else <real>160, &outside32, &outside64)
+                note_above(absolute(x[k]), <real>1e9 if single else <real>1e18, &outside32, &outside64)
             e = exp_parts(y[k], usual, &a_low, &power)
             d = y[k] - x[k]
             if not usual:  # e d may overflow before the power makes it smaller
-                a = <real>0.25 if absolute(d) > <real>0.25 * huge else <real>1
+                a = <real>0.25 if absolute(d) > quarter else <real>1
                 e *= a
                 a_low *= a
-                power *= <real>4 if absolute(d) > <real>0.25 * huge else <real>1
+                power *= <real>4 if absolute(d) > quarter else <real>1
             low = fma(e, sum_low(y[k], -x[k], d), a_low * d)
             low = fma(e, d, low) * power
             if not usual:
@@ -308,20 +435,185 @@ cdef inline bint point_block(
             value[k] = (x[k] if x[k] < <real>0 else <real>0) - (d + low)
     elif op == IDENTITY:
         for k in range(n):
+            if real is double:
+                note_above(absolute(x[k]), greatest, &outside32, &outside64)
             value[k] = x[k]
     if slope != NULL and (op == BCE or op == BCE_OF_LABELS):
         for k in range(n):
             slope[k] = bce_slope(x[k], y[k])
+    if usual and scaled and op == MSE and any_outside_sizes(value, n, least, greatest):
+        return False
+    if usual and scaled and op == KL_DIV and real is float and any_outside_sizes(x, n, <real>0, greatest):
+        return False
+    if usual and (op == BCE or scaled and (op == BCE_WITH_LOGITS or op == BCE_WITH_LOGITS_POS_WEIGHT)):
+        if any_outside_sizes(y, n, <real>0, <real>1e9):
+            return False
     return outside32 >> 31 == 0 and outside64 >> 63 == 0
 
 
-cdef inline void add_block(real* value, Py_ssize_t n, double* total, double* low) noexcept nogil:
-    """Add n values to WIDTH accumulators; `value` is filled up with zeros to a multiple of 4 WIDTH."""
+cdef void wide_point(
+    int op, long double x, long double y, long double pos_weight, long double* value, long double* slope
+) noexcept nogil:
+    """`point_block` for one element in `long double`."""
+    cdef long double d = fabsl(x), e, a, b, c, log_x, log_y
+    if op == MSE:
+        d = x - y
+        value[0] = d * d
+        slope[0] = 2 * d
+    elif op == BCE_WITH_LOGITS or op == BCE_WITH_LOGITS_POS_WEIGHT:
+        e = expl(-d)
+        a = times(pos_weight, y)
+        b = 1 - y
+        c = b if x > 0 else a
+        value[0] = weighted(d, c) + (a + b) * log1pl(e)
+        slope[0] = (a + b) * (e / (1 + e))
+        slope[0] = b - slope[0] if x > 0 else slope[0] - a
+    elif op == BCE:
+        log_x = logl(x)
+        log_y = log1pl(-x)
+        log_x = -100 if log_x < -100 else log_x
+        log_y = -100 if log_y < -100 else log_y
+        d = x * (1 - x)
+        value[0] = -(y * log_x + (1 - y) * log_y)
+        slope[0] = (x - y) / (1e-12 if d < 1e-12 else d)
+    elif op == KL_DIV:
+        value[0] = y * (logl(y) - x) if y != 0 else 0 * y if x == x else x
+        slope[0] = -y
+    elif op == KL_DIV_LOG_TARGET:
+        e = expl(y)
+        d = y - x
+        value[0] = e * d if e != 0 else d if fabsl(d) == INFINITY else 0 * d
+        if y == -INFINITY or d == 0:
+            value[0] = 0 if x == x else x
+        slope[0] = -e
+    else:
+        value[0] = x
+        slope[0] = 0
+
+
+cdef inline real least_size(real tag) noexcept nogil:
+    """From here on values are exact to 2^-30 of themselves, as well as those that are computed on the way."""
+    return <real>3.009265538105056e-36 if sizeof(real) == 4 else <real>9.332636185032189e-302  # 2^-118, 2^-1000
+
+
+cdef inline real greatest_size(real tag) noexcept nogil:
+    """Values up to here, and their products with weights in range, do not overflow in float64."""
+    return <real>1.2089258196146292e24 if sizeof(real) == 4 else <real>2.037035976334486e90  # 2^80, 2^300
+
+
+cdef inline real greatest_value(real tag, bint weighted) noexcept nogil:
+    """Values up to here do not overflow when they are summed in float64, with their weights."""
+    return greatest_size(tag) if weighted else <real>3.4028234663852886e38 if sizeof(real) == 4 else <real>1e270
+
+
+cdef inline bint vanishes(int op, real x, real y) noexcept nogil:
+    """Whether exp(-|x|), or exp(y), is so small that it may be flushed to 0, but may count when it is weighted."""
+    cdef real d = -y if op == KL_DIV_LOG_TARGET else absolute(x)
+    cdef real near = <real>80 if sizeof(real) == 4 else <real>690, far = <real>360 if sizeof(real) == 4 else <real>2200
+    cdef bint exponential = (op == BCE_WITH_LOGITS) | (op == BCE_WITH_LOGITS_POS_WEIGHT) | (op == KL_DIV_LOG_TARGET)
+    return exponential & (d > near) & (d < far)
+
+
+cdef inline bint is_odd(const PointJob* job, real x, real y, real value) noexcept nogil:
+    """Whether an element is odd, its weights aside, unless it is usual; what is NaN or infinite stays so."""
+    cdef real size = absolute(value)
+    cdef bint odd = (job.op == BCE) & (absolute(y) > greatest_size(x))  # the slope
+    if job.weighted:
+        odd |= (size > greatest_size(x)) | (size < least_size(x)) & (value != <real>0) | vanishes(job.op, x, y)
+        return odd | (value != value) & (x == x) & (y == y)
+    return odd | (1 - (size < <real>INFINITY)) & (x - x == <real>0) & (y - y == <real>0)
+
+
+cdef bint any_odd(const PointJob* job, const real* x, const real* y, const real* value, Py_ssize_t n) noexcept nogil:
+    """Whether a block that is not usual may hold an odd element, its weights aside, or one whose sum may overflow."""
+    cdef real least = least_size(x[0]) if job.weighted else <real>0
+    cdef Py_ssize_t k
+    cdef int found = 0
+    if any_outside_sizes(value, n, least, greatest_value(x[0], job.weighted)):
+        return True
+    if job.op == BCE and any_outside_sizes(y, n, <real>0, greatest_size(x[0])):
+        return True
+    if job.weighted:
+        for k in range(n):
+            found |= vanishes(job.op, x[k], y[k])
+    return found != 0
+
+
+cdef bint is_usual(const PointJob* job, const real* x, const real* y, const real* pos_weight) noexcept nogil:
+    """Whether one element is."""
+    cdef real value = 0
+    return point_block(x, y, pos_weight, job.op, job.weighted, True, 1, &value, <real*>NULL)
+
+
+cdef void odd_block(
+    const PointJob* job, const real* x, const real* y, const Weights* weights, Py_ssize_t n, real* value, real* slope,
+    double* total, double* low, Huge* huge
+) noexcept nogil:
+    """A block in which elements may be odd: weights applied to value and slope, values added."""
+    cdef const real* w[4]
+    cdef const real* of_value = <const real*>weights.of_value
+    cdef const real* of_grad = <const real*>weights.of_grad
+    cdef long double factor, wide_value, wide_slope
+    cdef real scale = <real>job.grad_scale
+    cdef double least
+    cdef Py_ssize_t k
+    cdef bint odd
+    cdef int j
+    w[0] = <const real*>weights.weight
+    w[1] = <const real*>weights.sample_weight
+    w[2] = <const real*>weights.grad_output
+    w[3] = <const real*>weights.pos_weight
+    for k in range(n):
+        odd = is_odd(job, x[k], y[k], value[k])
+        odd = job.odd or odd and not is_usual(job, x + k, y + k, w[3] + k if w[3] != NULL else NULL)
+        for j in range(4):
+            least = job.least_weight if j < 3 else 1 / job.greatest_weight
+            odd |= w[j] != NULL and is_outside_sizes(w[j][k], <real>least, <real>job.greatest_weight)
+        if odd:
+            wide_point(job.op, x[k], y[k], w[3][k] if w[3] != NULL else 1, &wide_value, &wide_slope)
+            factor = times(w[0][k] if w[0] != NULL else 1, w[1][k] if w[1] != NULL else 1)
+            wide_value = weighted(wide_value, factor)
+            if job.grad != NULL:
+                factor = times(times(factor, w[2][k] if w[2] != NULL else 1), job.wide_scale)
+                slope[k] = <real>weighted(wide_slope, factor)
+            if job.value != NULL:
+                value[k] = <real>wide_value
+            else:
+                add_wide(wide_value, total + k % WIDTH, low + k % WIDTH, huge)
+        else:
+            if job.grad != NULL:
+                slope[k] = slope[k] * of_grad[k] * scale if of_grad != NULL else slope[k] * scale
+            if job.value == NULL:
+                wide_value = <double>value[k] * (of_value[k] if of_value != NULL else <real>1)
+                add_wide(wide_value, total + k % WIDTH, low + k % WIDTH, huge)
+            elif of_value != NULL:
+                value[k] *= of_value[k]
+
+
+cdef inline double product_of(const real* a, const real* b, Py_ssize_t k) noexcept nogil:
+    return <double>a[k] * <double>b[k]
+
+
+cdef inline void add_block(
+    real* value, const real* weight, Py_ssize_t n, double* total, double* low
+) noexcept nogil:
+    """Add n values, times their weights unless NULL, to WIDTH accumulators; `value` is filled up with zeros."""
+    cdef real full[POINTWISE_BLOCK]
     cdef Py_ssize_t j, k
     cdef int step = 4 * WIDTH if real is float else WIDTH
-    for k in range(n, n + (step - n % step) % step):
+    cdef Py_ssize_t fills = (step - n % step) % step
+    for k in range(n, n + fills):
         value[k] = <real>0
-    if real is float:
+    if weight != NULL and fills > 0:
+        memcpy(full, weight, n * sizeof(real))
+        for k in range(n, n + fills):
+            full[k] = <real>0
+        weight = full
+    if real is double:
+        for j in range(0, n, WIDTH):
+            for k in range(WIDTH):
+                two_sum(value[j + k] * weight[j + k] if weight != NULL else value[j + k], total + k, low + k)
+    elif weight == NULL:
         for j in range(0, n, 4 * WIDTH):
             for k in range(WIDTH):
                 two_sum(
@@ -330,9 +622,13 @@ cdef inline void add_block(real* value, Py_ssize_t n, double* total, double* low
                     total + k, low + k,
                 )
     else:
-        for j in range(0, n, WIDTH):
+        for j in range(0, n, 4 * WIDTH):
             for k in range(WIDTH):
-                two_sum(value[j + k], total + k, low + k)
+                two_sum(
+                    (product_of(value, weight, j + k) + product_of(value, weight, j + WIDTH + k))
+                    + (product_of(value, weight, j + 2 * WIDTH + k) + product_of(value, weight, j + 3 * WIDTH + k)),
+                    total + k, low + k,
+                )
 
 
 cdef inline bint any_outside(const real* x, Py_ssize_t n) noexcept nogil:
@@ -369,7 +665,9 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef Py_ssize_t last = min(first + job.chunk, job.size)
     cdef const real* x
     cdef const real* y
-    cdef const real* pos_weight = NULL
+    cdef const real* pos_weight
+    cdef const real* of_grad
+    cdef Weights weights
     cdef real scale = <real>job.grad_scale
     cdef bint is_map = job.op == SIGMOID or job.op == LOGSIGMOID
     cdef real buffer[POINTWISE_BLOCK]
@@ -377,21 +675,23 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef real x_buffer[POINTWISE_BLOCK]
     cdef real y_buffer[POINTWISE_BLOCK]
     cdef real slope[POINTWISE_BLOCK]
+    cdef real expanded[6 * POINTWISE_BLOCK]
     cdef real* grad
-    cdef real expanded[POINTWISE_BLOCK]
     cdef uint8_t mask_buffer[POINTWISE_BLOCK]
     cdef const uint8_t* mask = NULL
     cdef double total[WIDTH]
     cdef double low[WIDTH]
-    cdef bint usual
+    cdef Huge huge
+    cdef bint usual, odd
     cdef int op, rare = 0, soft = 0
+    huge.total = huge.low = 0
     for k in range(WIDTH):
         total[k] = low[k] = 0
     for i in range(first, last, POINTWISE_BLOCK):
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
         x = read_block(job.x, job.storage, i, n, x_buffer)
         y = read_block(job.y, job.y_storage, i, n, y_buffer) if job.y != NULL else x
-        if job.mask.data != NULL:  # what does not count is first an ordinary element, then 0
+        if job.mask.data != NULL:  # what does not count is an ordinary element of weight 0
             mask = expand(&job.mask, i, n, mask_buffer)
             x = where_counted(x, mask, <real>0.5, n, x_buffer)
             y = where_counted(y, mask, <real>1, n, y_buffer)
@@ -400,12 +700,17 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
                 fastloss_raise_flag(&job.outside)
                 break
             continue
-        if job.pos_weight.data != NULL:
-            pos_weight = expand(&job.pos_weight, i, n, expanded)
+        odd = job.odd
+        if job.weighted:
+            odd |= expand_weights(tag, job, i, n, mask, expanded, &weights)
+        else:
+            weights = NO_WEIGHTS
+        pos_weight = <const real*>weights.pos_weight
         if job.value != NULL:
             value = block_to_write(job.value, job.value_storage, i, buffer)
+        usual = False
+        op = job.op
         if rare == 0:
-            op = job.op
             if op == BCE and soft == 0:
                 if are_labels(y, n):
                     op = BCE_OF_LABELS
@@ -413,38 +718,43 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
                     soft = RARE_BLOCKS
             soft = max(0, soft - 1)
             if job.grad != NULL:
-                usual = point_block(x, y, pos_weight, op, True, n, value, slope)
+                usual = point_block(x, y, pos_weight, op, job.weighted, True, n, value, slope)
             else:
-                usual = point_block(x, y, pos_weight, op, True, n, value, <real*>NULL)
+                usual = point_block(x, y, pos_weight, op, job.weighted, True, n, value, <real*>NULL)
             if not usual:
                 rare = RARE_BLOCKS
         if rare > 0:
             rare -= 1
-            if job.op == BCE and any_outside(x, n):
+            op = job.op
+            if op == BCE and any_outside(x, n):
                 fastloss_raise_flag(&job.outside)
                 break
             if job.grad != NULL:
-                point_block(x, y, pos_weight, job.op, False, n, value, slope)
+                point_block(x, y, pos_weight, op, job.weighted, False, n, value, slope)
             else:
-                point_block(x, y, pos_weight, job.op, False, n, value, <real*>NULL)
-        if not is_map:
-            scale_by(value, &job.weight, i, n)
-            scale_by(value, &job.sample_weight, i, n)
-        if mask != NULL:
-            where_counted(value, mask, <real>0, n, value)
-        if job.grad != NULL:
-            scale_by(slope, &job.weight, i, n)
-            scale_by(slope, &job.sample_weight, i, n)
-            scale_by(slope, &job.grad_output, i, n)
-            if mask != NULL:
-                where_counted(slope, mask, <real>0, n, slope)
-            grad = block_to_write(job.grad, job.grad_storage, i, slope)
+                point_block(x, y, pos_weight, op, job.weighted, False, n, value, <real*>NULL)
+        if not usual and not odd and not is_map:
+            odd = any_odd(job, x, y, value, n)
+        if job.value == NULL and not odd:
+            add_block(value, <const real*>weights.of_value, n, total, low)
+        if odd:
+            odd_block(job, x, y, &weights, n, value, slope, total, low, &huge)
+        elif job.value != NULL and weights.of_value != NULL:
             for k in range(n):
-                grad[k] = slope[k] * scale
+                value[k] *= (<const real*>weights.of_value)[k]
+        if job.grad != NULL:
+            grad = block_to_write(job.grad, job.grad_storage, i, slope)
+            of_grad = <const real*>weights.of_grad
+            if odd:
+                memmove(grad, slope, n * sizeof(real))
+            elif of_grad != NULL:
+                for k in range(n):
+                    grad[k] = slope[k] * of_grad[k] * scale
+            else:
+                for k in range(n):
+                    grad[k] = slope[k] * scale
             write_block(grad, job.grad, job.grad_storage, i, n)
         if job.value != NULL:
             write_block(value, job.value, job.value_storage, i, n)
-        else:
-            add_block(value, n, total, low)
     fastloss_stream_end()
-    sum_lanes(total, low, WIDTH, job.partial + 2 * chunk)
+    sum_lanes(total, low, WIDTH, &huge, job.partial + 3 * chunk)

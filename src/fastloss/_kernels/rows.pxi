@@ -331,40 +331,46 @@ cdef inline void row_statistics(
     batch.b[l] = joined(sum_b, b_low)
 
 
-cdef inline real exp_of(const real* x, const real* e, Py_ssize_t j, real m, bint again) noexcept nogil:
-    """exp(x_j - m), from e_j unless it has to be computed again; the same bits, but for what is flushed to 0."""
-    return exp_nonpositive(x[j] - m) if again else unscaled(e[j])
+cdef inline real exp_of(const real* x, const real* e, Py_ssize_t j, real m, bint again, real least) noexcept nogil:
+    """exp(x_j - m), scaled, from e_j unless it has to be computed again; the same bits. 0 below `least`."""
+    cdef real y = exp_scaled(x[j] - m) if again else e[j]
+    return zero_below(y, y, least)
 
 
 cdef inline void gradient_block(
     const real* x, const real* e, real m, bint again, int mode, const real* c, real a, real a_low, real others,
-    real factor, Py_ssize_t n, real* grad
+    real factor, real least, Py_ssize_t n, real* grad
 ) noexcept nogil:
     """n entries of a row's gradient; see `exp_of` for which of x and e is read."""
     cdef real uniform = c[0] if mode == UNIFORM else <real>0
     cdef Py_ssize_t j
     if mode == UNIFORM:
         for j in range(n):
-            grad[j] = factor * linear_gradient(exp_of(x, e, j, m, again), uniform, a, a_low, others)
+            grad[j] = factor * linear_gradient(exp_of(x, e, j, m, again, least), uniform, a, a_low, others)
     elif mode == SHARED or mode == LINEAR:
         for j in range(n):
-            grad[j] = factor * linear_gradient(exp_of(x, e, j, m, again), c[j], a, a_low, others)
+            grad[j] = factor * linear_gradient(exp_of(x, e, j, m, again, least), c[j], a, a_low, others)
     else:
         for j in range(n):
-            grad[j] = factor * exp_of(x, e, j, m, again)
+            grad[j] = factor * exp_of(x, e, j, m, again, least)
 
 
 cdef inline void row_gradient(
     real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, double scale, Py_ssize_t t, real entry,
-    const Blocks* blocks, Batch* batch
+    const Wide* wide, const Blocks* blocks, Batch* batch
 ) noexcept nogil:
-    """The gradient of one row, or its softmax; `entry` is that of class t, unless t is -1. grad may be x itself."""
-    cdef Py_ssize_t classes = job.classes, j0, n
-    cdef double sum_c = batch.a[l] + batch.k[l]
-    cdef real factor = <real>(scale / (1 + batch.others[l]))
+    """The gradient of one row, from `wide` unless NULL, or its softmax. grad may be x itself.
+
+    `entry` is that of class t, unless t is -1.
+    """
+    cdef Py_ssize_t classes = job.classes, j0, j, n
+    cdef double sum_c = batch.a[l] + batch.k[l], unit = exp_unit(<real>0)
+    cdef double step = scale / (1 + batch.others[l]) * unit
+    cdef real factor = <real>step
+    cdef real least = least_that_counts(<real>0, step if mode == PLAIN else step * sum_c)
     cdef real a = <real>sum_c
     cdef real a_low = <real>(sum_c - a)
-    cdef real others = <real>batch.others[l]
+    cdef real others = <real>(batch.others[l] / unit)
     cdef real m = <real>batch.top[l]
     cdef const real* x
     cdef real* e = <real*>blocks.e
@@ -375,14 +381,18 @@ cdef inline void row_gradient(
         if mode == SHARED or mode == UNIFORM:
             c = <const real*>job.shared + j0
         grad = block_to_write(job.grad, job.grad_storage, i * classes + j0, e)
-        if classes > ROWS_BLOCK:
+        if wide != NULL:
+            x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
+            for j in range(n):
+                grad[j] = wide_gradient(tag, job, wide, i, j0 + j, j0 + j == t, x[j])
+        elif classes > ROWS_BLOCK:
             x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
             if mode == LINEAR:
                 c = coefficients(job, i, j0, n, <real*>blocks.c)
-            gradient_block(x, e, m, True, mode, c, a, a_low, others, factor, n, grad)
+            gradient_block(x, e, m, True, mode, c, a, a_low, others, factor, least, n, grad)
         else:
-            gradient_block(e, e, m, False, mode, c, a, a_low, others, factor, n, grad)
-        if j0 <= t and t < j0 + n:
+            gradient_block(e, e, m, False, mode, c, a, a_low, others, factor, least, n, grad)
+        if wide == NULL and j0 <= t and t < j0 + n:
             grad[t - j0] = entry
         write_block(grad, job.grad, job.grad_storage, i * classes + j0, n)
 
@@ -404,6 +414,37 @@ cdef inline void row_log_softmax(
         write_block(out, job.grad, job.grad_storage, i * job.classes + j0, n)
 
 
+cdef inline void row_loss(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, int64_t t, const Blocks* blocks, Batch* batch
+) noexcept nogil:
+    """What a loss needs besides `row_statistics`, and its gradient; t is the label, or -1."""
+    cdef double scale = 0, entry = 0, c_t = 0, others = batch.others[l], k = batch.k[l], a = batch.a[l]
+    cdef real distance, unused = 0
+    cdef Wide wide
+    cdef bint wide_entries = False
+    if t >= 0:
+        batch.d[l] = read_one(job.x, job.storage, i * job.x_stride + t, tag) - batch.top[l]
+    if value_is_wide(
+        unused, others, k, batch.d[l], a, batch.b[l], per_sample(<const real*>job.sample_weight, i)
+    ):
+        wide_statistics(tag, job, i, t, &wide)
+        set_wide(batch, l, wide_value(job, &wide, i))
+    if job.grad == NULL:
+        return
+    scale = gradient_scale(job, tag, i)
+    wide_entries = gradient_is_wide(unused, others, k, a, scale, mode != PLAIN)
+    if wide_entries:
+        wide_statistics(tag, job, i, t, &wide)
+    elif t >= 0:
+        distance = <real>(read_one(job.x, job.storage, i * job.x_stride + t, tag) - <real>batch.top[l])
+        if mode == SHARED or mode == UNIFORM:
+            c_t = (<const real*>job.shared)[t]
+        entry = target_gradient(scale, k, a, c_t, unscaled_sum(exp_scaled(distance), unused), others)
+    if mode == PLAIN:
+        scale *= k
+    row_gradient(tag, job, i, l, mode, scale, t, <real>entry, &wide if wide_entries else NULL, blocks, batch)
+
+
 cdef inline void row_of(
     real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, bint more, Ahead* ahead, Blocks* blocks,
     Batch* batch
@@ -417,7 +458,6 @@ cdef inline void row_of(
     cdef int64_t t = -1
     cdef bint skipped = masked(job, i)
     cdef const real* next_row = NULL
-    cdef double scale, entry = 0, c_t = 0, e_t
     cdef bint exponentials = job.grad != NULL and job.op != LOG_SOFTMAX  # are used again
     batch.keep[l] = 1
     batch.k[l] = batch.d[l] = 0
@@ -442,22 +482,11 @@ cdef inline void row_of(
         if not batch.top[l] < INFINITY:  # +inf gives +inf, unless the row also holds NaN
             batch.others[l] = sum_past_inf(job, tag, i * job.x_stride)
     elif job.op == SOFTMAX:
-        row_gradient(tag, job, i, l, mode, 1, -1, 0, blocks, batch)
+        row_gradient(tag, job, i, l, mode, 1, -1, 0, NULL, blocks, batch)
     elif job.op == LOG_SOFTMAX:
         row_log_softmax(job, i, <real>batch.top[l], log1p_nonnegative(batch.others[l]), blocks)
-    else:
-        if t >= 0:
-            batch.d[l] = <real>(read_one(job.x, job.storage, i * job.x_stride + t, tag) - <real>batch.top[l])
-        if job.grad != NULL:
-            scale = gradient_scale(job, tag, i)
-            if t >= 0:
-                e_t = exp_nonpositive(<real>batch.d[l])
-                if mode == SHARED or mode == UNIFORM:
-                    c_t = (<const real*>job.shared)[t]
-                entry = target_gradient(scale, batch.k[l], batch.a[l], c_t, e_t, batch.others[l])
-            if mode == PLAIN:
-                scale *= batch.k[l]
-            row_gradient(tag, job, i, l, mode, scale, t, <real>entry, blocks, batch)
+    elif job.op != ENTROPY_FROM_LOGITS:
+        row_loss(tag, job, i, l, mode, t, blocks, batch)
 
 
 cdef inline double row_entropy(real* buffer, ClassJob* job, Py_ssize_t i) noexcept nogil:
@@ -502,12 +531,15 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
         blocks.e = e_buffer + WIDTH
     else:
         blocks.e = <real*>part_of(memory, 2, bytes_of_block) + WIDTH
+    cdef Huge huge
+    huge.total = huge.low = 0
     ahead.x = NULL
     ahead.top = 0
     for l in range(LANES):
         total[l] = low[l] = 0
     for start in range(first, last, LANES):
         count = min(<Py_ssize_t>LANES, last - start)
+        batch.any_wide = False
         for l in range(count):
             if job.op == ENTROPY:
                 (<real*>job.value)[start + l] = <real>row_entropy(<real*>blocks.x, job, start + l)
@@ -523,6 +555,6 @@ cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
                 row_of(tag, job, start + l, l, LINEAR, start + l + 1 < last, &ahead, &blocks, &batch)
         if job.op != ENTROPY:
             clear(&batch, count)
-            finish(tag, job, start, count, 0, &batch, total, low)
+            finish(tag, job, start, count, 0, &batch, total, low, &huge)
     fastloss_stream_end()
-    sum_lanes(total, low, LANES, job.partial + 2 * chunk)
+    sum_lanes(total, low, LANES, &huge, job.partial + 3 * chunk)

@@ -119,8 +119,42 @@ cdef extern from *:
         uint64_t now = __atomic_load_n(least, __ATOMIC_RELAXED);
         while (x < now && !__atomic_compare_exchange_n(least, &now, x, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
     }
+    /* Subnormal numbers count, whatever the calling thread's mode is (torch.set_flush_denormal, -ffast-math in another
+       library) and that of the workers: thresholds are, and the same bits from every thread. */
+    #if defined(__SSE2__)
+    #include <immintrin.h>
+    typedef unsigned int fastloss_mode;
+    #define FASTLOSS_FLUSH 0x8040u
+    #define fastloss_get_mode() _mm_getcsr()
+    #define fastloss_set_mode(mode) _mm_setcsr(mode)
+    #elif defined(__aarch64__) && defined(__GNUC__)
+    typedef uint64_t fastloss_mode;
+    #define FASTLOSS_FLUSH 0x1000000u
+    static inline fastloss_mode fastloss_get_mode(void) {
+        fastloss_mode mode;
+        __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+        return mode;
+    }
+    #define fastloss_set_mode(mode) __asm__ volatile("msr fpcr, %0" :: "r"((fastloss_mode)(mode)))
+    #else
+    typedef int fastloss_mode;
+    #define FASTLOSS_FLUSH 0
+    #define fastloss_get_mode() 0
+    #define fastloss_set_mode(mode) ((void)0)
+    #endif
+    static inline fastloss_mode fastloss_count_subnormals(void) {
+        fastloss_mode mode = fastloss_get_mode();
+        if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode & ~(fastloss_mode)FASTLOSS_FLUSH);
+        return mode;
+    }
+    static inline void fastloss_restore(fastloss_mode mode) {
+        if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode);
+    }
     #define fastloss_take(next, n) __atomic_fetch_add(next, n, __ATOMIC_RELAXED)
     """
+    ctypedef int fastloss_mode
+    fastloss_mode fastloss_count_subnormals() noexcept nogil
+    void fastloss_restore(fastloss_mode) noexcept nogil
     int64_t fastloss_now() noexcept nogil
     int64_t fastloss_about_now() noexcept nogil
     bint fastloss_is_alone(int64_t now) noexcept nogil
@@ -187,9 +221,12 @@ cdef bint interrupted() noexcept nogil:
 
 cdef inline void compute(Work* work, Py_ssize_t first, Py_ssize_t last, bint caller) noexcept nogil:
     """Chunks [first, last); the thread that called looks at the signals in between."""
+    cdef fastloss_mode mode
     cdef Py_ssize_t i
     for i in range(first, last):
+        mode = fastloss_count_subnormals()
         work.function(work.job, i)
+        fastloss_restore(mode)
         if work.look != 0:
             if caller and fastloss_about_now() >= work.look:
                 if interrupted():
@@ -237,27 +274,36 @@ cdef void share(Work* work, int threads) noexcept nogil:
         fastloss_note_late(now, now - begun - alone)
 
 
-cdef double total_of(const double* partial, Py_ssize_t chunks) noexcept nogil:
+cdef double total_of(const double* partial, Py_ssize_t chunks, double divisor) noexcept nogil:
+    """The sum of all chunks, divided; it may be finite where the sum is not."""
     cdef double s = 0, low = 0
+    cdef Huge huge
     cdef Py_ssize_t i
+    huge.total = huge.low = 0
     for i in range(chunks):
-        two_sum(partial[2 * i], &s, &low)
-        low += partial[2 * i + 1]
-    return joined(s, low)
+        two_sum(partial[3 * i], &s, &low)
+        low += partial[3 * i + 1]
+        if partial[3 * i + 2] != 0:
+            add_huge(partial[3 * i + 2], &huge)
+    s = joined(s, low)
+    if huge.total == 0 and huge.low == 0 or s - s != 0:
+        return s / divisor
+    return <double>((huge.total + (huge.low + s / fastloss_huge_unit)) / divisor * fastloss_huge_unit)
 
 
 cdef int run(
-    chunk_function function, void* job, double** partial, Py_ssize_t chunks, int threads, double* total
+    chunk_function function, void* job, double** partial, Py_ssize_t chunks, int threads, double divisor,
+    double* total
 ) except -1 nogil:
-    """Compute all chunks on so many threads; `total` is the sum of what they leave in `partial`, the job's.
+    """Compute all chunks on so many threads; `total` is the sum of what they leave in `partial`, the job's, by the divisor.
 
     What a signal handler raises ends it.
     """
     cdef Work work
-    cdef double few[2 * FEW_CHUNKS]
+    cdef double few[3 * FEW_CHUNKS]
     cdef double* sums = few
     if chunks > FEW_CHUNKS:
-        sums = <double*>malloc(2 * chunks * sizeof(double))
+        sums = <double*>malloc(3 * chunks * sizeof(double))
     work.caller = own_memory()
     if sums == NULL or work.caller == NULL:
         if sums != few:
@@ -277,7 +323,7 @@ cdef int run(
     else:
         compute(&work, 0, chunks, True)
     if not work.stop:
-        total[0] = total_of(sums, chunks)
+        total[0] = total_of(sums, chunks, divisor)
     if sums != few:
         free(sums)
     return -1 if work.stop else 0

@@ -1,0 +1,503 @@
+"""Numbers at the ends of their range: what leaves it on the way to a result must not show in the result.
+
+The truths are exact arithmetic and mpmath. Each case runs on every instruction set, in both families with
+classes (few, many, a strided class axis), alone and among ordinary samples, whose bits may not change.
+"""
+
+import contextlib
+import math
+
+import mpmath as mp
+import numpy as np
+import oracle
+import pytest
+from cases import CLASSES, loss
+from oracle import logistic, softplus
+
+import fastloss
+from fastloss import reference
+from fastloss.bounds import unit
+
+inf, nan = math.inf, math.nan
+
+DTYPES = [np.float32, np.float64]
+
+
+def exact(a):
+    return mp.mpf(float(a))
+
+
+def assert_close(got, want, terms, dtype, computed=None):
+    """Within 8 u of the terms, u of `computed`; below the smallest normal number of the dtype 0 will do."""
+    u = unit(computed or dtype)
+    got, want = float(got), mp.mpf(want)
+    largest = float(np.finfo(dtype).max)
+    if math.isinf(got):
+        assert abs(want) > largest * (1 - u)
+        assert (got > 0) == (want > 0)
+        return
+    error = abs(mp.mpf(got) - want)
+    allowed = 8 * u * mp.mpf(terms) + mp.mpf(float(np.finfo(dtype).tiny))
+    assert error <= allowed, f"got {got!r}, wanted {mp.nstr(want, 12)}"
+
+
+# --------------------------------------------------------------------------- a weight of exactly 0
+
+INFINITE = [  # function, options, input, target: the loss is infinite
+    ("mse_loss", {}, inf, 0.0),
+    ("binary_cross_entropy_with_logits", {}, inf, 0.0),
+    ("binary_cross_entropy_with_logits", {}, -inf, 1.0),
+    ("binary_cross_entropy_with_logits", {"pos_weight": 2.0}, -inf, 1.0),
+    ("kl_div", {}, -inf, 0.5),
+    ("kl_div", {"log_target": True}, -inf, -1.0),
+    ("cross_entropy", {}, [-inf, 0.0], 0),
+    ("cross_entropy", {"label_smoothing": 0.25}, [-inf, 0.0], 1),
+    ("cross_entropy", {}, [-inf, 0.0], [0.5, 0.5]),
+    ("nll_loss", {}, [-inf, 0.0], 0),
+    ("multinomial_nll_loss", {}, [-inf, 0.0], [1.0, 1.0]),
+]
+
+
+def batch_of(x, target, dtype, samples, position):
+    """The sample at one position among ordinary ones."""
+    xs = np.full((samples, *np.shape(x)), 0.5, dtype)
+    xs[position] = x
+    targets = np.zeros((samples, *np.shape(target)), np.int64 if type(target) is int else dtype)
+    targets[...] = 1.0 if np.ndim(target) else 0
+    targets[position] = target
+    return xs, targets
+
+
+@pytest.mark.parametrize("samples", [1, 3, 700])
+@pytest.mark.parametrize(("name", "options", "x", "target"), INFINITE)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_weight_of_0_drops_an_infinite_term_and_keeps_nan(name, options, x, target, samples, dtype, isa):
+    position = samples // 2
+    xs, targets = batch_of(x, target, dtype, samples, position)
+    weights = np.ones(samples, dtype)
+    for reduction in ("sum", "mean", "none"):
+        made = loss(name, **options, reduction=reduction)
+        weights[position] = 1
+        assert np.any(np.isinf(made(xs, targets, sample_weight=weights)))
+        weights[position] = 0
+        value, grad = made.value_and_grad(xs, targets, sample_weight=weights)
+        if reduction == "mean" and samples == 1:  # nothing counts
+            assert math.isnan(value)
+        else:
+            assert np.all(np.isfinite(value))
+            with fastloss.checking():
+                made.value_and_grad(xs, targets, sample_weight=weights)
+        assert np.all(grad[position] == 0)
+        ordinary = made.value_and_grad(
+            np.delete(xs, position, 0), np.delete(targets, position, 0), sample_weight=weights[1:] * 0 + 1
+        )[1]
+        assert np.array_equal(np.delete(grad, position, 0), ordinary)
+        assert np.array_equal(
+            np.asarray(value), np.asarray(made(xs, targets, sample_weight=weights)), equal_nan=True
+        )
+        spoilt = xs.copy()
+        spoilt[position] = nan
+        value, grad = made.value_and_grad(spoilt, targets, sample_weight=weights)
+        assert np.any(np.isnan(value))
+        depends = name not in ("nll_loss", "kl_div")  # the gradient on the input
+        if depends and not (reduction == "mean" and samples == 1):
+            assert np.all(np.isnan(grad[position]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_element_weight_of_0_and_a_grad_output_of_0(dtype, isa):
+    x, y = np.array([inf, 1.0, nan], dtype), np.zeros(3, dtype)
+    for name in ("binary_cross_entropy_with_logits",):
+        made = loss(name, weight=np.array([0, 1, 0], dtype), reduction="none")
+        value, grad = made.value_and_grad(x, y)
+        assert value[0] == grad[0] == 0
+        assert math.isnan(value[2])
+        assert math.isnan(grad[2])
+    made = loss("mse_loss", reduction="none")
+    grad = made.value_and_grad(x, y, grad_output=np.array([0, 1, 0], dtype))[1]
+    assert grad[0] == 0
+    assert grad[1] == 2
+    assert math.isnan(grad[2])
+    assert loss("mse_loss", reduction="sum").value_and_grad(x[:1], y[:1], grad_output=0.0)[1] == 0
+    assert reference.mse_loss(x[:1], y[:1], grad_output=0.0)[1] == 0
+
+
+# ------------------------------------------------------------------------------ elementwise losses
+
+
+def pointwise_truth(name, options, x, y):
+    """Value, slope, and the size of the terms of each."""
+    if name == "binary_cross_entropy_with_logits":
+        a, b = exact(options.get("pos_weight", 1)) * y, 1 - y
+        terms = [a * softplus(-x), b * softplus(x)]
+        slopes = [b * logistic(x), -a * logistic(-x)]
+        return sum(terms), sum(slopes), sum(map(abs, terms)), sum(map(abs, slopes))
+    truth = getattr(oracle, "kl_div_log_target" if options.get("log_target") else name)
+    value, slope = truth(x, y)
+    if name == "kl_div":
+        p, log_p = (mp.exp(y), y) if options.get("log_target") else (y, mp.log(y) if y else 0)
+        return value, slope, abs(p * log_p) + abs(p * x), abs(slope)
+    if name == "binary_cross_entropy":
+        log_x = max(mp.log(x), mp.mpf(-100)) if x else mp.mpf(-100)
+        log_not_x = max(mp.log1p(-x), mp.mpf(-100)) if x < 1 else mp.mpf(-100)
+        size = (x + y) / max(x * (1 - x), mp.mpf(1e-12))
+        return value, slope, abs(y * log_x) + abs((1 - y) * log_not_x), size
+    return value, slope, abs(value), abs(slope)
+
+
+LOGITS = "binary_cross_entropy_with_logits"
+EXTREME_POINTS = {  # function, options, input, target, the factors of its value and gradient
+    np.float32: [
+        ("mse_loss", {}, 2.5e38, 0, [0.25]),
+        ("mse_loss", {}, 2.5e38, -2.5e38, [1e-30, 1e-9]),
+        ("mse_loss", {}, 1e30, 0, [1e-30]),
+        ("mse_loss", {}, 1e-25, 0, [1e30]),
+        (LOGITS, {}, -20, 0, [2.0**-120]),
+        (LOGITS, {}, 10, 0, [2.0**126]),
+        (LOGITS, {}, 3, 0, [1e-42]),
+        (LOGITS, {}, -90, 0, [1e30]),
+        (LOGITS, {}, 95, 1, [1e10, 1e10]),
+        (LOGITS, {}, -150, 0, [1e38]),
+        (LOGITS, {}, 100, 1, [1e38, 1e-8, 1e-10]),
+        (LOGITS, {"pos_weight": 1e38}, 150, 1, [1]),
+        (LOGITS, {"pos_weight": 3e38}, -10, 1, [1e-3]),
+        (LOGITS, {}, 3e38, 0.5, [1e-3]),
+        (LOGITS, {}, -30, 0, [65536.0]),
+        ("binary_cross_entropy", {}, 1e-30, 0, [1e30]),
+        ("binary_cross_entropy", {}, 1e-37, 1, [1e38]),
+        ("binary_cross_entropy", {}, 0.5, 1e38, [1e-3]),
+        ("binary_cross_entropy", {}, 1e-42, 0, [1e38]),
+        ("kl_div", {}, -3e38, 1, [1e-3]),
+        ("kl_div", {}, -3e38, 2, [1e-3]),
+        ("kl_div", {}, -5, 1e-40, [1e38]),
+        ("kl_div", {"log_target": True}, -1, -100, [1e20]),
+        ("kl_div", {"log_target": True}, -1, 100, [1e-20]),
+        ("kl_div", {"log_target": True}, -3e38, 2, [1e-3]),
+    ],
+    np.float64: [
+        ("mse_loss", {}, 1.2e308, -1.2e308, [0.25]),
+        ("mse_loss", {}, 1e200, 0, [1e-300]),
+        ("mse_loss", {}, 1e-200, 0, [1e300]),
+        ("mse_loss", {}, 1.5e154, 0, [0.25]),
+        (LOGITS, {}, -750, 0, [1e300]),
+        (LOGITS, {}, 10, 0, [1e308, 1e308, 1e-310]),
+        (LOGITS, {}, -1, 0, [1e-200, 1e-200, 1e300]),
+        (LOGITS, {"pos_weight": 1e308}, 1000, 1, [1]),
+        (LOGITS, {"pos_weight": 1e308}, -10, 1, [1e-10]),
+        ("binary_cross_entropy", {}, 1e-310, 0, [1e300]),
+        ("kl_div", {}, -1.5e308, 2, [1e-3]),
+        ("kl_div", {"log_target": True}, -1, -800, [1e200]),
+        ("kl_div", {"log_target": True}, -1, 800, [1e-200]),
+    ],
+}
+POINT_CASES = [(dtype, *case) for dtype, cases in EXTREME_POINTS.items() for case in cases]
+
+
+@pytest.mark.parametrize("samples", [1, 4, 700])
+@pytest.mark.parametrize(("dtype", "name", "options", "x", "y", "factors"), POINT_CASES)
+def test_pointwise(dtype, name, options, x, y, factors, samples, isa):
+    options = {k: v if isinstance(v, bool) else dtype(v) for k, v in options.items()}
+    position = samples - 1
+    xs = np.full(samples, 0.25 if name == "binary_cross_entropy" else -0.75, dtype)
+    ys = np.full(samples, -0.5 if options.get("log_target") else 0.5, dtype)
+    ordinary = xs.copy(), ys.copy()
+    xs[position], ys[position] = x, y
+    factors = [dtype(f) for f in (*factors, 1, 1)[:3]]
+    value, slope, terms, slopes = pointwise_truth(name, options, exact(xs[position]), exact(ys[position]))
+    weight = exact(factors[0]) * exact(factors[1])
+    for as_weight in (False, True):
+        if as_weight and not name.startswith("binary"):
+            continue
+        weights = np.ones((3, samples), dtype)
+        weights[:, position] = factors
+        more = {"weight": weights[0]} if as_weight else {}
+        sample_weight = weights[1] if as_weight else weights[0] * weights[1] if factors[1] == 1 else None
+        if sample_weight is None:
+            continue
+        made = loss(name, **options, **more, reduction="none")
+        for in_place in (False, True):
+            given = xs.copy()
+            got, grad = made.value_and_grad(
+                given,
+                ys,
+                sample_weight=sample_weight,
+                grad_output=weights[2],
+                grad_out=given if in_place else None,
+            )
+            assert_close(got[position], weight * value, weight * terms, dtype)
+            factor = weight * exact(factors[2])
+            assert_close(grad[position], factor * slope, factor * slopes, dtype)
+            ones = np.ones(samples, dtype)
+            more_ones = {"weight": ones} if as_weight else {}
+            plain = loss(name, **options, **more_ones, reduction="none").value_and_grad(
+                *ordinary, sample_weight=ones, grad_output=ones
+            )
+            assert np.array_equal(got[:position], plain[0][:position])
+            assert np.array_equal(grad[:position], plain[1][:position])
+        if samples == 1:  # in float64, whatever the input's dtype
+            made = loss(name, **options, **more, reduction="sum")
+            total, grad = made.value_and_grad(
+                xs, ys, sample_weight=sample_weight, grad_output=float(factors[2])
+            )
+            assert_close(total, weight * value, weight * terms, np.float64, dtype)
+            assert_close(grad[0], factor * slope, factor * slopes, dtype)
+            assert total == pytest.approx(made(xs, ys, sample_weight=sample_weight), rel=4 * unit(dtype))
+            function = getattr(reference, name)
+            total = function(xs, ys, **options, **more, reduction="sum", sample_weight=sample_weight)[0]
+            assert_close(total, weight * value, weight * terms, np.float64)
+
+
+def test_gradient_of_the_mean_squared_error_overflows_after_its_factor(isa):
+    x = np.float32([2.5e38, 0, 0, 0])
+    value, grad = fastloss.MSELoss().value_and_grad(x, np.zeros(4, np.float32))
+    assert grad.tolist() == [np.float32(1.25e38), 0, 0, 0]
+    assert value == float(np.float64(x[0]) ** 2 / 4)
+    x = np.array([1.2e308, 0, 0, 0])
+    value, grad = fastloss.MSELoss().value_and_grad(x, -x)
+    assert grad.tolist() == [1.2e308, 0, 0, 0]
+    assert value == inf
+    assert fastloss.mse_loss(np.float64([1.5e154, 0, 0, 0]), np.zeros(4)) == pytest.approx(
+        1.5e154 * (1.5e154 / 4)
+    )
+    half = np.float16([60000, 0])
+    value, grad = fastloss.MSELoss().value_and_grad(half, np.zeros(2, np.float16))
+    assert value == 60000.0**2 / 2
+    assert grad.tolist() == [60000, 0]
+
+
+# ------------------------------------------------------------------------------------ with classes
+
+
+def class_truth(x, c):
+    """Value and gradient of sum c_j (L - d_j), and the size of the terms of each."""
+    m = max(x)
+    d = [v - m for v in x]
+    e = [mp.exp(v) for v in d]
+    top = x.index(m)
+    others = mp.fsum(v for j, v in enumerate(e) if j != top)
+    log_sum, total = mp.log1p(others), mp.fsum(c)
+    p = [v / (1 + others) for v in e]
+    not_p = [others / (1 + others) if j == top else (1 + others - e[j]) / (1 + others) for j in range(len(x))]
+    spread = mp.fsum(a * abs(b) for a, b in zip(p, d, strict=True))
+    value = mp.fsum(k * (log_sum - v) for k, v in zip(c, d, strict=True) if k)
+    grad = [(total - k) * a - k * b for k, a, b in zip(c, p, not_p, strict=True)]
+    sizes = [
+        abs(total - k) * a * (1 + abs(v) + spread) + abs(k) * (b + spread)
+        for k, a, b, v in zip(c, p, not_p, d, strict=True)
+    ]
+    return value, grad, value + total * spread, sizes
+
+
+BIG = {np.float32: 2.5e38, np.float64: 1.2e308}
+CLASS_CASES = [  # input over the first classes; the rest is far below
+    ("index", lambda b: [b, -b], 1, {}, [0.25]),
+    ("index", lambda b: [0, -90], 0, {}, [1e30]),
+    ("index", lambda b: [0, -150], 0, {}, [1e38]),
+    ("index", lambda b: [0, -150], 1, {}, [1e38]),
+    ("index", lambda b: [0, -90], 0, {}, [65536.0]),
+    ("index", lambda b: [0, -100, -101], 0, {}, [3.0]),
+    ("index", lambda b: [1, 2], 0, {}, [1e-38]),
+    ("index", lambda b: [1, 2], 0, {}, [1e-44]),
+    ("index", lambda b: [0, -60], 0, {"weight": 1e30}, [1e-10]),
+    ("smoothed", lambda b: [b, -b], 0, {"label_smoothing": 0.1}, [1]),
+    ("smoothed", lambda b: [b, -b], 0, {"label_smoothing": 0.1, "weight": 1e-30}, [1]),
+    ("smoothed", lambda b: [1, 2], 0, {"label_smoothing": 0.1, "weight": 1e-37}, [1e10]),
+    ("smoothed", lambda b: [0, -90], 0, {"label_smoothing": 0.1}, [1e30]),
+    ("soft", lambda b: [b, -b], [0.75, 0.25], {}, [1]),
+    ("soft", lambda b: [b, -b], [0.75, 0.25], {"weight": 1e-20}, [1e-3]),
+    ("soft", lambda b: [0, -90], [1, 0], {}, [1e30]),
+    ("soft", lambda b: [0, -150], [1, 0], {}, [1e38]),
+    ("soft", lambda b: [1, 2], [0.5, 0.5], {"weight": 1e-37}, [1e30]),
+    ("counts", lambda b: [b, -b], [3, 1], {}, [1e-3]),
+    ("counts", lambda b: [1, 2], [3, 1e30], {}, [1e-3]),
+    ("counts", lambda b: [0, -90], [5, 0], {}, [1e30]),
+    ("counts", lambda b: [1, 2], [0, 0], {}, [1e38, 1e38]),
+]
+
+
+@pytest.mark.parametrize("family", ["few", "strided", "rows", "two blocks"])
+@pytest.mark.parametrize(("kind", "row", "target", "options", "factors"), CLASS_CASES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_classes(dtype, kind, row, target, options, factors, family, isa):
+    classes = {"few": 3, "strided": 5, "rows": 130, "two blocks": 2100}[family]
+    samples, position = 5, 3
+    axis = 0 if family == "strided" else 1
+    row = row(BIG[dtype])
+    x = np.full((samples, classes), -1.0, dtype)
+    x[:, 0] = 1
+    ordinary = x.copy()
+    x[position] = max(row) - 60 if max(row) < 1e3 else -max(row)
+    if min(row) < -60:
+        x[position] = min(row)
+    x[position, : len(row)] = row
+    options = dict(options)
+    if kind in ("soft", "counts"):
+        t = np.zeros((samples, classes), dtype)
+        t[:, 0] = 1
+        t[position, : len(target)] = target
+    else:
+        t = np.zeros(samples, np.int64)
+        t[position] = target
+    if "weight" in options:
+        options["weight"] = np.full(classes, options["weight"], dtype)
+    w = [exact(v) for v in options.get("weight", np.ones(classes))]
+    smoothing = exact(options.get("label_smoothing", 0))
+    if kind in ("soft", "counts"):
+        c = [a * exact(b) for a, b in zip(w, t[position], strict=True)]
+    else:
+        c = [a * smoothing / classes for a in w]
+        c[target] += (1 - smoothing) * w[target]
+    value, grad, terms, sizes = class_truth([exact(v) for v in x[position]], c)
+    name = "multinomial_nll_loss" if kind == "counts" else "cross_entropy"
+    factors = [dtype(f) for f in (*factors, 1)[:2]]
+    weights = np.ones((2, samples), dtype)
+    weights[:, position] = factors
+    made = loss(name, **options, reduction="none", axis=axis)
+    ordinary_t = t.copy()
+    ordinary_t[position] = t[0]
+
+    def placed(a):
+        return np.ascontiguousarray(a.T) if axis == 0 and a.ndim == 2 else a
+
+    plain_value, plain_grad = made.value_and_grad(
+        placed(ordinary),
+        placed(ordinary_t),
+        sample_weight=np.ones(samples, dtype),
+        grad_output=np.ones(samples, dtype),
+    )
+    plain_grad = plain_grad.T if axis == 0 else plain_grad
+    keep = np.arange(samples) != position
+    for in_place in (False, True):
+        given = placed(x).copy()
+        got, got_grad = made.value_and_grad(
+            given,
+            placed(t),
+            sample_weight=weights[0],
+            grad_output=weights[1],
+            grad_out=given if in_place else None,
+        )
+        got_grad = got_grad.T if axis == 0 else got_grad
+        factor = exact(factors[0]) * exact(factors[1])
+        assert_close(got[position], exact(factors[0]) * value, exact(factors[0]) * terms, dtype)
+        for j in range(min(classes, 6)):
+            assert_close(got_grad[position, j], factor * grad[j], factor * sizes[j], dtype)
+        assert np.array_equal(got[keep], plain_value[keep])
+        assert np.array_equal(got_grad[keep], plain_grad[keep])
+    total = loss(name, **options, reduction="sum", axis=axis)
+    one = placed(x[position : position + 1]), placed(t[position : position + 1])
+    got = total(*one, sample_weight=weights[0, position : position + 1])
+    assert_close(got, exact(factors[0]) * value, exact(factors[0]) * terms, np.float64, dtype)
+    with fastloss.checking():
+        total.value_and_grad(*one, sample_weight=weights[0, position : position + 1])
+
+
+def test_cross_entropy_beside_the_largest_numbers(isa):
+    b = np.float32(2.5e38)
+    value, grad = fastloss.CrossEntropyLoss().value_and_grad(np.array([[b, -b]]), np.float32([[0.75, 0.25]]))
+    assert value == float(b) / 2
+    assert grad.tolist() == [[0.25, -0.25]]
+    assert fastloss.cross_entropy(np.array([[b, -b]]), [1]) == 2 * float(b)
+    assert fastloss.softmax([1.7e308, -1.7e308]).tolist() == [1, 0]
+    assert fastloss.logsumexp(np.array([b, -b])) == b
+    assert fastloss.logsumexp([1.7e308, -1.7e308]) == 1.7e308
+    assert fastloss.log_softmax([1.2e308, 0.0, 0.6e308]).tolist() == [0, -1.2e308, -0.6e308]
+    assert fastloss.entropy_from_logits([[1.7e308, -1.7e308], [1.7e308, 1.7e308]]).tolist() == [
+        0,
+        math.log(2),
+    ]
+
+
+# ----------------------------------------------------------------------------------------- sums
+
+
+@pytest.mark.parametrize("copies", [1, 20, 20000])
+def test_a_sum_that_overflows_on_the_way(copies, isa, threads):
+    b = 1.2e308
+    x = np.tile(np.array([b, b, -b, -b]), copies).reshape(-1, 1)
+    t = np.zeros(len(x), np.int64)
+    assert fastloss.nll_loss(x, t, reduction="sum") == 0
+    assert fastloss.nll_loss(x, t) == 0
+    small = np.concatenate([x, [[-0.25]], x])
+    assert fastloss.nll_loss(small, np.zeros(len(small), np.int64), reduction="sum") == 0.25
+    three = np.full((3 * copies, 1), -b)
+    assert fastloss.nll_loss(three, np.zeros(len(three), np.int64)) == b
+    assert fastloss.nll_loss(three, np.zeros(len(three), np.int64), reduction="sum") == inf
+    x = np.full(3 * copies, -b)
+    y = np.ones_like(x)
+    assert fastloss.kl_div(x, y) == b
+    assert fastloss.binary_cross_entropy_with_logits(x, y) == b
+    large = np.stack([-x / 2, x / 2], 1)
+    assert fastloss.cross_entropy(large, np.ones(len(x), np.int8)) == b
+    assert fastloss.cross_entropy(large, np.tile([0.0, 1.0], (len(x), 1))) == b
+    assert fastloss.multinomial_nll_loss(large, np.tile([0, 1], (len(x), 1))) == b
+    assert fastloss.mse_loss(np.full(3 * copies, 1e154), np.zeros(3 * copies)) == pytest.approx(
+        1e308, rel=1e-15
+    )
+
+
+@pytest.mark.parametrize("size", [1.2e308, 1e-310])
+@pytest.mark.parametrize("copies", [1, 5000])
+def test_weights_whose_sum_is_out_of_range(size, copies, isa, threads):
+    n = 3 * copies
+    weights = np.full(n, size)
+    x, t = np.tile([1.0, 2.0, 3.0], copies), np.zeros(n)
+    value, grad = fastloss.MSELoss().value_and_grad(x, t, sample_weight=weights)
+    assert value == pytest.approx(14 / 3, rel=1e-13)
+    assert grad == pytest.approx(2 * x / n, rel=1e-13)
+    logits = np.stack([x, t], 1)
+    for options in ({"sample_weight": weights}, {"weight": [size, size]}):
+        made = fastloss.CrossEntropyLoss(options.pop("weight", None))
+        value, grad = made.value_and_grad(logits, np.zeros(n, int), **options)
+        plain_value, plain_grad = fastloss.CrossEntropyLoss().value_and_grad(logits, np.zeros(n, int))
+        assert value == pytest.approx(plain_value, rel=1e-13)
+        assert grad == pytest.approx(plain_grad, rel=1e-13)
+
+
+# ------------------------------------------------------------------------- subnormal numbers flushed
+
+
+@contextlib.contextmanager
+def flushing():
+    torch = pytest.importorskip("torch")
+    if not torch.set_flush_denormal(True):
+        pytest.skip("the processor has no such mode")
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("function", sorted(CLASSES))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_processor_flushes_subnormal_numbers(function, dtype, isa, threads):
+    """The same bits as without: a threshold may be subnormal, and other threads are in another mode."""
+    rng = np.random.default_rng(1)
+    n = 70_000
+    if function in ("cross_entropy", "nll_loss", "multinomial_nll_loss"):
+        x = rng.choice([0, -90, -100, -5, 3], (n // 10, 10)).astype(dtype)
+        t = rng.integers(0, 10, n // 10) if function != "multinomial_nll_loss" else np.ones(x.shape, dtype)
+    else:
+        x = rng.choice([0, 1, 0.5, 1e-42, 1e-30, 1e-320], n).astype(dtype)
+        t = rng.choice([0, 1, 0.5, 1e-42], n).astype(dtype)
+    weights = rng.choice([1e-42, 1.0, 1e30], t.shape if t.ndim == 1 else t.shape[0]).astype(dtype)
+    made = loss(function, reduction="none")
+    want = made.value_and_grad(x, t, sample_weight=weights)
+    with flushing():
+        got = made.value_and_grad(x, t, sample_weight=weights)
+    for a, b in zip(got, want, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_the_clamp_of_binary_cross_entropy_where_subnormal_numbers_are_flushed(isa):
+    x, y = np.zeros(3, np.float32), np.ones(3, np.float32)
+    with flushing():
+        assert fastloss.binary_cross_entropy(x, y) == 100
+        assert reference.binary_cross_entropy(x, y)[0] == 100
+
+
+def test_checking_where_x_minus_its_maximum_overflows(isa):
+    x = np.float32([[3e38, -3e38, 0], [1, 2, 3]])
+    with fastloss.checking():
+        for smoothing in (0.0, 0.1, 1.0):
+            fastloss.CrossEntropyLoss(label_smoothing=smoothing).value_and_grad(x, [0, 1])
+            fastloss.cross_entropy(x, [1, 1], label_smoothing=smoothing)
