@@ -61,6 +61,7 @@ cdef struct ClassJob:
     const void* grad_output        # (samples,), or NULL
     double grad_scale              # grad_output / divisor where these are one number
     long double wide_scale         # the same, which may leave the range of float64
+    bint unweighted                # and that is at most 1: with one label for a sample no gradient can be wide
     const double* offset           # (samples,) added to the loss of each sample, or NULL
     void* value                    # (samples,), or NULL
     void* grad                     # as x but contiguous, or NULL; also the output of softmax and log_softmax
@@ -214,9 +215,10 @@ cdef inline real linear_gradient(real e, real c, real a, real a_low, real others
     return ((a - c) + a_low) * e - c * (others + (<real>(1 / exp_unit(e)) - e))
 
 
-cdef inline real least_that_counts(real tag, double factor) noexcept nogil:
+cdef inline real least_that_counts(real factor) noexcept nogil:
     """From here on a number times factor is normal. Below it, it is taken as 0: subnormal numbers are slow."""
-    return <real>((1.16e-38 if sizeof(real) == 4 else 2.22e-308) / fabs(factor))
+    cdef real tiny = <real>1.17549435e-38 if sizeof(real) == 4 else <real>2.2250738585072014e-308
+    return tiny / absolute(factor) * <real>0.999
 
 
 cdef inline double gradient_scale(const ClassJob* job, const real* tag, Py_ssize_t i) noexcept nogil:

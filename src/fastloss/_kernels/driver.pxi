@@ -167,6 +167,8 @@ cdef int label_kind(object labels) except 0:
 cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     """The kernel family for a job, and its chunks; both follow from the shape alone."""
     cdef chunk_function function
+    job.unweighted = job.class_weight == NULL and job.linear_weight == NULL and job.sample_weight == NULL \
+        and job.grad_output == NULL and 1e-20 <= fabs(job.grad_scale) <= 1
     if job.op == NLL or job.op == CHECK_LABELS:
         function = nll_chunk_any if job.op == NLL else labels_chunk_any
         job.chunk = chunk_size(job.samples, 1, 1)

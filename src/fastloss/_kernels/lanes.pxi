@@ -247,15 +247,20 @@ cdef inline void lanes_wide_values(
     real* tag, ClassJob* job, Tile* tile, int mode, bint indexed, const int64_t* label, Batch* batch
 ) noexcept nogil:
     """The values of samples that need more range, into the batch."""
+    cdef double weight[LANES]
     cdef bint is_wide[LANES]
     cdef Wide wide
-    cdef bint found = False
+    cdef int found = 0
     cdef Py_ssize_t l
-    for l in range(tile.count):
+    for l in range(LANES):
+        weight[l] = 1
+    if job.sample_weight != NULL:
+        for l in range(tile.count):
+            weight[l] = (<const real*>job.sample_weight)[tile.first + l]
+    for l in range(LANES):
         is_wide[l] = (batch.keep[l] != 0) & value_is_wide(
             <real>0, batch.others[l], batch.k[l], batch.d[l], batch.a[l] if mode != PLAIN else 0.0,
-            batch.b[l] if mode != PLAIN else 0.0,
-            (<const real*>job.sample_weight)[tile.first + l] if job.sample_weight != NULL else 1.0,
+            batch.b[l] if mode != PLAIN else 0.0, weight[l],
         )
         found |= is_wide[l]
     if found:
@@ -281,7 +286,7 @@ cdef inline void lanes_tile(
     cdef double scale[LANES]
     cdef Wide wide[LANES]
     cdef bint is_wide[LANES]       # the gradient is computed from it
-    cdef bint any_wide = False, by_sample
+    cdef bint any_wide = False, by_sample, plain = mode == PLAIN and job.unweighted
     cdef double step_of
     cdef real factor[LANES]
     cdef real least[LANES]
@@ -380,7 +385,7 @@ cdef inline void lanes_tile(
         for l in range(LANES):
             batch.d[l] = <double>x_t[l] - <double>m[l]
     batch.any_wide = False
-    if is_loss:
+    if is_loss and not (plain and real is float):
         lanes_wide_values(tag, job, tile, mode, indexed, label, &batch)
     if job.op != SOFTMAX:
         finish(tag, job, tile.first, tile.count, tile.place, &batch, total, low, huge)
@@ -393,7 +398,7 @@ cdef inline void lanes_tile(
     if is_loss and (by_sample or is_out_of_range(job.grad_scale, 1e-270, 1e270)):
         for l in range(tile.count):
             scale[l] = gradient_scale(job, tag, tile.first + l)
-    if is_loss:
+    if is_loss and not plain:
         for l in range(LANES):
             kept += batch.keep[l]
         for l in range(LANES):
@@ -424,8 +429,9 @@ cdef inline void lanes_tile(
             a[l] = <real>(batch.a[l] + batch.k[l])
             a_low[l] = <real>(batch.a[l] + batch.k[l] - a[l])
             others[l] = <real>(batch.others[l] / exp_unit(top[l]))
-            step_of *= batch.a[l] + batch.k[l]
-        least[l] = least_that_counts(top[l], step_of)
+            least[l] = least_that_counts(factor[l] * <real>(batch.a[l] + batch.k[l]))
+        else:
+            least[l] = least_that_counts(factor[l])
     if job.op == LOG_SOFTMAX:
         for l in range(LANES):
             log_sum_exp(batch.top[l], batch.log_sum[l], high + l, low_part + l)

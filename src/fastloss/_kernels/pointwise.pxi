@@ -291,8 +291,8 @@ cdef inline bint point_block(
     """The formulas: value[k] and slope[k], its derivative (unless NULL), from x[k] and y[k].
 
     `usual` leaves out what only rare elements need; returns whether there was none, otherwise this has to be repeated.
-    Usual elements have finite values and slopes (an infinite x of kl_div and y of bce_with_logits aside). If they are `scaled` these are also at
-    most `greatest_size`, and `least_size` where they do not cancel.
+    Usual elements have finite values and slopes (an infinite x of kl_div and y of bce_with_logits aside). If they are
+    `scaled` these are also at most `greatest_size`, and at least `least_size` where they do not cancel.
     """
     # What one loop leaves to the next:
     cdef real high[POINTWISE_BLOCK]       # e = exp(-|x|); or log x

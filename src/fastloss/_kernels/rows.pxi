@@ -367,7 +367,7 @@ cdef inline void row_gradient(
     cdef double sum_c = batch.a[l] + batch.k[l], unit = exp_unit(<real>0)
     cdef double step = scale / (1 + batch.others[l]) * unit
     cdef real factor = <real>step
-    cdef real least = least_that_counts(<real>0, step if mode == PLAIN else step * sum_c)
+    cdef real least = least_that_counts(factor if mode == PLAIN else factor * <real>sum_c)
     cdef real a = <real>sum_c
     cdef real a_low = <real>(sum_c - a)
     cdef real others = <real>(batch.others[l] / unit)
@@ -421,10 +421,10 @@ cdef inline void row_loss(
     cdef double scale = 0, entry = 0, c_t = 0, others = batch.others[l], k = batch.k[l], a = batch.a[l]
     cdef real distance, unused = 0
     cdef Wide wide
-    cdef bint wide_entries = False
+    cdef bint wide_entries = False, plain = mode == PLAIN and job.unweighted
     if t >= 0:
         batch.d[l] = read_one(job.x, job.storage, i * job.x_stride + t, tag) - batch.top[l]
-    if value_is_wide(
+    if not (plain and batch.d[l] >= -1e90) and value_is_wide(
         unused, others, k, batch.d[l], a, batch.b[l], per_sample(<const real*>job.sample_weight, i)
     ):
         wide_statistics(tag, job, i, t, &wide)
@@ -432,7 +432,7 @@ cdef inline void row_loss(
     if job.grad == NULL:
         return
     scale = gradient_scale(job, tag, i)
-    wide_entries = gradient_is_wide(unused, others, k, a, scale, mode != PLAIN)
+    wide_entries = not plain and gradient_is_wide(unused, others, k, a, scale, mode != PLAIN)
     if wide_entries:
         wide_statistics(tag, job, i, t, &wide)
     elif t >= 0:

@@ -7,8 +7,8 @@
 # c) A call on several threads ends when the last of them has been there, even if no chunk was left for it. Where its
 #    core is taken, by the threads of OpenBLAS after a matrix product or by another process, that may be the scheduler's
 #    slice of some milliseconds, and OpenMP's threads, which wait for the next call in a loop, then take theirs from
-#    OpenBLAS. So a call notes if it took longer than the calling thread would have taken alone, and the calls after it
-#    are computed alone, for a time that grows while this goes on.
+#    OpenBLAS. So a call notes how much longer it took than the calling thread would have taken alone. Where calls lose
+#    more by sharing than they gain, those after them are computed alone, for a time that grows while this goes on.
 # d) Python runs signal handlers on its main thread. In a call of more than a few ms that thread takes the GIL now and
 #    then to run them, and what they raise ends the call: the other threads take no further chunk.
 # e) What the kernels need beyond 20 KiB is not on the stack, which is 128 KiB in threads of musl, or as OMP_STACKSIZE
@@ -42,29 +42,24 @@ cdef extern from *:
     #else
     #define fastloss_about_now fastloss_now
     #endif
-    /* What this thread knows of its large calls: when it shares chunks again, and how many times what was lost it
-       waits for that; when the last one ended, and what it took; how many have followed each other closely. */
-    static __thread struct { int64_t again, patience, ended, took; int close; } fastloss_calls;
+    /* What this thread lost lately by sharing chunks, when it shares again, and how many times what it lost that is. */
+    static __thread struct { int64_t lost, again, patience; } fastloss_sharing;
 
-    static inline int64_t fastloss_clamp(int64_t x, int64_t least, int64_t most) {
-        return x < least ? least : x > most ? most : x;
-    }
-    /* Whether one that begins now is better computed alone. In a row of calls no library is in the way, and if only
-       now and then something else is, they go on sharing. */
     static inline int fastloss_is_alone(int64_t now) {
-        int close = now - fastloss_calls.ended < fastloss_calls.took / 2;
-        fastloss_calls.close = close ? fastloss_calls.close + (fastloss_calls.close < 8) : 0;
-        return now < fastloss_calls.again && (fastloss_calls.close < 8 || fastloss_calls.patience > 16);
+        return now < fastloss_sharing.again;
     }
-    static inline void fastloss_note_end(int64_t begun, int64_t now) {
-        fastloss_calls.ended = now;
-        fastloss_calls.took = now - begun;
-    }
-    /* After a shared one that ended `now`, `late` nanoseconds after it would have without the other threads. */
-    static inline void fastloss_note_late(int64_t now, int64_t late) {
-        int64_t patience = fastloss_clamp(fastloss_calls.patience, 1, 1024);
-        fastloss_calls.patience = late > 0 ? 4 * patience : patience / 2;
-        if (late > 0) fastloss_calls.again = now + fastloss_clamp(4 * patience * late, 0, INT64_C(1000000000));
+    /* After a shared call that ended `now`, `late` nanoseconds after it would have without the other threads. Until
+       these are awake, each on a processor of its own, calls lose some milliseconds together. */
+    static inline void fastloss_note(int64_t now, int64_t late) {
+        const int64_t enough = INT64_C(10000000), most = INT64_C(1000000000);
+        int64_t lost = fastloss_sharing.lost + late, patience = fastloss_sharing.patience;
+        fastloss_sharing.lost = lost > 0 ? lost : 0;
+        if (lost <= 0) fastloss_sharing.patience = patience / 2;
+        if (lost < enough) return;
+        patience = patience > 0 ? 4 * patience : 4;
+        fastloss_sharing.again = now + (lost < most / patience ? patience * lost : most);
+        fastloss_sharing.patience = patience < 1024 ? patience : 1024;
+        fastloss_sharing.lost = 0;
     }
 
     /* The process that may use OpenMP. A fork that passes by the handler, as a bare system call, changes the number. */
@@ -158,8 +153,7 @@ cdef extern from *:
     int64_t fastloss_now() noexcept nogil
     int64_t fastloss_about_now() noexcept nogil
     bint fastloss_is_alone(int64_t now) noexcept nogil
-    void fastloss_note_end(int64_t begun, int64_t now) noexcept nogil
-    void fastloss_note_late(int64_t now, int64_t late) noexcept nogil
+    void fastloss_note(int64_t now, int64_t late) noexcept nogil
     void fastloss_leave_openmp() noexcept
     int fastloss_begin(unsigned long main_thread) noexcept
     unsigned long fastloss_main_thread
@@ -263,15 +257,13 @@ cdef void share(Work* work, int threads) noexcept nogil:
     cdef int i
     if fastloss_forked() or fastloss_is_alone(begun):
         compute(work, 0, work.chunks, True)
-        fastloss_note_end(begun, fastloss_now())
         return
     for i in prange(threads, schedule="static", chunksize=1, num_threads=threads):
         take_chunks(work)
     now = fastloss_now()
-    fastloss_note_end(begun, now)
     if work.done > 0 and not work.stop:
         alone = <int64_t>(<double>(work.left - work.begun) * work.chunks / work.done)
-        fastloss_note_late(now, now - begun - alone)
+        fastloss_note(now, now - begun - alone)
 
 
 cdef double total_of(const double* partial, Py_ssize_t chunks, double divisor) noexcept nogil:
