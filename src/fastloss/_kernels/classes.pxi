@@ -238,6 +238,20 @@ cdef inline bint is_out_of_range(double x, double least, double greatest) noexce
     return (x != 0) & (1 - ((fabs(x) >= least) & (fabs(x) <= greatest)))
 
 
+cdef inline bint is_ordinary(
+    double others, double k, double d, double a, double b, double scale
+) noexcept nogil:
+    """Whether neither value nor gradient of a sample can be wide: a quick look, which says no too often.
+
+    Not in float64 with sample weights, which count by themselves there.
+    """
+    cdef double size = fabs(k + a), times_scale = fabs(scale)
+    return (
+        (others >= 1e-30) & (others <= 1e9) & (size >= 1e-9) & (size <= 1e3) & (fabs(a) <= 1e3) & (fabs(d) <= 1e30)
+        & (fabs(b) <= 1e30) & (times_scale >= 1e-12) & (times_scale <= 1e3)
+    ) != 0
+
+
 cdef inline bint value_is_wide(
     real tag, double others, double k, double d, double a, double b, double weight
 ) noexcept nogil:

@@ -270,8 +270,23 @@ cdef inline void lanes_wide_values(
                 set_wide(batch, l, wide_value(job, &wide, tile.first + l))
 
 
+cdef inline bint lanes_are_ordinary(
+    const Batch* batch, bint linear, const double* scale, Py_ssize_t count
+) noexcept nogil:
+    """Whether all samples of a tile that count are ordinary."""
+    cdef int other = 0
+    cdef Py_ssize_t l
+    for l in range(count):
+        other |= (batch.keep[l] != 0) & (1 - is_ordinary(
+            batch.others[l], batch.k[l], batch.d[l], batch.a[l] if linear else 0.0, batch.b[l] if linear else 0.0,
+            scale[l],
+        ))
+    return other == 0
+
+
 cdef inline void lanes_tile(
-    real* buffer, real* coefficient, real* e, ClassJob* job, Tile* tile, int mode, double* total, double* low, Huge* huge
+    real* buffer, real* coefficient, real* e, ClassJob* job, Tile* tile, int mode, double* total, double* low,
+    Huge* huge
 ) noexcept nogil:
     """Everything for LANES samples: statistics, value, and gradient or output."""
     cdef Py_ssize_t classes = job.classes, c0, c, l, n, step = 0
@@ -286,7 +301,8 @@ cdef inline void lanes_tile(
     cdef double scale[LANES]
     cdef Wide wide[LANES]
     cdef bint is_wide[LANES]       # the gradient is computed from it
-    cdef bint any_wide = False, by_sample, plain = mode == PLAIN and job.unweighted
+    cdef bint by_sample = job.sample_weight != NULL or job.grad_output != NULL
+    cdef bint any_wide = False, ordinary, plain = mode == PLAIN and job.unweighted
     cdef double step_of
     cdef real factor[LANES]
     cdef real least[LANES]
@@ -385,22 +401,25 @@ cdef inline void lanes_tile(
         for l in range(LANES):
             batch.d[l] = <double>x_t[l] - <double>m[l]
     batch.any_wide = False
-    if is_loss and not (plain and real is float):
+    for l in range(LANES):
+        scale[l] = job.grad_scale if is_loss and job.grad != NULL else 1
+    if job.grad != NULL and is_loss and (by_sample or is_out_of_range(job.grad_scale, 1e-270, 1e270)):
+        for l in range(tile.count):
+            scale[l] = gradient_scale(job, tag, tile.first + l)
+    ordinary = not is_loss or plain and real is float
+    if is_loss and not ordinary and (real is float or job.sample_weight == NULL):
+        ordinary = lanes_are_ordinary(&batch, mode != PLAIN, scale, tile.count)
+    if not ordinary:
         lanes_wide_values(tag, job, tile, mode, indexed, label, &batch)
     if job.op != SOFTMAX:
         finish(tag, job, tile.first, tile.count, tile.place, &batch, total, low, huge)
     if job.grad == NULL:
         return
 
-    for l in range(LANES):
-        scale[l] = job.grad_scale if is_loss else 1
-    by_sample = job.sample_weight != NULL or job.grad_output != NULL
-    if is_loss and (by_sample or is_out_of_range(job.grad_scale, 1e-270, 1e270)):
-        for l in range(tile.count):
-            scale[l] = gradient_scale(job, tag, tile.first + l)
-    if is_loss and not plain:
+    if is_loss:
         for l in range(LANES):
             kept += batch.keep[l]
+    if not ordinary and not plain:
         for l in range(LANES):
             is_wide[l] = (batch.keep[l] != 0) & gradient_is_wide(
                 top[l], batch.others[l], batch.k[l], batch.a[l] if mode != PLAIN else 0.0, scale[l], mode != PLAIN
@@ -429,9 +448,13 @@ cdef inline void lanes_tile(
             a[l] = <real>(batch.a[l] + batch.k[l])
             a_low[l] = <real>(batch.a[l] + batch.k[l] - a[l])
             others[l] = <real>(batch.others[l] / exp_unit(top[l]))
-            least[l] = least_that_counts(factor[l] * <real>(batch.a[l] + batch.k[l]))
-        else:
-            least[l] = least_that_counts(factor[l])
+    if mode == PLAIN and (job.op == SOFTMAX or plain):  # but for `others`, the same for all
+        step_of = least_that_counts(<real>((job.grad_scale if is_loss else 1.0) * exp_unit(top[0])))
+        for l in range(LANES):
+            least[l] = <real>(step_of * (1 + batch.others[l]))
+    else:
+        for l in range(LANES):
+            least[l] = least_that_counts(factor[l] * <real>(batch.a[l] + batch.k[l]) if mode == LINEAR else factor[l])
     if job.op == LOG_SOFTMAX:
         for l in range(LANES):
             log_sum_exp(batch.top[l], batch.log_sum[l], high + l, low_part + l)

@@ -331,7 +331,7 @@ cdef inline bint point_block(
             low = <real>2 * d * sum_low(x[k], -y[k], d)
             value[k] = fma(d, d, low)
             if usual:
-                note_above(d * d, greatest, &outside32, &outside64)
+                note_above(absolute(value[k]), greatest, &outside32, &outside64)
             else:
                 value[k] = value[k] if d * d < <real>INFINITY else d * d
             if slope != NULL:

@@ -421,18 +421,21 @@ cdef inline void row_loss(
     cdef double scale = 0, entry = 0, c_t = 0, others = batch.others[l], k = batch.k[l], a = batch.a[l]
     cdef real distance, unused = 0
     cdef Wide wide
-    cdef bint wide_entries = False, plain = mode == PLAIN and job.unweighted
+    cdef bint wide_entries = False, plain = mode == PLAIN and job.unweighted, ordinary
     if t >= 0:
         batch.d[l] = read_one(job.x, job.storage, i * job.x_stride + t, tag) - batch.top[l]
-    if not (plain and batch.d[l] >= -1e90) and value_is_wide(
+    scale = gradient_scale(job, tag, i) if job.grad != NULL else 1.0
+    ordinary = plain and batch.d[l] >= -1e90
+    if not ordinary and (real is float or job.sample_weight == NULL):
+        ordinary = is_ordinary(others, k, batch.d[l], a, batch.b[l], scale)
+    if not ordinary and value_is_wide(
         unused, others, k, batch.d[l], a, batch.b[l], per_sample(<const real*>job.sample_weight, i)
     ):
         wide_statistics(tag, job, i, t, &wide)
         set_wide(batch, l, wide_value(job, &wide, i))
     if job.grad == NULL:
         return
-    scale = gradient_scale(job, tag, i)
-    wide_entries = not plain and gradient_is_wide(unused, others, k, a, scale, mode != PLAIN)
+    wide_entries = not ordinary and not plain and gradient_is_wide(unused, others, k, a, scale, mode != PLAIN)
     if wide_entries:
         wide_statistics(tag, job, i, t, &wide)
     elif t >= 0:

@@ -287,7 +287,7 @@ cdef int run(
     chunk_function function, void* job, double** partial, Py_ssize_t chunks, int threads, double divisor,
     double* total
 ) except -1 nogil:
-    """Compute all chunks on so many threads; `total` is the sum of what they leave in `partial`, the job's, by the divisor.
+    """Compute all chunks on so many threads; `total` is the sum of what they leave in the job's `partial`, divided.
 
     What a signal handler raises ends it.
     """
