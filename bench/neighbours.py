@@ -48,7 +48,7 @@ def medians(calls: Calls, seconds: float) -> dict[str, float]:
 
 
 def products(rows: int) -> Calls:
-    """The model's products and loss over BATCH samples, so many rows at a time; apart, together, on one thread."""
+    """Products and loss over BATCH samples, so many rows at a time; apart, together, on one thread."""
     import numpy as np
 
     import fastloss
