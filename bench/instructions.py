@@ -55,9 +55,10 @@ def kernels(scale: int) -> Iterator[tuple[str, int, Callable[[], object]]]:
         (fastloss.KLDivLoss(), log_p, y),
         (fastloss.KLDivLoss(log_target=True), log_p, log_p),
     ):
-        yield f"{loss!r}", n, lambda loss=loss, a=a, b=b: loss(a, b)
+        named = type(loss).__name__ + ", log_target" * bool(loss.options().get("log_target"))
+        yield named, n, lambda loss=loss, a=a, b=b: loss(a, b)
         yield (
-            f"{loss!r}, gradient",
+            f"{named}, gradient",
             n,
             lambda loss=loss, a=a, b=b: loss.value_and_grad(a, b, grad_out=out),
         )
