@@ -659,6 +659,33 @@ cdef inline bint are_labels(const real* y, Py_ssize_t n) noexcept nogil:
     return other32 == 0 and other64 == 0
 
 
+cdef inline bint usual_block(
+    const real* x, const real* y, const real* pos_weight, int op, bint weighted, Py_ssize_t n, real* value, real* slope
+) noexcept nogil:
+    """`point_block` for usual elements, with a literal for `scaled`: its loops are a tenth faster."""
+    if weighted:
+        return point_block(x, y, pos_weight, op, True, True, n, value, slope)
+    return point_block(x, y, pos_weight, op, False, True, n, value, slope)
+
+
+cdef inline void write_gradient(
+    const PointJob* job, real* slope, const real* weight, bint complete, Py_ssize_t first, Py_ssize_t n
+) noexcept nogil:
+    """Slopes times what multiplies them, unless they are `complete`."""
+    cdef real* grad = block_to_write(job.grad, job.grad_storage, first, slope)
+    cdef real scale = <real>job.grad_scale
+    cdef Py_ssize_t k
+    if complete:
+        memmove(grad, slope, n * sizeof(real))
+    elif weight != NULL:
+        for k in range(n):
+            grad[k] = slope[k] * weight[k] * scale
+    else:
+        for k in range(n):
+            grad[k] = slope[k] * scale
+    write_block(grad, job.grad, job.grad_storage, first, n)
+
+
 cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept nogil:
     """Elements [chunk * job.chunk, ...) of a job."""
     cdef Py_ssize_t first = chunk * job.chunk, i, n, k
@@ -666,9 +693,7 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef const real* x
     cdef const real* y
     cdef const real* pos_weight
-    cdef const real* of_grad
     cdef Weights weights
-    cdef real scale = <real>job.grad_scale
     cdef bint is_map = job.op == SIGMOID or job.op == LOGSIGMOID
     cdef real buffer[POINTWISE_BLOCK]
     cdef real* value = buffer
@@ -676,7 +701,6 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
     cdef real y_buffer[POINTWISE_BLOCK]
     cdef real slope[POINTWISE_BLOCK]
     cdef real expanded[6 * POINTWISE_BLOCK]
-    cdef real* grad
     cdef uint8_t mask_buffer[POINTWISE_BLOCK]
     cdef const uint8_t* mask = NULL
     cdef double total[WIDTH]
@@ -718,9 +742,9 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
                     soft = RARE_BLOCKS
             soft = max(0, soft - 1)
             if job.grad != NULL:
-                usual = point_block(x, y, pos_weight, op, job.weighted, True, n, value, slope)
+                usual = usual_block(x, y, pos_weight, op, job.weighted, n, value, slope)
             else:
-                usual = point_block(x, y, pos_weight, op, job.weighted, True, n, value, <real*>NULL)
+                usual = usual_block(x, y, pos_weight, op, job.weighted, n, value, <real*>NULL)
             if not usual:
                 rare = RARE_BLOCKS
         if rare > 0:
@@ -743,17 +767,7 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
             for k in range(n):
                 value[k] *= (<const real*>weights.of_value)[k]
         if job.grad != NULL:
-            grad = block_to_write(job.grad, job.grad_storage, i, slope)
-            of_grad = <const real*>weights.of_grad
-            if odd:
-                memmove(grad, slope, n * sizeof(real))
-            elif of_grad != NULL:
-                for k in range(n):
-                    grad[k] = slope[k] * of_grad[k] * scale
-            else:
-                for k in range(n):
-                    grad[k] = slope[k] * scale
-            write_block(grad, job.grad, job.grad_storage, i, n)
+            write_gradient(job, slope, <const real*>weights.of_grad, odd, i, n)
         if job.value != NULL:
             write_block(value, job.value, job.value_storage, i, n)
     fastloss_stream_end()
