@@ -1,6 +1,7 @@
 """Build of the kernels: one extension for each instruction set, from the same sources.
 
-a) `src/fastloss/_kernels/_<isa>.pyx` is a few lines that include the shared source; the flags are here.
+a) `src/fastloss/_kernels/_<isa>.pyx` is a few lines that include `driver.pxi`, which cimports the modules
+   beside it (*.pxd); the flags are here.
 b) -ffp-contract=off: a multiply-add is fused exactly where the source says so, hence the same bits from
    every instruction set with FMA. The other flags drop only what the kernels do not use (errno, traps, the
    sign of zero). -ffast-math would set flush-to-zero for the whole process, and break NaN.
@@ -9,6 +10,7 @@ d) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels th
    FASTLOSS_SANITIZE=cython ones with Cython's checks of indices and None; .ci/sanitize runs the tests.
 """
 
+import glob
 import gzip
 import os
 import platform
@@ -133,14 +135,14 @@ class SourceArchive(sdist):
 
 
 KERNELS = "src/fastloss/_kernels"
-SOURCES = ["math", "storage", "schedule", "classes", "rows", "transpose", "lanes", "pointwise", "driver"]
+SOURCES = [path for path in glob.glob(f"{KERNELS}/*") if path.endswith((".pxd", ".pxi", ".h"))]
 
 extensions = [
     Extension(
         f"fastloss._kernels._{isa}",
         [f"{KERNELS}/_{isa}.pyx"],
-        depends=[f"{KERNELS}/{name}.pxi" for name in SOURCES],
-        include_dirs=[np.get_include()],
+        depends=SOURCES,
+        include_dirs=[np.get_include(), KERNELS],
         define_macros=[
             ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
             ("CYTHON_INLINE", "inline __attribute__((always_inline))"),
@@ -153,6 +155,7 @@ extensions = [
 setup(
     ext_modules=cythonize(
         extensions,
+        include_path=["src"],
         compiler_directives={
             "language_level": "3",
             "boundscheck": CYTHON_CHECKS,

@@ -24,20 +24,18 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-# constant: the file that defines it, its values, and the (rows, classes), or elements, that show it
-CONSTANTS: dict[str, tuple[str, tuple[str, ...], tuple[tuple[int, ...], ...]]] = {
-    "ROWS_MIN_CLASSES_": (
-        "driver",
+# constant: its values, and the (rows, classes), or elements, that show it
+CONSTANTS: dict[str, tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]] = {
+    "ROWS_MIN_CLASSES": (
         ("64", "128", "256"),
         ((2048, 33), (2048, 97), (2048, 129), (2048, 200)),
     ),
-    "LANES_BLOCK": ("lanes", ("32", "64", "128"), ((2048, 10), (2048, 60), (2048, 97), (2048, 127))),
-    "FEW_CLASSES": ("lanes", ("1", "4", "8"), ((65536, 2), (65536, 3), (65536, 4), (65536, 7))),
-    "ROWS_BLOCK": ("rows", ("1024", "2048", "4096"), ((512, 1000), (512, 4000), (16, 128256))),
-    "POINTWISE_BLOCK": ("pointwise", ("128", "256", "512"), ((65536,), (2**22,), (2**24,))),
-    "STREAM_BYTES": ("driver", ("16", "64", "1024"), tuple((2**k, 1000) for k in range(10, 15))),
+    "LANES_BLOCK": (("32", "64", "128"), ((2048, 10), (2048, 60), (2048, 97), (2048, 127))),
+    "FEW_CLASSES": (("1", "4", "8"), ((65536, 2), (65536, 3), (65536, 4), (65536, 7))),
+    "ROWS_BLOCK": (("1024", "2048", "4096"), ((512, 1000), (512, 4000), (16, 128256))),
+    "POINTWISE_BLOCK": (("128", "256", "512"), ((65536,), (2**22,), (2**24,))),
+    "STREAM_BYTES": (("16", "64", "1024"), tuple((2**k, 1000) for k in range(10, 15))),
     "LINE_MIN_INNER": (
-        "driver",
         ("1", "16", "64", "65536"),
         ((128, 19, 128), (16, 19, 1024), (4, 19, 4096), (2, 19, 8192), (1, 19, 2**17)),
     ),
@@ -100,7 +98,7 @@ def measure(
 ) -> list[list[float]]:
     """`time_shapes` in a process of its own, with kernels that are built with one constant changed."""
     if constant:
-        path = folder / f"src/fastloss/_kernels/{CONSTANTS.get(constant, ('driver',))[0]}.pxi"
+        path = folder / "src/fastloss/_kernels/tuning.pxi"
         text = path.read_text(encoding="utf-8")
         changed, count = re.subn(rf"\b({constant} =) \w+", rf"\1 {value}", text, count=1)
         assert count == 1, constant
@@ -130,7 +128,7 @@ def section(folder: Path, constant: str) -> list[str]:
 
 def serial_section(folder: Path) -> list[str]:
     """The table of the serial threshold."""
-    found = measure(folder, tuple((n // 10, 10) for n in SERIAL), "SERIAL_ELEMENTS_", "1", "[1, 2]")
+    found = measure(folder, tuple((n // 10, 10) for n in SERIAL), "SERIAL_ELEMENTS", "1", "[1, 2]")
     return [
         "With 1 in its place, value / gradient in place of 10 classes on one and on two threads, float32:",
         "",
@@ -146,7 +144,7 @@ def main() -> None:
     """Build, time and write."""
     import fastloss
 
-    names = [*CONSTANTS, "SERIAL_ELEMENTS_"]
+    names = [*CONSTANTS, "SERIAL_ELEMENTS"]
     asked = sys.argv[1:] or [name.strip("_") for name in names]
     if unknown := set(asked) - {name.strip("_") for name in names}:
         raise SystemExit(

@@ -11,7 +11,6 @@ import argparse
 import importlib.util
 import os
 import runpy
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from fastloss import _kernels, bounds
 ABOUT = """
 The truth is float64; its own error, the last column, is by mpmath on a sample. Instruction sets in one row
 agree in every bit. "flushed" counts results of 0 for a truth below the smallest normal number; no other
-result is 0. The exponentials and logarithms are those of the kernels (`math.pxi`), most of which give a sum
+result is 0. The exponentials and logarithms are those of the kernels (`math.pxd`), most of which give a sum
 of two numbers; their inputs are all that they are defined on.
 """
 ROOT = Path(__file__).parents[1]
@@ -97,15 +96,18 @@ def build(folder: str, isas: list[str]) -> dict[str, Any]:
     with mock.patch("setuptools.setup"):
         package = runpy.run_path("setup.py")
     modules, extensions = {}, []
-    shutil.copy("src/fastloss/_kernels/math.pxi", folder)
     for isa in isas:
         (given,) = (e for e in package["extensions"] if e.name.endswith(f"._{isa}"))
         source = Path(folder) / f"exhaustive_{isa}.pyx"
         source.write_text(Path(__file__).with_suffix(".pyx").read_text(encoding="utf-8"), encoding="utf-8")
-        options = {"extra_compile_args": given.extra_compile_args, "define_macros": given.define_macros}
+        options = {
+            "extra_compile_args": given.extra_compile_args,
+            "define_macros": given.define_macros,
+            "include_dirs": given.include_dirs,
+        }
         extensions.append(Extension(source.stem, [str(source)], **options))
     directives = {"language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True}
-    extensions = cythonize(extensions, compiler_directives=directives, quiet=True)
+    extensions = cythonize(extensions, compiler_directives=directives, include_path=["src"], quiet=True)
     command = package["Build"](Distribution({"ext_modules": extensions}))
     command.build_lib = command.build_temp = folder
     command.ensure_finalized()

@@ -1,6 +1,6 @@
 # The kernels' own exp and log on given float32 numbers, for exhaustive.py, which compiles this for each instruction set.
 
-include "math.pxi"
+from fastloss._kernels.math cimport *
 
 cdef enum:
     EXP_NONPOSITIVE, EXP_SCALED, EXP_PAIR, EXP_PARTS, LOG_POSITIVE, LOG1P_UNIT, LOG1M, LOG1P_NONNEGATIVE

@@ -71,7 +71,7 @@ ROWS_MIN_CLASSES: int = _base.BLOCKS["ROWS_MIN_CLASSES"]
 LANES: int = _base.BLOCKS["LANES"]
 LANES_BLOCK: int = _base.BLOCKS["LANES_BLOCK"]
 POINTWISE_BLOCK: int = _base.BLOCKS["POINTWISE_BLOCK"]
-SERIAL_ELEMENTS: int = _base.SERIAL_ELEMENTS
+SERIAL_ELEMENTS: int = _base.BLOCKS["SERIAL_ELEMENTS"]
 BFLOAT16: np.dtype[Any] = _base.BFLOAT16_DTYPE
 """bfloat16 for who has no NumPy dtype of that name, as PyTorch: its bits."""
 OPS: dict[str, int] = _base.OPS

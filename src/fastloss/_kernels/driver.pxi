@@ -13,43 +13,18 @@ from libc.math cimport fabs, ldexp, lgamma
 cimport numpy as cnp
 import numpy
 
-include "math.pxi"
-include "storage.pxi"
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.classes cimport *
+from fastloss._kernels.rows cimport *
+from fastloss._kernels.transpose cimport *
+from fastloss._kernels.lanes cimport *
+from fastloss._kernels.pointwise cimport *
+from fastloss._kernels.schedule cimport *
+include "tuning.pxi"
 include "schedule.pxi"
-include "classes.pxi"
-include "rows.pxi"
-include "transpose.pxi"
-include "lanes.pxi"
-include "pointwise.pxi"
 
-cdef extern from *:
-    """
-    #ifdef _OPENMP
-    #include <omp.h>
-    #else
-    #define omp_get_max_threads() 1
-    #endif
-    #ifdef __VERSION__
-    #define fastloss_compiler __VERSION__
-    #else
-    #define fastloss_compiler "unknown"
-    #endif
-    #ifdef _OPENMP
-    #define fastloss_openmp _OPENMP
-    #else
-    #define fastloss_openmp 0
-    #endif
-    #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
-    #define fastloss_v3 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") \\
-        && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
-    #define fastloss_v4 (fastloss_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") \\
-        && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") \\
-        && __builtin_cpu_supports("avx512vl"))
-    #else
-    #define fastloss_v3 0
-    #define fastloss_v4 0
-    #endif
-    """
+cdef extern from "machine.h":
     int omp_get_max_threads() noexcept nogil
     int fastloss_v3
     int fastloss_v4
@@ -62,14 +37,6 @@ cdef extern from "numpy/arrayobject.h":
 cnp.import_array()
 
 BFLOAT16_DTYPE = numpy.dtype([("bfloat16", numpy.uint16)])
-
-cdef enum:
-    ROWS_MIN_CLASSES_ = LANES_BLOCK     # fewer contiguous classes than this go to the lanes kernel
-    SERIAL_ELEMENTS_ = 32768       # less than this stays on the calling thread
-    OWN_BYTES = 3 * (8 * (LANES_BLOCK * LANES + ROWS_BLOCK + WIDTH) + APART)  # for three tiles, or blocks, of float64
-    LINE_MIN_INNER = 16 * LANES    # fewer neighbours: tiles that begin a line of x too often end beyond the last one
-    STREAM_BYTES = 64 << 20        # a result passes the caches where it and its arguments are larger together
-
 
 cdef void rows_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
     if (<ClassJob*>job).float32:
@@ -175,7 +142,7 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     elif job.op == LOG_MULTINOMIAL:
         function = log_multinomial_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
-    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES_:
+    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
     else:
@@ -249,7 +216,7 @@ def plain_class_loss(
     classes = cnp.PyArray_DIM(x, 1)
     if cnp.PyArray_DIM(labels, 0) != samples or classes == 0:
         return None
-    if samples * classes >= SERIAL_ELEMENTS_:
+    if samples * classes >= SERIAL_ELEMENTS:
         if threads_for is None or op == NLL:  # the general way starts its gradient from the system's zeros
             return None
         threads = threads_for(samples * classes)
@@ -279,7 +246,7 @@ def plain_class_loss(
     job.class_weight = data_of(weight)
     job.index_scale = 1
     with nogil:
-        position = first_invalid_label(&job, threads if samples >= SERIAL_ELEMENTS_ else 1, &divisor)
+        position = first_invalid_label(&job, threads if samples >= SERIAL_ELEMENTS else 1, &divisor)
     if position >= 0 or mean and not 1e-270 <= fabs(divisor) <= 1e270:
         return None
     divisor = divisor if mean else 1
@@ -361,7 +328,7 @@ def class_pass(
     elif inner >= LINE_MIN_INNER:
         job.lead = samples_before_line(&job, <size_t>job.x)
     function = plan(&job, &chunks)
-    if job.samples * classes < SERIAL_ELEMENTS_:
+    if job.samples * classes < SERIAL_ELEMENTS:
         threads = 1
     with nogil:
         run(function, &job, &job.partial, chunks, threads, divisor, &total)
@@ -438,7 +405,7 @@ def point_pass(
     job.grad_storage = storage_to_write(grad, x, y)
     job.outside = False
     chunks = plan_points(&job, factor, divisor)
-    if job.size < SERIAL_ELEMENTS_:
+    if job.size < SERIAL_ELEMENTS:
         threads = 1
     with nogil:
         run(pointwise_chunk_any, &job, &job.partial, chunks, threads, divisor, &total)
@@ -493,7 +460,7 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
     value = values_array(reduction, x, cnp.PyArray_NDIM(x))
     job.value = data_of(value)
     job.value_storage = storage_to_write(value, x, y)
-    if job.size >= SERIAL_ELEMENTS_:
+    if job.size >= SERIAL_ELEMENTS:
         threads = threads_for(job.size)
     if with_grad:
         grad = gradient_array(grad_out, x, y)
@@ -588,10 +555,10 @@ def forked():
 
 OPENMP = bool(fastloss_openmp)
 COMPILER = fastloss_compiler.decode()
-SERIAL_ELEMENTS = SERIAL_ELEMENTS_
 BLOCKS = {
     "ROWS_BLOCK": ROWS_BLOCK,
-    "ROWS_MIN_CLASSES": ROWS_MIN_CLASSES_,
+    "ROWS_MIN_CLASSES": ROWS_MIN_CLASSES,
+    "SERIAL_ELEMENTS": SERIAL_ELEMENTS,
     "LANES": LANES,
     "LANES_BLOCK": LANES_BLOCK,
     "POINTWISE_BLOCK": POINTWISE_BLOCK,

@@ -9,9 +9,12 @@
 #    Only then are they stored: a store takes as long as three multiplications.
 # d) The sums of each GROUP of steps continue in float64.
 
-DEF ROWS_BLOCK = 2048
-DEF AHEAD = 12288  # bytes from what is computed to what is prefetched into L1: a quarter to a third of it
-DEF FAR_AHEAD = 65536  # and into L2
+from libc.string cimport memset
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport *
+from fastloss._kernels.classes cimport *
+include "tuning.pxi"
 
 
 cdef inline void prefetch_step(const real* x) noexcept nogil:
@@ -22,33 +25,7 @@ cdef inline void prefetch_step(const real* x) noexcept nogil:
         fastloss_prefetch_l2(x + (FAR_AHEAD + 64 * k) // <int>sizeof(real))
 
 
-cdef extern from *:
-    """
-    /* WIDTH numbers to one, as a tree, in halves: of loops as short as these gcc makes scalar code. */
-    #define FASTLOSS_VECTOR(name, type, n) \\
-        typedef type name __attribute__((vector_size(n * sizeof(type)), aligned(sizeof(type)), may_alias));
-    FASTLOSS_VECTOR(fastloss_double2, double, 2)
-    FASTLOSS_VECTOR(fastloss_double4, double, 4)
-    FASTLOSS_VECTOR(fastloss_double8, double, 8)
-    FASTLOSS_VECTOR(fastloss_float4, float, 4)
-    FASTLOSS_VECTOR(fastloss_float8, float, 8)
-    FASTLOSS_VECTOR(fastloss_float16, float, 16)
-    #define FASTLOSS_ADD_HALVES(type, x) (((const type*)&(x))[0] + ((const type*)&(x))[1])
-    static inline double fastloss_sum_width(const double* x) {
-        const fastloss_double8* x8 = (const fastloss_double8*)x;
-        fastloss_double8 s8 = (x8[0] + x8[2]) + (x8[1] + x8[3]);
-        fastloss_double4 s4 = FASTLOSS_ADD_HALVES(fastloss_double4, s8);
-        fastloss_double2 s2 = FASTLOSS_ADD_HALVES(fastloss_double2, s4);
-        return s2[0] + s2[1];
-    }
-    static inline float fastloss_exact_sum_width(const float* x) {
-        const fastloss_float16* x16 = (const fastloss_float16*)x;
-        fastloss_float16 s16 = x16[0] + x16[1];
-        fastloss_float8 s8 = FASTLOSS_ADD_HALVES(fastloss_float8, s16);
-        fastloss_float4 s4 = FASTLOSS_ADD_HALVES(fastloss_float4, s8);
-        return (s4[0] + s4[2]) + (s4[1] + s4[3]);
-    }
-    """
+cdef extern from "vector.h":
     double fastloss_sum_width(const double*) noexcept nogil
     float fastloss_exact_sum_width(const float*) noexcept nogil
 
@@ -516,7 +493,7 @@ cdef inline double row_entropy(real* buffer, ClassJob* job, Py_ssize_t i) noexce
     return joined(s, low)
 
 
-cdef void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...) of a job whose class axis is contiguous."""
     cdef Py_ssize_t first = chunk * job.chunk, start, l, count
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)

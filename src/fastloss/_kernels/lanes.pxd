@@ -6,9 +6,14 @@
 # sums where its maximum rose; in float64 they are first read for their maximum, as in `rows`. When one tile holds
 # all classes, the gradient reuses its exponentials.
 
-DEF LANES_BLOCK = 128
-DEF FEW_CLASSES = 4                # of float32, up to which comparisons with all take less time than loads one by one
-DEF LANES_FAR_AHEAD = 8            # tiles from the one that is computed to the one that is prefetched into L2
+from libc.string cimport memcpy
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport *
+from fastloss._kernels.classes cimport *
+from fastloss._kernels.rows cimport *
+from fastloss._kernels.transpose cimport *
+include "tuning.pxi"
 
 cdef struct Tile:
     Py_ssize_t first               # first sample
@@ -528,7 +533,7 @@ cdef inline void lanes_entropy(real* buffer, real* spare, ClassJob* job, Tile* t
         (<real*>job.value)[tile.first + l] = <real>joined(s[l], lost[l])
 
 
-cdef void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...) of a job with few classes or a strided class axis."""
     cdef Py_ssize_t start = chunk * job.chunk
     cdef Py_ssize_t last = min(start + job.chunk, job.samples)

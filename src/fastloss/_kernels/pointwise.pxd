@@ -16,15 +16,12 @@
 # f) Exponential, division and the rest stand in loops of their own: in one, fewer elements would fit the processor's
 #    queues than it takes to hide what each waits for.
 
-DEF POINTWISE_BLOCK = 256
-DEF RARE_BLOCKS = 16               # that are computed with it from one that needed it on, or not searched for labels
-
-cdef extern from *:
-    """
-    /* several threads may */
-    #define fastloss_raise_flag(flag) __atomic_store_n(flag, 1, __ATOMIC_RELAXED)
-    """
-    void fastloss_raise_flag(int*) noexcept nogil
+from libc.string cimport memcpy, memmove, memset
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport *
+from fastloss._kernels.classes cimport *
+include "tuning.pxi"
 
 cdef enum:
     MSE, BCE, BCE_OF_LABELS, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID,
@@ -96,7 +93,7 @@ cdef inline const element* expand(
     return buffer
 
 
-cdef bint any_outside_sizes(const real* x, Py_ssize_t n, real least, real greatest) noexcept nogil:
+cdef inline bint any_outside_sizes(const real* x, Py_ssize_t n, real least, real greatest) noexcept nogil:
     """Whether a number is NaN, larger than `greatest`, or smaller than `least` and not 0, whatever its sign."""
     cdef Bits32 b32, least32, greatest32
     cdef Bits64 b64, least64, greatest64
@@ -143,7 +140,7 @@ cdef struct Weights:
     const void* of_value
     const void* of_grad
 
-cdef Weights NO_WEIGHTS
+
 
 
 cdef inline const real* multiplied(const real* a, const real* b, Py_ssize_t n, real* buffer) noexcept nogil:
@@ -451,7 +448,7 @@ cdef inline bint point_block(
     return outside32 >> 31 == 0 and outside64 >> 63 == 0
 
 
-cdef void wide_point(
+cdef inline void wide_point(
     int op, long double x, long double y, long double pos_weight, long double* value, long double* slope
 ) noexcept nogil:
     """`point_block` for one element in `long double`."""
@@ -524,7 +521,7 @@ cdef inline bint is_odd(const PointJob* job, real x, real y, real value) noexcep
     return odd | (1 - (size < <real>INFINITY)) & (x - x == <real>0) & (y - y == <real>0)
 
 
-cdef bint any_odd(const PointJob* job, const real* x, const real* y, const real* value, Py_ssize_t n) noexcept nogil:
+cdef inline bint any_odd(const PointJob* job, const real* x, const real* y, const real* value, Py_ssize_t n) noexcept nogil:
     """Whether a block that is not usual may hold an odd element, its weights aside, or one whose sum may overflow."""
     cdef real least = least_size(x[0]) if job.weighted else <real>0
     cdef Py_ssize_t k
@@ -539,13 +536,13 @@ cdef bint any_odd(const PointJob* job, const real* x, const real* y, const real*
     return found != 0
 
 
-cdef bint is_usual(const PointJob* job, const real* x, const real* y, const real* pos_weight) noexcept nogil:
+cdef inline bint is_usual(const PointJob* job, const real* x, const real* y, const real* pos_weight) noexcept nogil:
     """Whether one element is."""
     cdef real value = 0
     return point_block(x, y, pos_weight, job.op, job.weighted, True, 1, &value, <real*>NULL)
 
 
-cdef void odd_block(
+cdef inline void odd_block(
     const PointJob* job, const real* x, const real* y, const Weights* weights, Py_ssize_t n, real* value, real* slope,
     double* total, double* low, Huge* huge
 ) noexcept nogil:
@@ -686,7 +683,7 @@ cdef inline void write_gradient(
     write_block(grad, job.grad, job.grad_storage, first, n)
 
 
-cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept nogil:
     """Elements [chunk * job.chunk, ...) of a job."""
     cdef Py_ssize_t first = chunk * job.chunk, i, n, k
     cdef Py_ssize_t last = min(first + job.chunk, job.size)
@@ -728,7 +725,7 @@ cdef void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept n
         if job.weighted:
             odd |= expand_weights(tag, job, i, n, mask, expanded, &weights)
         else:
-            weights = NO_WEIGHTS
+            memset(&weights, 0, sizeof(weights))
         pos_weight = <const real*>weights.pos_weight
         if job.value != NULL:
             value = block_to_write(job.value, job.value_storage, i, buffer)

@@ -18,9 +18,12 @@
 # rounding errors may point the same way. The statistics of up to LANES samples are collected in a Batch, whose
 # logarithms and values are computed together (`finish`).
 
-DEF WIDTH = 32
-DEF LANES = 64
-DEF GROUP = 8                      # terms that are added in the loop's type before their sum is carried on
+from libc.math cimport fabs, lgamma
+from libc.string cimport memset
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport *
+include "tuning.pxi"
 
 cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
@@ -307,7 +310,7 @@ cdef inline long double wide_coefficient(
     return times(w[j], c) if w != NULL else c
 
 
-cdef void wide_statistics(const real* tag, const ClassJob* job, Py_ssize_t i, int64_t t, Wide* wide) noexcept nogil:
+cdef inline void wide_statistics(const real* tag, const ClassJob* job, Py_ssize_t i, int64_t t, Wide* wide) noexcept nogil:
     """All of sample i, whose label is t, or -1."""
     cdef const real* w = <const real*>job.class_weight
     cdef Py_ssize_t outer = i // job.inner, first = outer * job.x_stride + i - outer * job.inner, j, top = 0
@@ -462,7 +465,7 @@ cdef inline void sum_lanes(double* total, double* low, int n, const Huge* huge, 
     sum_chunk(s, s_low, huge, partial)
 
 
-cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Lower job.invalid to the first label that is neither a class nor ignored; the weights in force, summed."""
     cdef Py_ssize_t first = chunk * job.chunk, i, used = 0
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
@@ -495,7 +498,7 @@ cdef void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogi
     job.partial[3 * chunk + 2] = 0
 
 
-cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """-w_t x_t from log-probabilities; writes the gradient's one entry per sample into zeros."""
     cdef Py_ssize_t first = chunk * job.chunk, i, outer, position
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
@@ -530,7 +533,7 @@ cdef void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     sum_chunk(total, low, &huge, job.partial + 3 * chunk)
 
 
-cdef void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """sum_j log k_j! - log n! for each sample, in float64, unless there was a negative count: that goes to `invalid`.
 
     For one thread, as lgamma is.

@@ -14,6 +14,7 @@
 #    weight of 1e-300, is rare: it is computed again one number at a time in `long double`, which has the range of the
 #    processor's extended format (of float64 where there is none). Whether is decided by the number alone.
 
+
 from libc.math cimport INFINITY, NAN, expl, fabsl, log1pl, logl
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -21,22 +22,7 @@ ctypedef fused real:
     float
     double
 
-cdef extern from *:
-    """
-    #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-    #define fastloss_fused 1
-    #define fastloss_fmaf(a, b, c) __builtin_fmaf(a, b, c)
-    #define fastloss_fma(a, b, c) __builtin_fma(a, b, c)
-    #else   /* a library call for each element would be far slower than two roundings */
-    #define fastloss_fused 0
-    #define fastloss_fmaf(a, b, c) ((a) * (b) + (c))
-    #define fastloss_fma(a, b, c) ((a) * (b) + (c))
-    #endif
-    #define fastloss_absf __builtin_fabsf
-    #define fastloss_abs __builtin_fabs
-    #include <float.h>
-    #define fastloss_huge_unit (LDBL_MAX_EXP > 1024 ? 0x1p1100L : 0x1p64L)
-    """
+cdef extern from "vector.h":
     long double fastloss_huge_unit
     bint fastloss_fused
     float fastloss_fmaf(float, float, float) noexcept nogil

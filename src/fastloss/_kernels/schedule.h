@@ -1,0 +1,133 @@
+/* Threads, forks, signals and a thread's own memory: what schedule.pxd and schedule.pxi need of the system. */
+#ifndef FASTLOSS_SCHEDULE_H
+#define FASTLOSS_SCHEDULE_H
+
+#include <immintrin.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+static inline int64_t fastloss_now(void) {  /* nanoseconds */
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+/* The same within some milliseconds, in a quarter of the time. */
+#ifdef CLOCK_MONOTONIC_COARSE
+static inline int64_t fastloss_about_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+#else
+#define fastloss_about_now fastloss_now
+#endif
+/* What this thread lost lately by sharing chunks, when it shares again, and how many times what it lost that is. */
+static __thread struct { int64_t lost, again, patience; } fastloss_sharing;
+
+static inline int fastloss_is_alone(int64_t now) {
+    return now < fastloss_sharing.again;
+}
+/* After a shared call that ended `now`, `late` nanoseconds after it would have without the other threads. Until
+   these are awake, each on a processor of its own, calls lose some milliseconds together. */
+static inline void fastloss_note(int64_t now, int64_t late) {
+    const int64_t enough = INT64_C(10000000), most = INT64_C(1000000000);
+    int64_t lost = fastloss_sharing.lost + late, patience = fastloss_sharing.patience;
+    fastloss_sharing.lost = lost > 0 ? lost : 0;
+    if (lost <= 0) fastloss_sharing.patience = patience / 2;
+    if (lost < enough) return;
+    patience = patience > 0 ? 4 * patience : 4;
+    fastloss_sharing.again = now + (lost < most / patience ? patience * lost : most);
+    fastloss_sharing.patience = patience < 1024 ? patience : 1024;
+    fastloss_sharing.lost = 0;
+}
+
+/* The process that may use OpenMP. A fork that passes by the handler, as a bare system call, changes the number. */
+static pid_t fastloss_process;
+
+static unsigned long fastloss_main_thread;  /* of Python: after a fork, the one that is left */
+
+static void fastloss_leave_openmp(void) {
+    fastloss_process = 0;
+}
+static void fastloss_in_child(void) {
+    fastloss_leave_openmp();
+    fastloss_main_thread = PyThread_get_thread_ident();
+}
+static int fastloss_begin(unsigned long main_thread) {
+    fastloss_main_thread = main_thread;
+    fastloss_process = getpid();
+    return pthread_atfork(NULL, NULL, fastloss_in_child);
+}
+static inline int fastloss_forked(void) {
+    return getpid() != fastloss_process;
+}
+
+/* The memory of this thread; the key is there for its release. */
+static __thread void* fastloss_memory;
+static pthread_key_t fastloss_memory_key;
+
+static void fastloss_release_memory(void* memory) {
+    fastloss_memory = NULL;
+    free(memory);
+}
+static int fastloss_prepare_memory(void) {
+    return pthread_key_create(&fastloss_memory_key, fastloss_release_memory);
+}
+__attribute__((noinline)) static void* fastloss_allocate_memory(size_t bytes) {
+    void* memory;
+    if (posix_memalign(&memory, 64, bytes)) return NULL;
+    if (pthread_setspecific(fastloss_memory_key, memory)) {
+        free(memory);
+        return NULL;
+    }
+    return fastloss_memory = memory;
+}
+static inline void* fastloss_own_memory(size_t bytes) {
+    return fastloss_memory ? fastloss_memory : fastloss_allocate_memory(bytes);
+}
+/* What is there overlaps nothing else: for this attribute to say so it must not be inlined. */
+__attribute__((noinline, malloc, assume_aligned(64))) static void* fastloss_offset(void* memory, size_t offset) {
+    return (char*)memory + offset;
+}
+static inline void fastloss_lower(uint64_t* least, uint64_t x) {
+    uint64_t now = __atomic_load_n(least, __ATOMIC_RELAXED);
+    while (x < now && !__atomic_compare_exchange_n(least, &now, x, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+}
+/* Subnormal numbers count, whatever the calling thread's mode is (torch.set_flush_denormal, -ffast-math in another
+   library) and that of the workers: thresholds are, and the same bits from every thread. */
+#if defined(__SSE2__)
+typedef unsigned int fastloss_mode;
+#define FASTLOSS_FLUSH 0x8040u
+#define fastloss_get_mode() _mm_getcsr()
+#define fastloss_set_mode(mode) _mm_setcsr(mode)
+#elif defined(__aarch64__) && defined(__GNUC__)
+typedef uint64_t fastloss_mode;
+#define FASTLOSS_FLUSH 0x1000000u
+static inline fastloss_mode fastloss_get_mode(void) {
+    fastloss_mode mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+}
+#define fastloss_set_mode(mode) __asm__ volatile("msr fpcr, %0" :: "r"((fastloss_mode)(mode)))
+#else
+typedef int fastloss_mode;
+#define FASTLOSS_FLUSH 0
+#define fastloss_get_mode() 0
+#define fastloss_set_mode(mode) ((void)0)
+#endif
+static inline fastloss_mode fastloss_count_subnormals(void) {
+    fastloss_mode mode = fastloss_get_mode();
+    if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode & ~(fastloss_mode)FASTLOSS_FLUSH);
+    return mode;
+}
+static inline void fastloss_restore(fastloss_mode mode) {
+    if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode);
+}
+#define fastloss_take(next, n) __atomic_fetch_add(next, n, __ATOMIC_RELAXED)
+
+/* several threads may */
+#define fastloss_raise_flag(flag) __atomic_store_n(flag, 1, __ATOMIC_RELAXED)
+
+#endif

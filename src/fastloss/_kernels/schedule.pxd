@@ -1,0 +1,33 @@
+# schedule: what the chunks of a call use of the thread that computes them, and share. `schedule.pxi` runs them.
+
+from fastloss._kernels.math cimport *
+include "tuning.pxi"
+
+cdef extern from "schedule.h":
+    ctypedef int fastloss_mode
+    fastloss_mode fastloss_count_subnormals() noexcept nogil
+    void fastloss_restore(fastloss_mode) noexcept nogil
+    int64_t fastloss_now() noexcept nogil
+    int64_t fastloss_about_now() noexcept nogil
+    bint fastloss_is_alone(int64_t now) noexcept nogil
+    void fastloss_note(int64_t now, int64_t late) noexcept nogil
+    void fastloss_leave_openmp() noexcept
+    int fastloss_begin(unsigned long main_thread) noexcept
+    unsigned long fastloss_main_thread
+    bint fastloss_forked() noexcept nogil
+    int fastloss_prepare_memory() noexcept
+    void* fastloss_own_memory(size_t bytes) noexcept nogil
+    void* fastloss_offset(void* memory, size_t offset) noexcept nogil
+    void fastloss_lower(uint64_t* least, uint64_t x) noexcept nogil
+    Py_ssize_t fastloss_take(Py_ssize_t* next, Py_ssize_t n) noexcept nogil
+    void fastloss_raise_flag(int*) noexcept nogil
+
+
+cdef inline void* own_memory() noexcept nogil:
+    """This thread's memory, or NULL if there is none to be had; in a chunk there is."""
+    return fastloss_own_memory(OWN_BYTES)
+
+
+cdef inline void* part_of(void* memory, int part, Py_ssize_t bytes_of_part) noexcept nogil:
+    """One of three parts of a thread's memory, which a chunk takes once each."""
+    return fastloss_offset(memory, part * (bytes_of_part + APART))
