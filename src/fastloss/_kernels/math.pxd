@@ -15,8 +15,10 @@
 #    processor's extended format (of float64 where there is none). Whether is decided by the number alone.
 
 
-from libc.math cimport INFINITY, NAN, expl, fabsl, log1pl, logl
+from libc.math cimport INFINITY, NAN, expl, fabs, fabsl, log1pl, logl, rint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastloss._kernels.vector cimport *
 
 ctypedef fused real:
     float
@@ -482,3 +484,98 @@ cdef inline long double times(long double a, long double b) noexcept nogil:
 cdef inline long double weighted(long double x, long double weight) noexcept nogil:
     """x times its weight: 0 drops what is infinite, and keeps NaN."""
     return x * weight if weight != 0 or x != x else 0
+
+
+# ---- Exponentials of the classes ----
+#
+# A softmax needs exp(x) up to a common factor. So x itself is reduced, not x - max x: terms are exp(x) 2^-c, and the
+# reference c, which moves nothing but exponents, is known before the maximum is. The greatest of them should be about
+# 2^60 (float64: 2^500), so that neither a sum of all overflows nor what counts beside it vanishes.
+
+
+cdef inline double exp_lead(vec tag) noexcept nogil:
+    """log2 of what the greatest term should be."""
+    return 60 if vec is f16 else 500
+
+
+cdef inline bint exp_can_reduce(double x, vec tag) noexcept nogil:
+    """Whether the reduction of x is as exact as `exp_of` is; otherwise, or if x is inf or NaN, x - max x it must be."""
+    return fabs(x) < (1e5 if vec is d8 or fastloss_exp_table else 1e3)
+
+
+cdef inline double exp_reference(double top, double lead, vec tag) noexcept nogil:
+    """c for which exp(top) 2^-c is about 2^lead; 0 - lead where `top` cannot be reduced."""
+    return (rint(top * 1.44269504088896341) if exp_can_reduce(top, tag) else 0) - lead
+
+
+cdef inline bint exp_fits(double top, double c, vec tag) noexcept nogil:
+    """Whether a maximum is such that with c no sum overflows and what is cut off does not count: its bits depend on
+    neither c nor, thereby, on the samples that c was guessed from."""
+    cdef double lead = top * 1.44269504088896341 - c, around = 30 if vec is f16 else 300
+    return fabs(lead - exp_lead(tag)) <= around
+
+
+cdef inline vec exp_magic(double c, vec tag) noexcept nogil:
+    """What `exp_of` adds to round: 1.5 * 2^p, less the reference; an integer, |c| < 2^18."""
+    if vec is f16:
+        return all_of(12582912.0 - 8 * c if fastloss_exp_table else 12582912.0 + 127 - c, tag)
+    else:
+        return all_of(6755399441055744.0 + 1023 - c, tag)
+
+
+cdef inline vec exp_least(double c, vec tag) noexcept nogil:
+    """Of what is smaller `exp_of` is that of this, 2^-125.9 (float64: 2^-1021.9)."""
+    return all_of((c - (125.9 if vec is f16 else 1021.9)) * 0.693147180559945309, tag)
+
+
+cdef inline vec expm1_of_reduced(vec r) noexcept nogil:
+    """exp(r) - 1 for |r| <= ln(2)/2: r + r^2 q(r), q minimax (0.05 ulp in float32, 0.03 in float64)."""
+    cdef vec r2 = mul(r, r), a, b
+    if vec is f16:
+        a = fma_of(all_of(0.00836866907775402, r), r, all_of(0.04166825860738754, r))
+        b = fma_of(all_of(0.1666652113199234, r), r, all_of(0.4999999403953552, r))
+        a = fma_of(all_of(0.0013821289176121354, r), r2, a)
+        return fma_of(fma_of(a, r2, b), r2, r)
+    else:
+        a = fma_of(all_of(2.7630306780393872446e-7, r), r2, all_of(0.000024801492948052900755, r))
+        b = fma_of(all_of(2.5000021047632982775e-8, r), r2, all_of(2.7557586799774599803e-6, r))
+        a = fma_of(a, r2, all_of(0.0013888888943761593691, r))
+        b = fma_of(b, r2, all_of(0.0001984126950577377448, r))
+        a = fma_of(a, r2, all_of(0.041666666666529721607, r))
+        b = fma_of(b, r2, all_of(0.0083333333334949804837, r))
+        a = fma_of(a, r2, all_of(0.50000000000000106696, r))
+        b = fma_of(b, r2, all_of(0.16666666666666411495, r))
+        return fma_of(fma_of(b, r, a), r2, r)
+
+
+cdef inline vec exp_of(vec x, vec magic, vec least) noexcept nogil:
+    """FASTLOSS_EXP_FACTOR exp(x (1 - EXP_SLOPE)) 2^-c within 0.97 ulp in float32, factor and slope common to all x.
+
+    The slope is what ln 2 is off as one number. A table of eighths saves half the polynomial; where there is no
+    instruction for it, ln 2 is in two parts, factor 1 and slope 0. NaN passes.
+    """
+    cdef vec shifted, k, r, p, power_of_k
+    x = max_of(least, x)
+    if vec is f16:
+        if fastloss_exp_table:
+            shifted = fma_of(x, all_of(8 * 1.44269504088896341, x), magic)
+            k = sub(shifted, magic)
+            r = fma_of(k, all_of(-0.69314718055994531 / 8, x), x)
+            p = fma_of(all_of(0.1666685789823532, x), r, all_of(0.500064492225647, x))
+            p = mul(fma_of(p, r, all_of(1, x)), r)
+            power_of_k = f16_power_of_eighths(shifted)
+            return fma_of(p, power_of_k, power_of_k)
+        shifted = fma_of(x, all_of(1.44269504088896341, x), magic)
+        k = sub(shifted, magic)
+        r = fma_of(k, all_of(2.12194440054690583e-4, x), fma_of(k, all_of(-0.693359375, x), x))
+    else:
+        shifted = fma_of(x, all_of(1.44269504088896341, x), magic)
+        k = sub(shifted, magic)
+        r = fma_of(k, all_of(-1.90821492927058770002e-10, x), fma_of(k, all_of(-6.93147180369123816490e-01, x), x))
+    power_of_k = power(shifted)
+    return fma_of(expm1_of_reduced(r), power_of_k, power_of_k)
+
+
+cdef inline double exp_slope(vec tag) noexcept nogil:
+    """The error of ln 2 that `exp_of` leaves: it is exp(x (1 - slope))."""
+    return 2.7478353e-9 if vec is f16 and fastloss_exp_table else 0.0

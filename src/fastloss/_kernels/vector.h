@@ -211,6 +211,41 @@ FASTLOSS_INLINE d8 d8_inverse_power(d8 u, d8* k) {
     return u;
 }
 
+/* FASTLOSS_EXP_FACTOR 2^(i/8) 2^k for the number 8 k + i in the low bits of a. The factor makes all eight entries, each less
+   its own i/8 as an exponent, nearly representable (0.04 ulp); it cancels where exponentials are divided. */
+#if defined(__AVX2__) || defined(__aarch64__)
+#define fastloss_exp_table 1
+#define FASTLOSS_EXP_FACTOR 1.5382611751556396
+#define FASTLOSS_EIGHTH(y, i) (y - ((i) << 20))
+#define FASTLOSS_EIGHTHS                                                                                      \
+    FASTLOSS_EIGHTH(0x3FC4E5BE, 0), FASTLOSS_EIGHTH(0x3FD6B7DA, 1), FASTLOSS_EIGHTH(0x3FEA26DE, 2),            \
+    FASTLOSS_EIGHTH(0x3FFF5829, 3), FASTLOSS_EIGHTH(0x400B3A3E, 4), FASTLOSS_EIGHTH(0x4017D424, 5),            \
+    FASTLOSS_EIGHTH(0x40259202, 6), FASTLOSS_EIGHTH(0x40348E45, 7)
+static const int32_t fastloss_eighths[16] __attribute__((aligned(64))) = {FASTLOSS_EIGHTHS, FASTLOSS_EIGHTHS};
+FASTLOSS_INLINE f16 f16_power_of_eighths(f16 a) {
+    FASTLOSS_EACH {
+        fastloss_i32 entry;
+#if defined(__AVX512F__)
+        entry = (fastloss_i32)_mm512_permutexvar_epi32((__m512i)a.r[i], _mm512_load_si512(fastloss_eighths));
+#elif defined(__AVX2__)
+        entry = (fastloss_i32)_mm256_permutevar8x32_epi32(
+            _mm256_load_si256((const __m256i*)fastloss_eighths), (__m256i)a.r[i]);
+#else
+        uint8x16x2_t table = {{vld1q_u8((const uint8_t*)fastloss_eighths), vld1q_u8((const uint8_t*)(fastloss_eighths + 4))}};
+        uint32x4_t place = vandq_u32((uint32x4_t)a.r[i], vdupq_n_u32(7));
+        place = vmlaq_n_u32(vdupq_n_u32(0x03020100), place, 0x04040404);
+        entry = (fastloss_i32)vqtbl2q_u8(table, vreinterpretq_u8_u32(place));
+#endif
+        a.r[i] = (fastloss_f)(entry + (fastloss_i32)((fastloss_u32)a.r[i] << 20));
+    }
+    return a;
+}
+#else
+#define fastloss_exp_table 0
+#define FASTLOSS_EXP_FACTOR 1.0
+#define f16_power_of_eighths(a) (a)
+#endif
+
 /* Half a step in float64: the first 8 numbers or, if `second`, the last. */
 FASTLOSS_INLINE d8 d8_of_half(f16 a, int second) {
     d8 y;

@@ -50,6 +50,9 @@ cdef extern from "vector.h":
     d8 d8_if_negative(d8, d8, d8) noexcept nogil
     d8 d8_if_less(d8, d8, d8, d8) noexcept nogil
     d8 d8_if_equal(d8, d8, d8, d8) noexcept nogil
+    bint fastloss_exp_table
+    double FASTLOSS_EXP_FACTOR
+    f16 f16_power_of_eighths(f16) noexcept nogil
     void* fastloss_out_of_line(void*) noexcept nogil
     d8 d8_of_half(f16, bint second) noexcept nogil
     d8 d8_of_halves(f16) noexcept nogil
@@ -109,7 +112,7 @@ cdef inline vec negative(vec a) noexcept nogil:
         return d8_negative(a)
 
 
-cdef inline vec absolute(vec a) noexcept nogil:
+cdef inline vec absolute_of(vec a) noexcept nogil:
     if vec is f16:
         return f16_absolute(a)
     else:
