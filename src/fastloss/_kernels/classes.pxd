@@ -23,19 +23,12 @@ from libc.string cimport memset
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
+from fastloss._kernels.statistics cimport *
 include "tuning.pxi"
 
 cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
     LOG_MULTINOMIAL
-
-# What one pass over a sample collects besides the maximum and the sum of exponentials.
-cdef enum:
-    PLAIN      # nothing
-    SHARED     # sum c_j d_j, c the same for all samples
-    UNIFORM    # sum c d_j, c the same for all classes too, and not 0
-    LINEAR     # sum c_j and sum c_j d_j
-    EXPECTED   # sum exp(d_j) d_j
 
 cdef struct ClassJob:
     int op

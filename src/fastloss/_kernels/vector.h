@@ -179,19 +179,70 @@ typedef struct { fastloss_d r[FASTLOSS_REGISTERS]; } d8;
     FASTLOSS_UNARY(vec, absolute, FASTLOSS_ABSOLUTE_##s)                                                      \
     FASTLOSS_UNARY(vec, minus_absolute, FASTLOSS_MINUS_ABSOLUTE_##s)                                          \
     FASTLOSS_UNARY(vec, power, FASTLOSS_POWER_##s)                                                            \
-    FASTLOSS_BINARY(vec, either, FASTLOSS_BOTH_##s)                                                           \
-    FASTLOSS_INLINE real vec##_greatest(vec a) {                                                              \
-        enum { n = FASTLOSS_BYTES / sizeof(real) };                                                           \
-        for (int i = FASTLOSS_REGISTERS / 2; i > 0; i /= 2)                                                   \
-            for (int k = 0; k < i; k++) a.r[k] = FASTLOSS_MAX_##s(a.r[k + i], a.r[k]);                        \
-        real all[n];                                                                                          \
-        memcpy(all, &a, sizeof all);                                                                          \
-        for (int i = n / 2; i > 0; i /= 2)                                                                    \
-            for (int k = 0; k < i; k++) all[k] = all[k + i] > all[k] ? all[k + i] : all[k];                   \
-        return all[0];                                                                                        \
-    }
+    FASTLOSS_BINARY(vec, either, FASTLOSS_BOTH_##s)
 FASTLOSS_STEP(f16, float, f)
 FASTLOSS_STEP(d8, double, d)
+
+/* The first n < 16 (8) numbers of a step and, of a load, `fill` for the others; no other memory is touched. */
+#define FASTLOSS_PART(vec, real, size)                                                                  \
+    FASTLOSS_INLINE vec vec##_load_part(const real* p, int n, real fill) {                                    \
+        real all[size];                                                                                       \
+        vec a;                                                                                                \
+        for (int k = 0; k < size; k++) all[k] = k < n ? p[k] : fill;                                          \
+        memcpy(&a, all, sizeof a);                                                                            \
+        return a;                                                                                             \
+    }                                                                                                         \
+    FASTLOSS_INLINE void vec##_store_part(vec a, real* p, int n) {                                            \
+        real all[size];                                                                                       \
+        memcpy(all, &a, sizeof a);                                                                            \
+        for (int k = 0; k < n; k++) p[k] = all[k];                                                            \
+    }
+#if defined(__AVX512F__)
+FASTLOSS_INLINE f16 f16_load_part(const float* p, int n, float fill) {
+    f16 a = {{(fastloss_f)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p)}};
+    return a;
+}
+FASTLOSS_INLINE d8 d8_load_part(const double* p, int n, double fill) {
+    d8 a = {{(fastloss_d)_mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << n) - 1), p)}};
+    return a;
+}
+FASTLOSS_INLINE void f16_store_part(f16 a, float* p, int n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)a.r[0]);
+}
+FASTLOSS_INLINE void d8_store_part(d8 a, double* p, int n) {
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)a.r[0]);
+}
+#elif defined(__AVX2__)
+static const int32_t fastloss_within[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+#define FASTLOSS_FIRST(n, i) _mm256_loadu_si256((const __m256i*)(fastloss_within + 16 - (n) + 8 * (i)))
+FASTLOSS_INLINE f16 f16_load_part(const float* p, int n, float fill) {
+    f16 a;
+    FASTLOSS_EACH {
+        __m256i within = FASTLOSS_FIRST(n, i);
+        a.r[i] = (fastloss_f)_mm256_blendv_ps(
+            _mm256_set1_ps(fill), _mm256_maskload_ps(p + 8 * i, within), _mm256_castsi256_ps(within));
+    }
+    return a;
+}
+FASTLOSS_INLINE d8 d8_load_part(const double* p, int n, double fill) {
+    d8 a;
+    FASTLOSS_EACH {
+        __m256i within = FASTLOSS_FIRST(2 * n, i);
+        a.r[i] = (fastloss_d)_mm256_blendv_pd(
+            _mm256_set1_pd(fill), _mm256_maskload_pd(p + 4 * i, within), _mm256_castsi256_pd(within));
+    }
+    return a;
+}
+FASTLOSS_INLINE void f16_store_part(f16 a, float* p, int n) {
+    FASTLOSS_EACH _mm256_maskstore_ps(p + 8 * i, FASTLOSS_FIRST(n, i), (__m256)a.r[i]);
+}
+FASTLOSS_INLINE void d8_store_part(d8 a, double* p, int n) {
+    FASTLOSS_EACH _mm256_maskstore_pd(p + 4 * i, FASTLOSS_FIRST(2 * n, i), (__m256d)a.r[i]);
+}
+#else
+FASTLOSS_PART(f16, float, 16)
+FASTLOSS_PART(d8, double, 8)
+#endif
 
 /* 2^-k, with sqrt(1/2) <= u 2^-k < sqrt(2), of normal numbers u > 0 */
 FASTLOSS_INLINE f16 f16_inverse_power(f16 u, f16* k) {
@@ -265,6 +316,52 @@ FASTLOSS_INLINE d8 d8_of_half(f16 a, int second) {
 #endif
     return y;
 }
+/* The greatest of a step's numbers, and of float64 their sum, by halves. */
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+#define FASTLOSS_HALVES_f(op, a) op(_mm512_castps512_ps256((__m512)a.r[0]), _mm512_extractf32x8_ps((__m512)a.r[0], 1))
+#define FASTLOSS_HALVES_d(op, a) op(_mm512_castpd512_pd256((__m512d)a.r[0]), _mm512_extractf64x4_pd((__m512d)a.r[0], 1))
+#else
+#define FASTLOSS_HALVES_f(op, a) op((__m256)a.r[0], (__m256)a.r[1])
+#define FASTLOSS_HALVES_d(op, a) op((__m256d)a.r[0], (__m256d)a.r[1])
+#endif
+FASTLOSS_INLINE double f16_greatest(f16 a) {
+    __m256 y = FASTLOSS_HALVES_f(_mm256_max_ps, a);
+    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
+}
+#define FASTLOSS_QUARTERS(op, y) op(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1))
+FASTLOSS_INLINE double d8_greatest(d8 a) {
+    __m256d y = FASTLOSS_HALVES_d(_mm256_max_pd, a);
+    __m128d z = FASTLOSS_QUARTERS(_mm_max_pd, y);
+    return _mm_cvtsd_f64(_mm_max_sd(z, _mm_unpackhi_pd(z, z)));
+}
+FASTLOSS_INLINE double d8_sum(d8 a) {
+    __m256d y = FASTLOSS_HALVES_d(_mm256_add_pd, a);
+    __m128d z = FASTLOSS_QUARTERS(_mm_add_pd, y);
+    return _mm_cvtsd_f64(_mm_add_sd(z, _mm_unpackhi_pd(z, z)));
+}
+#else
+#define FASTLOSS_GREATEST(vec, real)                                                                          \
+    FASTLOSS_INLINE double vec##_greatest(vec a) {                                                            \
+        real all[64 / sizeof(real)];                                                                          \
+        memcpy(all, &a, sizeof a);                                                                            \
+        for (int i = 32 / sizeof(real); i > 0; i /= 2)                                                        \
+            for (int k = 0; k < i; k++) all[k] = all[k + i] > all[k] ? all[k + i] : all[k];                   \
+        return all[0];                                                                                        \
+    }
+FASTLOSS_GREATEST(f16, float)
+FASTLOSS_GREATEST(d8, double)
+FASTLOSS_INLINE double d8_sum(d8 a) {
+    double all[8];
+    memcpy(all, &a, sizeof a);
+    return ((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7]));
+}
+#endif
+FASTLOSS_INLINE double f16_first(f16 a) { return a.r[0][0]; }
+FASTLOSS_INLINE double d8_first(d8 a) { return a.r[0][0]; }
+
 /* The halves, added in float32, in float64. */
 FASTLOSS_INLINE d8 d8_of_halves(f16 a) {
 #if defined(__AVX512F__)
