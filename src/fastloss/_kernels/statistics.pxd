@@ -102,6 +102,8 @@ cdef inline void linear_steps(
     for g in range(0, steps, GROUP):
         a_group = b_group = zero
         for k in range(g, min(g + GROUP, steps)):
+            if MODE == LINEAR:
+                fastloss_prefetch(<const char*>c + 64 * k + AHEAD)
             if (k + 1) * size <= n:
                 p = load(x, k, tag)
                 c_k = load(e if MODE == EXPECTED else c, k, tag) if MODE != UNIFORM else zero
