@@ -19,10 +19,10 @@ cdef extern from "vector.h":
     void fastloss_prefetch_l2(const void*) noexcept nogil
     void fastloss_stream(const void*, size_t, void*) noexcept nogil
     void fastloss_stream_end() noexcept nogil
-    void fastloss_widen_float16_all(const uint16_t*, Py_ssize_t, float*) noexcept nogil
-    void fastloss_widen_bfloat16_all(const uint16_t*, Py_ssize_t, float*) noexcept nogil
-    void fastloss_narrow_float16_all(const float*, Py_ssize_t, uint16_t*) noexcept nogil
-    void fastloss_narrow_bfloat16_all(const float*, Py_ssize_t, uint16_t*) noexcept nogil
+    void fastloss_widen_float16(const uint16_t*, Py_ssize_t, float*) noexcept nogil
+    void fastloss_widen_bfloat16(const uint16_t*, Py_ssize_t, float*) noexcept nogil
+    void fastloss_narrow_float16(const float*, Py_ssize_t, uint16_t*) noexcept nogil
+    void fastloss_narrow_bfloat16(const float*, Py_ssize_t, uint16_t*) noexcept nogil
 
 
 cdef inline const real* read_block(
@@ -32,9 +32,9 @@ cdef inline const real* read_block(
     if real is float:
         if storage != NATIVE:
             if storage == FLOAT16:
-                fastloss_widen_float16_all(<const uint16_t*>x + first, n, buffer)
+                fastloss_widen_float16(<const uint16_t*>x + first, n, buffer)
             else:
-                fastloss_widen_bfloat16_all(<const uint16_t*>x + first, n, buffer)
+                fastloss_widen_bfloat16(<const uint16_t*>x + first, n, buffer)
             return buffer
     return <const real*>x + first
 
@@ -50,9 +50,9 @@ cdef inline void write_block(const real* x, void* y, int storage, Py_ssize_t fir
         fastloss_stream(x, n * sizeof(real), <real*>y + first)
     if real is float:
         if storage == FLOAT16:
-            fastloss_narrow_float16_all(x, n, <uint16_t*>y + first)
+            fastloss_narrow_float16(x, n, <uint16_t*>y + first)
         elif storage == BFLOAT16:
-            fastloss_narrow_bfloat16_all(x, n, <uint16_t*>y + first)
+            fastloss_narrow_bfloat16(x, n, <uint16_t*>y + first)
 
 
 cdef inline real read_one(const void* x, int storage, Py_ssize_t i, real* tag) noexcept nogil:

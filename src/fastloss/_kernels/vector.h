@@ -407,56 +407,91 @@ static inline void fastloss_stream(const void* from, size_t bytes, void* to) {
 #define fastloss_stream_end() ((void)0)
 #endif
 
-/* ---- Half precision ---- */
+/* ---- Half precision: 16 numbers in memory are a step of float32 ---- */
 
-#define FASTLOSS_32 for (int k = 0; k < 32; k++)
 typedef union { float f; uint32_t u; int32_t i; } fastloss_bits;
 
-/* The formulas, 32 numbers at a time: a full vector of either size. */
-static inline void fastloss_widen_bfloat16(const uint16_t* restrict x, float* restrict y) {
-    FASTLOSS_32 { fastloss_bits wide = {.u = (uint32_t)x[k] << 16}; y[k] = wide.f; }
-}
-static inline void fastloss_narrow_bfloat16(const float* restrict x, uint16_t* restrict y) {
-    FASTLOSS_32 {
-        fastloss_bits wide = {.f = x[k]};
-        uint32_t rounded = wide.u + 0x7fffu + ((wide.u >> 16) & 1u);
-        y[k] = (uint16_t)((x[k] != x[k] ? 0x7fc00000u : rounded) >> 16);
-    }
-}
+#if defined(__SSE4_1__)
 #if defined(__AVX512F__)
-static inline void fastloss_widen_float16(const uint16_t* x, float* y) {
-    for (int k = 0; k < 32; k += 16)
-        _mm512_storeu_ps(y + k, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(x + k))));
+#define FASTLOSS_WIDEN(p, i) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(p)))
+#elif defined(__AVX2__)
+#define FASTLOSS_WIDEN(p, i) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)((p) + 8 * (i))))
+#else
+#define FASTLOSS_WIDEN(p, i) _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i*)((p) + 4 * (i))))
+#endif
+FASTLOSS_INLINE f16 f16_load_bfloat16(const uint16_t* p) {
+    f16 a;
+    FASTLOSS_EACH a.r[i] = (fastloss_f)((fastloss_u32)FASTLOSS_WIDEN(p, i) << 16);
+    return a;
 }
-static inline void fastloss_narrow_float16(const float* x, uint16_t* y) {
-    for (int k = 0; k < 32; k += 16)
-        _mm256_storeu_si256((__m256i*)(y + k), _mm512_cvtps_ph(_mm512_loadu_ps(x + k), _MM_FROUND_TO_NEAREST_INT));
+/* integers below 2^16 */
+FASTLOSS_INLINE void fastloss_store_halves(const fastloss_u32* a, uint16_t* p) {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)a[0]));
+#elif defined(__AVX2__)
+    __m256i all = _mm256_packus_epi32((__m256i)a[0], (__m256i)a[1]);
+    _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(all, 0xD8));
+#else
+    for (int i = 0; i < 2; i++)
+        _mm_storeu_si128((__m128i*)(p + 8 * i), _mm_packus_epi32((__m128i)a[2 * i], (__m128i)a[2 * i + 1]));
+#endif
 }
-#elif defined(__F16C__)
-static inline void fastloss_widen_float16(const uint16_t* x, float* y) {
-    for (int k = 0; k < 32; k += 8)
-        _mm256_storeu_ps(y + k, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(x + k))));
+#else
+FASTLOSS_INLINE f16 f16_load_bfloat16(const uint16_t* p) {
+    float all[16];
+    for (int k = 0; k < 16; k++) { fastloss_bits wide = {.u = (uint32_t)p[k] << 16}; all[k] = wide.f; }
+    return f16_load(all);
 }
-static inline void fastloss_narrow_float16(const float* x, uint16_t* y) {
-    for (int k = 0; k < 32; k += 8)
-        _mm_storeu_si128((__m128i*)(y + k), _mm256_cvtps_ph(_mm256_loadu_ps(x + k), _MM_FROUND_TO_NEAREST_INT));
+FASTLOSS_INLINE void fastloss_store_halves(const fastloss_u32* a, uint16_t* p) {
+    uint32_t all[16];
+    memcpy(all, a, sizeof all);
+    for (int k = 0; k < 16; k++) p[k] = (uint16_t)all[k];
+}
+#endif
+FASTLOSS_INLINE void f16_store_bfloat16(f16 a, uint16_t* p) {
+    fastloss_u32 half[FASTLOSS_REGISTERS];
+    FASTLOSS_EACH {
+        fastloss_u32 u = (fastloss_u32)a.r[i], is_nan = (fastloss_u32)(a.r[i] != a.r[i]);
+        half[i] = (((u + 0x7fffu + ((u >> 16) & 1u)) & ~is_nan) | (is_nan & 0x7fc00000u)) >> 16;
+    }
+    fastloss_store_halves(half, p);
+}
+#if defined(__F16C__)
+FASTLOSS_INLINE f16 f16_load_float16(const uint16_t* p) {
+    f16 a;
+#if defined(__AVX512F__)
+    a.r[0] = (fastloss_f)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+#elif defined(__AVX2__)
+    FASTLOSS_EACH a.r[i] = (fastloss_f)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8 * i)));
+#endif
+    return a;
+}
+FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)a.r[0], _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__AVX2__)
+    FASTLOSS_EACH _mm_storeu_si128((__m128i*)(p + 8 * i), _mm256_cvtps_ph((__m256)a.r[i], _MM_FROUND_TO_NEAREST_INT));
+#endif
 }
 #else   /* in signed integers; a subnormal number is a difference of normal ones */
-static inline void fastloss_widen_float16(const uint16_t* restrict x, float* restrict y) {
-    FASTLOSS_32 {
-        int32_t u = (int32_t)(x[k] & 0x7fff) << 13;
+FASTLOSS_INLINE f16 f16_load_float16(const uint16_t* p) {
+    float all[16];
+    for (int k = 0; k < 16; k++) {
+        int32_t u = (int32_t)(p[k] & 0x7fff) << 13;
         fastloss_bits low = {.i = u + 0x38800000}, wide = {.i = u + 0x38000000};
         low.f -= 6.103515625e-05f;                                /* 2^-14 */
         wide.i = u < 0x00800000 ? low.i : wide.i;
         wide.i = u >= 0x0f800000 ? u + 0x70000000 : wide.i;       /* inf, NaN */
-        wide.u |= (uint32_t)(x[k] & 0x8000) << 16;
-        y[k] = wide.f;
+        wide.u |= (uint32_t)(p[k] & 0x8000) << 16;
+        all[k] = wide.f;
     }
+    return f16_load(all);
 }
-static inline void fastloss_narrow_float16(const float* restrict x, uint16_t* restrict y) {
-    int32_t all[32];
-    FASTLOSS_32 {
-        fastloss_bits wide = {.f = x[k]}, low;
+FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
+    float all[16];
+    f16_store(a, all);
+    for (int k = 0; k < 16; k++) {
+        fastloss_bits wide = {.f = all[k]}, low;
         int32_t sign = (wide.i >> 16) & 0x8000, half;
         wide.i &= 0x7fffffff;
         low.f = wide.f + 0.5f;                                    /* to a multiple of 2^-24 */
@@ -464,33 +499,39 @@ static inline void fastloss_narrow_float16(const float* restrict x, uint16_t* re
         half = wide.i < 0x38800000 ? low.i - 0x3f000000 : half;
         half = wide.i >= 0x477ff000 ? 0x7c00 : half;
         half = wide.i > 0x7f800000 ? 0x7e00 : half;
-        all[k] = half | sign;
+        p[k] = (uint16_t)(half | sign);
     }
-    FASTLOSS_32 y[k] = (uint16_t)all[k];
 }
 #endif
-
-/* n numbers; where n is not a multiple of 32 the last 32 are taken once more. */
-#define FASTLOSS_ALL(name, from, to)                                                                    \
-    static void name##_all(const from* restrict x, ptrdiff_t n, to* restrict y) {                       \
-        if (n < 32) {                                                                                   \
-            from short_x[32] = {0};                                                                     \
-            to short_y[32];                                                                             \
-            for (ptrdiff_t i = 0; i < n; i++) short_x[i] = x[i];                                        \
-            name(short_x, short_y);                                                                     \
-            for (ptrdiff_t i = 0; i < n; i++) y[i] = short_y[i];                                        \
-            return;                                                                                     \
-        }                                                                                               \
-        for (ptrdiff_t i = 0; i + 32 <= n; i += 32) {                                                   \
-            if (sizeof(from) == 2) fastloss_prefetch(x + i + 2048);                                     \
-            name(x + i, y + i);                                                                         \
-        }                                                                                               \
-        if (n % 32) name(x + n - 32, y + n - 32);                                                       \
+/* The first n < 16 numbers of a step, as of float32, and all of an array. */
+#define FASTLOSS_HALF_PRECISION(format)                                                                       \
+    FASTLOSS_INLINE f16 f16_load_part_##format(const uint16_t* p, int n, float fill) {                        \
+        uint16_t half[16] = {0};                                                                              \
+        float all[16];                                                                                        \
+        for (int k = 0; k < n; k++) half[k] = p[k];                                                           \
+        f16_store(f16_load_##format(half), all);                                                              \
+        return f16_load_part(all, n, fill);                                                                   \
+    }                                                                                                         \
+    FASTLOSS_INLINE void f16_store_part_##format(f16 a, uint16_t* p, int n) {                                 \
+        uint16_t half[16];                                                                                    \
+        f16_store_##format(a, half);                                                                          \
+        for (int k = 0; k < n; k++) p[k] = half[k];                                                           \
+    }                                                                                                         \
+    static void fastloss_widen_##format(const uint16_t* x, ptrdiff_t n, float* y) {                           \
+        ptrdiff_t i = 0;                                                                                      \
+        for (; i + 16 <= n; i += 16) {                                                                        \
+            fastloss_prefetch(x + i + 2048);                                                                  \
+            f16_store(f16_load_##format(x + i), y + i);                                                       \
+        }                                                                                                     \
+        if (i < n) f16_store_part(f16_load_part_##format(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
+    }                                                                                                         \
+    static void fastloss_narrow_##format(const float* x, ptrdiff_t n, uint16_t* y) {                          \
+        ptrdiff_t i = 0;                                                                                      \
+        for (; i + 16 <= n; i += 16) f16_store_##format(f16_load(x + i), y + i);                              \
+        if (i < n) f16_store_part_##format(f16_load_part(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
     }
-FASTLOSS_ALL(fastloss_widen_float16, uint16_t, float)
-FASTLOSS_ALL(fastloss_widen_bfloat16, uint16_t, float)
-FASTLOSS_ALL(fastloss_narrow_float16, float, uint16_t)
-FASTLOSS_ALL(fastloss_narrow_bfloat16, float, uint16_t)
+FASTLOSS_HALF_PRECISION(float16)
+FASTLOSS_HALF_PRECISION(bfloat16)
 
 /* ---- Horizontal sums ---- */
 
