@@ -57,6 +57,21 @@ cdef inline const void* read_row(
     return row.x
 
 
+cdef inline double exp_block(
+    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, vec tag
+) noexcept nogil:
+    """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
+    cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
+    cdef const void* x
+    if MODE == PLAIN and vec is f16:
+        x = <const uint16_t*>job.x + i * job.x_stride + j0
+        if job.storage == FLOAT16 and row.shift == 0:
+            return greatest(exp_steps(FLOAT16, x, n, magic, least, row.e))
+        if job.storage == BFLOAT16 and row.shift == 0:
+            return greatest(exp_steps(BFLOAT16, x, n, magic, least, row.e))
+    return greatest(exp_steps(NATIVE, read_row(job, i, j0, n, row, tag), n, magic, least, row.e))
+
+
 cdef inline const void* read_coefficients(
     int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec tag
 ) noexcept nogil:
@@ -132,17 +147,14 @@ cdef inline double exp_one(double x, double c, vec tag) noexcept nogil:
 cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag) noexcept nogil:
     """A pass over row i, whose label is t, or -1, with row.reference and row.shift."""
     cdef Py_ssize_t j0, n
-    cdef const void* x
     cdef double top, weight, base = 0
     cdef Sum a, b
-    cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
     row.top = -INFINITY
     row.own = row.sum.total = row.sum.low = 0
     a.total = a.low = b.total = b.low = 0
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-        x = read_row(job, i, j0, n, row, tag)
-        top = greatest(exp_steps(x, n, magic, least, AHEAD, row.e))
+        top = exp_block(MODE, job, i, j0, n, row, tag)
         if j0 <= t and t < j0 + n:
             row.own = element(row.e, t - j0, tag)
             put(0, row.e, t - j0, tag)
@@ -161,7 +173,7 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
         elif top > base:  # b of the blocks before, which is relative to their maximum
             two_sum(weight * (base - top), &b.total, &b.low)
             base = top
-        linear_steps(MODE, x, row.c_used, row.e, n, base, tag, &a, &b)
+        linear_steps(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
         if MODE == UNIFORM:
             a.total += n
         elif MODE == SHARED and j0 + n < job.classes:
@@ -176,7 +188,7 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
         row.b *= element(job.shared, 0, tag)
 
 
-cdef inline double sum_beside(const ClassJob* job, Py_ssize_t i, Row* row, vec tag) noexcept nogil:
+cdef inline double sum_beside(int MODE, const ClassJob* job, Py_ssize_t i, Row* row, vec tag) noexcept nogil:
     """The sum of all exponentials but row.unit, the greatest."""
     cdef Py_ssize_t j0, n
     cdef Sum s
@@ -184,10 +196,7 @@ cdef inline double sum_beside(const ClassJob* job, Py_ssize_t i, Row* row, vec t
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:
-            exp_steps(
-                read_row(job, i, j0, n, row, tag), n, exp_magic(row.reference, tag), exp_least(row.reference, tag), AHEAD,
-                row.e,
-            )
+            exp_block(MODE, job, i, j0, n, row, tag)
         sum_steps(row.e, n, True, row.unit, tag, &s)
     return joined(s.total, s.low) + (row.own if job.classes <= ROWS_BLOCK else 0)
 
@@ -207,7 +216,7 @@ cdef inline void choose_anchor(int MODE, const ClassJob* job, Py_ssize_t i, int6
     row.unit = exp_one(row.top, row.reference, tag)
     row.others = (sum_of_others - row.unit) + row.own
     if row.others < 0.9 * row.unit:  # what rounding lost of the sum counts
-        row.others = sum_beside(job, i, row, tag)
+        row.others = sum_beside(MODE, job, i, row, tag)
 
 
 cdef inline void row_statistics(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag) noexcept nogil:
@@ -256,10 +265,7 @@ cdef inline void rescale_row(
     row.others = ldexp(row.others, -<int>by)
     row.own = ldexp(row.own, -<int>by)
     if job.classes <= ROWS_BLOCK:
-        exp_steps(
-            read_row(job, i, 0, job.classes, row, tag), job.classes, exp_magic(row.reference, tag),
-            exp_least(row.reference, tag), 0, row.e,
-        )
+        exp_block(MODE, job, i, 0, job.classes, row, tag)
 
 
 cdef inline void row_gradient(
@@ -282,17 +288,26 @@ cdef inline void row_gradient(
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         first = i * job.classes + j0
         if job.classes > ROWS_BLOCK:
-            exp_steps(
-                read_row(job, i, j0, n, row, tag), n, exp_magic(row.reference, tag), exp_least(row.reference, tag), AHEAD,
-                row.e,
-            )
+            exp_block(MODE, job, i, j0, n, row, tag)
             if MODE == SHARED or MODE == LINEAR:
                 c = read_coefficients(MODE, job, i, j0, n, row, tag)
-        grad = place_to_write(job, first, row.e, tag)
-        gradient_steps(MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, grad)
+        if MODE == PLAIN and job.grad_storage == FLOAT16:
+            grad = <uint16_t*>job.grad + first
+            gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+        elif MODE == PLAIN and job.grad_storage == BFLOAT16:
+            grad = <uint16_t*>job.grad + first
+            gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+        else:
+            grad = place_to_write(job, first, row.e, tag)
+            gradient_steps(
+                MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, grad
+            )
+            if j0 <= t and t < j0 + n:
+                put(entry, grad, t - j0, tag)
+            write_row(job, grad, first, n, tag)
+            continue
         if j0 <= t and t < j0 + n:
-            put(entry, grad, t - j0, tag)
-        write_row(job, grad, first, n, tag)
+            write_one(<float>entry, grad, job.grad_storage, t - j0)
 
 
 cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, vec tag) noexcept nogil:

@@ -51,21 +51,21 @@ cdef inline void add_sums(const Sums* sums, Sum* s) noexcept nogil:
 
 
 cdef inline vec exp_steps(
-    const void* x, Py_ssize_t n, vec magic, vec least, Py_ssize_t ahead, void* e
+    int STORAGE, const void* x, Py_ssize_t n, vec magic, vec least, void* e
 ) noexcept nogil:
     """e_j = `exp_of` x_j for n classes, up to a whole step; returns the maximum, NaN aside.
 
-    Prefetches the numbers that are read `ahead` bytes later; harmless where there are none.
+    Prefetches what is read later; harmless where there is nothing.
     """
     cdef Py_ssize_t k, full = n // step_of(magic)
     cdef vec p, top = all_of(-INFINITY, magic)
     for k in range(full):
-        fastloss_prefetch(<const char*>x + 64 * k + ahead)
-        p = load(x, k, magic)
+        fastloss_prefetch(<const char*>x + (64 if STORAGE == NATIVE else 32) * k + AHEAD)
+        p = load_as(STORAGE, x, k, magic)
         top = max_of(p, top)
         store(exp_of(p, magic, least), e, k)
     if n > full * step_of(magic):
-        p = load_part(x, full, n - full * step_of(magic), -INFINITY, magic)
+        p = load_part_as(STORAGE, x, full, n - full * step_of(magic), -INFINITY, magic)
         top = max_of(p, top)
         store(exp_of(p, magic, least), e, full)
     return top
@@ -132,8 +132,8 @@ cdef inline void linear_steps(
 
 
 cdef inline void gradient_steps(
-    int MODE, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double others, double unit,
-    double factor, double least, vec tag, void* grad
+    int MODE, int STORAGE, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double others,
+    double unit, double factor, double least, vec tag, void* grad
 ) noexcept nogil:
     """n entries of a gradient, or of a softmax, from the exponentials: factor e_j; with coefficients factor
     ((a - c_j) e_j - c_j (others + (unit - e_j))), in which a target of one class loses nothing: a = c_j leaves 1 - p_j.
@@ -157,6 +157,6 @@ cdef inline void gradient_steps(
             y = mul(add(sub(a_high, c_k), a_low), p)
             y = mul(sub(y, mul(c_k, add(rest, sub(one, p)))), f)
         if k < full:
-            store(y, grad, k)
+            store_as(STORAGE, y, grad, k)
         else:
-            store_part(y, grad, k, n - k * size)
+            store_part_as(STORAGE, y, grad, k, n - k * size)

@@ -6,6 +6,7 @@
 # b) A result too large for the caches is computed in a buffer and STREAMED past them. A store to a line that is not
 #    in a cache reads the line first, and this is what it saves.
 
+from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 
 cdef enum:
@@ -19,6 +20,14 @@ cdef extern from "vector.h":
     void fastloss_prefetch_l2(const void*) noexcept nogil
     void fastloss_stream(const void*, size_t, void*) noexcept nogil
     void fastloss_stream_end() noexcept nogil
+    f16 f16_load_float16(const uint16_t*) noexcept nogil
+    f16 f16_load_bfloat16(const uint16_t*) noexcept nogil
+    f16 f16_load_part_float16(const uint16_t*, int, float) noexcept nogil
+    f16 f16_load_part_bfloat16(const uint16_t*, int, float) noexcept nogil
+    void f16_store_float16(f16, uint16_t*) noexcept nogil
+    void f16_store_bfloat16(f16, uint16_t*) noexcept nogil
+    void f16_store_part_float16(f16, uint16_t*, int) noexcept nogil
+    void f16_store_part_bfloat16(f16, uint16_t*, int) noexcept nogil
     void fastloss_widen_float16(const uint16_t*, Py_ssize_t, float*) noexcept nogil
     void fastloss_widen_bfloat16(const uint16_t*, Py_ssize_t, float*) noexcept nogil
     void fastloss_narrow_float16(const float*, Py_ssize_t, uint16_t*) noexcept nogil
@@ -68,3 +77,47 @@ cdef inline void write_one(real value, void* y, int storage, Py_ssize_t i) noexc
 
 cdef inline Py_ssize_t bytes_of(int storage, real* tag) noexcept nogil:
     return 2 if storage == FLOAT16 or storage == BFLOAT16 else <Py_ssize_t>sizeof(real)
+
+
+cdef inline vec load_as(int STORAGE, const void* x, Py_ssize_t step, vec tag) noexcept nogil:
+    """A step of numbers, which are widened without a buffer."""
+    if vec is f16:
+        if STORAGE == FLOAT16:
+            return f16_load_float16(<const uint16_t*>x + 16 * step)
+        if STORAGE == BFLOAT16:
+            return f16_load_bfloat16(<const uint16_t*>x + 16 * step)
+    return load(x, step, tag)
+
+
+cdef inline vec load_part_as(
+    int STORAGE, const void* x, Py_ssize_t step, Py_ssize_t n, double fill, vec tag
+) noexcept nogil:
+    if vec is f16:
+        if STORAGE == FLOAT16:
+            return f16_load_part_float16(<const uint16_t*>x + 16 * step, <int>n, <float>fill)
+        if STORAGE == BFLOAT16:
+            return f16_load_part_bfloat16(<const uint16_t*>x + 16 * step, <int>n, <float>fill)
+    return load_part(x, step, n, fill, tag)
+
+
+cdef inline void store_as(int STORAGE, vec a, void* y, Py_ssize_t step) noexcept nogil:
+    """A step of results, rounded to nearest, ties to even."""
+    if vec is f16:
+        if STORAGE == FLOAT16:
+            f16_store_float16(a, <uint16_t*>y + 16 * step)
+            return
+        if STORAGE == BFLOAT16:
+            f16_store_bfloat16(a, <uint16_t*>y + 16 * step)
+            return
+    store(a, y, step)
+
+
+cdef inline void store_part_as(int STORAGE, vec a, void* y, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    if vec is f16:
+        if STORAGE == FLOAT16:
+            f16_store_part_float16(a, <uint16_t*>y + 16 * step, <int>n)
+            return
+        if STORAGE == BFLOAT16:
+            f16_store_part_bfloat16(a, <uint16_t*>y + 16 * step, <int>n)
+            return
+    store_part(a, y, step, n)
