@@ -157,7 +157,7 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
         top = exp_block(MODE, job, i, j0, n, row, tag)
         if j0 <= t and t < j0 + n:
             row.own = element(row.e, t - j0, tag)
-            put(0, row.e, t - j0, tag)
+            take_out(row.e, t - j0, tag)
         row.top = max(row.top, top)
         if MODE == EXPECTED:
             weight = joined(row.sum.total, row.sum.low)

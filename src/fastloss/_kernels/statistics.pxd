@@ -45,9 +45,10 @@ cdef inline void add_group(vec group, Sums* sums) noexcept nogil:
         sums.total = t
 
 
-cdef inline void add_sums(const Sums* sums, Sum* s) noexcept nogil:
+cdef inline void add_sums(const Sums* sums, vec tag, Sum* s) noexcept nogil:
     two_sum(d8_sum(sums.total), &s.total, &s.low)
-    s.low += d8_sum(sums.low)
+    if vec is d8:
+        s.low += d8_sum(sums.low)
 
 
 cdef inline vec exp_steps(
@@ -71,19 +72,46 @@ cdef inline vec exp_steps(
     return top
 
 
+cdef inline vec counted(bint SKIP, const void* e, Py_ssize_t k, vec skipped) noexcept nogil:
+    """A step, with 0 in place of `skipped` if SKIP."""
+    cdef vec p = load(e, k, skipped)
+    return if_equal(p, skipped, all_of(0, skipped), p) if SKIP else p
+
+
+cdef inline void take_out(void* e, Py_ssize_t j, vec tag) noexcept nogil:
+    """e_j = 0, as a step: a load of all of it would wait for the store of a part."""
+    cdef int size = step_of(tag)
+    cdef Py_ssize_t k = j // size
+    store(if_equal(places(tag), all_of(j - k * size, tag), all_of(0, tag), load(e, k, tag)), e, k)
+
+
 cdef inline void sum_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, vec tag, Sum* s) noexcept nogil:
     """Add n numbers, up to a whole step, to s; those that are `unit` are left out if SKIP."""
     cdef Py_ssize_t steps = (n + step_of(tag) - 1) // step_of(tag), g, k
-    cdef vec group, p, zero = all_of(0, tag), skipped = all_of(unit, tag)
+    cdef vec group, skipped = all_of(unit, tag)
     cdef Sums sums
     clear_sums(&sums)
-    for g in range(0, steps, GROUP):
-        group = zero
-        for k in range(g, min(g + GROUP, steps)):
-            p = load(e, k, tag)
-            group = add(group, if_equal(p, skipped, zero, p) if SKIP else p)
+    for g in range(0, steps - GROUP + 1, GROUP):
+        add_group(
+            add(
+                add(
+                    add(counted(SKIP, e, g, skipped), counted(SKIP, e, g + 1, skipped)),
+                    add(counted(SKIP, e, g + 2, skipped), counted(SKIP, e, g + 3, skipped)),
+                ),
+                add(
+                    add(counted(SKIP, e, g + 4, skipped), counted(SKIP, e, g + 5, skipped)),
+                    add(counted(SKIP, e, g + 6, skipped), counted(SKIP, e, g + 7, skipped)),
+                ),
+            ),
+            &sums,
+        )
+    g = steps - steps % GROUP
+    if g < steps:
+        group = counted(SKIP, e, g, skipped)
+        for k in range(g + 1, steps):
+            group = add(group, counted(SKIP, e, k, skipped))
         add_group(group, &sums)
-    add_sums(&sums, s)
+    add_sums(&sums, tag, s)
 
 
 cdef inline void linear_steps(
@@ -126,9 +154,11 @@ cdef inline void linear_steps(
         add_group(b_group, &b_sums)
         if MODE == LINEAR and vec is d8:
             add_group(a_group, &a_sums)
-    add_sums(&b_sums, b)
+    add_sums(&b_sums, tag, b)
     if MODE == LINEAR:
-        add_sums(&a_sums, a)
+        if vec is f16:
+            a_sums.total = d8_add(a_sums.total, a_sums.low)
+        add_sums(&a_sums, tag, a)
 
 
 cdef inline void gradient_steps(

@@ -359,6 +359,11 @@ FASTLOSS_INLINE double d8_sum(d8 a) {
     return ((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7]));
 }
 #endif
+static const float fastloss_places_f[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const double fastloss_places_d[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+FASTLOSS_INLINE f16 f16_places(void) { return f16_load(fastloss_places_f); }
+FASTLOSS_INLINE d8 d8_places(void) { return d8_load(fastloss_places_d); }
+
 FASTLOSS_INLINE double f16_first(f16 a) { return a.r[0][0]; }
 FASTLOSS_INLINE double d8_first(d8 a) { return a.r[0][0]; }
 

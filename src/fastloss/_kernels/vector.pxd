@@ -54,6 +54,8 @@ cdef extern from "vector.h":
     double FASTLOSS_EXP_FACTOR
     f16 f16_power_of_eighths(f16) noexcept nogil
     void* fastloss_out_of_line(void*) noexcept nogil
+    f16 f16_places() noexcept nogil
+    d8 d8_places() noexcept nogil
     double f16_first(f16) noexcept nogil
     double d8_first(d8) noexcept nogil
     double d8_sum(d8) noexcept nogil
@@ -118,6 +120,14 @@ cdef inline double greatest(vec a) noexcept nogil:
         return f16_greatest(a)
     else:
         return d8_greatest(a)
+
+
+cdef inline vec places(vec tag) noexcept nogil:
+    """0, 1, 2 …"""
+    if vec is f16:
+        return f16_places()
+    else:
+        return d8_places()
 
 
 cdef inline double first(vec a) noexcept nogil:
