@@ -201,6 +201,17 @@ cdef inline double sum_beside(int MODE, const ClassJob* job, Py_ssize_t i, Row* 
     return joined(s.total, s.low) + (row.own if job.classes <= ROWS_BLOCK else 0)
 
 
+# What few rows need, once for all modes, and called by pointers: in place it would take registers from the others.
+ctypedef double (*beside_function)(int, const ClassJob*, Py_ssize_t, Row*) noexcept nogil
+ctypedef void (*rescale_function)(int, const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
+
+
+cdef inline double sum_beside_any(int mode, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    return sum_beside(mode, job, i, row, f) if job.float32 else sum_beside(mode, job, i, row, d)
+
+
 cdef inline void choose_anchor(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag) noexcept nogil:
     """The sum without one class's own term: the label's, if it is the greatest or, where nothing else is asked for, if
     it does not vanish; otherwise the greatest."""
@@ -216,7 +227,7 @@ cdef inline void choose_anchor(int MODE, const ClassJob* job, Py_ssize_t i, int6
     row.unit = exp_one(row.top, row.reference, tag)
     row.others = (sum_of_others - row.unit) + row.own
     if row.others < 0.9 * row.unit:  # what rounding lost of the sum counts
-        row.others = sum_beside(MODE, job, i, row, tag)
+        row.others = (<beside_function>fastloss_out_of_line(<void*>sum_beside_any))(MODE, job, i, row)
 
 
 cdef inline void row_statistics(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag) noexcept nogil:
@@ -244,28 +255,17 @@ cdef inline void row_statistics(int MODE, const ClassJob* job, Py_ssize_t i, int
         row.guess = exp_reference(row.top, lead, tag)  # not always: the next row would wait for this one
 
 
-cdef inline void rescale_row(
-    int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Row* row, vec tag
-) noexcept nogil:
-    """With greater or smaller exponentials, if what is multiplied by them or divided would leave the range of float32.
-
-    This changes exponents alone.
-    """
-    cdef double factor = fabs(scale) / (row.others + row.unit), by
-    cdef double most = fabs(coefficients) * (row.others + row.unit) if MODE != PLAIN else 0
-    if vec is d8:
-        return
-    if (factor > 7.5e-37 or factor == 0) and not most > 1e36:
-        return
-    by = exp_reference(row.top, 26 if most > 1e36 else 16, tag) - row.reference
-    if not 0 < by < 200:
-        return
-    row.reference += by
-    row.unit = ldexp(row.unit, -<int>by)
-    row.others = ldexp(row.others, -<int>by)
-    row.own = ldexp(row.own, -<int>by)
-    if job.classes <= ROWS_BLOCK:
-        exp_block(MODE, job, i, 0, job.classes, row, tag)
+cdef inline void rescale_row(int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row) noexcept nogil:
+    """Smaller exponentials of row i, of float32, the greatest 2^lead. This changes exponents alone."""
+    cdef f16 tag
+    cdef double by = exp_reference(row.top, lead, tag) - row.reference
+    if 0 < by < 200:
+        row.reference += by
+        row.unit = ldexp(row.unit, -<int>by)
+        row.others = ldexp(row.others, -<int>by)
+        row.own = ldexp(row.own, -<int>by)
+        if job.classes <= ROWS_BLOCK:
+            exp_block(mode, job, i, 0, job.classes, row, tag)
 
 
 cdef inline void row_gradient(
@@ -280,7 +280,12 @@ cdef inline void row_gradient(
     cdef double factor, least, uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
     cdef const void* c = row.c_used
     cdef void* grad
-    rescale_row(MODE, job, i, scale, coefficients, row, tag)
+    cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_row)
+    if vec is f16:  # what the exponentials are multiplied by, divided or not, stays in range
+        if MODE != PLAIN and fabs(coefficients) * (row.others + row.unit) > 1e36:
+            rescale(MODE, job, i, 26, row)
+        elif fabs(scale) < 7.5e-37 * (row.others + row.unit):
+            rescale(MODE, job, i, 16, row)
     factor = scale / (row.others + row.unit)
     least = least_that_counts(<float>factor if MODE == PLAIN else <float>(factor * coefficients)) if vec is f16 \
         else least_that_counts(factor if MODE == PLAIN else factor * coefficients)
@@ -345,6 +350,15 @@ cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, ve
         write_row(job, out, i * job.classes + j0, n, tag)
 
 
+cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        row_log_softmax(job, i, row, f)
+    else:
+        row_log_softmax(job, i, row, d)
+
+
 cdef inline void wide_row_of(
     real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, void* x_buffer, void* buffer,
     long double* value
@@ -376,6 +390,7 @@ cdef inline void wide_row(
     else:
         wide_row_of(<double*>NULL, job, i, t, gradient, row.x, row.e, value)
 
+ctypedef void (*log_softmax_function)(const ClassJob*, Py_ssize_t, Row*) noexcept nogil
 ctypedef void (*wide_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, long double*) noexcept nogil
 
 
@@ -448,7 +463,7 @@ cdef inline void row_of(
     if job.op == SOFTMAX:
         row_gradient(MODE, job, i, 1, 1, -1, 0, row, step)
     elif job.op == LOG_SOFTMAX:
-        row_log_softmax(job, i, row, step)
+        (<log_softmax_function>fastloss_out_of_line(<void*>log_softmax_any))(job, i, row)
     elif job.op != ENTROPY_FROM_LOGITS:
         row_loss(MODE, job, i, l, t, row, batch, tag, step)
 
