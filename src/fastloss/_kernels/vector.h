@@ -183,20 +183,20 @@ typedef struct { fastloss_d r[FASTLOSS_REGISTERS]; } d8;
 FASTLOSS_STEP(f16, float, f)
 FASTLOSS_STEP(d8, double, d)
 
-/* The first n < 16 (8) numbers of a step and, of a load, `fill` for the others; no other memory is touched. */
-#define FASTLOSS_PART(vec, real, size)                                                                  \
-    FASTLOSS_INLINE vec vec##_load_part(const real* p, int n, real fill) {                                    \
-        real all[size];                                                                                       \
-        vec a;                                                                                                \
-        for (int k = 0; k < size; k++) all[k] = k < n ? p[k] : fill;                                          \
-        memcpy(&a, all, sizeof a);                                                                            \
-        return a;                                                                                             \
-    }                                                                                                         \
+/* The first n < 16 (8) numbers of a step and, of a load, `fill` for the others; no other memory is touched. A store goes by
+   powers of two: a load of what is behind it would wait for a masked store. */
+#define FASTLOSS_STORE_PART(vec, real, size)                                                                  \
     FASTLOSS_INLINE void vec##_store_part(vec a, real* p, int n) {                                            \
         real all[size];                                                                                       \
-        memcpy(all, &a, sizeof a);                                                                            \
-        for (int k = 0; k < n; k++) p[k] = all[k];                                                            \
+        const real* from = all;                                                                               \
+        vec##_store(a, all);                                                                                  \
+        if (size > 8 && n & 8) { memcpy(p, from, 8 * sizeof(real)); p += 8; from += 8; }                      \
+        if (n & 4) { memcpy(p, from, 4 * sizeof(real)); p += 4; from += 4; }                                  \
+        if (n & 2) { memcpy(p, from, 2 * sizeof(real)); p += 2; from += 2; }                                  \
+        if (n & 1) *p = *from;                                                                                \
     }
+FASTLOSS_STORE_PART(f16, float, 16)
+FASTLOSS_STORE_PART(d8, double, 8)
 #if defined(__AVX512F__)
 FASTLOSS_INLINE f16 f16_load_part(const float* p, int n, float fill) {
     f16 a = {{(fastloss_f)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p)}};
@@ -205,12 +205,6 @@ FASTLOSS_INLINE f16 f16_load_part(const float* p, int n, float fill) {
 FASTLOSS_INLINE d8 d8_load_part(const double* p, int n, double fill) {
     d8 a = {{(fastloss_d)_mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << n) - 1), p)}};
     return a;
-}
-FASTLOSS_INLINE void f16_store_part(f16 a, float* p, int n) {
-    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)a.r[0]);
-}
-FASTLOSS_INLINE void d8_store_part(d8 a, double* p, int n) {
-    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)a.r[0]);
 }
 #elif defined(__AVX2__)
 static const int32_t fastloss_within[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
@@ -233,15 +227,15 @@ FASTLOSS_INLINE d8 d8_load_part(const double* p, int n, double fill) {
     }
     return a;
 }
-FASTLOSS_INLINE void f16_store_part(f16 a, float* p, int n) {
-    FASTLOSS_EACH _mm256_maskstore_ps(p + 8 * i, FASTLOSS_FIRST(n, i), (__m256)a.r[i]);
-}
-FASTLOSS_INLINE void d8_store_part(d8 a, double* p, int n) {
-    FASTLOSS_EACH _mm256_maskstore_pd(p + 4 * i, FASTLOSS_FIRST(2 * n, i), (__m256d)a.r[i]);
-}
 #else
-FASTLOSS_PART(f16, float, 16)
-FASTLOSS_PART(d8, double, 8)
+#define FASTLOSS_LOAD_PART(vec, real, size)                                                                   \
+    FASTLOSS_INLINE vec vec##_load_part(const real* p, int n, real fill) {                                    \
+        real all[size];                                                                                       \
+        for (int k = 0; k < size; k++) all[k] = k < n ? p[k] : fill;                                          \
+        return vec##_load(all);                                                                               \
+    }
+FASTLOSS_LOAD_PART(f16, float, 16)
+FASTLOSS_LOAD_PART(d8, double, 8)
 #endif
 
 /* 2^-k, with sqrt(1/2) <= u 2^-k < sqrt(2), of normal numbers u > 0 */
