@@ -1,4 +1,4 @@
-# The kernels' own exp and log on given float32 numbers, for exhaustive.py, which compiles this for each instruction set.
+# The kernels' own exp and log on float32 numbers, for exhaustive.py, which compiles this for each instruction set.
 
 from fastloss._kernels.math cimport *
 

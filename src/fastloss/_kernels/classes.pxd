@@ -303,7 +303,9 @@ cdef inline long double wide_coefficient(
     return times(w[j], c) if w != NULL else c
 
 
-cdef inline void wide_statistics(const real* tag, const ClassJob* job, Py_ssize_t i, int64_t t, Wide* wide) noexcept nogil:
+cdef inline void wide_statistics(
+    const real* tag, const ClassJob* job, Py_ssize_t i, int64_t t, Wide* wide
+) noexcept nogil:
     """All of sample i, whose label is t, or -1."""
     cdef const real* w = <const real*>job.class_weight
     cdef Py_ssize_t outer = i // job.inner, first = outer * job.x_stride + i - outer * job.inner, j, top = 0

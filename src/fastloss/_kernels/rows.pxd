@@ -1,7 +1,7 @@
 # rows: the class axis is contiguous and long. One sample at a time, a block of ROWS_BLOCK classes in L1 at a time.
 #
-# a) Exponentials are of x itself, with a reference guessed from the row before: the value makes one trip through memory,
-#    and no loop waits for a maximum. A row whose maximum is outside the window of the guess is read again.
+# a) Exponentials are of x itself, with a reference guessed from the row before: the value makes one trip through
+#    memory, and no loop waits for a maximum. A row whose maximum is outside the window of the guess is read again.
 # b) The sum without an own term is exact however confident the row is. That term is the label's, taken out of the
 #    exponentials; or the maximum's where it is most of the sum, or where the label's vanishes beside it.
 # c) The gradient of a row that is one block reuses its exponentials; that of a longer one computes them again.
@@ -132,7 +132,9 @@ cdef inline void* place_to_write(const ClassJob* job, Py_ssize_t first, void* bu
         return block_to_write(job.grad, job.grad_storage, first, <double*>buffer)
 
 
-cdef inline void write_row(const ClassJob* job, const void* grad, Py_ssize_t first, Py_ssize_t n, vec tag) noexcept nogil:
+cdef inline void write_row(
+    const ClassJob* job, const void* grad, Py_ssize_t first, Py_ssize_t n, vec tag
+) noexcept nogil:
     if vec is f16:
         write_block(<const float*>grad, job.grad, job.grad_storage, first, n)
     else:
@@ -182,7 +184,8 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
         return
     row.a = joined(a.total, a.low) if MODE == LINEAR else job.shared_sum
     if base != row.top and row.top > -INFINITY:  # the first block has nothing but -inf
-        two_sum((joined(row.sum.total, row.sum.low) if MODE == EXPECTED else row.a) * (base - row.top), &b.total, &b.low)
+        weight = joined(row.sum.total, row.sum.low) if MODE == EXPECTED else row.a
+        two_sum(weight * (base - row.top), &b.total, &b.low)
     row.b = joined(b.total, b.low)
     if MODE == UNIFORM:
         row.b *= element(job.shared, 0, tag)
@@ -212,7 +215,9 @@ cdef inline double sum_beside_any(int mode, const ClassJob* job, Py_ssize_t i, R
     return sum_beside(mode, job, i, row, f) if job.float32 else sum_beside(mode, job, i, row, d)
 
 
-cdef inline void choose_anchor(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag) noexcept nogil:
+cdef inline void choose_anchor(
+    int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag
+) noexcept nogil:
     """The sum without one class's own term: the label's, if it is the greatest or, where nothing else is asked for, if
     it does not vanish; otherwise the greatest."""
     cdef double sum_of_others = joined(row.sum.total, row.sum.low), x_t = -INFINITY
@@ -230,7 +235,9 @@ cdef inline void choose_anchor(int MODE, const ClassJob* job, Py_ssize_t i, int6
         row.others = (<beside_function>fastloss_out_of_line(<void*>sum_beside_any))(MODE, job, i, row)
 
 
-cdef inline void row_statistics(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag) noexcept nogil:
+cdef inline void row_statistics(
+    int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag
+) noexcept nogil:
     """All that is collected of row i. With no finite maximum, `others` is NaN for a loss."""
     cdef double lead = exp_lead(tag), exact
     cdef bint again = False
@@ -269,8 +276,8 @@ cdef inline void rescale_row(int mode, const ClassJob* job, Py_ssize_t i, double
 
 
 cdef inline void row_gradient(
-    int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry, Row* row,
-    vec tag
+    int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
+    Row* row, vec tag
 ) noexcept nogil:
     """The gradient of row i, or its softmax: `coefficients` are Σ c_j + k. grad may be x itself.
 

@@ -1,7 +1,7 @@
 # statistics: what a pass over the classes of a sample collects, a block in L1 at a time, by steps.
 #
 # a) The order of the additions, and with it the bits, is that of a step, whatever registers it stands in. No sum in
-#    the loop's type is longer than GROUP steps: in a long sum of equal terms all rounding errors may point the same way.
+#    the loop's type is longer than GROUP steps: in a long sum of equal terms all rounding errors may point one way.
 #    In float32 sums continue in float64, in float64 with what rounding lost of each group.
 # b) Exponentials are stored, and summed by a loop of their own: so the label's can be taken out in between.
 
