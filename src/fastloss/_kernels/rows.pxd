@@ -275,6 +275,29 @@ cdef inline void rescale_row(int mode, const ClassJob* job, Py_ssize_t i, double
             exp_block(mode, job, i, 0, job.classes, row, tag)
 
 
+cdef inline void long_gradient(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, const Row* row, vec tag
+) noexcept nogil:
+    """A block of the gradient of a row of many, straight from x."""
+    cdef Py_ssize_t from_first = i * job.x_stride + j0, first = i * job.classes + j0
+    cdef vec magic = exp_magic(row.reference, tag), least_exp = exp_least(row.reference, tag)
+    cdef const void* x = <const char*>job.x + from_first * (64 // step_of(tag))
+    cdef void* grad = <char*>job.grad + first * (64 // step_of(tag))
+    if vec is f16:
+        if job.storage == FLOAT16 or job.storage == BFLOAT16:
+            x = <const uint16_t*>job.x + from_first
+            grad = <uint16_t*>job.grad + first
+            if job.storage == FLOAT16:
+                exp_gradient_steps(FLOAT16, FLOAT16, x, n, magic, least_exp, factor, least, grad)
+            else:
+                exp_gradient_steps(BFLOAT16, BFLOAT16, x, n, magic, least_exp, factor, least, grad)
+            return
+    if job.grad_storage == STREAMED:
+        exp_gradient_steps(NATIVE, STREAMED, x, n, magic, least_exp, factor, least, grad)
+    else:
+        exp_gradient_steps(NATIVE, NATIVE, x, n, magic, least_exp, factor, least, grad)
+
+
 cdef inline void row_gradient(
     int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
     Row* row, vec tag
@@ -300,6 +323,9 @@ cdef inline void row_gradient(
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         first = i * job.classes + j0
         if job.classes > ROWS_BLOCK:
+            if MODE == PLAIN and row.shift == 0 and not (j0 <= t and t < j0 + n):
+                long_gradient(job, i, j0, n, factor, least, row, tag)
+                continue
             exp_block(MODE, job, i, j0, n, row, tag)
             if MODE == SHARED or MODE == LINEAR:
                 c = read_coefficients(MODE, job, i, j0, n, row, tag)

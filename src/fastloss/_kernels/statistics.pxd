@@ -190,3 +190,28 @@ cdef inline void gradient_steps(
             store_as(STORAGE, y, grad, k)
         else:
             store_part_as(STORAGE, y, grad, k, n - k * size)
+
+
+cdef inline void exp_gradient_steps(
+    int STORAGE, int OUT, const void* x, Py_ssize_t n, vec magic, vec least_exp, double factor, double least, void* grad
+) noexcept nogil:
+    """`gradient_steps` (PLAIN) from x itself, without a buffer; grad may be x."""
+    cdef int size = step_of(magic)
+    cdef Py_ssize_t k, full, before = before_line(grad, n, magic) if OUT == STREAMED else 0
+    cdef vec zero = all_of(0, magic), f = all_of(factor, magic), low_end = all_of(least, magic), e
+    if before > 0:
+        e = exp_of(load_part_as(STORAGE, x, 0, before, 0, magic), magic, least_exp)
+        store_part_as(NATIVE, mul(if_less(e, low_end, zero, e), f), grad, 0, before)
+        x = <const char*>x + before * (64 // size)
+        grad = <char*>grad + before * (64 // size)
+        n -= before
+    full = n // size
+    for k in range(full):
+        fastloss_prefetch(<const char*>x + (32 if STORAGE == FLOAT16 or STORAGE == BFLOAT16 else 64) * k + AHEAD)
+        e = exp_of(load_as(STORAGE, x, k, magic), magic, least_exp)
+        store_as(OUT, mul(if_less(e, low_end, zero, e), f), grad, k)
+    if n > full * size:
+        e = exp_of(load_part_as(STORAGE, x, full, n - full * size, 0, magic), magic, least_exp)
+        store_part_as(
+            NATIVE if OUT == STREAMED else OUT, mul(if_less(e, low_end, zero, e), f), grad, full, n - full * size
+        )

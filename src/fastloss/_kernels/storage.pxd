@@ -20,6 +20,8 @@ cdef extern from "vector.h":
     void fastloss_prefetch_l2(const void*) noexcept nogil
     void fastloss_stream(const void*, size_t, void*) noexcept nogil
     void fastloss_stream_end() noexcept nogil
+    void f16_stream(f16, float*) noexcept nogil
+    void d8_stream(d8, double*) noexcept nogil
     f16 f16_load_float16(const uint16_t*) noexcept nogil
     f16 f16_load_bfloat16(const uint16_t*) noexcept nogil
     f16 f16_load_part_float16(const uint16_t*, int, float) noexcept nogil
@@ -79,6 +81,12 @@ cdef inline Py_ssize_t bytes_of(int storage, real* tag) noexcept nogil:
     return 2 if storage == FLOAT16 or storage == BFLOAT16 else <Py_ssize_t>sizeof(real)
 
 
+cdef inline Py_ssize_t before_line(const void* y, Py_ssize_t n, vec tag) noexcept nogil:
+    """How many of the n numbers at y are before the first that begins a line."""
+    cdef size_t bytes_before = (64 - <size_t>y % 64) % 64
+    return min(n, <Py_ssize_t>(bytes_before // (64 // step_of(tag))))
+
+
 cdef inline vec load_as(int STORAGE, const void* x, Py_ssize_t step, vec tag) noexcept nogil:
     """A step of numbers, which are widened without a buffer."""
     if vec is f16:
@@ -101,7 +109,13 @@ cdef inline vec load_part_as(
 
 
 cdef inline void store_as(int STORAGE, vec a, void* y, Py_ssize_t step) noexcept nogil:
-    """A step of results, rounded to nearest, ties to even."""
+    """A step of results, rounded to nearest, ties to even; STREAMED, y + step begins a line."""
+    if STORAGE == STREAMED:
+        if vec is f16:
+            f16_stream(a, <float*>y + 16 * step)
+        else:
+            d8_stream(a, <double*>y + 8 * step)
+        return
     if vec is f16:
         if STORAGE == FLOAT16:
             f16_store_float16(a, <uint16_t*>y + 16 * step)

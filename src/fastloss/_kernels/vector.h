@@ -406,6 +406,18 @@ static inline void fastloss_stream(const void* from, size_t bytes, void* to) {
 #define fastloss_stream_end() ((void)0)
 #endif
 
+#if defined(FASTLOSS_STREAM)
+#define FASTLOSS_STREAM_STEP(vec, real)                                                                       \
+    FASTLOSS_INLINE void vec##_stream(vec a, real* p) { /* p is the begin of a line */                        \
+        FASTLOSS_EACH FASTLOSS_STREAM((const char*)&a + FASTLOSS_BYTES * i, (char*)p + FASTLOSS_BYTES * i);   \
+    }
+#else
+#define FASTLOSS_STREAM_STEP(vec, real)                                                                       \
+    FASTLOSS_INLINE void vec##_stream(vec a, real* p) { vec##_store(a, p); }
+#endif
+FASTLOSS_STREAM_STEP(f16, float)
+FASTLOSS_STREAM_STEP(d8, double)
+
 /* ---- Half precision: 16 numbers in memory are a step of float32 ---- */
 
 typedef union { float f; uint32_t u; int32_t i; } fastloss_bits;
