@@ -1,4 +1,4 @@
-"""Every float32 number through the sigmoids and the kernels' exp and log: `python bench/exhaustive.py`.
+"""Every float32 number through sigmoids, losses, and the kernels' exp and log: `python bench/exhaustive.py`.
 
 Takes some ten minutes, and writes its part of docs/accuracy.md: the largest error in ulp, where it is, and
 what was flushed to zero. The truth is NumPy's float64; its own error is measured against mpmath on a sample.
@@ -30,7 +30,7 @@ from fastloss import _kernels, bounds
 ABOUT = """
 The truth is float64; its own error, the last column, is by mpmath on a sample. Instruction sets in one row
 agree in every bit. "flushed" counts results of 0 for a truth below the smallest normal number; no other
-result is 0. The exponentials and logarithms are those of the kernels (`math.pxd`), most of which give a sum
+result is 0. The exponentials and logarithms are those of the kernels (`math.pxd`), some of which give a sum
 of two numbers; their inputs are all that they are defined on.
 """
 ROOT = Path(__file__).parents[1]
@@ -67,9 +67,67 @@ def _of(x: float) -> int:
     return int(np.float32(x).view(np.uint32))
 
 
+def _softplus(x: Any) -> Any:
+    return -_logsigmoid(-x)
+
+
+def _of_losses(x: Any, loss: Any, target: int, part: int) -> Any:
+    return loss.value_and_grad(x, np.full_like(x, target))[part]
+
+
+_LOGITS, _BCE = fastloss.BCEWithLogitsLoss(reduction="none"), fastloss.BCELoss(reduction="none")
+PUBLIC: dict[str, Callable[[Any], Any]] = {
+    "sigmoid": fastloss.sigmoid,
+    "logsigmoid": fastloss.logsigmoid,
+    "BCEWithLogitsLoss, target 0": lambda x: _of_losses(x, _LOGITS, 0, 0),
+    "BCEWithLogitsLoss, target 1": lambda x: _of_losses(x, _LOGITS, 1, 0),
+    "BCEWithLogitsLoss, target 0, slope": lambda x: _of_losses(x, _LOGITS, 0, 1),
+    "BCEWithLogitsLoss, target 1, slope": lambda x: _of_losses(x, _LOGITS, 1, 1),
+    "BCELoss, target 0": lambda x: _of_losses(x, _BCE, 0, 0),
+    "BCELoss, target 1": lambda x: _of_losses(x, _BCE, 1, 0),
+    "BCELoss, target 0, slope": lambda x: _of_losses(x, _BCE, 0, 1),
+    "BCELoss, target 1, slope": lambda x: _of_losses(x, _BCE, 1, 1),
+}
+CUT = float(np.float32(1e-12))  # x (1 - x) in BCELoss's slope
+EVERY = (bounds.ULP, 0x7FFFFFFF, (1, -1))
+
 SCANS = (
-    Scan("sigmoid", _sigmoid, lambda x: 1 / (1 + mp.exp(-x)), bounds.ULP, 0x7FFFFFFF, (1, -1)),
-    Scan("logsigmoid", _logsigmoid, lambda x: -mp.log1p(mp.exp(-x)), bounds.ULP, 0x7FFFFFFF, (1, -1)),
+    Scan("sigmoid", _sigmoid, lambda x: 1 / (1 + mp.exp(-x)), *EVERY),
+    Scan("logsigmoid", _logsigmoid, lambda x: -mp.log1p(mp.exp(-x)), *EVERY),
+    Scan("BCEWithLogitsLoss, target 0", _softplus, lambda x: mp.log1p(mp.exp(x)), *EVERY),
+    Scan("BCEWithLogitsLoss, target 1", lambda x: _softplus(-x), lambda x: mp.log1p(mp.exp(-x)), *EVERY),
+    Scan("BCEWithLogitsLoss, target 0, slope", _sigmoid, lambda x: 1 / (1 + mp.exp(-x)), *EVERY),
+    Scan(
+        "BCEWithLogitsLoss, target 1, slope", lambda x: -_sigmoid(-x), lambda x: -1 / (1 + mp.exp(x)), *EVERY
+    ),
+    Scan(
+        "BCELoss, target 0",
+        lambda x: np.minimum(-np.log1p(-x), 100),
+        lambda x: min(-mp.log1p(-x), 100),
+        bounds.ULP,
+        ONE,
+    ),
+    Scan(
+        "BCELoss, target 1",
+        lambda x: np.minimum(-np.log(x), 100),
+        lambda x: min(-mp.log(x), 100),
+        bounds.ULP,
+        ONE,
+    ),
+    Scan(
+        "BCELoss, target 0, slope",
+        lambda x: x / np.maximum(x * (1 - x), CUT),
+        lambda x: x / max(x * (1 - x), CUT),
+        bounds.ULP,
+        ONE,
+    ),
+    Scan(
+        "BCELoss, target 1, slope",
+        lambda x: (x - 1) / np.maximum(x * (1 - x), CUT),
+        lambda x: (x - 1) / max(x * (1 - x), CUT),
+        bounds.ULP,
+        ONE,
+    ),
     Scan("exp_nonpositive", np.exp, mp.exp, EXP, INFINITE, (-1,), slope=0.05),
     Scan(
         "exp_scaled",
@@ -80,12 +138,11 @@ SCANS = (
         (-1,),
         slope=0.05,
     ),
-    Scan("exp_pair", np.exp, mp.exp, 0.83, INFINITE, (-1,)),
-    Scan("exp_parts", np.exp, mp.exp, 0.54, _of(88.72283), (1,), without_fma=0.03),
-    Scan("exp_parts", np.exp, mp.exp, 0.54, _of(87.33654), (-1,), without_fma=0.03),
+    Scan("exp_argument_of", np.exp, mp.exp, 0.6, _of(87.33654), (1, -1)),
     Scan("log_positive", np.log, mp.log, 0.36, INFINITE - 1, first=1, without_fma=0.04),
-    Scan("log1p_unit", np.log1p, mp.log1p, 0.21, ONE, without_fma=0.15),
-    Scan("log1m", lambda x: np.log1p(-x), lambda x: mp.log1p(-x), 0.38, ONE - 1, without_fma=0.07),
+    Scan("log_of", np.log, mp.log, 1.0, INFINITE - 1, first=0x00800000),
+    Scan("log_of, 1 - x", lambda x: np.log1p(-x), lambda x: mp.log1p(-x), 1.0, ONE - 1),
+    Scan("log1p_of", np.log1p, mp.log1p, 1.3, ONE),
     Scan("log1p_nonnegative", np.log1p, mp.log1p, 0.44, _of(2.0**127) - 1, without_fma=0.02),
 )
 
@@ -165,7 +222,7 @@ def scan(job: Scan, modules: dict[str, Any]) -> tuple[list[Found], int]:
     """All inputs of one function on every instruction set; instruction sets that agree share an answer."""
     groups: list[list[str]] = [list(modules)]
     answers = {isa: Found() for isa in modules}
-    public = getattr(fastloss, job.name, None)
+    public = PUBLIC.get(job.name)
     count = 0
     for sign in job.signs:
         for first in range(job.first, job.last + 1, CHUNK):

@@ -19,6 +19,7 @@ from fastloss._kernels.classes cimport *
 from fastloss._kernels.rows cimport *
 from fastloss._kernels.transpose cimport *
 from fastloss._kernels.lanes cimport *
+from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
 from fastloss._kernels.schedule cimport *
 include "tuning.pxi"

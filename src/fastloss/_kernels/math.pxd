@@ -8,8 +8,8 @@
 #    expression: from one that may be a constant gcc derives two versions of all that follows, and runs both.
 # d) Polynomials are evaluated in pairs (Estrin): what bounds these loops is not the number of operations but
 #    how many of them wait for each other, as many iterations as the processor's queues hold.
-# e) The bound beside each function is in ulp of the result, with fma; without it logarithms are up to 0.15 ulp worse,
-#    exp_parts 0.03. tests/test_accuracy.py holds it, bench/exhaustive.py for all float32 numbers.
+# e) The bound beside each function is in ulp of the result, with fma; without it logarithms are up to 0.15 ulp worse.
+#    tests/test_accuracy.py holds it, bench/exhaustive.py for all float32 numbers.
 # f) What leaves the range of the loop's type on its way to a result that does not, such as the square of 1e200 with a
 #    weight of 1e-300, is rare: it is computed again one number at a time in `long double`, which has the range of the
 #    processor's extended format (of float64 where there is none). Whether is decided by the number alone.
@@ -57,14 +57,6 @@ cdef inline real absolute(real x) noexcept nogil:
         return fastloss_abs(x)
 
 
-cdef inline real at_most_finite(real x) noexcept nogil:
-    """x >= 0, or the largest finite number in place of inf: a factor that is 0 then gives 0; NaN stays."""
-    if real is float:
-        return <real>3.4028234663852886e38 if x > <real>3.4028234663852886e38 else x
-    else:
-        return <real>1.7976931348623157e308 if x > <real>1.7976931348623157e308 else x
-
-
 cdef inline real minus(real a, real b) noexcept nogil:
     """a - b, where the processor multiplies: beside its adders, which is what some loops wait for."""
     return fma(b, <real>-1, a) if fastloss_fused else a - b
@@ -80,11 +72,6 @@ cdef inline real sum_low_added(real a, real b, real s) noexcept nogil:
     """`sum_low` by additions alone, for loops that wait for products."""
     cdef real z = s - a
     return (a - (s - z)) + (b - z)
-
-
-cdef inline real product_low(real a, real b, real p) noexcept nogil:
-    """What rounding lost in p = a b; 0 without fma."""
-    return fma(a, b, -p)
 
 
 cdef inline real one_unless_zero(real d) noexcept nogil:
@@ -217,71 +204,6 @@ cdef inline double unscaled_sum(double s, real tag) noexcept nogil:
     return s * exp_unit(tag)
 
 
-cdef inline real exp_pair_argument(real x, real* shifted) noexcept nogil:
-    """`exp_argument` for `exp_pair`."""
-    return exp_argument(x, 127 if sizeof(real) == 4 else 1023, True, shifted)
-
-
-cdef inline real exp_pair(real x, real r, real shifted, bint usual, real* low) noexcept nogil:
-    """exp(x) for x <= 0 as the sum of two numbers, within 0.83 ulp of the first; 0 as in `exp_nonpositive`.
-
-    `r` and `shifted` are `exp_pair_argument` of x. `usual`: it is known that the result is a normal number.
-    """
-    cdef real least = <real>-87.33654 if sizeof(real) == 4 else <real>-708.39641853226408
-    cdef real p, y, power = exponent_of(shifted)
-    if not usual:
-        r = zero_below(r, x, least)
-        power = zero_below(power, x, least)
-    p = expm1_reduced(r)
-    y = <real>1 + p
-    low[0] = ((<real>1 - y) + p) * power
-    return y * power
-
-
-cdef inline real exp_parts(real x, bint usual, real* low, real* power) noexcept nogil:
-    """y, low and 2^n with exp(x) = (y + low) 2^n for any x, within 0.54 ulp.
-
-    A factor can be applied to y before the power, which may overflow or underflow where the product does not.
-    Where |x| <= 80 (700 in float64) 2^n is all of the power and 0.7 < y < 1.42; `usual`: it is known that this is so.
-    """
-    cdef real shifted = 0
-    cdef real p, y
-    cdef int32_t k32, half32
-    cdef int64_t k64, half64
-    cdef Bits32 b32
-    cdef Bits64 b64
-    if not usual:  # outside this range exp(x) overflows to inf, or vanishes against any factor
-        if real is float:
-            x = <real>89 if x > <real>89 else (<real>-174 if x < <real>-174 else x)
-        else:
-            x = <real>710 if x > <real>710 else (<real>-1416 if x < <real>-1416 else x)
-    p = expm1_reduced(exp_argument(x, 127 if real is float else 1023, True, &shifted))
-    y = <real>1 + p
-    low[0] = (<real>1 - y) + p
-    if usual:
-        power[0] = exponent_of(shifted)
-        return y
-    if real is float:
-        b32.f = shifted
-        k32 = b32.i - <int32_t>0x4B40007F
-        half32 = 0 if absolute(x) <= <real>80 else k32 >> 1
-        b32.i = <int32_t>(<uint32_t>(half32 + 127) << 23)
-        low[0] = b32.f * zero_if(x == <real>-174, low[0])  # not subnormal, which is slow
-        y = b32.f * zero_if(x == <real>-174, y)
-        b32.i = <int32_t>(<uint32_t>(k32 - half32 + 127) << 23)
-        power[0] = b32.f
-    else:
-        b64.f = shifted
-        k64 = b64.i - <int64_t>0x43380000000003FF
-        half64 = 0 if absolute(x) <= <real>700 else k64 >> 1
-        b64.i = <int64_t>(<uint64_t>(half64 + 1023) << 52)
-        low[0] = b64.f * zero_if(x == <real>-1416, low[0])  # not subnormal, which is slow
-        y = b64.f * zero_if(x == <real>-1416, y)
-        b64.i = <int64_t>(<uint64_t>(k64 - half64 + 1023) << 52)
-        power[0] = b64.f
-    return y
-
-
 cdef inline real log_reduced(real f, real rest, real k, real* low) noexcept nogil:
     """log((1 + f + rest) 2^k) with sqrt(1/2) <= 1 + f < sqrt(2), as a sum within 0.36 ulp of the first number.
 
@@ -375,34 +297,6 @@ cdef inline real log_positive(real x, bint usual, real* low) noexcept nogil:
     return log_reduced(scaled, <real>0, k + exponent, low)
 
 
-cdef inline real log1p_unit(real e, real e_low, real s, real* low) noexcept nogil:
-    """log(1 + e + e_low) for 0 <= e <= 1 and s = e / (2 + e), as a sum within 0.21 ulp of 2 s, the first number
-    (0.36 without fma).
-
-    It is 2 s + s z p(z), z = s^2 <= 1/9, p minimax; and (e - s (2 + e)) + e_low, what s lacks of its exact value,
-    by a slope that is approximated: (1 + e / 2) / (1 + e) for the one, 1 / (1 + e) for the other.
-    """
-    cdef real z = s * s, z2 = z * z, z4, p, p1, p2, p3
-    cdef real double_s = s + s
-    cdef real rest = fma(-s, e, e - double_s) + e_low
-    if real is float:
-        p = fma(<real>0.40021526389350129, z, <real>0.6666641630199277)
-        p1 = fma(<real>0.28011931642750041, z, <real>0.28001817792290061)
-        p = fma(p1, z2, p)
-    else:
-        z4 = z2 * z2
-        p = fma(<real>0.400000000001551195, z, <real>0.6666666666666630968)
-        p1 = fma(<real>0.222222239536427828, z, <real>0.2857142854811789704)
-        p2 = fma(<real>0.1538654838607643069, z, <real>0.1818174447935444258)
-        p3 = fma(<real>0.1210494446178746165, z, <real>0.1330112145538613242)
-        p = fma(p1, z2, p)
-        p2 = fma(p3, z2, p2)
-        p3 = fma(<real>0.1700975637003665544, z, <real>0.08344972564452305332)
-        p = fma(fma(p3, z4, p2), z4, p)
-    low[0] = fma(rest, fma(<real>-0.3125, e, <real>1), s * (z * p))
-    return double_s
-
-
 cdef inline double log1p_nonnegative(real x) noexcept nogil:
     """log(1 + x) for 0 <= x < 2^127 (2^1023) or inf, within 0.44 ulp of x's type and, for float64, one rounding."""
     cdef real u = <real>1 + x
@@ -421,12 +315,6 @@ cdef inline real log_any(real x, real* low) noexcept nogil:
     low[0] = low[0] if usual else <real>0
     y = y if usual else (<real>-INFINITY if x == <real>0 else x)
     return y if x >= <real>0 else <real>NAN
-
-
-cdef inline real log1m(real x, real* low) noexcept nogil:
-    """log(1 - x) for 0 <= x < 1, as a sum within 0.38 ulp of the first number; some number at 1."""
-    cdef real u = <real>1 - x
-    return log_of_sum(u, (<real>1 - u) - x, low)
 
 
 cdef inline double joined(double total, double low) noexcept nogil:
@@ -531,24 +419,30 @@ cdef inline vec exp_least(double c, vec tag) noexcept nogil:
     return all_of((c - (125.9 if vec is f16 else 1021.9)) * 0.693147180559945309, tag)
 
 
-cdef inline vec expm1_of_reduced(vec r) noexcept nogil:
-    """exp(r) - 1 for |r| <= ln(2)/2: r + r^2 q(r), q minimax (0.05 ulp in float32, 0.03 in float64)."""
-    cdef vec r2 = mul(r, r), a, b
+cdef inline vec expm1_rest(vec r, vec r2, double sign) noexcept nogil:
+    """q(sign r) with exp(r) - 1 = r + r^2 q(r), minimax for |r| <= ln(2)/2 (0.05 ulp in float32, 0.03 in float64)."""
+    cdef vec a, b
     if vec is f16:
-        a = fma_of(all_of(0.00836866907775402, r), r, all_of(0.04166825860738754, r))
-        b = fma_of(all_of(0.1666652113199234, r), r, all_of(0.4999999403953552, r))
+        a = fma_of(all_of(sign * 0.00836866907775402, r), r, all_of(0.04166825860738754, r))
+        b = fma_of(all_of(sign * 0.1666652113199234, r), r, all_of(0.4999999403953552, r))
         a = fma_of(all_of(0.0013821289176121354, r), r2, a)
-        return fma_of(fma_of(a, r2, b), r2, r)
+        return fma_of(a, r2, b)
     else:
         a = fma_of(all_of(2.7630306780393872446e-7, r), r2, all_of(0.000024801492948052900755, r))
-        b = fma_of(all_of(2.5000021047632982775e-8, r), r2, all_of(2.7557586799774599803e-6, r))
+        b = fma_of(all_of(sign * 2.5000021047632982775e-8, r), r2, all_of(sign * 2.7557586799774599803e-6, r))
         a = fma_of(a, r2, all_of(0.0013888888943761593691, r))
-        b = fma_of(b, r2, all_of(0.0001984126950577377448, r))
+        b = fma_of(b, r2, all_of(sign * 0.0001984126950577377448, r))
         a = fma_of(a, r2, all_of(0.041666666666529721607, r))
-        b = fma_of(b, r2, all_of(0.0083333333334949804837, r))
+        b = fma_of(b, r2, all_of(sign * 0.0083333333334949804837, r))
         a = fma_of(a, r2, all_of(0.50000000000000106696, r))
-        b = fma_of(b, r2, all_of(0.16666666666666411495, r))
-        return fma_of(fma_of(b, r, a), r2, r)
+        b = fma_of(b, r2, all_of(sign * 0.16666666666666411495, r))
+        return fma_of(b, r, a)
+
+
+cdef inline vec expm1_of_reduced(vec r) noexcept nogil:
+    """exp(r) - 1 for |r| <= ln(2)/2."""
+    cdef vec r2 = mul(r, r)
+    return fma_of(expm1_rest(r, r2, 1), r2, r)
 
 
 cdef inline vec exp_of(vec x, vec magic, vec least) noexcept nogil:
@@ -582,3 +476,68 @@ cdef inline vec exp_of(vec x, vec magic, vec least) noexcept nogil:
 cdef inline double exp_slope(vec tag) noexcept nogil:
     """The error of ln 2 that `exp_of` leaves: it is exp(x (1 - slope))."""
     return 2.7478353e-9 if vec is f16 and fastloss_exp_table else 0.0
+
+
+# ---- Exponentials and logarithms of single elements ----
+#
+# One number, not a sum of two: a result within the bounds needs no more. In loops of their own, what is reduced, what is
+# divided and what is left, f + s (f - z R(z)) with s = -f / (2 + f) and z = s^2, wait for little.
+
+
+cdef inline vec exp_argument_of(vec x, int raised, vec* power_of_k) noexcept nogil:
+    """r with x = k ln 2 + r, |r| <= ln(2)/2, and 2^(k + raised), or 0 for the k next to those of normal numbers."""
+    cdef vec magic, shifted, k
+    if vec is f16:
+        magic = all_of(12582912.0 + 127 + raised, x)
+    else:
+        magic = all_of(6755399441055744.0 + 1023 + raised, x)
+    shifted = fma_of(x, all_of(1.44269504088896341, x), magic)
+    k = sub(shifted, magic)
+    power_of_k[0] = power(shifted)
+    if vec is f16:
+        return fma_of(k, all_of(2.12194440054690583e-4, x), fma_of(k, all_of(-0.693359375, x), x))
+    else:
+        return fma_of(k, all_of(-1.90821492927058770002e-10, x), fma_of(k, all_of(-6.93147180369123816490e-01, x), x))
+
+
+cdef inline vec log1p_of(vec e, vec s) noexcept nogil:
+    """log(1 + e) for 0 <= e <= 1 and s = -e / (2 + e), whose error counts by a third of e."""
+    cdef vec z = mul(s, s), z2 = mul(z, z), z4, p, p1, p2, p3
+    p1 = fma_of(all_of(-0.28006818890571594 if vec is f16 else -0.222222239536427828, z), z,
+                all_of(-0.280030220746994 if vec is f16 else -0.2857142854811789704, z))
+    p = fma_of(all_of(-0.40021437406539917 if vec is f16 else -0.400000000001551195, z), z,
+               all_of(-0.666664183139801 if vec is f16 else -0.6666666666666630968, z))
+    p = fma_of(p1, z2, p)
+    if vec is d8:
+        z4 = mul(z2, z2)
+        p2 = fma_of(all_of(-0.1538654838607643069, z), z, all_of(-0.1818174447935444258, z))
+        p3 = fma_of(all_of(-0.1210494446178746165, z), z, all_of(-0.1330112145538613242, z))
+        p2 = fma_of(p3, z2, p2)
+        p3 = fma_of(all_of(-0.1700975637003665544, z), z, all_of(-0.08344972564452305332, z))
+        p = fma_of(fma_of(p3, z4, p2), z4, p)
+    if not fastloss_fused:  # two roundings less: -2 s, what it lacks of e + s e, by a slope like 1 / (1 + e), and the rest
+        p1 = mul(add(add(e, add(s, s)), mul(s, e)), fma_of(all_of(-0.3125, e), e, all_of(1, e)))
+        return sub(add(p1, mul(s, mul(z, p))), add(s, s))
+    return fma_of(s, fma_of(z, p, e), e)
+
+
+cdef inline vec log_argument(vec a, vec b, vec* k) noexcept nogil:
+    """f, rounded once, with a + b = (1 + f) 2^k and sqrt(1/2) <= 1 + f < sqrt(2) or so, for normal a + b > 0."""
+    cdef vec scale = inverse_power(add(a, b), k)
+    return fma_of(b, scale, fma_of(a, scale, all_of(-1, a)))
+
+
+cdef inline vec log_of(vec f, vec s, vec k) noexcept nogil:
+    """log((1 + f) 2^k) for such f, and s = -f / (2 + f)."""
+    cdef vec z = mul(s, s), z2, p, p1, p2
+    if vec is f16:
+        p = fma_of(all_of(-0.29870694875717163, z), z, all_of(-0.3997758626937866, z))
+        p = fma_of(p, z, all_of(-0.6666677594184875, z))
+    else:
+        z2 = mul(z, z)
+        p = fma_of(all_of(-3.999999999940941908e-01, z), z, all_of(-6.666666666666735130e-01, z))
+        p1 = fma_of(all_of(-2.222219843214978396e-01, z), z, all_of(-2.857142874366239149e-01, z))
+        p2 = fma_of(all_of(-1.531383769920937332e-01, z), z, all_of(-1.818357216161805012e-01, z))
+        p2 = fma_of(all_of(-1.479819860511658591e-01, z), z2, p2)
+        p = fma_of(fma_of(p2, z2, p1), z2, p)
+    return fma_of(k, all_of(0.69314718055994531, k), fma_of(s, fma_of(z, p, f), f))

@@ -238,6 +238,27 @@ FASTLOSS_LOAD_PART(f16, float, 16)
 FASTLOSS_LOAD_PART(d8, double, 8)
 #endif
 
+/* Whether a step has a number that is not 0 */
+#if defined(__AVX512F__)
+FASTLOSS_INLINE int f16_any(f16 a) { return _mm512_cmp_ps_mask((__m512)a.r[0], _mm512_setzero_ps(), _CMP_NEQ_UQ) != 0; }
+FASTLOSS_INLINE int d8_any(d8 a) { return _mm512_cmp_pd_mask((__m512d)a.r[0], _mm512_setzero_pd(), _CMP_NEQ_UQ) != 0; }
+#else
+FASTLOSS_INLINE int fastloss_any(fastloss_i64 a) {
+    for (size_t i = 1; i < FASTLOSS_BYTES / 8; i++) a[0] |= a[i];
+    return a[0] != 0;
+}
+FASTLOSS_INLINE int f16_any(f16 a) {
+    fastloss_i32 found = a.r[0] != 0;
+    for (int i = 1; i < FASTLOSS_REGISTERS; i++) found |= a.r[i] != 0;
+    return fastloss_any((fastloss_i64)found);
+}
+FASTLOSS_INLINE int d8_any(d8 a) {
+    fastloss_i64 found = a.r[0] != 0;
+    for (int i = 1; i < FASTLOSS_REGISTERS; i++) found |= a.r[i] != 0;
+    return fastloss_any(found);
+}
+#endif
+
 /* 2^-k, with sqrt(1/2) <= u 2^-k < sqrt(2), of normal numbers u > 0 */
 FASTLOSS_INLINE f16 f16_inverse_power(f16 u, f16* k) {
     FASTLOSS_EACH {
@@ -361,6 +382,20 @@ FASTLOSS_INLINE d8 d8_places(void) { return d8_load(fastloss_places_d); }
 FASTLOSS_INLINE double f16_first(f16 a) { return a.r[0][0]; }
 FASTLOSS_INLINE double d8_first(d8 a) { return a.r[0][0]; }
 
+/* Eight numbers of float32 in float64. */
+FASTLOSS_INLINE d8 d8_of_floats(const float* p) {
+    d8 y;
+#if defined(__AVX512F__)
+    y.r[0] = (fastloss_d)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif defined(__AVX2__)
+    FASTLOSS_EACH y.r[i] = (fastloss_d)_mm256_cvtps_pd(_mm_loadu_ps(p + 4 * i));
+#else
+    double wide[8];
+    for (int k = 0; k < 8; k++) wide[k] = p[k];
+    memcpy(&y, wide, sizeof y);
+#endif
+    return y;
+}
 /* The halves, added in float32, in float64. */
 FASTLOSS_INLINE d8 d8_of_halves(f16 a) {
 #if defined(__AVX512F__)

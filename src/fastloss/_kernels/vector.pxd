@@ -14,6 +14,7 @@ cdef extern from "vector.h":
     void f16_store(f16, float*) noexcept nogil
     f16 f16_all(float) noexcept nogil
     double f16_greatest(f16) noexcept nogil
+    bint f16_any(f16) noexcept nogil
     f16 f16_inverse_power(f16, f16*) noexcept nogil
     f16 f16_negative(f16) noexcept nogil
     f16 f16_absolute(f16) noexcept nogil
@@ -34,6 +35,7 @@ cdef extern from "vector.h":
     void d8_store(d8, double*) noexcept nogil
     d8 d8_all(double) noexcept nogil
     double d8_greatest(d8) noexcept nogil
+    bint d8_any(d8) noexcept nogil
     d8 d8_inverse_power(d8, d8*) noexcept nogil
     d8 d8_negative(d8) noexcept nogil
     d8 d8_absolute(d8) noexcept nogil
@@ -64,6 +66,7 @@ cdef extern from "vector.h":
     void f16_store_part(f16, float*, int) noexcept nogil
     void d8_store_part(d8, double*, int) noexcept nogil
     d8 d8_of_half(f16, bint second) noexcept nogil
+    d8 d8_of_floats(const float*) noexcept nogil
     d8 d8_of_halves(f16) noexcept nogil
 
 ctypedef fused vec:
@@ -136,6 +139,14 @@ cdef inline double first(vec a) noexcept nogil:
         return f16_first(a)
     else:
         return d8_first(a)
+
+
+cdef inline bint any_of(vec a) noexcept nogil:
+    """Whether one of a step's numbers is not 0."""
+    if vec is f16:
+        return f16_any(a)
+    else:
+        return d8_any(a)
 
 
 cdef inline vec inverse_power(vec u, vec* k) noexcept nogil:

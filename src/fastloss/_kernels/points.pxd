@@ -1,0 +1,385 @@
+# points: the losses of one element, over a block of elements.
+#
+# a) A loss is one function here, its value and its slope, the derivative, from x and y; its name stands in the list of
+#    operations and in `function_of` below. Nothing else knows its formula, but for `wide_point` in pointwise.pxd.
+# b) It takes two or three loops, which leave to each other what is in L1: in one, fewer elements would fit the
+#    processor's queues than it takes to hide what each waits for.
+# c) What only rare elements need is left out. A function tells which elements are not right for that reason by `doubt`,
+#    0 where all is well, and pointwise.pxd computes these again. NaN passes through, and is in doubt or not. What is
+#    not has a finite value, and is accurate; where it is `weighted`, neither value nor slope has vanished below the
+#    normal numbers, and no product with weights leaves the type.
+# d) `careful` is what some need where x is infinite and its coefficient is 0. Either way the bits are the same.
+# e) The roundings are those that bounds.py counts. Without fma a multiply-add is two, of which only the second counts
+#    where it multiplies by a power of 2, and `log1p_of` has a form of its own.
+
+from fastloss._kernels.math cimport *
+include "tuning.pxi"
+
+cdef enum:
+    MSE, BCE, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID, LOGSIGMOID, IDENTITY,
+    UNIT_INTERVAL
+
+cdef struct Points:                # a block, in whole steps
+    const void* x
+    const void* y
+    const void* pos_weight
+    void* value
+    void* slope                    # NULL unless it is wanted
+    void* first                    # four blocks in L1, for what one loop leaves to the next
+    void* second
+    void* third
+    void* fourth
+    Py_ssize_t steps
+    bint weighted
+    bint careful
+
+ctypedef void (*block_function)(void* doubt, const Points* block) noexcept nogil
+
+
+cdef inline block_function function_of(int op, bint single) noexcept nogil:
+    """The function of an operation for float32 if `single`, otherwise float64."""
+    cdef void* f = NULL
+    if op == MSE:
+        f = <void*>mse[f16] if single else <void*>mse[d8]
+    elif op == BCE:
+        f = <void*>bce[f16] if single else <void*>bce[d8]
+    elif op == BCE_WITH_LOGITS:
+        f = <void*>bce_with_logits[f16] if single else <void*>bce_with_logits[d8]
+    elif op == BCE_WITH_LOGITS_POS_WEIGHT:
+        f = <void*>bce_with_logits_pos_weight[f16] if single else <void*>bce_with_logits_pos_weight[d8]
+    elif op == KL_DIV:
+        f = <void*>kl_div[f16] if single else <void*>kl_div[d8]
+    elif op == KL_DIV_LOG_TARGET:
+        f = <void*>kl_div_log_target[f16] if single else <void*>kl_div_log_target[d8]
+    elif op == SIGMOID:
+        f = <void*>sigmoid[f16] if single else <void*>sigmoid[d8]
+    elif op == LOGSIGMOID:
+        f = <void*>logsigmoid[f16] if single else <void*>logsigmoid[d8]
+    elif op == IDENTITY:
+        f = <void*>identity[f16] if single else <void*>identity[d8]
+    return <block_function>fastloss_out_of_line(f)
+
+
+# ---- Doubt ----
+
+
+cdef inline vec if_outside(vec a, double least, double greatest) noexcept nogil:
+    """1 where a is less than `least` or more than `greatest`, otherwise 0."""
+    cdef vec one = all_of(1, a), zero = all_of(0, a)
+    return if_less(a, all_of(least, a), one, if_less(all_of(greatest, a), a, one, zero))
+
+
+cdef inline vec if_vanishing(vec d) noexcept nogil:
+    """1 where exp(-d) is flushed to 0 but may count when it is weighted, otherwise 0."""
+    cdef vec near = all_of(80 if vec is f16 else 690, d), far = all_of(360 if vec is f16 else 2200, d)
+    return if_less(near, d, if_less(d, far, all_of(1, d), all_of(0, d)), all_of(0, d))
+
+
+cdef inline vec not_finite(vec value, bint weighted, vec doubt) noexcept nogil:
+    """`doubt`, 0 or NaN, and NaN where a value is NaN, infinite or, in float64, too large to be summed."""
+    if vec is d8:  # 2^897, or with weights of up to 2^400, 2^300
+        value = mul(value, all_of(8.82504362096318e+217 if weighted else 1.7014118346046923e+38, value))
+    return fma_of(value, doubt, doubt)
+
+
+# ---- What loops leave to each other ----
+
+
+cdef inline void leave_exponential(vec x, int raised, Points b, Py_ssize_t k) noexcept nogil:
+    """The reduced argument of exp(x), and the power."""
+    cdef vec power = x
+    store(exp_argument_of(x, raised, &power), b.first, k)
+    store(power, b.second, k)
+
+
+cdef inline void leave_logarithm(vec f, vec power, Points b, Py_ssize_t k) noexcept nogil:
+    store(f, b.first, k)
+    store(div(f, sub(all_of(-2, f), f)), b.second, k)
+    store(power, b.third, k)
+
+
+cdef inline vec left_logarithm(Points b, Py_ssize_t k, vec tag) noexcept nogil:
+    return log_of(load(b.first, k, tag), load(b.second, k, tag), load(b.third, k, tag))
+
+
+cdef inline void leave_logistic(vec tag, Points b, bint with_sigmoid) noexcept nogil:
+    """e = exp(-|x|) and -e / (2 + e), and where it is wanted sigmoid(-|x|), within 1.8 ulp."""
+    cdef vec one = all_of(1, tag), least = all_of(-88.3 if vec is f16 else -709, tag)  # of which the power is 0
+    cdef vec p, w, e, s, d
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        leave_exponential(max_of(least, minus_absolute(load(b.x, k, one))), 0, b, k)
+    for k in range(b.steps):
+        p = expm1_of_reduced(load(b.first, k, one))
+        w = load(b.second, k, one)
+        e = fma_of(p, w, w)
+        store(e, b.first, k)
+        store(div(e, sub(all_of(-2, e), e)), b.second, k)
+        if with_sigmoid:  # what its denominator lost is taken from p, for both parts: a quarter of it too much at most
+            s = add(one, w)
+            d = fma_of(p, w, s)
+            p = fma_of(all_of(-0.75, p), fma_of(p, w, sub(s, d)), p)
+            store(div(fma_of(p, w, w), d), b.third, k)
+
+
+# ---- The losses ----
+
+
+cdef inline void mse(vec* doubt, const Points* block) noexcept nogil:
+    """(x - y)^2."""
+    cdef Points b = block[0]
+    cdef vec zero = all_of(0, doubt[0]), found = zero, d, v
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        d = sub(load(b.x, k, zero), load(b.y, k, zero))
+        v = mul(d, d)
+        found = not_finite(v, b.weighted, found)
+        store(v, b.value, k)
+        if b.slope != NULL:
+            store(add(d, d), b.slope, k)
+    if b.weighted:
+        for k in range(b.steps):
+            d = absolute_of(sub(load(b.x, k, zero), load(b.y, k, zero)))
+            v = if_outside(d, 1.734723475976807e-18 if vec is f16 else 3.054936363499605e-151,
+                           1099511627776.0 if vec is f16 else 1.4272476927059599e+45)  # 2^-59, 2^-500, 2^40, 2^150
+            found = either(found, if_equal(d, zero, zero, v))
+    doubt[0] = found
+
+
+cdef inline bint are_labels(const void* y, Py_ssize_t steps, vec tag) noexcept nogil:
+    """Whether all are 0 or 1, or NaN; at once where a step is none."""
+    cdef vec one = all_of(1, tag), v = load(y, 0, tag), found = absolute_of(mul(v, sub(v, one)))
+    cdef Py_ssize_t k
+    if any_of(found):
+        return False
+    for k in range(1, steps):
+        v = load(y, k, tag)
+        found = max_of(absolute_of(mul(v, sub(v, one))), found)
+    return not any_of(found)
+
+
+cdef inline double bce_scale(vec tag) noexcept nogil:
+    """What arguments of logarithms are multiplied by, so that none is subnormal; in float64 those are cut off."""
+    return 18446744073709551616.0 if vec is f16 else 1  # 2^64
+
+
+cdef inline vec bce_logarithm(Points b, Py_ssize_t k, vec tag) noexcept nogil:
+    """-log of an argument without `bce_scale`, at most 100."""
+    cdef vec power = load(b.third, k, tag)
+    if vec is f16:
+        power = sub(power, all_of(64, tag))
+    return min_of(all_of(100, tag), negative(log_of(load(b.first, k, tag), load(b.second, k, tag), power)))
+
+
+cdef inline vec bce_slope(vec x, vec y) noexcept nogil:
+    """(x - y) / max(x (1 - x), 1e-12), which for y 0 or 1 is 1 / (1 - x) or -1 / x unless it is cut off."""
+    cdef vec one = all_of(1, x), zero = all_of(0, x), least = all_of(1e-12, x), w = sub(one, x), z = mul(x, w)
+    cdef vec d = sub(x, y), other = if_less(z, least, one, mul(y, sub(y, one)))
+    d = if_equal(other, zero, fma_of(all_of(-2, x), y, one), d)
+    return div(d, if_equal(other, zero, if_equal(y, zero, w, x), max_of(least, z)))
+
+
+cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
+    """-(y log x + (1 - y) log(1 - x)), each log at least -100; an element has the same bits in both loops."""
+    cdef Points b = block[0]
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), scale = all_of(bce_scale(one), one)
+    cdef vec low = one, high = one, far = zero, p, t, f, power = one
+    cdef bint labels = are_labels(b.y, b.steps, one)
+    cdef Py_ssize_t k
+    if labels:  # -log(1 - y + (2 y - 1) x)
+        for k in range(b.steps):
+            p = load(b.x, k, one)
+            t = load(b.y, k, one)
+            low = min_of(p, low)
+            high = max_of(p, high)
+            f = mul(p, fma_of(add(scale, scale), t, negative(scale)))
+            f = log_argument(fma_of(negative(scale), t, scale), f, &power)
+            leave_logarithm(f, power, b, k)
+        for k in range(b.steps):
+            store(bce_logarithm(b, k, one), b.value, k)
+    else:
+        for k in range(b.steps):
+            p = load(b.x, k, one)
+            low = min_of(p, low)
+            high = max_of(p, high)
+            p = mul(p, scale)
+            f = sub(mul(p, inverse_power(p, &power)), one)
+            leave_logarithm(f, power, b, k)
+        for k in range(b.steps):
+            store(bce_logarithm(b, k, one), b.fourth, k)
+        for k in range(b.steps):
+            f = log_argument(scale, mul(load(b.x, k, one), negative(scale)), &power)
+            leave_logarithm(f, power, b, k)
+        for k in range(b.steps):
+            t = load(b.y, k, one)
+            far = max_of(absolute_of(t), far)
+            store(fma_of(t, load(b.fourth, k, one), mul(sub(one, t), bce_logarithm(b, k, one))), b.value, k)
+    if b.slope != NULL:
+        for k in range(b.steps):
+            store(bce_slope(load(b.x, k, one), load(b.y, k, one)), b.slope, k)
+    doubt[0] = either(
+        either(if_less(low, zero, one, zero), if_less(one, high, one, zero)), if_less(all_of(16, far), far, one, zero)
+    )
+
+
+cdef inline void bce_with_logits(vec* doubt, const Points* block) noexcept nogil:
+    """y softplus(-x) + (1 - y) softplus(x), softplus(x) = log(1 + exp x)."""
+    bce_of_logits(doubt, block[0], False)
+
+
+cdef inline void bce_with_logits_pos_weight(vec* doubt, const Points* block) noexcept nogil:
+    """pos_weight y softplus(-x) + (1 - y) softplus(x)."""
+    bce_of_logits(doubt, block[0], True)
+
+
+cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT) noexcept nogil:
+    """a softplus(-x) + b softplus(x) = c |x| + (a + b) log(1 + exp(-|x|)), c the coefficient that x has against it.
+
+    Its derivative is b sigmoid(x) - a sigmoid(-x) = +-(c - (a + b) sigmoid(-|x|)). No term cancels another.
+    """
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, y, x, t, a
+    cdef Py_ssize_t k
+    if b.slope != NULL:
+        leave_logistic(one, b, True)
+    else:
+        leave_logistic(one, b, False)
+    if b.careful:  # an infinite x of coefficient 0
+        for k in range(b.steps):
+            x = load(b.x, k, one)
+            y = load(b.y, k, one)
+            t = if_negative(x, y, sub(one, y))
+            store(if_equal(t, zero, if_negative(x, negative(one), one), x), b.fourth, k)
+        b.x = b.fourth
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        y = a = load(b.y, k, one)
+        t = log1p_of(load(b.first, k, one), load(b.second, k, one))
+        if WITH_POS_WEIGHT:
+            a = mul(load(b.pos_weight, k, one), y)
+            t = mul(add(a, sub(one, y)), t)
+        t = fma_of(if_negative(x, a, sub(one, y)), absolute_of(x), t)
+        found = not_finite(t, b.weighted, found)
+        store(t, b.value, k)
+    if b.slope != NULL:
+        for k in range(b.steps):
+            x = load(b.x, k, one)
+            y = a = load(b.y, k, one)
+            t = load(b.third, k, one)
+            if WITH_POS_WEIGHT:
+                a = mul(load(b.pos_weight, k, one), y)
+                t = mul(add(a, sub(one, y)), t)
+            t = sub(if_negative(x, a, sub(one, y)), t)
+            store(if_negative(x, negative(t), t), b.slope, k)
+    if b.weighted:
+        for k in range(b.steps):
+            y = absolute_of(load(b.y, k, one))
+            x = absolute_of(load(b.x, k, one))
+            if WITH_POS_WEIGHT:  # it may be small, too
+                x = add(x, all_of(28 if vec is f16 else 140, x))
+            found = either(found, either(if_outside(y, 0, 1073741824.0), if_vanishing(x)))
+    doubt[0] = found
+
+
+cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
+    """y (log y - x); where y is subnormal the logarithm is about right, the error 0.01 of the least normal number."""
+    cdef Points b = block[0]
+    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), low = zero, found = zero, t, v, power = zero
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        t = load(b.y, k, zero)
+        low = min_of(t, low)
+        v = sub(mul(t, inverse_power(t, &power)), one)
+        leave_logarithm(v, power, b, k)
+    if b.careful:  # an infinite x of coefficient 0
+        for k in range(b.steps):
+            v = load(b.x, k, zero)
+            store(if_equal(load(b.y, k, zero), zero, min_of(one, absolute_of(v)), v), b.fourth, k)
+        b.x = b.fourth
+    for k in range(b.steps):
+        t = load(b.y, k, zero)
+        v = sub(mul(t, left_logarithm(b, k, zero)), mul(t, load(b.x, k, zero)))
+        found = not_finite(v, b.weighted, found)
+        store(v, b.value, k)
+    if b.slope != NULL:
+        for k in range(b.steps):
+            store(negative(load(b.y, k, zero)), b.slope, k)
+    if b.weighted:
+        for k in range(b.steps):
+            t = load(b.y, k, zero)
+            v = if_outside(t, 3.009265538105056e-36 if vec is f16 else 9.332636185032189e-302, 1099511627776.0)
+            found = either(found, if_equal(t, zero, zero, v))  # 2^-118, 2^-1000
+    doubt[0] = either(found, if_less(low, zero, one, zero))
+
+
+cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nogil:
+    """exp(y) (y - x)."""
+    cdef Points b = block[0]
+    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), high = zero, far = zero, t, v, p, w
+    cdef vec least = all_of(-131 if vec is f16 else -1060, zero)  # whatever x is, no result is normal
+    cdef vec lower = all_of(5.421010862427522e-20 if vec is f16 else 7.458340731200207e-155, zero)  # 2^-64, 2^-512
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        t = load(b.y, k, zero)
+        high = max_of(t, high)
+        leave_exponential(max_of(least, t), 64 if vec is f16 else 512, b, k)
+    if b.careful:  # an infinite x of coefficient exp(-inf)
+        for k in range(b.steps):
+            v = load(b.x, k, zero)
+            store(if_equal(load(b.y, k, zero), all_of(-INFINITY, v), min_of(one, absolute_of(v)), v), b.fourth, k)
+        b.x = b.fourth
+    for k in range(b.steps):
+        v = load(b.x, k, zero)
+        far = max_of(absolute_of(v), far)
+        t = sub(max_of(least, load(b.y, k, zero)), v)
+        p = expm1_of_reduced(load(b.first, k, zero))
+        w = load(b.second, k, zero)
+        store(mul(mul(fma_of(p, t, t), w), lower), b.value, k)
+        if b.slope != NULL:
+            store(mul(fma_of(p, w, w), negative(lower)), b.slope, k)
+    far = either(if_less(all_of(15, high), high, one, zero), if_less(all_of(1e9, far), far, one, zero))
+    if b.weighted:
+        for k in range(b.steps):
+            far = either(far, if_vanishing(negative(load(b.y, k, zero))))
+    doubt[0] = far
+
+
+cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:
+    """2^k / (2^k + exp(-r)) for x = k ln 2 + r: below, 1 + 2^k, with what that lost, and exp(-r) - 1."""
+    cdef Points b = block[0]
+    cdef vec one = all_of(1, doubt[0]), r, r2, w, s
+    cdef vec least = all_of(-88.3 if vec is f16 else -709, one), most = all_of(88 if vec is f16 else 709, one)
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        leave_exponential(min_of(most, max_of(least, load(b.x, k, one))), 0, b, k)
+    for k in range(b.steps):
+        r = load(b.first, k, one)
+        w = load(b.second, k, one)
+        r2 = mul(r, r)
+        s = add(one, w)
+        r = fma_of(expm1_rest(r, r2, -1), r2, sub(sub(w, sub(s, one)), r))
+        store(div(w, add(s, r)), b.value, k)
+    doubt[0] = all_of(0, one)
+
+
+cdef inline void logsigmoid(vec* doubt, const Points* block) noexcept nogil:
+    """min(x, 0) - log(1 + exp(-|x|))."""
+    cdef Points b = block[0]
+    cdef vec zero = all_of(0, doubt[0]), t
+    cdef Py_ssize_t k
+    leave_logistic(zero, b, False)
+    for k in range(b.steps):
+        t = log1p_of(load(b.first, k, zero), load(b.second, k, zero))
+        store(sub(min_of(zero, load(b.x, k, zero)), t), b.value, k)
+    doubt[0] = zero
+
+
+cdef inline void identity(vec* doubt, const Points* block) noexcept nogil:
+    """x, to be summed."""
+    cdef Points b = block[0]
+    cdef vec found = all_of(0, doubt[0]), v
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        v = load(b.x, k, found)
+        found = not_finite(v, False, found)
+        store(v, b.value, k)
+    doubt[0] = found
