@@ -13,6 +13,9 @@ from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
 from fastloss._kernels.statistics cimport *
+from fastloss._kernels.job cimport *
+from fastloss._kernels.labels cimport *
+from fastloss._kernels.heads cimport *
 from fastloss._kernels.classes cimport *
 include "tuning.pxi"
 
