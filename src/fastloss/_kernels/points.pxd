@@ -63,21 +63,37 @@ cdef inline block_function function_of(int op, bint single) noexcept nogil:
 # ---- Doubt ----
 
 
-cdef inline vec if_outside(vec a, double least, double greatest) noexcept nogil:
-    """1 where a is less than `least` or more than `greatest`, otherwise 0."""
-    cdef vec one = all_of(1, a), zero = all_of(0, a)
-    return if_less(a, all_of(least, a), one, if_less(all_of(greatest, a), a, one, zero))
+cdef inline vec if_more(vec a, double most) noexcept nogil:
+    """1 where a is more than `most`, otherwise 0."""
+    return if_less(all_of(most, a), a, all_of(1, a), all_of(0, a))
 
 
-cdef inline vec if_vanishing(vec d) noexcept nogil:
-    """1 where exp(-d) is flushed to 0 but may count when it is weighted, otherwise 0."""
-    cdef vec near = all_of(80 if vec is f16 else 690, d), far = all_of(360 if vec is f16 else 2200, d)
-    return if_less(near, d, if_less(d, far, all_of(1, d), all_of(0, d)), all_of(0, d))
+cdef inline vec if_less_than(vec a, double least) noexcept nogil:
+    """1 where a is less than `least`, otherwise 0."""
+    return if_less(a, all_of(least, a), all_of(1, a), all_of(0, a))
+
+
+cdef inline vec unless_gone(vec d) noexcept nogil:
+    """d, or 0 where exp(-d) is so small that it does not count, whatever the weights are."""
+    return if_less(d, all_of(360 if vec is f16 else 2200, d), d, all_of(0, d))
+
+
+cdef inline vec if_vanishing(vec most) noexcept nogil:
+    """1 where exp(-d) is flushed to 0, but may count when it is weighted, for the largest d that is not gone."""
+    return if_more(most, 80 if vec is f16 else 690)
+
+
+cdef inline double most_of_a_sum(bint weighted, vec tag) noexcept nogil:
+    """The largest value that can be summed, 2^897 in float64 or, with weights of up to 2^400, 2^300."""
+    if vec is f16:
+        return 3.4028234663852886e38
+    else:
+        return 2.037035976334486e90 if weighted else 1.0565890622713305e270
 
 
 cdef inline vec not_finite(vec value, bint weighted, vec doubt) noexcept nogil:
-    """`doubt`, 0 or NaN, and NaN where a value is NaN, infinite or, in float64, too large to be summed."""
-    if vec is d8:  # 2^897, or with weights of up to 2^400, 2^300
+    """`doubt`, 0 or NaN, and NaN where a value is NaN or too large to be summed."""
+    if vec is d8:  # then it is infinite
         value = mul(value, all_of(8.82504362096318e+217 if weighted else 1.7014118346046923e+38, value))
     return fma_of(value, doubt, doubt)
 
@@ -128,22 +144,23 @@ cdef inline void leave_logistic(vec tag, Points b, bint with_sigmoid) noexcept n
 cdef inline void mse(vec* doubt, const Points* block) noexcept nogil:
     """(x - y)^2."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), found = zero, d, v
+    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), most = zero, near = one, far = one, d, v
     cdef Py_ssize_t k
     for k in range(b.steps):
         d = sub(load(b.x, k, zero), load(b.y, k, zero))
         v = mul(d, d)
-        found = not_finite(v, b.weighted, found)
+        most = max_of(v, most)
         store(v, b.value, k)
         if b.slope != NULL:
             store(add(d, d), b.slope, k)
     if b.weighted:
         for k in range(b.steps):
             d = absolute_of(sub(load(b.x, k, zero), load(b.y, k, zero)))
-            v = if_outside(d, 1.734723475976807e-18 if vec is f16 else 3.054936363499605e-151,
-                           1099511627776.0 if vec is f16 else 1.4272476927059599e+45)  # 2^-59, 2^-500, 2^40, 2^150
-            found = either(found, if_equal(d, zero, zero, v))
-    doubt[0] = found
+            far = max_of(d, far)
+            near = min_of(if_equal(d, zero, one, d), near)
+    near = if_less_than(near, 1.734723475976807e-18 if vec is f16 else 3.054936363499605e-151)  # 2^-59, 2^-500
+    far = if_more(far, 1099511627776.0 if vec is f16 else 1.4272476927059599e+45)  # 2^40, 2^150
+    doubt[0] = either(if_more(most, most_of_a_sum(b.weighted, most)), either(near, far))
 
 
 cdef inline bint are_labels(const void* y, Py_ssize_t steps, vec tag) noexcept nogil:
@@ -182,8 +199,8 @@ cdef inline vec bce_slope(vec x, vec y) noexcept nogil:
 cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
     """-(y log x + (1 - y) log(1 - x)), each log at least -100; an element has the same bits in both loops."""
     cdef Points b = block[0]
-    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), scale = all_of(bce_scale(one), one)
-    cdef vec low = one, high = one, far = zero, p, t, f, power = one
+    cdef vec one = all_of(1, doubt[0]), scale = all_of(bce_scale(one), one)
+    cdef vec low = one, high = one, far = one, p, t, f, power = one
     cdef bint labels = are_labels(b.y, b.steps, one)
     cdef Py_ssize_t k
     if labels:  # -log(1 - y + (2 y - 1) x)
@@ -217,73 +234,73 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
     if b.slope != NULL:
         for k in range(b.steps):
             store(bce_slope(load(b.x, k, one), load(b.y, k, one)), b.slope, k)
-    doubt[0] = either(
-        either(if_less(low, zero, one, zero), if_less(one, high, one, zero)), if_less(all_of(16, far), far, one, zero)
-    )
+    doubt[0] = either(either(if_less_than(low, 0), if_more(high, 1)), if_more(far, 16))
 
 
 cdef inline void bce_with_logits(vec* doubt, const Points* block) noexcept nogil:
     """y softplus(-x) + (1 - y) softplus(x), softplus(x) = log(1 + exp x)."""
-    bce_of_logits(doubt, block[0], False)
+    if block.slope != NULL:
+        bce_of_logits(doubt, block[0], False, True)
+    else:
+        bce_of_logits(doubt, block[0], False, False)
 
 
 cdef inline void bce_with_logits_pos_weight(vec* doubt, const Points* block) noexcept nogil:
     """pos_weight y softplus(-x) + (1 - y) softplus(x)."""
-    bce_of_logits(doubt, block[0], True)
+    if block.slope != NULL:
+        bce_of_logits(doubt, block[0], True, True)
+    else:
+        bce_of_logits(doubt, block[0], True, False)
 
 
-cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT) noexcept nogil:
+cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint WITH_SLOPE) noexcept nogil:
     """a softplus(-x) + b softplus(x) = c |x| + (a + b) log(1 + exp(-|x|)), c the coefficient that x has against it.
 
     Its derivative is b sigmoid(x) - a sigmoid(-x) = +-(c - (a + b) sigmoid(-|x|)). No term cancels another.
     """
-    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, y, x, t, a
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, high = zero, far = zero, both = one
+    cdef vec x, y, c, t
     cdef Py_ssize_t k
-    if b.slope != NULL:
-        leave_logistic(one, b, True)
-    else:
-        leave_logistic(one, b, False)
+    leave_logistic(one, b, WITH_SLOPE)
     if b.careful:  # an infinite x of coefficient 0
         for k in range(b.steps):
             x = load(b.x, k, one)
             y = load(b.y, k, one)
-            t = if_negative(x, y, sub(one, y))
-            store(if_equal(t, zero, if_negative(x, negative(one), one), x), b.fourth, k)
+            c = if_negative(x, y, sub(one, y))
+            store(if_equal(c, zero, if_negative(x, negative(one), one), x), b.fourth, k)
         b.x = b.fourth
     for k in range(b.steps):
         x = load(b.x, k, one)
-        y = a = load(b.y, k, one)
+        y = load(b.y, k, one)
         t = log1p_of(load(b.first, k, one), load(b.second, k, one))
         if WITH_POS_WEIGHT:
-            a = mul(load(b.pos_weight, k, one), y)
-            t = mul(add(a, sub(one, y)), t)
-        t = fma_of(if_negative(x, a, sub(one, y)), absolute_of(x), t)
+            c = mul(load(b.pos_weight, k, one), y)
+            both = add(c, sub(one, y))
+            t = mul(both, t)
+            c = if_negative(x, c, sub(one, y))
+        else:
+            c = if_negative(x, y, sub(one, y))
+        t = fma_of(c, absolute_of(x), t)
         found = not_finite(t, b.weighted, found)
         store(t, b.value, k)
-    if b.slope != NULL:
-        for k in range(b.steps):
-            x = load(b.x, k, one)
-            y = a = load(b.y, k, one)
-            t = load(b.third, k, one)
-            if WITH_POS_WEIGHT:
-                a = mul(load(b.pos_weight, k, one), y)
-                t = mul(add(a, sub(one, y)), t)
-            t = sub(if_negative(x, a, sub(one, y)), t)
+        if WITH_SLOPE:
+            t = sub(c, mul(both, load(b.third, k, one)) if WITH_POS_WEIGHT else load(b.third, k, one))
             store(if_negative(x, negative(t), t), b.slope, k)
     if b.weighted:
         for k in range(b.steps):
-            y = absolute_of(load(b.y, k, one))
+            high = max_of(absolute_of(load(b.y, k, one)), high)
             x = absolute_of(load(b.x, k, one))
             if WITH_POS_WEIGHT:  # it may be small, too
                 x = add(x, all_of(28 if vec is f16 else 140, x))
-            found = either(found, either(if_outside(y, 0, 1073741824.0), if_vanishing(x)))
-    doubt[0] = found
+            far = max_of(unless_gone(x), far)
+    doubt[0] = either(found, either(if_more(high, 1073741824.0), if_vanishing(far)))
 
 
 cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
     """y (log y - x); where y is subnormal the logarithm is about right, the error 0.01 of the least normal number."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), low = zero, found = zero, t, v, power = zero
+    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), found = zero, low = zero, high = one, near = one
+    cdef vec t, v, power = zero
     cdef Py_ssize_t k
     for k in range(b.steps):
         t = load(b.y, k, zero)
@@ -300,21 +317,21 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
         v = sub(mul(t, left_logarithm(b, k, zero)), mul(t, load(b.x, k, zero)))
         found = not_finite(v, b.weighted, found)
         store(v, b.value, k)
-    if b.slope != NULL:
-        for k in range(b.steps):
-            store(negative(load(b.y, k, zero)), b.slope, k)
+        if b.slope != NULL:
+            store(negative(t), b.slope, k)
     if b.weighted:
         for k in range(b.steps):
             t = load(b.y, k, zero)
-            v = if_outside(t, 3.009265538105056e-36 if vec is f16 else 9.332636185032189e-302, 1099511627776.0)
-            found = either(found, if_equal(t, zero, zero, v))  # 2^-118, 2^-1000
-    doubt[0] = either(found, if_less(low, zero, one, zero))
+            high = max_of(t, high)
+            near = min_of(if_equal(t, zero, one, t), near)
+    near = if_less_than(near, 3.009265538105056e-36 if vec is f16 else 9.332636185032189e-302)  # 2^-118, 2^-1000
+    doubt[0] = either(either(found, if_less_than(low, 0)), either(near, if_more(high, 1099511627776.0)))
 
 
 cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nogil:
     """exp(y) (y - x)."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), high = zero, far = zero, t, v, p, w
+    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), high = zero, far = zero, near = zero, t, v, p, w
     cdef vec least = all_of(-131 if vec is f16 else -1060, zero)  # whatever x is, no result is normal
     cdef vec lower = all_of(5.421010862427522e-20 if vec is f16 else 7.458340731200207e-155, zero)  # 2^-64, 2^-512
     cdef Py_ssize_t k
@@ -336,11 +353,10 @@ cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nog
         store(mul(mul(fma_of(p, t, t), w), lower), b.value, k)
         if b.slope != NULL:
             store(mul(fma_of(p, w, w), negative(lower)), b.slope, k)
-    far = either(if_less(all_of(15, high), high, one, zero), if_less(all_of(1e9, far), far, one, zero))
     if b.weighted:
         for k in range(b.steps):
-            far = either(far, if_vanishing(negative(load(b.y, k, zero))))
-    doubt[0] = far
+            near = max_of(unless_gone(negative(load(b.y, k, zero))), near)
+    doubt[0] = either(either(if_more(high, 15), if_more(far, 1e9)), if_vanishing(near))
 
 
 cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:
@@ -376,10 +392,10 @@ cdef inline void logsigmoid(vec* doubt, const Points* block) noexcept nogil:
 cdef inline void identity(vec* doubt, const Points* block) noexcept nogil:
     """x, to be summed."""
     cdef Points b = block[0]
-    cdef vec found = all_of(0, doubt[0]), v
+    cdef vec most = all_of(0, doubt[0]), v
     cdef Py_ssize_t k
     for k in range(b.steps):
-        v = load(b.x, k, found)
-        found = not_finite(v, False, found)
+        v = load(b.x, k, most)
+        most = max_of(absolute_of(v), most)
         store(v, b.value, k)
-    doubt[0] = found
+    doubt[0] = if_more(most, most_of_a_sum(b.weighted, most))

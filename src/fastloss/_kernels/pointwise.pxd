@@ -63,14 +63,18 @@ cdef inline const element* expand(
     const Operand* operand, Py_ssize_t first, Py_ssize_t n, element* buffer
 ) noexcept nogil:
     """n elements of the operand from `first` on: in place where they are contiguous, otherwise in `buffer`."""
-    cdef const element* data
-    cdef Py_ssize_t row = first // operand.period, offset = first - row * operand.period, done = 0, m, k
+    cdef const element* data = <const element*>operand.data
+    cdef Py_ssize_t row, offset, done = 0, m, k
+    if operand.column and first + n <= operand.period:
+        return data + first
     if not operand.column and operand.row == 0:
         for k in range(n):
-            buffer[k] = (<const element*>operand.data)[0]
+            buffer[k] = data[0]
         return buffer
+    row = first // operand.period
+    offset = first - row * operand.period
     row %= operand.rows
-    data = <const element*>operand.data + row * operand.row
+    data += row * operand.row
     if operand.column and offset + n <= operand.period:
         return data + offset
     while done < n:
