@@ -563,7 +563,7 @@ FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
         f16_store_##format(a, half);                                                                          \
         for (int k = 0; k < n; k++) p[k] = half[k];                                                           \
     }                                                                                                         \
-    static void fastloss_widen_##format(const uint16_t* x, ptrdiff_t n, float* y) {                           \
+    __attribute__((unused)) static void fastloss_widen_##format(const uint16_t* x, ptrdiff_t n, float* y) {                           \
         ptrdiff_t i = 0;                                                                                      \
         for (; i + 16 <= n; i += 16) {                                                                        \
             fastloss_prefetch(x + i + 2048);                                                                  \
@@ -571,7 +571,7 @@ FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
         }                                                                                                     \
         if (i < n) f16_store_part(f16_load_part_##format(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
     }                                                                                                         \
-    static void fastloss_narrow_##format(const float* x, ptrdiff_t n, uint16_t* y) {                          \
+    __attribute__((unused)) static void fastloss_narrow_##format(const float* x, ptrdiff_t n, uint16_t* y) {                          \
         ptrdiff_t i = 0;                                                                                      \
         for (; i + 16 <= n; i += 16) f16_store_##format(f16_load(x + i), y + i);                              \
         if (i < n) f16_store_part_##format(f16_load_part(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
