@@ -159,6 +159,61 @@ def test_sample_alone_beside_a_strided_class_axis(what, dtype, rng, isa):
             assert_same(each(what, part, 0), [a[..., columns] for a in wanted])
 
 
+def sample_of_its_own(rng, classes, dtype):
+    """Logits of any magnitude, spread or confidence, which loops could mistake for a neighbour's."""
+    x = rng.choice([0.01, 1, 5, 20, 60]) * rng.standard_normal(classes)
+    x += rng.choice([0, 0, 0, 12, -12, 25, -30, 80, -300, 5e3, -9e4, 3e5, -1e8])
+    if rng.random() < 0.4:
+        x[rng.integers(classes)] += rng.choice([20, 30, 45, 60, 90, 110])
+    if rng.random() < 0.3:
+        x[rng.permutation(classes)[: classes // 2]] = -np.inf
+    if rng.random() < 0.05:
+        x[:] = -np.inf
+    if rng.random() < 0.05:
+        x[rng.integers(classes)] = rng.choice([np.inf, np.nan])
+    return x.astype(dtype)
+
+
+@pytest.mark.parametrize("shape", [(300, 5), (200, 10), (150, 150), (40, 2300), (7, 5, 40), (2, 20, 90)])
+@pytest.mark.parametrize(
+    "what",
+    ["cross_entropy", "smoothing", "probabilities", *(name for name in ALONG_CLASSES if name != "entropy")],
+)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_sample_alone_or_among_any_others(what, shape, kind, rng, isa):
+    samples, classes = shape[0] * math.prod(shape[2:]), shape[1]
+    rows = np.stack([sample_of_its_own(rng, classes, kind) for _ in range(samples)])
+    labels = np.where(rng.random(samples) < 0.5, rows.argmax(1), rng.integers(0, classes, samples))
+    given = fastloss.softmax(rng.standard_normal((samples, classes)).astype(kind), 1)
+
+    def results(x, target):
+        if what not in ("cross_entropy", "smoothing", "probabilities"):
+            return (getattr(fastloss, what)(x, 1),)
+        smoothing = 0.1 if what == "smoothing" else 0.0
+        return fastloss.CrossEntropyLoss(label_smoothing=smoothing, reduction="none").value_and_grad(
+            x, target
+        )
+
+    def as_shape(a):
+        return a.reshape(shape[0], *shape[2:], *a.shape[1:]) if len(shape) > 2 else a
+
+    def classes_second(a):
+        return np.ascontiguousarray(np.moveaxis(as_shape(a), -1, 1)) if a.ndim > 1 else as_shape(a)
+
+    target = given if what == "probabilities" else labels
+    together = results(classes_second(rows), classes_second(target))
+    for i in rng.permutation(samples)[:60]:
+        x, y = rows[i : i + 1], target[i : i + 1]
+        if len(shape) > 2:  # a strided class axis stays one
+            x, y = (np.repeat(a[..., None], 2, -1) for a in (x, y))
+        for a, b in zip(together, results(x, y), strict=True):
+            if len(shape) > 2:
+                a = np.moveaxis(a, 1, -1) if a.ndim == len(shape) else a
+                a = a.reshape(samples, *a.shape[len(shape) - 1 :])
+                b = b[..., 0]
+            assert same_bits(a[i : i + 1], b), (i, rows[i])
+
+
 @pytest.mark.parametrize("what", [*POINTWISE, *ELEMENTWISE])
 def test_element_alone_or_in_any_batch(what, dtype, rng, isa):
     case = inputs(what, rng, (1037, 1), dtype, 1)
