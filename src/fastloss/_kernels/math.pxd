@@ -500,7 +500,10 @@ cdef inline double exp_lead(vec tag) noexcept nogil:
 
 cdef inline bint exp_can_reduce(double x, vec tag) noexcept nogil:
     """Whether the reduction of x is as exact as `exp_of` is; otherwise, or if x is inf or NaN, x - max x it must be."""
-    return fabs(x) < (1e5 if vec is d8 or fastloss_exp_table else 1e3)
+    if vec is d8:
+        return fabs(x) < 1e5
+    else:
+        return fabs(x) < (1e5 if fastloss_exp_table else 1e3)
 
 
 cdef inline double exp_reference(double top, double lead, vec tag) noexcept nogil:

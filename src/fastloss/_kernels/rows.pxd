@@ -308,7 +308,7 @@ cdef inline void row_statistics(
     batch.b[l] = joined(sum_b, b_low)
 
 
-cdef inline real exp_of(const real* x, const real* e, Py_ssize_t j, real m, bint again, real least) noexcept nogil:
+cdef inline real exp_of_shifted(const real* x, const real* e, Py_ssize_t j, real m, bint again, real least) noexcept nogil:
     """exp(x_j - m), scaled, from e_j unless it has to be computed again; the same bits. 0 below `least`."""
     cdef real y = exp_scaled(x[j] - m) if again else e[j]
     return zero_below(y, y, least)
@@ -323,13 +323,13 @@ cdef inline void gradient_block(
     cdef Py_ssize_t j
     if mode == UNIFORM:
         for j in range(n):
-            grad[j] = factor * linear_gradient(exp_of(x, e, j, m, again, least), uniform, a, a_low, others)
+            grad[j] = factor * linear_gradient(exp_of_shifted(x, e, j, m, again, least), uniform, a, a_low, others)
     elif mode == SHARED or mode == LINEAR:
         for j in range(n):
-            grad[j] = factor * linear_gradient(exp_of(x, e, j, m, again, least), c[j], a, a_low, others)
+            grad[j] = factor * linear_gradient(exp_of_shifted(x, e, j, m, again, least), c[j], a, a_low, others)
     else:
         for j in range(n):
-            grad[j] = factor * exp_of(x, e, j, m, again, least)
+            grad[j] = factor * exp_of_shifted(x, e, j, m, again, least)
 
 
 cdef inline void row_gradient(
