@@ -1,15 +1,17 @@
 # tiles: what `lanes` computes most: the losses of a label, softmax and logsumexp, of samples as they usually are.
 #
-# a) Exponentials are those of x itself, up to a reference c that the tile before suggests (math.pxd): no maximum is
+# a) Exponentials are those of x itself, up to a reference c that the first sample suggests (math.pxd): no maximum is
 #    needed first, and what stands in memory one after another is computed so, whatever sample or class it is of.
-#    The label's own is taken out of the sum: with what is left, a loss is log(1 + others / own), also where it is 1e-20.
+#    The label's own is taken out of the sum: with what is left a loss is log(1 + others / own), also where it is 1e-20.
 # b) Of few classes side by side a tile is some rows; the sums of rows are taken from L1. Beside a strided class axis
 #    it is up to PLANE_SAMPLES neighbours, plane by plane: their sums stay in L1, their exponentials in L2.
-# c) The bits of a sample depend on it alone. c moves exponents, and nothing else while its sum of exponentials is within
-#    a window; a sample outside is taken again, alone, with a c of its own. What is odd then too, by its own numbers, goes
-#    to `lanes`: NaN, inf, |x| > 1e5, a label with nearly all or nothing of the probability, weights far from 1.
+# c) The bits of a sample depend on it alone. c moves exponents, and nothing else while its sum of exponentials is in
+#    a window. A tile with a sample outside is computed again, each sample with a c of its own. What is odd then too, by
+#    its own numbers, goes to `lanes`: NaN, inf, |x| > 1e5, a label with nearly all or nothing of the probability,
+#    weights far from 1.
 # d) The values of 16 (8) samples are added up side by side in float64, LANES samples at a time.
 
+from libc.math cimport ldexp
 from libc.string cimport memcpy, memmove, memset
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
@@ -33,7 +35,8 @@ cdef struct Samples:
     bint in_rows                   # classes are neighbours: e is (count, classes), otherwise (classes, 16 or 8 * steps)
     int collects                   # SUM, OWN, MOST or PEAK
     double c                       # of the exponentials
-    double next_c                  # of the next tile's
+    bint own_c                     # each sample has one of its own, in `factor` and `least`
+    double reach                   # log2 of the greatest ratio of the parts of a sum, either way, of usual samples
     bint plain                     # all samples that count weigh the same
     bint weighted                  # `weight` and `scale` are read
     bint ignored                   # some labels are -1, and must not count
@@ -72,8 +75,8 @@ cdef inline double lead_of(vec tag) noexcept nogil:
 
 
 cdef inline double exp_greatest(double c, vec tag) noexcept nogil:
-    """Of what is greater `exp_of` is some number: it would overflow."""
-    return (c + (126 if vec is f16 else 1022)) * 0.693147180559945309
+    """An x whose exponential is above the window, while no sum of such overflows; of greater ones it is any number."""
+    return (c + (110 if vec is f16 else 1000)) * 0.693147180559945309
 
 
 cdef inline bint exp_steps(const void* x, Py_ssize_t steps, double c, void* e, vec tag) noexcept nogil:
@@ -91,7 +94,8 @@ cdef inline bint exp_steps(const void* x, Py_ssize_t steps, double c, void* e, v
 cdef inline vec log1p_of_ratio(vec ratio) noexcept nogil:
     """log(1 + ratio) for 2^-100 <= ratio <= 2^100 (float64: 2^-500 to 2^500)."""
     cdef vec k, one = all_of(1, ratio), power = inverse_power(add(one, ratio), &k)
-    cdef vec f = fma_of(ratio, power, sub(power, one)), s = div(f, add(all_of(2, ratio), f)), z = mul(s, s), z2, p, p1, p2
+    cdef vec f = fma_of(ratio, power, sub(power, one)), s = div(f, add(all_of(2, ratio), f)), z = mul(s, s)
+    cdef vec z2, p, p1, p2
     if vec is f16:
         p = fma_of(all_of(0.29870694875717163, z), z, all_of(0.3997758626937866, z))
         p = fma_of(p, z, all_of(0.6666677594184875, z))
@@ -122,18 +126,11 @@ cdef inline vec odd_sum(vec total) noexcept nogil:
         return odd_unless_within(total, 1.6069380442589903e60, 6.668014432879854e240, usual)  # 2^200, 2^800
 
 
-cdef inline vec odd_ratio(vec ratio, vec odd) noexcept nogil:
-    """What is cut off below exp_least would count beside the lesser part of a sum."""
-    if vec is f16:
-        return odd_unless_within(ratio, 8.271806125530277e-25, 1.2089258196146292e24, odd)  # 2^-80, 2^80
-    else:
-        return odd_unless_within(ratio, 3.054936363499605e-151, 3.273390607896142e150, odd)  # 2^-500, 2^500
-
-
 cdef inline bint sample_steps(const Samples* s, int collects, bint weighted, bint grad, vec tag) noexcept nogil:
     """Values and what gradients need, from the sums; whether a sample is odd. The literals say what is needed."""
     cdef vec own, others, total, ratio, odd, any_odd = all_of(0, tag), y, g, f, one = all_of(1, tag), least
     cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
+    cdef double most = ldexp(1, <int>s.reach)  # beyond, what is cut off below exp_least would count in the lesser part
     cdef vec scale = all_of(s.scale_of_all, tag), tiny_by_scale = div(all_of(tiny, tag), absolute_of(scale))
     cdef Py_ssize_t i
     for i in range(s.steps):
@@ -144,11 +141,12 @@ cdef inline bint sample_steps(const Samples* s, int collects, bint weighted, bin
             total = add(others, own)
         if collects == OWN or collects == PEAK:
             ratio = div(others, own)
-            odd = odd_ratio(ratio, odd_sum(total))
+            odd = odd_unless_within(ratio, 1 / most, most, odd_sum(total))
             y = log1p_of_ratio(ratio)
             if weighted:
-                y = mul(y, load(s.weight, i, tag))
-                odd = if_equal(y, y, odd, all_of(2, tag))
+                g = load(s.weight, i, tag)
+                y = mul(y, g)  # NaN, or not a normal number
+                odd = if_less(all_of(tiny, tag), absolute_of(y), odd, if_equal(g, all_of(0, tag), odd, all_of(2, tag)))
             store(y, s.value, i)
         else:
             odd = odd_sum(total)
@@ -182,7 +180,8 @@ cdef inline bint all_steps(const Samples* s, bint grad, vec tag) noexcept nogil:
 
 
 cdef inline void plane_steps(
-    const void* x, const void* following, double label, int collects, bint keep, const Samples* s, void* e, vec tag
+    const void* x, const void* following, double label, int collects, bint keep, bint own_c, const Samples* s, void* e,
+    vec tag
 ) noexcept nogil:
     """Add one class to the sums. If `keep`, e receives its exponentials, or for PEAK its numbers."""
     cdef vec magic = exp_magic(s.c, tag), least = exp_least(s.c, tag), j = all_of(label, tag), zero = all_of(0, tag)
@@ -195,7 +194,11 @@ cdef inline void plane_steps(
     for i in range(s.steps):
         fastloss_prefetch(<const char*>following + 64 * i)
         p = load(x, i, tag)
-        highest = max_of(p, highest)
+        if own_c:
+            magic = load(s.factor, i, tag)
+            least = load(s.least, i, tag)
+        else:
+            highest = max_of(p, highest)
         q = exp_of(p, magic, least)
         if keep:
             store(p if collects == PEAK else q, e, i)
@@ -216,16 +219,45 @@ cdef inline void plane_steps(
 cdef inline void plane_of_any(
     const void* x, const void* following, double label, bint keep, const Samples* s, void* e, vec tag
 ) noexcept nogil:
-    if s.collects == MOST:
-        plane_steps(x, following, label, MOST, True, s, e, tag)
+    if s.own_c and s.collects == OWN:
+        plane_steps(x, following, label, OWN, True, True, s, e, tag)
+    elif s.own_c and s.collects == MOST:
+        plane_steps(x, following, label, MOST, True, True, s, e, tag)
+    elif s.own_c:
+        plane_steps(x, following, label, PEAK, True, True, s, e, tag)
+    elif s.collects == MOST:
+        plane_steps(x, following, label, MOST, True, False, s, e, tag)
     elif s.collects == OWN and keep:
-        plane_steps(x, following, label, OWN, True, s, e, tag)
+        plane_steps(x, following, label, OWN, True, False, s, e, tag)
     elif s.collects == OWN:
-        plane_steps(x, following, label, OWN, False, s, e, tag)
+        plane_steps(x, following, label, OWN, False, False, s, e, tag)
     elif keep:
-        plane_steps(x, following, label, PEAK, True, s, e, tag)
+        plane_steps(x, following, label, PEAK, True, False, s, e, tag)
     else:
-        plane_steps(x, following, label, PEAK, False, s, e, tag)
+        plane_steps(x, following, label, PEAK, False, False, s, e, tag)
+
+
+cdef inline void tops_of_plane(const void* x, const Samples* s, void* top, vec tag) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(s.steps):
+        store(max_of(load(x, i, tag), load(top, i, tag)), top, i)
+
+
+cdef inline void exp_rows(const Samples* s, Py_ssize_t classes, vec tag) noexcept nogil:
+    """Exponentials of s.x, each row with its own c; a row is written after what the one before wrote too far."""
+    cdef Py_ssize_t l, i, item = 4 if vec is f16 else 8
+    cdef const char* x = <const char*>s.x
+    cdef char* e = <char*>s.e
+    cdef vec magic, least
+    for l in range(s.count):
+        if vec is f16:
+            magic = f16_all((<const float*>s.factor)[l])
+            least = f16_all((<const float*>s.least)[l])
+        else:
+            magic = d8_all((<const double*>s.factor)[l])
+            least = d8_all((<const double*>s.least)[l])
+        for i in range((classes * item + 63) // 64):
+            store(exp_of(load(x + l * classes * item, i, tag), magic, least), e + l * classes * item, i)
 
 
 cdef inline void products_of_plane(const void* e, const Samples* s, void* y, vec tag) noexcept nogil:
@@ -287,6 +319,7 @@ ctypedef bint (*exp_function)(const void*, Py_ssize_t, double, void*) noexcept n
 ctypedef bint (*steps_function)(const Samples*, bint) noexcept nogil
 ctypedef void (*plane_function)(const void*, const void*, double, bint, const Samples*, void*) noexcept nogil
 ctypedef void (*weights_function)(const Samples*, double, double) noexcept nogil
+ctypedef void (*rows_function)(const Samples*, Py_ssize_t) noexcept nogil
 ctypedef void (*map_function)(const void*, const Samples*, void*) noexcept nogil
 
 
@@ -326,8 +359,24 @@ cdef inline void products_d8(const void* e, const Samples* s, void* y) noexcept 
     products_of_plane(e, s, y, d8_all(0))
 
 
+cdef inline void tops_f16(const void* x, const Samples* s, void* top) noexcept nogil:
+    tops_of_plane(x, s, top, f16_all(0))
+
+
+cdef inline void exp_rows_f16(const Samples* s, Py_ssize_t classes) noexcept nogil:
+    exp_rows(s, classes, f16_all(0))
+
+
 cdef inline void differences_f16(const void* e, const Samples* s, void* y) noexcept nogil:
     differences_of_plane(e, s, y, f16_all(0))
+
+
+cdef inline void tops_d8(const void* x, const Samples* s, void* top) noexcept nogil:
+    tops_of_plane(x, s, top, d8_all(0))
+
+
+cdef inline void exp_rows_d8(const Samples* s, Py_ssize_t classes) noexcept nogil:
+    exp_rows(s, classes, d8_all(0))
 
 
 cdef inline void differences_d8(const void* e, const Samples* s, void* y) noexcept nogil:
@@ -374,6 +423,24 @@ cdef inline const real* clamped(const real* x, Py_ssize_t n, double c, real* y) 
     return y
 
 
+cdef inline void own_references(real* tag, const Samples* s) noexcept nogil:
+    """What `exp_of` needs, from each sample's maximum in `top`; NaN where that cannot be reduced."""
+    cdef real* magic = <real*>s.factor
+    cdef real* least = <real*>s.least
+    cdef Py_ssize_t l
+    cdef double top, c
+    for l in range(s.steps * (64 // <int>sizeof(real))):
+        top = (<real*>s.top)[l] if l < s.count else <real>0
+        if real is float:
+            c = exp_reference(top, lead_of(f16_all(0)), f16_all(0))
+            magic[l] = <real>(magic_of(c, f16_all(0)) if exp_can_reduce(top, f16_all(0)) else NAN)
+            least[l] = <real>least_of(c, f16_all(0))
+        else:
+            c = exp_reference(top, lead_of(d8_all(0)), d8_all(0))
+            magic[l] = <real>(magic_of(c, d8_all(0)) if exp_can_reduce(top, d8_all(0)) else NAN)
+            least[l] = <real>least_of(c, d8_all(0))
+
+
 cdef inline void statistics_in_rows(real* tag, const ClassJob* job, Samples* s) noexcept nogil:
     """What is collected of samples whose classes are neighbours, and their exponentials; for PEAK also s.x."""
     cdef Py_ssize_t classes = job.classes, n = s.count * classes, full = n - n % (64 // <int>sizeof(real)), l
@@ -385,7 +452,7 @@ cdef inline void statistics_in_rows(real* tag, const ClassJob* job, Samples* s) 
     cdef const real* x
     if job.x_stride == classes:
         x = read_block(job.x, job.storage, s.first * classes, n, buffer)
-        if s.collects == PEAK and job.storage == NATIVE:
+        if (s.collects == PEAK or s.own_c) and job.storage == NATIVE:
             memcpy(buffer, x, n * sizeof(real))
             x = buffer
     else:
@@ -394,10 +461,19 @@ cdef inline void statistics_in_rows(real* tag, const ClassJob* job, Samples* s) 
             if job.storage == NATIVE:
                 memcpy(buffer + l * classes, x, classes * sizeof(real))
         x = buffer
-    if full < n:
+    if full < n and not s.own_c:
         memset(rest, 0, sizeof(rest))
         memcpy(rest, x + full, (n - full) * sizeof(real))
-    if not exp_of_all(x, full, s.c, e) or full < n and not exp_of_all(&rest[0], 1, s.c, e + full):
+    if s.own_c:
+        if real is float:
+            fastloss_rows_float_tops(x, classes, s.count, <real*>s.top)
+            own_references(tag, s)
+            (<rows_function>fastloss_out_of_line(<void*>exp_rows_f16))(s, classes)
+        else:
+            fastloss_rows_double_tops(x, classes, s.count, <real*>s.top)
+            own_references(tag, s)
+            (<rows_function>fastloss_out_of_line(<void*>exp_rows_d8))(s, classes)
+    elif not exp_of_all(x, full, s.c, e) or full < n and not exp_of_all(&rest[0], 1, s.c, e + full):
         exp_of_all(clamped(x, n, s.c, <real*>s.out), n, s.c, e)
     if s.collects == OWN:
         if s.ignored:
@@ -462,8 +538,14 @@ cdef inline void write_plane(
         i += n
 
 
+cdef inline void fill(real* x, Py_ssize_t n, real y) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        x[i] = y
+
+
 cdef inline bint planes(real* tag, const ClassJob* job, Samples* s, bint clamp) noexcept nogil:
-    """`own`, `others` and `top` of samples that are neighbours in each class, class by class, and what a gradient needs.
+    """The statistics of samples that are neighbours in each class, class by class, and what a gradient needs.
 
     Whether nothing overflowed.
     """
@@ -476,6 +558,7 @@ cdef inline bint planes(real* tag, const ClassJob* job, Samples* s, bint clamp) 
     cdef const real* x
     cdef const real* following
     cdef plane_function function
+    cdef map_function map
     if real is float:
         function = <plane_function>fastloss_out_of_line(<void*>plane_f16)
     else:
@@ -483,22 +566,24 @@ cdef inline bint planes(real* tag, const ClassJob* job, Samples* s, bint clamp) 
     memset(others, 0, n * sizeof(real))
     if s.collects != SUM:
         memset(s.own, 0, n * sizeof(real))
-    if s.collects == PEAK:
-        for l in range(n):
-            (<real*>s.top)[l] = <real>-INFINITY
+    if s.own_c:
+        map = <map_function>fastloss_out_of_line(<void*>(tops_f16 if sizeof(real) == 4 else tops_d8))
+        fill(<real*>s.top, n, <real>-INFINITY)
+        for c in range(job.classes):
+            map(read_plane(job, s, direct, c, <real*>s.x), s, s.top)
+        own_references(tag, s)
+    fill(<real*>s.top, n, <real>-INFINITY)
     if groups:
         memset(s.wide, 0, n * sizeof(double))
         memset(s.wide_low, 0, n * sizeof(double))
-    for l in range(s.count, n):
-        (<real*>s.x)[l] = <real>0
-    for l in range(64 // <int>sizeof(real)):
-        highest[l] = <real>-INFINITY
+    fill(<real*>s.x + s.count, n - s.count, <real>0)
+    fill(highest, 64 // <int>sizeof(real), <real>-INFINITY)
     for c in range(job.classes):
         x = read_plane(job, s, direct, c, <real*>s.x)
         following = x + job.inner if direct and c + 1 < job.classes else x
         if clamp:
             x = clamped(x, n, s.c, <real*>s.out)
-        function(x, following, <double>c, keep, s, e)
+        function(x, following, <double>c, keep, s, e if keep else <real*>s.out)
         if keep:
             e += n
         if groups and (c % GROUP == GROUP - 1 or c == job.classes - 1):
@@ -561,44 +646,6 @@ cdef inline double suggested(const ClassJob* job, Py_ssize_t i, double c, double
         return exp_reference(top, lead_of(d8_all(0)), d8_all(0)) if exp_can_reduce(top / nearness, d8_all(0)) else c
 
 
-cdef inline void take_again(real* tag, const ClassJob* job, Samples* s, Py_ssize_t l, double c) noexcept nogil:
-    """Statistics of sample l with a c of its own."""
-    cdef Samples one = s[0]
-    cdef real own[16]
-    cdef real others[16]
-    cdef real top[16]
-    cdef real label_real[16]
-    cdef real highest[16]
-    cdef double wide[32]
-    cdef Py_ssize_t down, one_down, j
-    cdef const real* e
-    cdef real* to
-    one.first += l
-    one.count = one.steps = 1
-    one.c = c
-    one.ignored = False
-    one.label = s.label + l
-    label_real[0] = <real>s.label[l]
-    one.label_real = label_real
-    one.highest = highest
-    one.own = own
-    one.others = others
-    one.top = top
-    one.wide = wide
-    one.wide_low = wide + 16
-    one.e = s.rows
-    one.x = s.results
-    statistics(tag, job, &one)
-    (<real*>s.own)[l] = own[0]
-    (<real*>s.others)[l] = others[0]
-    (<real*>s.top)[l] = top[0]
-    if job.grad != NULL:
-        e = kept(job, &one, 0, tag, &one_down)
-        to = kept(job, s, l, tag, &down)
-        for j in range(job.classes):
-            to[j * down] = e[j * one_down]
-
-
 cdef inline void sample_alone(
     real* tag, const ClassJob* job, Samples* s, const int* which, int n, real* value
 ) noexcept nogil:
@@ -621,8 +668,11 @@ cdef inline void sample_alone(
     for k in range(n):
         i = s.first + which[k]
         first = position_of(job, i)
-        for j in range(job.classes):
-            rows[k * job.classes + j] = read_one(job.x, job.storage, first + j * job.inner, tag)
+        if job.inner == 1 and job.storage == NATIVE:
+            memcpy(rows + k * job.classes, <const real*>job.x + first, job.classes * sizeof(real))
+        else:
+            for j in range(job.classes):
+                rows[k * job.classes + j] = read_one(job.x, job.storage, first + j * job.inner, tag)
         label[k] = s.label[which[k]]
         weight[k] = <real>per_sample(<const real*>job.sample_weight, i)
         upstream[k] = <real>per_sample(<const real*>job.grad_output, i)
@@ -645,9 +695,9 @@ cdef inline void sample_alone(
     if job.grad != NULL:
         alone.grad = s.results
     place_tile(&alone, 0, n, &tile)
-    lanes_tile(
-        <real*>part_of(memory, 0, LANES_BLOCK * LANES * sizeof(real)), NULL,
-        <real*>part_of(memory, 2, LANES_BLOCK * LANES * sizeof(real)), &alone, &tile, PLAIN, total, low, &huge,
+    tile_of_op(
+        <real*>part_of(memory, 0, LANES_BLOCK * LANES * sizeof(real)), <real*>NULL,
+        <real*>part_of(memory, 2, LANES_BLOCK * LANES * sizeof(real)), &alone, &tile, total, low, &huge,
     )
     for k in range(n):
         if (<real*>s.odd)[which[k]] == 2:  # in a lane of their own: whichever tile they are in, in the same order
@@ -683,28 +733,34 @@ cdef inline void alone_into_tile(
                 (<real*>s.entry)[l] = result[k * job.classes + s.label[l]]
 
 
+cdef inline bint is_far(real tag, const Samples* s, Py_ssize_t l) noexcept nogil:
+    """Whether sample l is odd for its sums, which a c of its own may change."""
+    cdef double others = (<real*>s.others)[l], own = (<real*>s.own)[l] if s.collects != SUM else <real>0
+    cdef double least = 1048576.0 if sizeof(real) == 4 else 1.6069380442589903e60
+    cdef double greatest = 1.2089258196146292e24 if sizeof(real) == 4 else 6.668014432879854e240
+    if not least < others + own < greatest:
+        return others + own < INFINITY
+    greatest = ldexp(1, <int>s.reach)
+    return (s.collects == OWN or s.collects == PEAK) and not 1 / greatest < others / own < greatest
+
+
 cdef inline void odd_samples(real* tag, const ClassJob* job, Samples* s) noexcept nogil:
     """Compute what is odd, and usual samples again that c was wrong for."""
     cdef real* odd = <real*>s.odd
-    cdef real total
-    cdef double c, least = 1048576.0 if sizeof(real) == 4 else 1.6069380442589903e60
-    cdef double greatest = 1.2089258196146292e24 if sizeof(real) == 4 else 6.668014432879854e240
     cdef int which[LANES]
     cdef int n = 0, most = <int>min(<Py_ssize_t>LANES, LANES_BLOCK * LANES // job.classes)
-    cdef Py_ssize_t l
-    cdef bint again = False
-    for l in range(s.count):
-        total = (<real*>s.others)[l]
-        if s.collects != SUM:
-            total += (<real*>s.own)[l]
-        if not least < total < greatest:
-            c = suggested(job, s.first + l, NAN, 1.0, tag)
-            if c == c:
-                take_again(tag, job, s, l, c)
-                again = True
-                s.next_c = suggested(job, s.first + l, s.next_c, 0.9, tag)
-    if again:
+    cdef Py_ssize_t l, far = 0
+    cdef double reach = s.reach
+    while far < s.count and not is_far(odd[0], s, far):
+        far += 1
+    if far < s.count:
+        s.own_c = True
+        s.reach = 120 if sizeof(real) == 4 else 1000
+        statistics(tag, job, s)
         samples_of_steps(tag, s, job.grad != NULL)
+        s.c = suggested(job, s.first + far, s.c, 0.9, tag)
+        s.own_c = False
+        s.reach = reach
     for l in range(s.count):
         if odd[l] != 0:
             which[n] = <int>l
@@ -837,7 +893,6 @@ cdef inline void compute_tile(real* tag, const ClassJob* job, Samples* s) noexce
     cdef bint grad = job.grad != NULL, any_odd
     if job.labels != NULL:
         read_labels(tag, job, s)
-    s.next_c = s.c
     statistics(tag, job, s)
     any_odd = samples_of_steps(tag, s, grad)
     if any_odd:
@@ -845,7 +900,6 @@ cdef inline void compute_tile(real* tag, const ClassJob* job, Samples* s) noexce
             (<odd_function>fastloss_out_of_line(<void*>odd_samples_float))(job, s)
         else:
             (<odd_function>fastloss_out_of_line(<void*>odd_samples_double))(job, s)
-    s.c = s.next_c
     if to != NULL:
         to += s.first
         if job.op == LOGSUMEXP:
@@ -919,7 +973,8 @@ cdef inline void place_samples(real* tag, const ClassJob* job, Samples* s) noexc
     s.scale_of_all = job.grad_scale if job.op == LOSS else 1
     s.plain = job.class_weight == NULL and job.sample_weight == NULL and job.grad_output == NULL \
         and job.index_scale == 1 and not (job.grad != NULL and is_out_of_range(job.grad_scale, 2.2e-13, 1e6))
-    s.weighted = s.ignored = False
+    s.weighted = s.ignored = s.own_c = False
+    s.reach = 80 if sizeof(real) == 4 else 500
 
 
 cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:

@@ -30,4 +30,4 @@ DEF TILE_ARRAY = PLANE_SAMPLES + 336     # numbers, of which 2 * LANES are used 
 DEF FEW_CHUNKS = 16                # whose sums are on the stack
 DEF SIGNALS_AFTER = 50000000       # nanoseconds between two looks at the signals
 DEF APART = 1344                   # bytes between parts of a thread's memory: at multiples of 4096 stores hold up loads
-DEF OWN_BYTES = 7 * (8 * LANES_BLOCK * LANES + APART) + KEPT_BYTES + APART + 14 * 8 * TILE_ARRAY + 64 + APART    # `place_samples`
+DEF OWN_BYTES = 7 * (8 * LANES_BLOCK * LANES + APART) + KEPT_BYTES + 14 * 8 * TILE_ARRAY + 64 + 2 * APART  # tiles.pxd

@@ -549,6 +549,17 @@ typedef int64_t fastloss_mask4 __attribute__((vector_size(32), aligned(8), may_a
 #define FASTLOSS_TWICE_8(a) FASTLOSS_PICK_FLOAT(a, a, 0, 0, 1, 1, 2, 2, 3, 3)
 #define FASTLOSS_TWICE_4(a) FASTLOSS_PICK_DOUBLE(a, a, 0, 0, 1, 1)
 #define FASTLOSS_LESSER(a, b, mask) ((mask)((a) < (b)))
+#if defined(__AVX__)
+#define FASTLOSS_MIN_8(a, b, pick, mask) (fastloss_float8)_mm256_min_ps((__m256)(a), (__m256)(b))
+#define FASTLOSS_MAX_8(a, b, pick, mask) (fastloss_float8)_mm256_max_ps((__m256)(a), (__m256)(b))
+#define FASTLOSS_MIN_4(a, b, pick, mask) (fastloss_double4)_mm256_min_pd((__m256d)(a), (__m256d)(b))
+#define FASTLOSS_MAX_4(a, b, pick, mask) (fastloss_double4)_mm256_max_pd((__m256d)(a), (__m256d)(b))
+#else   /* as those: b where either is NaN */
+#define FASTLOSS_MIN_8(a, b, pick, mask) pick(FASTLOSS_LESSER(a, b, mask), a, b)
+#define FASTLOSS_MAX_8(a, b, pick, mask) pick(FASTLOSS_LESSER(b, a, mask), a, b)
+#define FASTLOSS_MIN_4 FASTLOSS_MIN_8
+#define FASTLOSS_MAX_4 FASTLOSS_MAX_8
+#endif
 
 #define FASTLOSS_ROWS(name, real, W, number, bits, mask)                                                      \
     FASTLOSS_INLINE number name##_pick(mask m, number a, number b) {                                          \
@@ -602,11 +613,10 @@ typedef int64_t fastloss_mask4 __attribute__((vector_size(32), aligned(8), may_a
         else if (classes == 2) name##_sums_of(e, 2, rows, sum);                                               \
         else name##_sums_of(e, classes, rows, sum);                                                           \
     }                                                                                                         \
-    /* the greatest number of each row, and the sum of the others; NaN is in one of them */                   \
+    /* the greatest number of each row, and the sum of the others, which are not negative; NaN is in the sum */ \
     FASTLOSS_INLINE void name##_peak_of(number* a, number b, number* others) {                                \
-        mask lesser = FASTLOSS_LESSER(b, *a, mask);                                                           \
-        *others += name##_pick(lesser, b, *a);                                                                \
-        *a = name##_pick(lesser, *a, b);                                                                      \
+        *others += FASTLOSS_MIN_##W(*a, b, name##_pick, mask);                                                \
+        *a = FASTLOSS_MAX_##W(*a, b, name##_pick, mask);                                                      \
     }                                                                                                         \
     FASTLOSS_INLINE void name##_peaks_of(                                                                     \
         const real* e, ptrdiff_t classes, ptrdiff_t rows, real* peak, real* others                            \
@@ -616,12 +626,14 @@ typedef int64_t fastloss_mask4 __attribute__((vector_size(32), aligned(8), may_a
         for (ptrdiff_t l = 0; l < rows; l += W, e += W * classes) {                                           \
             number m[W], s[W];                                                                                \
             if (classes == 2) {                                                                               \
-                m[0] = FASTLOSS_EVEN_##W(*(const number*)e, *(const number*)(e + W)), s[0] = (number){0};     \
+                m[0] = s[0] = (number){0};                                                                    \
+                name##_peak_of(m, FASTLOSS_EVEN_##W(*(const number*)e, *(const number*)(e + W)), s);          \
                 name##_peak_of(m, FASTLOSS_ODD_##W(*(const number*)e, *(const number*)(e + W)), s);           \
                 m[0] = FASTLOSS_ORDER_##W(m[0]), s[0] = FASTLOSS_ORDER_##W(s[0]);                             \
             } else {                                                                                          \
                 _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) {                                         \
-                    m[i] = name##_rest(e + i * classes + full, rest, (number){0}), s[i] = (number){0};        \
+                    m[i] = s[i] = (number){0};                                                                \
+                    name##_peak_of(m + i, name##_rest(e + i * classes + full, rest, (number){0}), s + i);     \
                     for (ptrdiff_t j = 0; j < full; j += W)                                                   \
                         name##_peak_of(m + i, *(const number*)(e + i * classes + j), s + i);                  \
                 }                                                                                             \
@@ -649,7 +661,7 @@ typedef int64_t fastloss_mask4 __attribute__((vector_size(32), aligned(8), may_a
     }                                              \
     /* the greatest number of each row */                                                                     \
     FASTLOSS_INLINE number name##_greater(number a, number b) {                                               \
-        return name##_pick(FASTLOSS_LESSER(a, b, mask), b, a);                                                \
+        return FASTLOSS_MAX_##W(a, b, name##_pick, mask);                                                     \
     }                                                                                                         \
     FASTLOSS_INLINE void name##_tops_of(const real* x, ptrdiff_t classes, ptrdiff_t rows, real* top) {        \
         ptrdiff_t full = classes - classes % W;                                                               \
@@ -680,6 +692,28 @@ typedef int64_t fastloss_mask4 __attribute__((vector_size(32), aligned(8), may_a
         else name##_tops_of(x, classes, rows, top);                                                           \
     }
 
+/* Numbers of 8 rows, each as often as its row is long, n < 8: registers whose numbers are those at `places`. */
+#if defined(__AVX2__)
+#define FASTLOSS_SPREAD_8(a, places)                                                                          \
+    (fastloss_float8)_mm256_permutevar8x32_ps((__m256)(a), _mm256_loadu_si256((const __m256i*)(places)))
+#define FASTLOSS_PLACES(n, i)                                                                                 \
+    {(i) / (n), ((i) + 1) / (n), ((i) + 2) / (n), ((i) + 3) / (n), ((i) + 4) / (n), ((i) + 5) / (n), ((i) + 6) / (n), \
+     ((i) + 7) / (n)}
+#define FASTLOSS_PLACES_OF(n)                                                                                 \
+    {FASTLOSS_PLACES(n, 0), FASTLOSS_PLACES(n, 8), FASTLOSS_PLACES(n, 16), FASTLOSS_PLACES(n, 24),            \
+     FASTLOSS_PLACES(n, 32), FASTLOSS_PLACES(n, 40), FASTLOSS_PLACES(n, 48)}
+static const int32_t fastloss_places[8][7][8] = {
+    {{0}}, {{0}}, {{0}}, FASTLOSS_PLACES_OF(3), FASTLOSS_PLACES_OF(4), FASTLOSS_PLACES_OF(5), FASTLOSS_PLACES_OF(6),
+    FASTLOSS_PLACES_OF(7)};
+#define FASTLOSS_SPREADS_8(classes) ((classes) > 2 && (classes) < 8)
+#else
+#define fastloss_places ((const int32_t (*)[7][8])0)
+#define FASTLOSS_SPREAD_8(a, places) (a)
+#define FASTLOSS_SPREADS_8(classes) 0
+#endif
+#define FASTLOSS_SPREAD_4(a, places) (a)
+#define FASTLOSS_SPREADS_4(classes) 0
+
 /* y of x and two numbers for each row. Rows shorter than a register are written in order, each over what the one before
    wrote too far; not so the last ones, for behind them is other memory. y is elsewhere than x; W numbers behind the
    others may be read. */
@@ -695,6 +729,14 @@ typedef int64_t fastloss_mask4 __attribute__((vector_size(32), aligned(8), may_a
                 f = FASTLOSS_TWICE_##W(f), t = FASTLOSS_TWICE_##W(t);                                         \
                 *(number*)(y + 2 * l) = of_vector(q, f, t, mask);                                             \
             }                                                                                                 \
+        if (FASTLOSS_SPREADS_##W(classes))                                                                    \
+            for (; l + W <= rows; l += W)                                                                     \
+                for (j = 0; j < classes; j++) {                                                               \
+                    f = FASTLOSS_SPREAD_##W(*(const number*)(a + l), fastloss_places[classes][j]);            \
+                    t = FASTLOSS_SPREAD_##W(*(const number*)(b + l), fastloss_places[classes][j]);            \
+                    q = *(const number*)(x + l * classes + j * W);                                            \
+                    *(number*)(y + l * classes + j * W) = of_vector(q, f, t, mask);                           \
+                }                                                                                             \
         for (; l < last; l++) {                                                                               \
             const real* p = x + l * classes;                                                                  \
             real* to = y + l * classes;                                                                       \
@@ -717,9 +759,11 @@ typedef int64_t fastloss_mask4 __attribute__((vector_size(32), aligned(8), may_a
     ) {                                                                                                       \
         if (classes == 10) name##_##result##_of(x, a, b, 10, rows, y);                                        \
         else if (classes == 2) name##_##result##_of(x, a, b, 2, rows, y);                                     \
+        else if (classes == 3) name##_##result##_of(x, a, b, 3, rows, y);                                     \
         else name##_##result##_of(x, a, b, classes, rows, y);                                                 \
     }
-#define FASTLOSS_PRODUCTS(q, factor, least, mask) ((__typeof__(q))(~FASTLOSS_LESSER(q, least, mask) & (mask)(q)) * (factor))
+#define FASTLOSS_PRODUCTS(q, factor, least, mask) \
+    ((__typeof__(q))(~FASTLOSS_LESSER(q, least, mask) & (mask)(q))*(factor))
 #define FASTLOSS_PRODUCT(q, factor, least) ((q) < (least) ? 0 : (q) * (factor))
 #define FASTLOSS_DIFFERENCES(x, a, b, mask) (((x) - (a)) - (b))
 #define FASTLOSS_DIFFERENCE(x, a, b) (((x) - (a)) - (b))
