@@ -214,6 +214,40 @@ def test_sample_alone_or_among_any_others(what, shape, kind, rng, isa):
             assert same_bits(a[i : i + 1], b), (i, rows[i])
 
 
+@pytest.mark.parametrize(
+    "what", ["cross_entropy", "cross_entropy:weighted", "softmax", "log_softmax", "logsumexp"]
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sample_beside_others_far_away(what, axis, dtype, rng, isa):
+    """Exponentials of a tile have a reference in common: no sample may depend on it."""
+    for classes in (2, 3, 10, 19, 100):
+        case = inputs(what, rng, (150, classes), dtype, 1)
+        x = (case.input if what in VARIANTS else case).astype(np.float64)
+        x *= rng.choice([0.1, 1, 30], (150, 1))
+        x += rng.choice([0, 15, -40, 300, -900, 5e4], (150, 1), p=[0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
+        x.flat[rng.integers(0, x.size, 20)] = np.resize([math.inf, -math.inf, math.nan, 1e30], 20)
+        x[7] = -math.inf
+        with np.errstate(over="ignore"):
+            x = x.astype(dtype)
+        case = x if what not in VARIANTS else case
+        if what in VARIANTS:
+            case.input = x
+
+        def of(rows, case=case):
+            part = take(case, rows)
+            if axis == 1:
+                return each(what, part, 1)
+            if what not in VARIANTS:
+                return tuple(a.T for a in each(what, np.ascontiguousarray(part.T), 0))
+            part.input, part.options = np.ascontiguousarray(part.input.T), {**part.options, "axis": 0}
+            value, grad = each(what, part, 0)
+            return value, grad.T
+
+        wanted = of(slice(None))
+        for rows in (rng.permutation(150), slice(40, None), slice(9, 11), [7, 3], [149, 0]):
+            assert_same(of(rows), [a[rows] for a in wanted])
+
+
 @pytest.mark.parametrize("what", [*POINTWISE, *ELEMENTWISE])
 def test_element_alone_or_in_any_batch(what, dtype, rng, isa):
     case = inputs(what, rng, (1037, 1), dtype, 1)

@@ -538,6 +538,7 @@ fastloss.threads(1).__enter__()
 wanted = fastloss.cross_entropy(x, t), fastloss.cross_entropy(*small)
 fastloss.set_num_threads(2)
 fastloss._runtime._scope_threads.set(None)
+room = bytearray(2**16)            # for what Python needs
 size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
 taken = []
@@ -545,7 +546,7 @@ for piece in (2**20, 2**16, 2**14):
     try:
         while True: taken.append(bytearray(piece))
     except MemoryError: pass
-taken.pop()                       # room for what Python needs
+del room
 for _ in range(20):
     try: shared.append(fastloss.cross_entropy(x, t))
     except MemoryError: shared.append('none')

@@ -56,6 +56,8 @@ def near(got, expected, truth, what):
     same = (got == truth) | (got.isnan() & truth.isnan()) | (~finite & (got == expected))
     largest = float(truth[finite].abs().max()) if finite.any() else 0.0
     ulps = 1 if kind.bits == 16 else 4
+    if kind.bits == 32 and what[:2] == ("softmax", "gradient"):  # p (g - sum p g), where p is off by 2 ulp
+        largest = max(1.0, largest)
     if kind.bits == 64:  # the truth is PyTorch's own result, with its rounding
         ulps, largest = 32, max(1.0, largest)
     error, worst = (got - truth).abs(), (expected - truth)[finite & expected.isfinite()].abs()

@@ -21,6 +21,7 @@ from fastloss._kernels.heads cimport *
 from fastloss._kernels.rows cimport *
 from fastloss._kernels.transpose cimport *
 from fastloss._kernels.lanes cimport *
+from fastloss._kernels.tiles cimport *
 from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
 from fastloss._kernels.schedule cimport *
@@ -53,6 +54,13 @@ cdef void lanes_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
         lanes_chunk(<float*>NULL, <ClassJob*>job, chunk)
     else:
         lanes_chunk(<double*>NULL, <ClassJob*>job, chunk)
+
+
+cdef void tiles_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
+    if (<ClassJob*>job).float32:
+        tiles_chunk(<float*>NULL, <ClassJob*>job, chunk)
+    else:
+        tiles_chunk(<double*>NULL, <ClassJob*>job, chunk)
 
 
 cdef void nll_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
@@ -149,7 +157,7 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
     else:
-        function = lanes_chunk_any
+        function = tiles_chunk_any if tiles_take(job) else lanes_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, LANES)
     chunks[0] = (job.samples + job.chunk - 1) // job.chunk
     return function

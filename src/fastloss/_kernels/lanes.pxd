@@ -514,6 +514,50 @@ cdef inline void lanes_tile(
         store_tile(e, job, tile, c0, n, buffer)
 
 
+cdef inline void tile_float(
+    float* buffer, float* coefficient, float* e, ClassJob* job, Tile* tile, double* total, double* low, Huge* huge
+) noexcept nogil:
+    if job.op == LOSS_LINEAR:
+        lanes_tile(buffer, coefficient, e, job, tile, LINEAR, total, low, huge)
+    elif job.op == ENTROPY_FROM_LOGITS:
+        lanes_tile(buffer, coefficient, e, job, tile, EXPECTED, total, low, huge)
+    else:
+        lanes_tile(buffer, coefficient, e, job, tile, PLAIN, total, low, huge)
+
+
+cdef inline void tile_double(
+    double* buffer, double* coefficient, double* e, ClassJob* job, Tile* tile, double* total, double* low, Huge* huge
+) noexcept nogil:
+    if job.op == LOSS_LINEAR:
+        lanes_tile(buffer, coefficient, e, job, tile, LINEAR, total, low, huge)
+    elif job.op == ENTROPY_FROM_LOGITS:
+        lanes_tile(buffer, coefficient, e, job, tile, EXPECTED, total, low, huge)
+    else:
+        lanes_tile(buffer, coefficient, e, job, tile, PLAIN, total, low, huge)
+
+
+ctypedef void (*tile_function_float)(
+    float*, float*, float*, ClassJob*, Tile*, double*, double*, Huge*
+) noexcept nogil
+ctypedef void (*tile_function_double)(
+    double*, double*, double*, ClassJob*, Tile*, double*, double*, Huge*
+) noexcept nogil
+
+
+cdef inline void tile_of_op(
+    real* buffer, real* coefficient, real* e, ClassJob* job, Tile* tile, double* total, double* low, Huge* huge
+) noexcept nogil:
+    """`lanes_tile` in the mode of the operation, not inlined."""
+    if real is float:
+        (<tile_function_float>fastloss_out_of_line(<void*>tile_float))(
+            buffer, coefficient, e, job, tile, total, low, huge
+        )
+    else:
+        (<tile_function_double>fastloss_out_of_line(<void*>tile_double))(
+            buffer, coefficient, e, job, tile, total, low, huge
+        )
+
+
 cdef inline void lanes_entropy(real* buffer, real* spare, ClassJob* job, Tile* tile) noexcept nogil:
     cdef real total[LANES]
     cdef double s[LANES]
@@ -554,14 +598,10 @@ cdef inline void lanes_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         total[l] = low[l] = 0
     while start < last:
         place_tile(job, start, last, &tile)
-        if job.op == LOSS_LINEAR:
-            lanes_tile(buffer, coefficient, e, job, &tile, LINEAR, total, low, &huge)
-        elif job.op == ENTROPY_FROM_LOGITS:
-            lanes_tile(buffer, coefficient, e, job, &tile, EXPECTED, total, low, &huge)
-        elif job.op == ENTROPY:
+        if job.op == ENTROPY:
             lanes_entropy(buffer, e, job, &tile)
         else:
-            lanes_tile(buffer, coefficient, e, job, &tile, PLAIN, total, low, &huge)
+            tile_of_op(buffer, coefficient, e, job, &tile, total, low, &huge)
         start += tile.count
     fastloss_stream_end()
     sum_lanes(total, low, LANES, &huge, job.partial + 3 * chunk)

@@ -406,17 +406,25 @@ cdef inline bint exp_fits(double top, double c, vec tag) noexcept nogil:
     return fabs(lead - exp_lead(tag)) <= around
 
 
-cdef inline vec exp_magic(double c, vec tag) noexcept nogil:
+cdef inline double magic_of(double c, vec tag) noexcept nogil:
     """What `exp_of` adds to round: 1.5 * 2^p, less the reference; an integer, |c| < 2^18."""
     if vec is f16:
-        return all_of(12582912.0 - 8 * c if fastloss_exp_table else 12582912.0 + 127 - c, tag)
+        return 12582912.0 - 8 * c if fastloss_exp_table else 12582912.0 + 127 - c
     else:
-        return all_of(6755399441055744.0 + 1023 - c, tag)
+        return 6755399441055744.0 + 1023 - c
+
+
+cdef inline double least_of(double c, vec tag) noexcept nogil:
+    """Of what is smaller `exp_of` is that of this, 2^-125.9 (float64: 2^-1021.9)."""
+    return (c - (125.9 if vec is f16 else 1021.9)) * 0.693147180559945309
+
+
+cdef inline vec exp_magic(double c, vec tag) noexcept nogil:
+    return all_of(magic_of(c, tag), tag)
 
 
 cdef inline vec exp_least(double c, vec tag) noexcept nogil:
-    """Of what is smaller `exp_of` is that of this, 2^-125.9 (float64: 2^-1021.9)."""
-    return all_of((c - (125.9 if vec is f16 else 1021.9)) * 0.693147180559945309, tag)
+    return all_of(least_of(c, tag), tag)
 
 
 cdef inline vec expm1_rest(vec r, vec r2, double sign) noexcept nogil:

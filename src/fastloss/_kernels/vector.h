@@ -706,4 +706,262 @@ FASTLOSS_TRANSPOSE(fastloss_transpose_double, double, fastloss_panel_double, 4, 
 FASTLOSS_GATHER(fastloss_gather_float, float)
 FASTLOSS_GATHER(fastloss_gather_double, double)
 
+/* ---- Short rows, one after another: sums, maxima, products ---- */
+
+/* W rows are added up side by side: each into W lanes, which a tree of sums of neighbours then makes one register of W
+   sums. So the order of the additions is that of W lanes on every instruction set, also where registers hold more. */
+#pragma GCC diagnostic ignored "-Wpsabi"  /* vectors wider than a register, in functions that are all inlined */
+typedef int32_t fastloss_mask8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int64_t fastloss_mask4 __attribute__((vector_size(32), aligned(8), may_alias));
+#ifdef FASTLOSS_SHUFFLE
+#define FASTLOSS_PICK_FLOAT(a, b, ...) FASTLOSS_SHUFFLE(a, b, __VA_ARGS__)
+#define FASTLOSS_PICK_DOUBLE FASTLOSS_PICK_FLOAT
+#else
+#define FASTLOSS_PICK_FLOAT(a, b, ...) __builtin_shuffle(a, b, (fastloss_mask8){__VA_ARGS__})
+#define FASTLOSS_PICK_DOUBLE(a, b, ...) __builtin_shuffle(a, b, (fastloss_mask4){__VA_ARGS__})
+#endif
+#define FASTLOSS_EVEN_8(a, b) FASTLOSS_PICK_FLOAT(a, b, 0, 2, 8, 10, 4, 6, 12, 14)
+#define FASTLOSS_ODD_8(a, b) FASTLOSS_PICK_FLOAT(a, b, 1, 3, 9, 11, 5, 7, 13, 15)
+#define FASTLOSS_FIRST_8(a, b) FASTLOSS_PICK_FLOAT(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define FASTLOSS_LAST_8(a, b) FASTLOSS_PICK_FLOAT(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+#define FASTLOSS_EVEN_4(a, b) FASTLOSS_PICK_DOUBLE(a, b, 0, 4, 2, 6)
+#define FASTLOSS_ODD_4(a, b) FASTLOSS_PICK_DOUBLE(a, b, 1, 5, 3, 7)
+#define FASTLOSS_FIRST_4(a, b) FASTLOSS_PICK_DOUBLE(a, b, 0, 1, 4, 5)
+#define FASTLOSS_LAST_4(a, b) FASTLOSS_PICK_DOUBLE(a, b, 2, 3, 6, 7)
+#define FASTLOSS_ORDER_8(a) FASTLOSS_PICK_FLOAT(a, a, 0, 1, 4, 5, 2, 3, 6, 7)
+#define FASTLOSS_ORDER_4(a) FASTLOSS_PICK_DOUBLE(a, a, 0, 2, 1, 3)
+#define FASTLOSS_TWICE_8(a) FASTLOSS_PICK_FLOAT(a, a, 0, 0, 1, 1, 2, 2, 3, 3)
+#define FASTLOSS_TWICE_4(a) FASTLOSS_PICK_DOUBLE(a, a, 0, 0, 1, 1)
+#define FASTLOSS_LESSER(a, b, mask) ((mask)((a) < (b)))
+#if defined(__AVX__)
+#define FASTLOSS_MIN_8(a, b, pick, mask) (fastloss_float8)_mm256_min_ps((__m256)(a), (__m256)(b))
+#define FASTLOSS_MAX_8(a, b, pick, mask) (fastloss_float8)_mm256_max_ps((__m256)(a), (__m256)(b))
+#define FASTLOSS_MIN_4(a, b, pick, mask) (fastloss_double4)_mm256_min_pd((__m256d)(a), (__m256d)(b))
+#define FASTLOSS_MAX_4(a, b, pick, mask) (fastloss_double4)_mm256_max_pd((__m256d)(a), (__m256d)(b))
+#else   /* as those: b where either is NaN */
+#define FASTLOSS_MIN_8(a, b, pick, mask) pick(FASTLOSS_LESSER(a, b, mask), a, b)
+#define FASTLOSS_MAX_8(a, b, pick, mask) pick(FASTLOSS_LESSER(b, a, mask), a, b)
+#define FASTLOSS_MIN_4 FASTLOSS_MIN_8
+#define FASTLOSS_MAX_4 FASTLOSS_MAX_8
+#endif
+
+#define FASTLOSS_ROWS(name, real, W, number, bits, mask)                                                      \
+    FASTLOSS_INLINE number name##_pick(mask m, number a, number b) {                                          \
+        return (number)((m & (mask)a) | (~m & (mask)b));                                                      \
+    }                                                                                                         \
+    /* the last classes % W numbers of a row, and `fill` */                                                   \
+    FASTLOSS_INLINE number name##_rest(const real* p, mask rest, number fill) {                               \
+        return name##_pick(rest, *(const number*)p, fill);                                                    \
+    }                                                                                                         \
+    FASTLOSS_INLINE mask name##_mask(ptrdiff_t n) {                                                           \
+        static const bits ones[2 * W] = {[0 ... W - 1] = -1};                                                 \
+        return *(const mask*)(ones + W - n);                                                                  \
+    }                                                                                                         \
+    FASTLOSS_INLINE number name##_row_sum(const real* p, ptrdiff_t full, mask rest) {                         \
+        number s = name##_rest(p + full, rest, (number){0});                                                  \
+        if (full >= 4 * W) {                                                                                  \
+            number a = *(const number*)p, b = *(const number*)(p + W);                                        \
+            number c = *(const number*)(p + 2 * W), d = *(const number*)(p + 3 * W);                          \
+            ptrdiff_t j = 4 * W;                                                                              \
+            for (; j + 4 * W <= full; j += 4 * W) {                                                           \
+                a += *(const number*)(p + j), b += *(const number*)(p + j + W);                               \
+                c += *(const number*)(p + j + 2 * W), d += *(const number*)(p + j + 3 * W);                   \
+            }                                                                                                 \
+            for (; j < full; j += W) s += *(const number*)(p + j);                                            \
+            return ((a + c) + (b + d)) + s;                                                                   \
+        }                                                                                                     \
+        for (ptrdiff_t j = 0; j < full; j += W) s += *(const number*)(p + j);                                 \
+        return s;                                                                                             \
+    }                                                                                                         \
+    FASTLOSS_INLINE void name##_sums_of(const real* e, ptrdiff_t classes, ptrdiff_t rows, real* sum) {        \
+        ptrdiff_t full = classes - classes % W;                                                               \
+        mask rest = name##_mask(classes - full);                                                              \
+        for (ptrdiff_t l = 0; l < rows; l += W, e += W * classes) {                                           \
+            number r[W];                                                                                      \
+            if (classes == 2) {                                                                               \
+                r[0] = *(const number*)e, r[1] = *(const number*)(e + W);                                     \
+                r[0] = FASTLOSS_EVEN_##W(r[0], r[1]) + FASTLOSS_ODD_##W(r[0], r[1]);                          \
+                *(number*)(sum + l) = FASTLOSS_ORDER_##W(r[0]);                                               \
+                continue;                                                                                     \
+            }                                                                                                 \
+            _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) r[i] = name##_row_sum(e + i * classes, full, rest);                   \
+            _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                        \
+                _Pragma("GCC unroll 4") for (int i = 0; i < n; i++)                                           \
+                    r[i] = FASTLOSS_EVEN_##W(r[2 * i], r[2 * i + 1]) + FASTLOSS_ODD_##W(r[2 * i], r[2 * i + 1]); \
+            *(number*)(sum + l) = FASTLOSS_FIRST_##W(r[0], r[1]) + FASTLOSS_LAST_##W(r[0], r[1]);             \
+        }                                                                                                     \
+    }                                                                                                         \
+    /* the sums of `rows` rows, a multiple of W of which the last ones need not be any; W numbers behind are read */ \
+    __attribute__((noinline)) static void name##_sums(const real* e, ptrdiff_t classes, ptrdiff_t rows, real* sum) { \
+        if (classes == 10) name##_sums_of(e, 10, rows, sum);                                                  \
+        else if (classes == 2) name##_sums_of(e, 2, rows, sum);                                               \
+        else name##_sums_of(e, classes, rows, sum);                                                           \
+    }                                                                                                         \
+    /* the greatest number of each row, and the sum of the others, which are not negative; NaN is in the sum */ \
+    FASTLOSS_INLINE void name##_peak_of(number* a, number b, number* others) {                                \
+        *others += FASTLOSS_MIN_##W(*a, b, name##_pick, mask);                                                \
+        *a = FASTLOSS_MAX_##W(*a, b, name##_pick, mask);                                                      \
+    }                                                                                                         \
+    FASTLOSS_INLINE void name##_peaks_of(                                                                     \
+        const real* e, ptrdiff_t classes, ptrdiff_t rows, real* peak, real* others                            \
+    ) {                                                                                                       \
+        ptrdiff_t full = classes - classes % W;                                                               \
+        mask rest = name##_mask(classes - full);                                                              \
+        for (ptrdiff_t l = 0; l < rows; l += W, e += W * classes) {                                           \
+            number m[W], s[W];                                                                                \
+            if (classes == 2) {                                                                               \
+                m[0] = s[0] = (number){0};                                                                    \
+                name##_peak_of(m, FASTLOSS_EVEN_##W(*(const number*)e, *(const number*)(e + W)), s);          \
+                name##_peak_of(m, FASTLOSS_ODD_##W(*(const number*)e, *(const number*)(e + W)), s);           \
+                m[0] = FASTLOSS_ORDER_##W(m[0]), s[0] = FASTLOSS_ORDER_##W(s[0]);                             \
+            } else {                                                                                          \
+                _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) {                                         \
+                    m[i] = s[i] = (number){0};                                                                \
+                    name##_peak_of(m + i, name##_rest(e + i * classes + full, rest, (number){0}), s + i);     \
+                    for (ptrdiff_t j = 0; j < full; j += W)                                                   \
+                        name##_peak_of(m + i, *(const number*)(e + i * classes + j), s + i);                  \
+                }                                                                                             \
+                _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                    \
+                    _Pragma("GCC unroll 4") for (int i = 0; i < n; i++) {                                     \
+                        number a = FASTLOSS_EVEN_##W(m[2 * i], m[2 * i + 1]);                                 \
+                        s[i] = FASTLOSS_EVEN_##W(s[2 * i], s[2 * i + 1]) + FASTLOSS_ODD_##W(s[2 * i], s[2 * i + 1]); \
+                        name##_peak_of(&a, FASTLOSS_ODD_##W(m[2 * i], m[2 * i + 1]), s + i);                  \
+                        m[i] = a;                                                                             \
+                    }                                                                                         \
+                s[0] = FASTLOSS_FIRST_##W(s[0], s[1]) + FASTLOSS_LAST_##W(s[0], s[1]);                        \
+                number last = FASTLOSS_LAST_##W(m[0], m[1]);                                                  \
+                m[0] = FASTLOSS_FIRST_##W(m[0], m[1]);                                                        \
+                name##_peak_of(m, last, s);                                                                   \
+            }                                                                                                 \
+            *(number*)(peak + l) = m[0], *(number*)(others + l) = s[0];                                       \
+        }                                                                                                     \
+    }                                                                                                         \
+    __attribute__((noinline)) static void name##_peaks(                                                       \
+        const real* e, ptrdiff_t classes, ptrdiff_t rows, real* peak, real* others                            \
+    ) {                                                                                                       \
+        if (classes == 10) name##_peaks_of(e, 10, rows, peak, others);                                        \
+        else if (classes == 2) name##_peaks_of(e, 2, rows, peak, others);                                     \
+        else name##_peaks_of(e, classes, rows, peak, others);                                                 \
+    }                                              \
+    /* the greatest number of each row */                                                                     \
+    FASTLOSS_INLINE number name##_greater(number a, number b) {                                               \
+        return FASTLOSS_MAX_##W(a, b, name##_pick, mask);                                                     \
+    }                                                                                                         \
+    FASTLOSS_INLINE void name##_tops_of(const real* x, ptrdiff_t classes, ptrdiff_t rows, real* top) {        \
+        ptrdiff_t full = classes - classes % W;                                                               \
+        mask rest = name##_mask(classes - full);                                                              \
+        for (ptrdiff_t l = 0; l < rows; l += W, x += W * classes) {                                           \
+            number m[W];                                                                                      \
+            if (classes == 2) {                                                                               \
+                number a = *(const number*)x, b = *(const number*)(x + W);                                    \
+                a = name##_greater(FASTLOSS_EVEN_##W(a, b), FASTLOSS_ODD_##W(a, b));                          \
+                *(number*)(top + l) = FASTLOSS_ORDER_##W(a);                                                  \
+                continue;                                                                                     \
+            }                                                                                                 \
+            _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) {                                             \
+                m[i] = name##_rest(x + i * classes + full, rest, (real)-__builtin_inf() - (number){0});       \
+                for (ptrdiff_t j = 0; j < full; j += W)                                                       \
+                    m[i] = name##_greater(m[i], *(const number*)(x + i * classes + j));                       \
+            }                                                                                                 \
+            _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                        \
+                _Pragma("GCC unroll 4") for (int i = 0; i < n; i++)                                           \
+                    m[i] = name##_greater(                                                                    \
+                        FASTLOSS_EVEN_##W(m[2 * i], m[2 * i + 1]), FASTLOSS_ODD_##W(m[2 * i], m[2 * i + 1])); \
+            *(number*)(top + l) = name##_greater(FASTLOSS_FIRST_##W(m[0], m[1]), FASTLOSS_LAST_##W(m[0], m[1])); \
+        }                                                                                                     \
+    }                                                                                                         \
+    __attribute__((noinline)) static void name##_tops(const real* x, ptrdiff_t classes, ptrdiff_t rows, real* top) { \
+        if (classes == 10) name##_tops_of(x, 10, rows, top);                                                  \
+        else if (classes == 2) name##_tops_of(x, 2, rows, top);                                               \
+        else name##_tops_of(x, classes, rows, top);                                                           \
+    }
+
+/* Numbers of 8 rows, each as often as its row is long, n < 8: registers whose numbers are those at `places`. */
+#if defined(__AVX2__)
+#define FASTLOSS_SPREAD_8(a, places)                                                                          \
+    (fastloss_float8)_mm256_permutevar8x32_ps((__m256)(a), _mm256_loadu_si256((const __m256i*)(places)))
+#define FASTLOSS_PLACES(n, i)                                                                                 \
+    {(i) / (n), ((i) + 1) / (n), ((i) + 2) / (n), ((i) + 3) / (n), ((i) + 4) / (n), ((i) + 5) / (n), ((i) + 6) / (n), \
+     ((i) + 7) / (n)}
+#define FASTLOSS_PLACES_OF(n)                                                                                 \
+    {FASTLOSS_PLACES(n, 0), FASTLOSS_PLACES(n, 8), FASTLOSS_PLACES(n, 16), FASTLOSS_PLACES(n, 24),            \
+     FASTLOSS_PLACES(n, 32), FASTLOSS_PLACES(n, 40), FASTLOSS_PLACES(n, 48)}
+static const int32_t fastloss_places[8][7][8] = {
+    {{0}}, {{0}}, {{0}}, FASTLOSS_PLACES_OF(3), FASTLOSS_PLACES_OF(4), FASTLOSS_PLACES_OF(5), FASTLOSS_PLACES_OF(6),
+    FASTLOSS_PLACES_OF(7)};
+#define FASTLOSS_SPREADS_8(classes) ((classes) > 2 && (classes) < 8)
+#else
+#define fastloss_places ((const int32_t (*)[7][8])0)
+#define FASTLOSS_SPREAD_8(a, places) (a)
+#define FASTLOSS_SPREADS_8(classes) 0
+#endif
+#define FASTLOSS_SPREAD_4(a, places) (a)
+#define FASTLOSS_SPREADS_4(classes) 0
+
+/* y of x and two numbers for each row. Rows shorter than a register are written in order, each over what the one before
+   wrote too far; not so the last ones, for behind them is other memory. y is elsewhere than x; W numbers behind the
+   others may be read. */
+#define FASTLOSS_ROWS_MAP(name, result, real, W, number, mask, of_vector, of_one)                             \
+    FASTLOSS_INLINE void name##_##result##_of(                                                                \
+        const real* restrict x, const real* a, const real* b, ptrdiff_t classes, ptrdiff_t rows, real* restrict y \
+    ) {                                                                                                       \
+        ptrdiff_t l = 0, j, last = classes >= W ? rows : rows - (W + classes - 1) / classes;                  \
+        number q, f, t;                                                                                       \
+        if (classes == 2)                                                                                     \
+            for (; l + W / 2 <= rows; l += W / 2) {                                                           \
+                f = *(const number*)(a + l), t = *(const number*)(b + l), q = *(const number*)(x + 2 * l);    \
+                f = FASTLOSS_TWICE_##W(f), t = FASTLOSS_TWICE_##W(t);                                         \
+                *(number*)(y + 2 * l) = of_vector(q, f, t, mask);                                             \
+            }                                                                                                 \
+        if (FASTLOSS_SPREADS_##W(classes))                                                                    \
+            for (; l + W <= rows; l += W)                                                                     \
+                for (j = 0; j < classes; j++) {                                                               \
+                    f = FASTLOSS_SPREAD_##W(*(const number*)(a + l), fastloss_places[classes][j]);            \
+                    t = FASTLOSS_SPREAD_##W(*(const number*)(b + l), fastloss_places[classes][j]);            \
+                    q = *(const number*)(x + l * classes + j * W);                                            \
+                    *(number*)(y + l * classes + j * W) = of_vector(q, f, t, mask);                           \
+                }                                                                                             \
+        for (; l < last; l++) {                                                                               \
+            const real* p = x + l * classes;                                                                  \
+            real* to = y + l * classes;                                                                       \
+            f = a[l] - (number){0}, t = b[l] - (number){0};                                                   \
+            for (j = 0; j + W <= classes; j += W) {                                                           \
+                q = *(const number*)(p + j);                                                                  \
+                *(number*)(to + j) = of_vector(q, f, t, mask);                                                \
+            }                                                                                                 \
+            if (j < classes) {                                                                                \
+                j = classes > W ? classes - W : 0;                                                            \
+                q = *(const number*)(p + j);                                                                  \
+                *(number*)(to + j) = of_vector(q, f, t, mask);                                                \
+            }                                                                                                 \
+        }                                                                                                     \
+        for (; l < rows; l++)                                                                                 \
+            for (j = l * classes; j < (l + 1) * classes; j++) y[j] = of_one(x[j], a[l], b[l]);                \
+    }                                                                                                         \
+    __attribute__((noinline)) static void name##_##result(                                                    \
+        const real* x, const real* a, const real* b, ptrdiff_t classes, ptrdiff_t rows, real* y               \
+    ) {                                                                                                       \
+        if (classes == 10) name##_##result##_of(x, a, b, 10, rows, y);                                        \
+        else if (classes == 2) name##_##result##_of(x, a, b, 2, rows, y);                                     \
+        else if (classes == 3) name##_##result##_of(x, a, b, 3, rows, y);                                     \
+        else name##_##result##_of(x, a, b, classes, rows, y);                                                 \
+    }
+#define FASTLOSS_PRODUCTS(q, factor, least, mask) \
+    ((__typeof__(q))(~FASTLOSS_LESSER(q, least, mask) & (mask)(q))*(factor))
+#define FASTLOSS_PRODUCT(q, factor, least) ((q) < (least) ? 0 : (q) * (factor))
+#define FASTLOSS_DIFFERENCES(x, a, b, mask) (((x) - (a)) - (b))
+#define FASTLOSS_DIFFERENCE(x, a, b) (((x) - (a)) - (b))
+FASTLOSS_ROWS(fastloss_rows_float, float, 8, fastloss_float8, int32_t, fastloss_mask8)
+FASTLOSS_ROWS(fastloss_rows_double, double, 4, fastloss_double4, int64_t, fastloss_mask4)
+FASTLOSS_ROWS_MAP(
+    fastloss_rows_float, products, float, 8, fastloss_float8, fastloss_mask8, FASTLOSS_PRODUCTS, FASTLOSS_PRODUCT)
+FASTLOSS_ROWS_MAP(
+    fastloss_rows_double, products, double, 4, fastloss_double4, fastloss_mask4, FASTLOSS_PRODUCTS, FASTLOSS_PRODUCT)
+FASTLOSS_ROWS_MAP(
+    fastloss_rows_float, differences, float, 8, fastloss_float8, fastloss_mask8, FASTLOSS_DIFFERENCES,
+    FASTLOSS_DIFFERENCE)
+FASTLOSS_ROWS_MAP(
+    fastloss_rows_double, differences, double, 4, fastloss_double4, fastloss_mask4, FASTLOSS_DIFFERENCES,
+    FASTLOSS_DIFFERENCE)
+
 #endif

@@ -269,3 +269,26 @@ cdef inline vec if_equal(vec a, vec b, vec c, vec d) noexcept nogil:
         return f16_if_equal(a, b, c, d)
     else:
         return d8_if_equal(a, b, c, d)
+
+
+# ---- Short rows, one after another ----
+
+cdef extern from "vector.h":
+    void fastloss_rows_float_sums(const float*, Py_ssize_t, Py_ssize_t, float*) noexcept nogil
+    void fastloss_rows_float_tops(const float*, Py_ssize_t, Py_ssize_t, float*) noexcept nogil
+    void fastloss_rows_float_peaks(const float*, Py_ssize_t, Py_ssize_t, float*, float*) noexcept nogil
+    void fastloss_rows_float_products(
+        const float*, const float*, const float*, Py_ssize_t, Py_ssize_t, float*
+    ) noexcept nogil
+    void fastloss_rows_float_differences(
+        const float*, const float*, const float*, Py_ssize_t, Py_ssize_t, float*
+    ) noexcept nogil
+    void fastloss_rows_double_sums(const double*, Py_ssize_t, Py_ssize_t, double*) noexcept nogil
+    void fastloss_rows_double_tops(const double*, Py_ssize_t, Py_ssize_t, double*) noexcept nogil
+    void fastloss_rows_double_peaks(const double*, Py_ssize_t, Py_ssize_t, double*, double*) noexcept nogil
+    void fastloss_rows_double_products(
+        const double*, const double*, const double*, Py_ssize_t, Py_ssize_t, double*
+    ) noexcept nogil
+    void fastloss_rows_double_differences(
+        const double*, const double*, const double*, Py_ssize_t, Py_ssize_t, double*
+    ) noexcept nogil
