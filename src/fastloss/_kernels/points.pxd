@@ -153,9 +153,8 @@ cdef inline void mse(vec* doubt, const Points* block) noexcept nogil:
         store(v, b.value, k)
         if b.slope != NULL:
             store(add(d, d), b.slope, k)
-    if b.weighted:
-        for k in range(b.steps):
-            d = absolute_of(sub(load(b.x, k, zero), load(b.y, k, zero)))
+        if b.weighted:
+            d = absolute_of(d)
             far = max_of(d, far)
             near = min_of(if_equal(d, zero, one, d), near)
     near = if_less_than(near, 1.734723475976807e-18 if vec is f16 else 3.054936363499605e-151)  # 2^-59, 2^-500
@@ -305,6 +304,9 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
     for k in range(b.steps):
         t = load(b.y, k, zero)
         low = min_of(t, low)
+        if b.weighted:
+            high = max_of(t, high)
+            near = min_of(if_equal(t, zero, one, t), near)
         v = sub(mul(t, inverse_power(t, &power)), one)
         leave_logarithm(v, power, b, k)
     if b.careful:  # an infinite x of coefficient 0
@@ -314,16 +316,11 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
         b.x = b.fourth
     for k in range(b.steps):
         t = load(b.y, k, zero)
-        v = sub(mul(t, left_logarithm(b, k, zero)), mul(t, load(b.x, k, zero)))
+        v = mul(t, sub(left_logarithm(b, k, zero), load(b.x, k, zero)))
         found = not_finite(v, b.weighted, found)
         store(v, b.value, k)
         if b.slope != NULL:
             store(negative(t), b.slope, k)
-    if b.weighted:
-        for k in range(b.steps):
-            t = load(b.y, k, zero)
-            high = max_of(t, high)
-            near = min_of(if_equal(t, zero, one, t), near)
     near = if_less_than(near, 3.009265538105056e-36 if vec is f16 else 9.332636185032189e-302)  # 2^-118, 2^-1000
     doubt[0] = either(either(found, if_less_than(low, 0)), either(near, if_more(high, 1099511627776.0)))
 
