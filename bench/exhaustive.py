@@ -138,6 +138,9 @@ SCANS = (
         (-1,),
         slope=0.05,
     ),
+    # the common factor moves results against the numbers of which an ulp is counted
+    Scan("exp_of", np.exp, mp.exp, 1.2, _of(44.0), (1,), slope=0.05),
+    Scan("exp_of", np.exp, mp.exp, 1.2, _of(87.33654), (-1,), slope=0.05),
     Scan("exp_argument_of", np.exp, mp.exp, 0.6, _of(87.33654), (1, -1)),
     Scan("log_positive", np.log, mp.log, 0.36, INFINITE - 1, first=1, without_fma=0.04),
     Scan("log_of", np.log, mp.log, 1.0, INFINITE - 1, first=0x00800000),

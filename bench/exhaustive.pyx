@@ -3,11 +3,12 @@
 from fastloss._kernels.math cimport *
 
 cdef enum:
-    EXP_NONPOSITIVE, EXP_SCALED, EXP_ARGUMENT_OF, LOG_POSITIVE, LOG_OF, LOG_OF_1M, LOG1P_OF, LOG1P_NONNEGATIVE
+    EXP_NONPOSITIVE, EXP_SCALED, EXP_OF, EXP_ARGUMENT_OF, LOG_POSITIVE, LOG_OF, LOG_OF_1M, LOG1P_OF, LOG1P_NONNEGATIVE
 
 FUNCTIONS = {
     "exp_nonpositive": EXP_NONPOSITIVE,
     "exp_scaled": EXP_SCALED,
+    "exp_of": EXP_OF,
     "exp_argument_of": EXP_ARGUMENT_OF,
     "log_positive": LOG_POSITIVE,
     "log_of": LOG_OF,
@@ -20,6 +21,8 @@ FUNCTIONS = {
 cdef inline f16 of_step(int function, f16 x) noexcept nogil:
     """The functions of steps."""
     cdef f16 power, f
+    if function == EXP_OF:
+        return exp_of(x, exp_magic(-60, x), exp_least(-60, x))
     if function == EXP_ARGUMENT_OF:
         f = expm1_of_reduced(exp_argument_of(x, 0, &power))
         return fma_of(f, power, power)
@@ -57,4 +60,4 @@ def evaluate(int function, const float[::1] x, double[::1] y):
                     step[k] = x[min(i + k, n - 1)]
                 f16_store(of_step(function, f16_load(&step[0])), &step[0])
                 for k in range(min(16, n - i)):
-                    y[i + k] = step[k]
+                    y[i + k] = step[k] / (FASTLOSS_EXP_FACTOR * 2.0**60) if function == EXP_OF else step[k]

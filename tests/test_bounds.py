@@ -84,7 +84,7 @@ def test_softmax_far_from_the_maximum(classes, dtype, isa):
     x[:, 0] = np.linspace(32, 87, 2000)
     x[:, 1:] += 0.7
     (found,) = shares_of_rows("softmax", x, None, dtype)
-    assert 0.3 < found.max() <= 1
+    assert 0.05 < found.max() <= 1
 
 
 @wide
@@ -95,7 +95,7 @@ def test_gradient_at_a_confident_target(classes, dtype, isa):
     x[:, 0] = np.linspace(1, 87 if dtype == np.float32 else 700, 2000)
     x[:, 1:] += 0.7
     found = shares_of_rows("cross_entropy", x, np.zeros(2000, int), dtype)
-    assert 0.3 < found[1].max() <= 1
+    assert 0.05 < found[1].max() <= 1
     assert found[0].max() <= 1
 
 
@@ -110,7 +110,7 @@ def test_a_sum_that_loses_what_is_added(classes, dtype, isa):
     x[:, 0], x[:, 1] = 0, first
     x[:, at] = (first - bits * np.log(2) - 0.01)[:, None]
     for found in shares_of_rows("cross_entropy", x.astype(dtype), np.zeros(400, int), dtype):
-        assert 0.15 < found.max() <= 1
+        assert 0.1 < found.max() <= 1
 
 
 # ------------------------------------------------------------------------------------------- search

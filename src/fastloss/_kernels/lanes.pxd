@@ -10,6 +10,9 @@ from libc.string cimport memcpy
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
+from fastloss._kernels.job cimport *
+from fastloss._kernels.labels cimport *
+from fastloss._kernels.heads cimport *
 from fastloss._kernels.classes cimport *
 from fastloss._kernels.rows cimport *
 from fastloss._kernels.transpose cimport *

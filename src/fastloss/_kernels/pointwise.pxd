@@ -15,7 +15,6 @@ from fastloss._kernels.math cimport *
 from fastloss._kernels.points cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
-from fastloss._kernels.classes cimport *
 include "tuning.pxi"
 
 # A broadcast operand: element i is data[(i // period % rows) * row + (i % period) * column]; column is 0 or 1.

@@ -1,28 +1,581 @@
-# rows: the class axis is contiguous and long. One sample at a time, WIDTH classes side by side.
+# rows: the class axis is contiguous and long. One sample at a time, a block of ROWS_BLOCK classes in L1 at a time.
 #
-# a) A sample is read in blocks of ROWS_BLOCK classes that stay in L1: maximum of the block, rescaling of the sums
-#    if it rose, then the block's exponentials. So the value makes one trip through memory. In float64 every
-#    rescaling would cost the sums a rounding: a sample of several blocks is first read for its maximum.
-# b) What an exponential costs is multiplications, what a maximum costs is waiting: where no gradient is written, the
-#    maximum of the next block, or row, is found by the loop that computes the exponentials of this one.
-# c) The gradient of a sample that is one block reuses its exponentials; that of a longer one computes them again.
-#    Only then are they stored: a store takes as long as three multiplications.
-# d) The sums of each GROUP of steps continue in float64.
+# a) Exponentials are of x itself, with a reference guessed from the row before: the value makes one trip through
+#    memory, and no loop waits for a maximum. A row whose maximum is outside the window of the guess is read again.
+# b) The sum without an own term is exact however confident the row is. That term is the label's, taken out of the
+#    exponentials; or the maximum's where it is most of the sum, or where the label's vanishes beside it.
+# c) The gradient of a row that is one block reuses its exponentials; that of a longer one computes them again.
 
+from libc.math cimport fabs, ldexp
 from libc.string cimport memset
+from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
+from fastloss._kernels.statistics cimport *
+from fastloss._kernels.job cimport *
+from fastloss._kernels.labels cimport *
+from fastloss._kernels.heads cimport *
 from fastloss._kernels.classes cimport *
 include "tuning.pxi"
 
+# What a thread knows of the row that it computes.
+cdef struct Row:
+    void* x                        # buffers for a block: of half precision or shifted, exponentials, coefficients
+    void* e
+    void* c
+    const void* c_used             # the coefficients of the last block: in `c`, or where they are in memory
+    double guess                   # the reference that the next row is tried with
+    double reference               # and that this one was computed with,
+    double shift                   # subtracted from x before
+    double top                     # the maximum, less the shift; the exponentials have the factor of `exp_of`, and
+    Sum sum                        # their sum lacks the label's,
+    double own
+    double anchor                  # x of the class whose own term `others` lacks,
+    double unit                    # its exponential,
+    double others                  # and the sum of all others
+    double a                       # Σ c_j
+    double b                       # Σ c_j (x_j - top); for the entropy Σ e_j (x_j - top)
 
-cdef inline void prefetch_step(const real* x) noexcept nogil:
-    """WIDTH numbers of a later block, or row, while this one is computed; harmless where x is a buffer."""
-    cdef int k
-    for k in range(<int>sizeof(real) * WIDTH // 64):
-        fastloss_prefetch(x + (AHEAD + 64 * k) // <int>sizeof(real))
-        fastloss_prefetch_l2(x + (FAR_AHEAD + 64 * k) // <int>sizeof(real))
+
+cdef inline const void* read_row(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, vec tag
+) noexcept nogil:
+    """n classes of row i from j0 on: in place, or widened, or shifted."""
+    cdef Py_ssize_t first = i * job.x_stride + j0, j
+    cdef const float* x32
+    cdef const double* x64
+    if vec is f16:
+        x32 = read_block(job.x, job.storage, first, n, <float*>row.x)
+        if row.shift == 0:
+            return x32
+        for j in range(n):
+            (<float*>row.x)[j] = x32[j] - <float>row.shift
+    else:
+        x64 = read_block(job.x, job.storage, first, n, <double*>row.x)
+        if row.shift == 0:
+            return x64
+        for j in range(n):
+            (<double*>row.x)[j] = x64[j] - row.shift
+    return row.x
+
+
+cdef inline double exp_block(
+    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, vec tag
+) noexcept nogil:
+    """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
+    cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
+    cdef const void* x
+    if MODE == PLAIN and vec is f16:
+        x = <const uint16_t*>job.x + i * job.x_stride + j0
+        if job.storage == FLOAT16 and row.shift == 0:
+            return greatest(exp_steps(FLOAT16, x, n, magic, least, row.e))
+        if job.storage == BFLOAT16 and row.shift == 0:
+            return greatest(exp_steps(BFLOAT16, x, n, magic, least, row.e))
+    return greatest(exp_steps(NATIVE, read_row(job, i, j0, n, row, tag), n, magic, least, row.e))
+
+
+cdef inline const void* read_coefficients(
+    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec tag
+) noexcept nogil:
+    """c of n classes of row i from j0 on, in place or in a buffer: w_j (scale c_j + shift), or those of all rows."""
+    cdef int size = step_of(tag)
+    cdef Py_ssize_t k, full = n // size
+    cdef const void* c
+    cdef const void* w = job.linear_weight
+    cdef vec scale = all_of(job.coefficient_scale, tag), shift = all_of(job.coefficient_shift, tag), c_k, w_k
+    if MODE == SHARED:
+        return <const char*>job.shared + j0 * (64 // size)
+    if vec is f16:
+        c = read_block(job.coefficient, job.coefficient_storage, i * job.classes + j0, n, <float*>row.c)
+    else:
+        c = read_block(job.coefficient, job.coefficient_storage, i * job.classes + j0, n, <double*>row.c)
+    if w == NULL and job.coefficient_scale == 1 and job.coefficient_shift == 0:
+        return c
+    if w != NULL:
+        w = <const char*>w + j0 * (64 // size)
+    w_k = all_of(1, tag)
+    for k in range(full + (n > full * size)):
+        if k < full:
+            c_k = load(c, k, tag)
+            if w != NULL:
+                w_k = load(w, k, tag)
+        else:
+            c_k = load_part(c, k, n - k * size, 0, tag)
+            if w != NULL:
+                w_k = load_part(w, k, n - k * size, 0, tag)
+        store(mul(w_k, fma_of(scale, c_k, shift)), row.c, k)
+    return row.c
+
+
+cdef inline double value_of(const ClassJob* job, Py_ssize_t i, Py_ssize_t j, vec tag) noexcept nogil:
+    """x_ij."""
+    if vec is f16:
+        return read_one(job.x, job.storage, i * job.x_stride + j, <float*>NULL)
+    else:
+        return read_one(job.x, job.storage, i * job.x_stride + j, <double*>NULL)
+
+
+cdef inline double element(const void* x, Py_ssize_t j, vec tag) noexcept nogil:
+    return (<const float*>x)[j] if vec is f16 else (<const double*>x)[j]
+
+
+cdef inline void put(double x, void* e, Py_ssize_t j, vec tag) noexcept nogil:
+    if vec is f16:
+        (<float*>e)[j] = <float>x
+    else:
+        (<double*>e)[j] = x
+
+
+cdef inline void* place_to_write(const ClassJob* job, Py_ssize_t first, void* buffer, vec tag) noexcept nogil:
+    """Where the gradient from its number `first` on is computed, for `write_row`."""
+    if vec is f16:
+        return block_to_write(job.grad, job.grad_storage, first, <float*>buffer)
+    else:
+        return block_to_write(job.grad, job.grad_storage, first, <double*>buffer)
+
+
+cdef inline void write_row(
+    const ClassJob* job, const void* grad, Py_ssize_t first, Py_ssize_t n, vec tag
+) noexcept nogil:
+    if vec is f16:
+        write_block(<const float*>grad, job.grad, job.grad_storage, first, n)
+    else:
+        write_block(<const double*>grad, job.grad, job.grad_storage, first, n)
+
+
+cdef inline double exp_one(double x, double c, vec tag) noexcept nogil:
+    """The bits that `exp_steps` gives for x."""
+    return first(exp_of(all_of(x, tag), exp_magic(c, tag), exp_least(c, tag)))
+
+
+cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag) noexcept nogil:
+    """A pass over row i, whose label is t, or -1, with row.reference and row.shift."""
+    cdef Py_ssize_t j0, n
+    cdef double top, weight, base = 0
+    cdef Sum a, b
+    row.top = -INFINITY
+    row.own = row.sum.total = row.sum.low = 0
+    a.total = a.low = b.total = b.low = 0
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        top = exp_block(MODE, job, i, j0, n, row, tag)
+        if j0 <= t and t < j0 + n:
+            row.own = element(row.e, t - j0, tag)
+            take_out(row.e, t - j0, tag)
+        row.top = max(row.top, top)
+        if MODE == EXPECTED:
+            weight = joined(row.sum.total, row.sum.low)
+        sum_steps(row.e, n, False, 0, tag, &row.sum)
+        if MODE == PLAIN:
+            continue
+        if MODE != UNIFORM and MODE != EXPECTED:
+            row.c_used = read_coefficients(MODE, job, i, j0, n, row, tag)
+        if MODE != EXPECTED:
+            weight = joined(a.total, a.low)
+        if j0 == 0:
+            base = top if top > -INFINITY else 0
+        elif top > base:  # b of the blocks before, which is relative to their maximum
+            two_sum(weight * (base - top), &b.total, &b.low)
+            base = top
+        linear_steps(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
+        if MODE == UNIFORM:
+            a.total += n
+        elif MODE == SHARED and j0 + n < job.classes:
+            sum_steps(row.c_used, n, False, 0, tag, &a)
+    if MODE == PLAIN:
+        return
+    row.a = joined(a.total, a.low) if MODE == LINEAR else job.shared_sum
+    if base != row.top and row.top > -INFINITY:  # the first block has nothing but -inf
+        weight = joined(row.sum.total, row.sum.low) if MODE == EXPECTED else row.a
+        two_sum(weight * (base - row.top), &b.total, &b.low)
+    row.b = joined(b.total, b.low)
+    if MODE == UNIFORM:
+        row.b *= element(job.shared, 0, tag)
+
+
+cdef inline double sum_beside(int MODE, const ClassJob* job, Py_ssize_t i, Row* row, vec tag) noexcept nogil:
+    """The sum of all exponentials but row.unit, the greatest."""
+    cdef Py_ssize_t j0, n
+    cdef Sum s
+    s.total = s.low = 0
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        if job.classes > ROWS_BLOCK:
+            exp_block(MODE, job, i, j0, n, row, tag)
+        sum_steps(row.e, n, True, row.unit, tag, &s)
+    return joined(s.total, s.low) + (row.own if job.classes <= ROWS_BLOCK else 0)
+
+
+# What few rows need, once for all modes, and called by pointers: in place it would take registers from the others.
+ctypedef double (*beside_function)(int, const ClassJob*, Py_ssize_t, Row*) noexcept nogil
+ctypedef void (*rescale_function)(int, const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
+
+
+cdef inline double sum_beside_any(int mode, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    return sum_beside(mode, job, i, row, f) if job.float32 else sum_beside(mode, job, i, row, d)
+
+
+cdef inline void choose_anchor(
+    int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag
+) noexcept nogil:
+    """The sum without one class's own term: the label's, if it is the greatest or, where nothing else is asked for, if
+    it does not vanish; otherwise the greatest."""
+    cdef double sum_of_others = joined(row.sum.total, row.sum.low), x_t = -INFINITY
+    if t >= 0:
+        x_t = value_of(job, i, t, tag)
+        if x_t == row.top + row.shift or MODE == PLAIN and row.own >= 8.67e-19 * sum_of_others:  # 2^-60
+            row.anchor = x_t
+            row.unit = row.own
+            row.others = sum_of_others
+            return
+    row.anchor = row.top + row.shift
+    row.unit = exp_one(row.top, row.reference, tag)
+    row.others = (sum_of_others - row.unit) + row.own
+    if row.others < 0.9 * row.unit:  # what rounding lost of the sum counts
+        row.others = (<beside_function>fastloss_out_of_line(<void*>sum_beside_any))(MODE, job, i, row)
+
+
+cdef inline void row_statistics(
+    int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag
+) noexcept nogil:
+    """All that is collected of row i. With no finite maximum, `others` is NaN for a loss."""
+    cdef double lead = exp_lead(tag), exact
+    cdef bint again = False
+    row.shift = 0
+    row.reference = row.guess
+    while True:
+        collect(MODE, job, i, t, row, tag)
+        if not again and not exp_fits(row.top, row.reference, tag):
+            again = True
+            row.reference = exp_reference(row.top, lead, tag)
+            if not exp_can_reduce(row.top, tag) and row.top - row.top == 0:
+                row.shift = row.top
+            continue
+        choose_anchor(MODE, job, i, t, row, tag)
+        exact = exp_reference(row.top, 1.5 * lead, tag)
+        if row.others < 8.67e-19 * row.unit and row.reference != exact:  # what is cut off may count
+            again = True
+            row.reference = exact
+            continue
+        break
+    if fabs(row.top * 1.44269504088896341 - row.guess - lead) > 15 and row.shift == 0:
+        row.guess = exp_reference(row.top, lead, tag)  # not always: the next row would wait for this one
+
+
+cdef inline void rescale_row(int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row) noexcept nogil:
+    """Smaller exponentials of row i, of float32, the greatest 2^lead. This changes exponents alone."""
+    cdef f16 tag
+    cdef double by = exp_reference(row.top, lead, tag) - row.reference
+    if 0 < by < 200:
+        row.reference += by
+        row.unit = ldexp(row.unit, -<int>by)
+        row.others = ldexp(row.others, -<int>by)
+        row.own = ldexp(row.own, -<int>by)
+        if job.classes <= ROWS_BLOCK:
+            exp_block(mode, job, i, 0, job.classes, row, tag)
+
+
+cdef inline void long_gradient(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, const Row* row, vec tag
+) noexcept nogil:
+    """A block of the gradient of a row of many, straight from x."""
+    cdef Py_ssize_t from_first = i * job.x_stride + j0, first = i * job.classes + j0
+    cdef vec magic = exp_magic(row.reference, tag), least_exp = exp_least(row.reference, tag)
+    cdef const void* x = <const char*>job.x + from_first * (64 // step_of(tag))
+    cdef void* grad = <char*>job.grad + first * (64 // step_of(tag))
+    if vec is f16:
+        if job.storage == FLOAT16 or job.storage == BFLOAT16:
+            x = <const uint16_t*>job.x + from_first
+            grad = <uint16_t*>job.grad + first
+            if job.storage == FLOAT16:
+                exp_gradient_steps(FLOAT16, FLOAT16, x, n, magic, least_exp, factor, least, grad)
+            else:
+                exp_gradient_steps(BFLOAT16, BFLOAT16, x, n, magic, least_exp, factor, least, grad)
+            return
+    if job.grad_storage == STREAMED:
+        exp_gradient_steps(NATIVE, STREAMED, x, n, magic, least_exp, factor, least, grad)
+    else:
+        exp_gradient_steps(NATIVE, NATIVE, x, n, magic, least_exp, factor, least, grad)
+
+
+cdef inline void row_gradient(
+    int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
+    Row* row, vec tag
+) noexcept nogil:
+    """The gradient of row i, or its softmax: `coefficients` are Σ c_j + k. grad may be x itself.
+
+    `entry` is that of class t, unless t is -1.
+    """
+    cdef Py_ssize_t j0, n, first
+    cdef double factor, least, uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
+    cdef const void* c = row.c_used
+    cdef void* grad
+    cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_row)
+    if vec is f16:  # what the exponentials are multiplied by, divided or not, stays in range
+        if MODE != PLAIN and fabs(coefficients) * (row.others + row.unit) > 1e36:
+            rescale(MODE, job, i, 26, row)
+        elif fabs(scale) < 7.5e-37 * (row.others + row.unit):
+            rescale(MODE, job, i, 16, row)
+    factor = scale / (row.others + row.unit)
+    least = least_that_counts(<float>factor if MODE == PLAIN else <float>(factor * coefficients)) if vec is f16 \
+        else least_that_counts(factor if MODE == PLAIN else factor * coefficients)
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        first = i * job.classes + j0
+        if job.classes > ROWS_BLOCK:
+            if MODE == PLAIN and row.shift == 0 and not (j0 <= t and t < j0 + n):
+                long_gradient(job, i, j0, n, factor, least, row, tag)
+                continue
+            exp_block(MODE, job, i, j0, n, row, tag)
+            if MODE == SHARED or MODE == LINEAR:
+                c = read_coefficients(MODE, job, i, j0, n, row, tag)
+        if MODE == PLAIN and job.grad_storage == FLOAT16:
+            grad = <uint16_t*>job.grad + first
+            gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+        elif MODE == PLAIN and job.grad_storage == BFLOAT16:
+            grad = <uint16_t*>job.grad + first
+            gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+        else:
+            grad = place_to_write(job, first, row.e, tag)
+            gradient_steps(
+                MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, grad
+            )
+            if j0 <= t and t < j0 + n:
+                put(entry, grad, t - j0, tag)
+            write_row(job, grad, first, n, tag)
+            continue
+        if j0 <= t and t < j0 + n:
+            write_one(<float>entry, grad, job.grad_storage, t - j0)
+
+
+cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, vec tag) noexcept nogil:
+    """x - (high + low), rounded once, where their sum is log Σ exp."""
+    cdef Py_ssize_t j0, k, n, full
+    cdef int size = step_of(tag)
+    cdef float high32 = 0, low32 = 0
+    cdef double high = 0, low = 0
+    cdef const void* x
+    cdef void* out
+    cdef vec p, y, z, top, rest
+    if vec is f16:
+        log_sum_exp(row.anchor, log1p_nonnegative(<float>(row.others / row.unit)), &high32, &low32)
+        high, low = high32, low32
+    else:
+        log_sum_exp(row.anchor, log1p_nonnegative(row.others / row.unit), &high, &low)
+    top = all_of(high, tag)
+    rest = all_of(low, tag)
+    row.shift = 0
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        x = read_row(job, i, j0, n, row, tag)
+        out = place_to_write(job, i * job.classes + j0, row.e, tag)
+        full = n // size
+        for k in range(full + (n > full * size)):
+            p = load(x, k, tag) if k < full else load_part(x, k, n - k * size, 0, tag)
+            y = sub(p, top)
+            z = sub(y, p)
+            z = sub(sub(p, sub(y, z)), add(top, z))  # what rounding lost of it
+            z = if_less(absolute_of(y), all_of(INFINITY, tag), add(y, sub(z, rest)), y)
+            if k < full:
+                store(z, out, k)
+            else:
+                store_part(z, out, k, n - k * size)
+        write_row(job, out, i * job.classes + j0, n, tag)
+
+
+cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        row_log_softmax(job, i, row, f)
+    else:
+        row_log_softmax(job, i, row, d)
+
+
+cdef inline void wide_row_of(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, void* x_buffer, void* buffer,
+    long double* value
+) noexcept nogil:
+    """The value of row i, whose label is t, or -1, or its gradient, in `long double`."""
+    cdef Wide wide
+    cdef Py_ssize_t j0, n, j, first
+    cdef const real* x
+    cdef real* grad
+    wide_statistics(tag, job, i, t, &wide)
+    if not gradient:
+        value[0] = wide_value(job, &wide, i)
+        return
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        first = i * job.classes + j0
+        x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>x_buffer)
+        grad = block_to_write(job.grad, job.grad_storage, first, <real*>buffer)
+        for j in range(n):
+            grad[j] = wide_gradient(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])
+        write_block(grad, job.grad, job.grad_storage, first, n)
+
+
+cdef inline void wide_row(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row, long double* value
+) noexcept nogil:
+    if job.float32:
+        wide_row_of(<float*>NULL, job, i, t, gradient, row.x, row.e, value)
+    else:
+        wide_row_of(<double*>NULL, job, i, t, gradient, row.x, row.e, value)
+
+ctypedef void (*log_softmax_function)(const ClassJob*, Py_ssize_t, Row*) noexcept nogil
+ctypedef void (*wide_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, long double*) noexcept nogil
+
+
+cdef inline void row_loss(
+    int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int64_t t, Row* row, Batch* batch, real* tag, vec step
+) noexcept nogil:
+    """What a loss needs besides `row_statistics`, and its gradient; t is the label, or -1."""
+    cdef double entry = 0, c_t = 0, weight = 1, others = batch.others[l], k = batch.k[l], a = batch.a[l], b = batch.b[l]
+    cdef double scale = gradient_scale(job, tag, i) if job.grad != NULL else 1.0
+    cdef bint plain = MODE == PLAIN and job.unweighted, ordinary
+    cdef wide_function wide = <wide_function>fastloss_out_of_line(<void*>wide_row)
+    cdef real unused = 0
+    cdef long double value = 0
+    if t >= 0:
+        batch.d[l] = value_of(job, i, t, step) - row.anchor
+    ordinary = plain and batch.d[l] >= -1e90
+    if not ordinary and (job.float32 or job.sample_weight == NULL):
+        ordinary = is_ordinary(others, k, batch.d[l], a, b, scale)
+    if not ordinary:
+        weight = per_sample(<const real*>job.sample_weight, i)
+        if value_is_wide(unused, others, k, batch.d[l], a, b, weight):
+            wide(job, i, t, False, row, &value)
+            set_wide(batch, l, value)
+    if job.grad == NULL:
+        return
+    if not ordinary and not plain:
+        others = (row.others + row.unit) / exp_one(row.top, row.reference, step) - 1
+        if gradient_is_wide(unused, max(others, batch.others[l] if others < 1 else 0.0), k, a, scale, MODE != PLAIN):
+            wide(job, i, t, True, row, &value)
+            return
+    if t >= 0:
+        if MODE == SHARED or MODE == UNIFORM:
+            c_t = element(job.shared, t, step)
+        entry = target_gradient(scale, k, a, c_t, row.own / row.unit, batch.others[l])
+    row_gradient(MODE, job, i, scale * k if MODE == PLAIN else scale, a + k, t, entry, row, step)
+
+
+cdef inline void row_of(
+    int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch, real* tag, vec step
+) noexcept nogil:
+    """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set."""
+    cdef Py_ssize_t bytes_of_row
+    cdef const real* weight = <const real*>job.class_weight
+    cdef int64_t t = -1
+    cdef bint skipped = masked(job, i)
+    batch.keep[l] = 1
+    batch.k[l] = batch.d[l] = 0
+    if job.labels != NULL:
+        t = label_of(job, i)
+        skipped = t == job.ignore_index
+    if skipped:
+        batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
+        if job.grad != NULL:
+            bytes_of_row = job.classes * bytes_of(job.storage, tag)
+            memset(<char*>job.grad + i * bytes_of_row, 0, bytes_of_row)
+        return
+    if t >= 0:
+        batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
+    row_statistics(MODE, job, i, t, row, step)
+    batch.top[l] = row.anchor
+    batch.others[l] = row.others / row.unit
+    batch.a[l] = row.a if MODE != PLAIN else 0
+    batch.b[l] = row.b / row.unit if MODE == EXPECTED else (row.b if MODE != PLAIN else 0)
+    if job.op == LOGSUMEXP:
+        if not row.top < INFINITY:  # +inf gives +inf, unless the row also holds NaN
+            batch.others[l] = sum_past_inf(job, tag, i * job.x_stride)
+        return
+    batch.others[l] += row.top - row.top
+    row.others += row.top - row.top
+    if job.op == SOFTMAX:
+        row_gradient(MODE, job, i, 1, 1, -1, 0, row, step)
+    elif job.op == LOG_SOFTMAX:
+        (<log_softmax_function>fastloss_out_of_line(<void*>log_softmax_any))(job, i, row)
+    elif job.op != ENTROPY_FROM_LOGITS:
+        row_loss(MODE, job, i, l, t, row, batch, tag, step)
+
+
+# One function for each mode, to be called by a pointer, so that its loops have the registers for themselves.
+ctypedef void (*row_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, Row*, Batch*) noexcept nogil
+
+
+cdef inline void plain_row(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if real is float:
+        row_of(PLAIN, job, i, l, row, batch, tag, f)
+    else:
+        row_of(PLAIN, job, i, l, row, batch, tag, d)
+
+
+cdef inline void uniform_row(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if real is float:
+        row_of(UNIFORM, job, i, l, row, batch, tag, f)
+    else:
+        row_of(UNIFORM, job, i, l, row, batch, tag, d)
+
+
+cdef inline void shared_row(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if real is float:
+        row_of(SHARED, job, i, l, row, batch, tag, f)
+    else:
+        row_of(SHARED, job, i, l, row, batch, tag, d)
+
+
+cdef inline void linear_row(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if real is float:
+        row_of(LINEAR, job, i, l, row, batch, tag, f)
+    else:
+        row_of(LINEAR, job, i, l, row, batch, tag, d)
+
+
+cdef inline void expected_row(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if real is float:
+        row_of(EXPECTED, job, i, l, row, batch, tag, f)
+    else:
+        row_of(EXPECTED, job, i, l, row, batch, tag, d)
+
+
+cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
+    cdef void* function
+    if job.op == ENTROPY_FROM_LOGITS:
+        function = <void*>expected_row[float] if real is float else <void*>expected_row[double]
+    elif job.op != LOSS_LINEAR:
+        function = <void*>plain_row[float] if real is float else <void*>plain_row[double]
+    elif job.uniform:
+        function = <void*>uniform_row[float] if real is float else <void*>uniform_row[double]
+    elif job.shared != NULL:
+        function = <void*>shared_row[float] if real is float else <void*>shared_row[double]
+    else:
+        function = <void*>linear_row[float] if real is float else <void*>linear_row[double]
+    return <row_function>fastloss_out_of_line(function)
 
 
 cdef extern from "vector.h":
@@ -50,44 +603,6 @@ cdef inline double exact_sum_width(const real* lanes) noexcept nogil:
         return fastloss_sum_width(lanes)
 
 
-cdef inline double sum_blocks(const real* c, Py_ssize_t n) noexcept nogil:
-    """Sum of n numbers, n a multiple of WIDTH."""
-    cdef double s[WIDTH]
-    cdef Py_ssize_t j, k
-    zero_width(s)
-    for j in range(0, n, WIDTH):
-        for k in range(WIDTH):
-            s[k] += c[j + k]
-    return sum_width(&s[0])
-
-
-cdef inline real max_width(real* top) noexcept nogil:
-    cdef int k
-    for k in range(16):
-        top[k] = top[k + 16] if top[k + 16] > top[k] else top[k]
-    for k in range(8):
-        top[k] = top[k + 8] if top[k + 8] > top[k] else top[k]
-    for k in range(4):
-        top[k] = top[k + 4] if top[k + 4] > top[k] else top[k]
-    for k in range(1, 4):
-        top[0] = top[k] if top[k] > top[0] else top[0]
-    return top[0]
-
-
-cdef inline real block_top(const real* x, Py_ssize_t n) noexcept nogil:
-    """Maximum of n numbers, NaN aside; a tail runs through the WIDTH numbers before its end."""
-    cdef real tops[WIDTH]
-    cdef Py_ssize_t j, full = n - n % WIDTH
-    cdef int k
-    for k in range(WIDTH):
-        tops[k] = <real>-INFINITY
-    for j in range(0, full, WIDTH):
-        max_step(x + j, tops)
-    if full < n:
-        max_step(x + n - WIDTH, tops)
-    return max_width(tops)
-
-
 cdef inline void tail_of(const real* end, Py_ssize_t n, real fill, real* tail) noexcept nogil:
     """The n < WIDTH numbers before `end`, behind `fill`s, so that they run as the others do.
 
@@ -96,377 +611,6 @@ cdef inline void tail_of(const real* end, Py_ssize_t n, real fill, real* tail) n
     cdef int k
     for k in range(WIDTH):
         tail[k] = fill if k < WIDTH - <int>n else end[k - WIDTH]
-
-
-cdef inline const real* coefficients(
-    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, real* mapped
-) noexcept nogil:
-    """w_j (scale c_j + shift) for n classes of row i, from j0 on: in place where that is c_j, otherwise `mapped`."""
-    cdef const real* c = read_block(job.coefficient, job.coefficient_storage, i * job.classes + j0, n, mapped)
-    cdef const real* w = <const real*>job.linear_weight
-    cdef real scale = <real>job.coefficient_scale, shift = <real>job.coefficient_shift
-    cdef Py_ssize_t j
-    if w != NULL:
-        for j in range(n):
-            mapped[j] = w[j0 + j] * fma(scale, c[j], shift)
-    elif scale != 1 or shift != 0:
-        for j in range(n):
-            mapped[j] = fma(scale, c[j], shift)
-    else:
-        return c
-    return mapped
-
-
-# A block of each, in L1: numbers of half precision, exponentials, coefficients. WIDTH numbers before them may be used
-# as well, by a tail.
-cdef struct Blocks:
-    void* x
-    void* e
-    void* c
-    const void* c_used             # the coefficients of the last block: c, or where they are in memory
-
-
-# The numbers at x, whose maximum was found while those before them were computed.
-cdef struct Ahead:
-    const void* x
-    double top
-
-
-cdef inline void row_statistics(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, bint keep, const real* next_row, Ahead* ahead,
-    Blocks* blocks, Batch* batch
-) noexcept nogil:
-    """Maximum and sums of row i, into place l of the batch. With no finite maximum, `others` is NaN.
-
-    The last block's coefficients and, if `keep`, its exponentials, scaled, are left in `blocks`.
-    """
-    cdef Py_ssize_t classes = job.classes, j0, g, j, n, full
-    cdef const real* shared = <const real*>job.shared
-    cdef real uniform = shared[0] if mode == UNIFORM else <real>0
-    cdef const real* coefficient = <const real*>job.coefficient + i * classes
-    cdef Py_ssize_t item = bytes_of(job.storage, tag)
-    cdef const char* grad = <const char*>job.grad + i * classes * item  # what will be written when the row is done
-    cdef const real* x
-    cdef real* x_buffer = <real*>blocks.x
-    cdef real* e = <real*>blocks.e
-    cdef const real* c = NULL
-    cdef real total[WIDTH]
-    cdef real below[WIDTH]
-    cdef real b[WIDTH]
-    cdef double a[WIDTH]           # in float64: the gradient needs a - c_j where one c_j is nearly all of a
-    cdef double sums[3][WIDTH]     # of total, a and b, a group at a time, and what rounding lost of them
-    cdef double lost[3][WIDTH]
-    cdef real tail[WIDTH]
-    cdef real tail_c[WIDTH]
-    cdef real mk[WIDTH]
-    cdef real e_step[WIDTH]
-    cdef real tops[WIDTH]
-    cdef real m = <real>-INFINITY, block_max
-    cdef const real* following     # what `ahead` will be: in float32 the next block, in float64 the next row
-    cdef Py_ssize_t n_following, last
-    cdef double s = 0, s_low = 0, count = 0, sum_a = 0, a_low = 0, sum_b = 0, b_low = 0, rise, ratio
-    cdef int k
-    cdef Py_ssize_t summed = 0     # SHARED: sum_a is over the first `summed` classes, and follows when it is needed
-    if job.storage != NATIVE:
-        for k in range(WIDTH):
-            x_buffer[k - WIDTH] = <real>-INFINITY
-    if real is double:
-        x = <const real*>job.x + i * job.x_stride
-        m = <real>ahead.top if ahead.x == x else block_top(x, classes)
-        for k in range(WIDTH):
-            tops[k] = <real>-INFINITY
-    for j0 in range(0, classes, ROWS_BLOCK):
-        n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
-        full = n - n % WIDTH
-        x = read_block(job.x, job.storage, i * job.x_stride + j0, n, x_buffer)
-        if mode == LINEAR:
-            c = coefficients(job, i, j0, n, <real*>blocks.c)
-        following = x
-        n_following = n
-        if real is float:
-            block_max = <real>ahead.top if ahead.x == x else block_top(x, n)
-            for k in range(WIDTH):
-                tops[k] = <real>-INFINITY
-            if job.storage == NATIVE and j0 + ROWS_BLOCK < classes:
-                following = x + ROWS_BLOCK
-                n_following = min(<Py_ssize_t>ROWS_BLOCK, classes - j0 - ROWS_BLOCK)
-            elif next_row != NULL:
-                following = next_row
-                n_following = min(<Py_ssize_t>ROWS_BLOCK, classes)
-        else:
-            block_max = m
-            if next_row != NULL:
-                following = next_row + j0
-        last = n_following - WIDTH
-        if block_max > m:
-            if m > <real>-INFINITY:
-                rise = <double>block_max - <double>m
-                ratio = exp_nonpositive(-rise)
-                if mode == SHARED:
-                    sum_a += sum_blocks(shared + summed, j0 - summed)
-                    summed = j0
-                if mode == UNIFORM:
-                    sum_a = j0 * <double>uniform
-                if mode == SHARED or mode == LINEAR or mode == UNIFORM:
-                    sum_b -= sum_a * rise if sum_a != 0 else 0.0
-                if mode == EXPECTED:
-                    sum_b = ratio * (sum_b - rise * (s + count)) if ratio > 0 else 0.0
-                    b_low *= ratio
-                s = (s + count) * ratio
-                s_low *= ratio
-                count = 0
-            m = block_max
-        for k in range(WIDTH):
-            mk[k] = m if m > <real>-INFINITY else <real>0
-        zero_width(total)
-        zero_width(below)
-        zero_width(b)
-        zero_width(a)
-        for k in range(3 if mode != PLAIN else 1):
-            zero_width(sums[k])
-            if real is double:
-                zero_width(lost[k])
-        if full < n:  # first, for the loop writes the right exponentials over those of the fills
-            tail_of(x + n, n - full, <real>-INFINITY, tail)
-            exp_step(&tail[0], mk, total, below, e + n - WIDTH if keep else &e_step[0])
-            if mode == EXPECTED:
-                expected_step(&tail[0], mk, &e_step[0], b)
-            if mode == UNIFORM:
-                tail_of(x + n, n - full, mk[0], tail)
-                uniform_step(&tail[0], mk, uniform, b)
-            if mode == SHARED:
-                tail_of(shared + j0 + n, n - full, <real>0, tail_c)
-                shared_step(&tail[0], mk, &tail_c[0], b)
-            if mode == LINEAR:
-                tail_of(c + n, n - full, <real>0, tail_c)
-                linear_step(&tail[0], mk, &tail_c[0], a, b)
-        for g in range(0, n, GROUP * WIDTH):
-            for j in range(g, min(g + GROUP * WIDTH, full), WIDTH):
-                prefetch_step(x + j)
-                if mode == LINEAR and job.coefficient_storage == NATIVE:
-                    prefetch_step(coefficient + j0 + j)
-                if keep and job.grad_storage != STREAMED:
-                    for k in range(<int>sizeof(real) * WIDTH // 64):
-                        fastloss_prefetch(grad + j * item + 64 * k)
-                if not keep:
-                    max_step(following + min(j, last), tops)
-                exp_step(x + j, mk, total, below, e + j if keep else &e_step[0])
-                if mode == EXPECTED:
-                    expected_step(x + j, mk, &e_step[0], b)
-                if mode == UNIFORM:
-                    uniform_step(x + j, mk, uniform, b)
-                if mode == SHARED:
-                    shared_step(x + j, mk, shared + j0 + j, b)
-                if mode == LINEAR and real is float:
-                    linear_step(x + j, mk, c + j, a, b)
-            if mode == LINEAR and real is double:  # beside the exponentials there are too few registers
-                for j in range(g, min(g + GROUP * WIDTH, full), WIDTH):
-                    linear_step(x + j, mk, c + j, a, b)
-            for k in range(WIDTH):
-                add_to(m, total[k], sums[0] + k, lost[0] + k)
-                if mode == LINEAR and real is double:
-                    add_to(m, a[k], sums[1] + k, lost[1] + k)
-                if mode != PLAIN:
-                    add_to(m, b[k], sums[2] + k, lost[2] + k)
-            zero_width(total)
-            zero_width(b)
-            if real is double:
-                zero_width(a)
-        add_to(m, unscaled_sum(sum_width(&sums[0][0]), m), &s, &s_low)
-        if real is double:
-            s_low += unscaled_sum(sum_width(&lost[0][0]), m)
-        count += <double>((n + WIDTH - 1) // WIDTH * WIDTH) - exact_sum_width(&below[0])
-        if mode == LINEAR:
-            two_sum(sum_width(&a[0]) + sum_width(&sums[1][0]), &sum_a, &a_low)
-            if real is double:
-                a_low += sum_width(&lost[1][0])
-        if mode == LINEAR or mode == SHARED or mode == UNIFORM:
-            two_sum(sum_width(&sums[2][0]), &sum_b, &b_low)
-            if real is double:
-                b_low += sum_width(&lost[2][0])
-        if mode == EXPECTED:
-            two_sum(unscaled_sum(sum_width(&sums[2][0]), m), &sum_b, &b_low)
-            if real is double:
-                b_low += unscaled_sum(sum_width(&lost[2][0]), m)
-        if not keep:
-            for j in range(full, n_following, WIDTH):
-                max_step(following + min(j, last), tops)
-            if real is float:
-                ahead.x = following if following != x else NULL  # x may be a buffer
-                ahead.top = max_width(tops)
-    if real is double and not keep:
-        ahead.x = next_row
-        ahead.top = max_width(tops)
-    blocks.c_used = c
-    batch.top[l] = m
-    batch.others[l] = (count - 1) + s
-    if real is double:
-        batch.others[l] = joined(batch.others[l], s_low)
-    if job.op != LOGSUMEXP:
-        batch.others[l] += <double>m - <double>m
-    batch.a[l] = job.shared_sum if mode == SHARED or mode == UNIFORM else joined(sum_a, a_low)
-    batch.b[l] = joined(sum_b, b_low)
-
-
-cdef inline real exp_below(const real* x, const real* e, Py_ssize_t j, real m, bint again, real least) noexcept nogil:
-    """exp(x_j - m), scaled, from e_j unless it has to be computed again; the same bits. 0 below `least`."""
-    cdef real y = exp_scaled(x[j] - m) if again else e[j]
-    return zero_below(y, y, least)
-
-
-cdef inline void gradient_block(
-    const real* x, const real* e, real m, bint again, int mode, const real* c, real a, real a_low, real others,
-    real factor, real least, Py_ssize_t n, real* grad
-) noexcept nogil:
-    """n entries of a row's gradient; see `exp_of` for which of x and e is read."""
-    cdef real uniform = c[0] if mode == UNIFORM else <real>0
-    cdef Py_ssize_t j
-    if mode == UNIFORM:
-        for j in range(n):
-            grad[j] = factor * linear_gradient(exp_below(x, e, j, m, again, least), uniform, a, a_low, others)
-    elif mode == SHARED or mode == LINEAR:
-        for j in range(n):
-            grad[j] = factor * linear_gradient(exp_below(x, e, j, m, again, least), c[j], a, a_low, others)
-    else:
-        for j in range(n):
-            grad[j] = factor * exp_below(x, e, j, m, again, least)
-
-
-cdef inline void row_gradient(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, double scale, Py_ssize_t t, real entry,
-    const Wide* wide, const Blocks* blocks, Batch* batch
-) noexcept nogil:
-    """The gradient of one row, from `wide` unless NULL, or its softmax. grad may be x itself.
-
-    `entry` is that of class t, unless t is -1.
-    """
-    cdef Py_ssize_t classes = job.classes, j0, j, n
-    cdef double sum_c = batch.a[l] + batch.k[l], unit = exp_unit(<real>0)
-    cdef double step = scale / (1 + batch.others[l]) * unit
-    cdef real factor = <real>step
-    cdef real least = least_that_counts(factor if mode == PLAIN else factor * <real>sum_c)
-    cdef real a = <real>sum_c
-    cdef real a_low = <real>(sum_c - a)
-    cdef real others = <real>(batch.others[l] / unit)
-    cdef real m = <real>batch.top[l]
-    cdef const real* x
-    cdef real* e = <real*>blocks.e
-    cdef const real* c = <const real*>blocks.c_used
-    cdef real* grad
-    for j0 in range(0, classes, ROWS_BLOCK):
-        n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
-        if mode == SHARED or mode == UNIFORM:
-            c = <const real*>job.shared + j0
-        grad = block_to_write(job.grad, job.grad_storage, i * classes + j0, e)
-        if wide != NULL:
-            x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
-            for j in range(n):
-                grad[j] = wide_gradient(tag, job, wide, i, j0 + j, j0 + j == t, x[j])
-        elif classes > ROWS_BLOCK:
-            x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
-            if mode == LINEAR:
-                c = coefficients(job, i, j0, n, <real*>blocks.c)
-            gradient_block(x, e, m, True, mode, c, a, a_low, others, factor, least, n, grad)
-        else:
-            gradient_block(e, e, m, False, mode, c, a, a_low, others, factor, least, n, grad)
-        if wide == NULL and j0 <= t and t < j0 + n:
-            grad[t - j0] = entry
-        write_block(grad, job.grad, job.grad_storage, i * classes + j0, n)
-
-
-cdef inline void row_log_softmax(
-    ClassJob* job, Py_ssize_t i, real m, double log_sum, const Blocks* blocks
-) noexcept nogil:
-    cdef Py_ssize_t j0, j, n
-    cdef real high = 0, low = 0
-    cdef const real* x
-    cdef real* out
-    log_sum_exp(m, log_sum, &high, &low)
-    for j0 in range(0, job.classes, ROWS_BLOCK):
-        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-        x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>blocks.x)
-        out = block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <real*>blocks.e)
-        for j in range(n):
-            out[j] = log_softmax_of(x[j], high, low)
-        write_block(out, job.grad, job.grad_storage, i * job.classes + j0, n)
-
-
-cdef inline void row_loss(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, int64_t t, const Blocks* blocks, Batch* batch
-) noexcept nogil:
-    """What a loss needs besides `row_statistics`, and its gradient; t is the label, or -1."""
-    cdef double scale = 0, entry = 0, c_t = 0, others = batch.others[l], k = batch.k[l], a = batch.a[l]
-    cdef real distance, unused = 0
-    cdef Wide wide
-    cdef bint wide_entries = False, plain = mode == PLAIN and job.unweighted, ordinary
-    if t >= 0:
-        batch.d[l] = read_one(job.x, job.storage, i * job.x_stride + t, tag) - batch.top[l]
-    scale = gradient_scale(job, tag, i) if job.grad != NULL else 1.0
-    ordinary = plain and batch.d[l] >= -1e90
-    if not ordinary and (real is float or job.sample_weight == NULL):
-        ordinary = is_ordinary(others, k, batch.d[l], a, batch.b[l], scale)
-    if not ordinary and value_is_wide(
-        unused, others, k, batch.d[l], a, batch.b[l], per_sample(<const real*>job.sample_weight, i)
-    ):
-        wide_statistics(tag, job, i, t, &wide)
-        set_wide(batch, l, wide_value(job, &wide, i))
-    if job.grad == NULL:
-        return
-    wide_entries = not ordinary and not plain and gradient_is_wide(unused, others, k, a, scale, mode != PLAIN)
-    if wide_entries:
-        wide_statistics(tag, job, i, t, &wide)
-    elif t >= 0:
-        distance = <real>(read_one(job.x, job.storage, i * job.x_stride + t, tag) - <real>batch.top[l])
-        if mode == SHARED or mode == UNIFORM:
-            c_t = (<const real*>job.shared)[t]
-        entry = target_gradient(scale, k, a, c_t, unscaled_sum(exp_scaled(distance), unused), others)
-    if mode == PLAIN:
-        scale *= k
-    row_gradient(tag, job, i, l, mode, scale, t, <real>entry, &wide if wide_entries else NULL, blocks, batch)
-
-
-cdef inline void row_of(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int mode, bint more, Ahead* ahead, Blocks* blocks,
-    Batch* batch
-) noexcept nogil:
-    """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set.
-
-    Whether there are `more` samples after it says if `ahead` can be filled from the next.
-    """
-    cdef Py_ssize_t classes = job.classes, bytes_of_row
-    cdef const real* weight = <const real*>job.class_weight
-    cdef int64_t t = -1
-    cdef bint skipped = masked(job, i)
-    cdef const real* next_row = NULL
-    cdef bint exponentials = job.grad != NULL and job.op != LOG_SOFTMAX  # are used again
-    batch.keep[l] = 1
-    batch.k[l] = batch.d[l] = 0
-    if job.labels != NULL:
-        t = label_of(job, i)
-        skipped = t == job.ignore_index
-    if skipped:
-        batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
-        if job.grad != NULL:
-            bytes_of_row = classes * bytes_of(job.storage, tag)
-            memset(<char*>job.grad + i * bytes_of_row, 0, bytes_of_row)
-        return
-    if t >= 0:
-        batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
-    if more and job.storage == NATIVE and not exponentials:
-        next_row = <const real*>job.x + (i + 1) * job.x_stride
-    if mode != EXPECTED and exponentials and classes <= ROWS_BLOCK:
-        row_statistics(tag, job, i, l, mode, True, next_row, ahead, blocks, batch)
-    else:
-        row_statistics(tag, job, i, l, mode, False, next_row, ahead, blocks, batch)
-    if job.op == LOGSUMEXP:
-        if not batch.top[l] < INFINITY:  # +inf gives +inf, unless the row also holds NaN
-            batch.others[l] = sum_past_inf(job, tag, i * job.x_stride)
-    elif job.op == SOFTMAX:
-        row_gradient(tag, job, i, l, mode, 1, -1, 0, NULL, blocks, batch)
-    elif job.op == LOG_SOFTMAX:
-        row_log_softmax(job, i, <real>batch.top[l], log1p_nonnegative(batch.others[l]), blocks)
-    elif job.op != ENTROPY_FROM_LOGITS:
-        row_loss(tag, job, i, l, mode, t, blocks, batch)
 
 
 cdef inline double row_entropy(real* buffer, ClassJob* job, Py_ssize_t i) noexcept nogil:
@@ -499,22 +643,17 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef void* memory = own_memory()
     cdef Py_ssize_t bytes_of_block = (WIDTH + ROWS_BLOCK) * sizeof(real)
-    cdef float e_buffer[WIDTH + ROWS_BLOCK]
-    cdef Blocks blocks
+    cdef row_function row_by_mode = row_of_job(job, tag)
+    cdef Row row
     cdef Batch batch
-    cdef Ahead ahead
     cdef double total[LANES]
     cdef double low[LANES]
-    blocks.x = <real*>part_of(memory, 0, bytes_of_block) + WIDTH
-    blocks.c = <real*>part_of(memory, 1, bytes_of_block) + WIDTH
-    if real is float:  # 8 KiB of the stack: with coefficients 5% less time
-        blocks.e = e_buffer + WIDTH
-    else:
-        blocks.e = <real*>part_of(memory, 2, bytes_of_block) + WIDTH
     cdef Huge huge
     huge.total = huge.low = 0
-    ahead.x = NULL
-    ahead.top = 0
+    row.x = <real*>part_of(memory, 0, bytes_of_block) + WIDTH
+    row.c = <real*>part_of(memory, 1, bytes_of_block) + WIDTH
+    row.e = <real*>part_of(memory, 2, bytes_of_block) + WIDTH
+    row.guess = -60 if real is float else -500
     for l in range(LANES):
         total[l] = low[l] = 0
     for start in range(first, last, LANES):
@@ -522,17 +661,9 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
         batch.any_wide = False
         for l in range(count):
             if job.op == ENTROPY:
-                (<real*>job.value)[start + l] = <real>row_entropy(<real*>blocks.x, job, start + l)
-            elif job.op == ENTROPY_FROM_LOGITS:
-                row_of(tag, job, start + l, l, EXPECTED, start + l + 1 < last, &ahead, &blocks, &batch)
-            elif job.op != LOSS_LINEAR:
-                row_of(tag, job, start + l, l, PLAIN, start + l + 1 < last, &ahead, &blocks, &batch)
-            elif job.uniform:
-                row_of(tag, job, start + l, l, UNIFORM, start + l + 1 < last, &ahead, &blocks, &batch)
-            elif job.shared != NULL:
-                row_of(tag, job, start + l, l, SHARED, start + l + 1 < last, &ahead, &blocks, &batch)
+                (<real*>job.value)[start + l] = <real>row_entropy(<real*>row.x, job, start + l)
             else:
-                row_of(tag, job, start + l, l, LINEAR, start + l + 1 < last, &ahead, &blocks, &batch)
+                row_by_mode(tag, job, start + l, l, &row, &batch)
         if job.op != ENTROPY:
             clear(&batch, count)
             finish(tag, job, start, count, 0, &batch, total, low, &huge)

@@ -1,4 +1,4 @@
-# schedule: what the chunks of a call use of the thread that computes them, and share. `schedule.pxi` runs them.
+# schedule: what the chunks of a call use of the thread that computes them, share, and leave. `schedule.pxi` runs them.
 
 from fastloss._kernels.math cimport *
 include "tuning.pxi"
@@ -31,3 +31,34 @@ cdef inline void* own_memory() noexcept nogil:
 cdef inline void* part_of(void* memory, int part, Py_ssize_t bytes_of_part) noexcept nogil:
     """One of three parts of a thread's memory, which a chunk takes once each."""
     return fastloss_offset(memory, part * (bytes_of_part + APART))
+
+
+cdef inline void sum_chunk(double total, double low, const Huge* huge, double* partial) noexcept nogil:
+    """What a chunk leaves: its sum, what rounding lost, and its huge terms."""
+    cdef double rest
+    partial[2] = <double>(huge.total + huge.low)
+    if partial[2] - partial[2] != 0:
+        total += partial[2]
+        partial[2] = 0
+    if partial[2] != 0:
+        rest = <double>(((huge.total - partial[2]) + huge.low) * fastloss_huge_unit)
+        if rest - rest == 0:
+            two_sum(rest, &total, &low)
+    partial[0] = total
+    partial[1] = low
+
+
+cdef inline void sum_lanes(double* total, double* low, int n, const Huge* huge, double* partial) noexcept nogil:
+    """`sum_chunk` of n = 8 * 2^k lanes. Halves are added."""
+    cdef double s = 0, s_low = 0
+    cdef int l
+    n //= 2
+    while n >= 8:
+        for l in range(n):
+            low[l] += low[l + n]
+            two_sum(total[l + n], total + l, low + l)
+        n //= 2
+    for l in range(8):
+        two_sum(total[l], &s, &s_low)
+        s_low += low[l]
+    sum_chunk(s, s_low, huge, partial)

@@ -179,19 +179,64 @@ typedef struct { fastloss_d r[FASTLOSS_REGISTERS]; } d8;
     FASTLOSS_UNARY(vec, absolute, FASTLOSS_ABSOLUTE_##s)                                                      \
     FASTLOSS_UNARY(vec, minus_absolute, FASTLOSS_MINUS_ABSOLUTE_##s)                                          \
     FASTLOSS_UNARY(vec, power, FASTLOSS_POWER_##s)                                                            \
-    FASTLOSS_BINARY(vec, either, FASTLOSS_BOTH_##s)                                                           \
-    FASTLOSS_INLINE real vec##_greatest(vec a) {                                                              \
-        enum { n = FASTLOSS_BYTES / sizeof(real) };                                                           \
-        for (int i = FASTLOSS_REGISTERS / 2; i > 0; i /= 2)                                                   \
-            for (int k = 0; k < i; k++) a.r[k] = FASTLOSS_MAX_##s(a.r[k + i], a.r[k]);                        \
-        real all[n];                                                                                          \
-        memcpy(all, &a, sizeof all);                                                                          \
-        for (int i = n / 2; i > 0; i /= 2)                                                                    \
-            for (int k = 0; k < i; k++) all[k] = all[k + i] > all[k] ? all[k + i] : all[k];                   \
-        return all[0];                                                                                        \
-    }
+    FASTLOSS_BINARY(vec, either, FASTLOSS_BOTH_##s)
 FASTLOSS_STEP(f16, float, f)
 FASTLOSS_STEP(d8, double, d)
+
+/* The first n < 16 (8) numbers of a step and, of a load, `fill` for the others; no other memory is touched. A store goes by
+   powers of two: a load of what is behind it would wait for a masked store. */
+#define FASTLOSS_STORE_PART(vec, real, size)                                                                  \
+    FASTLOSS_INLINE void vec##_store_part(vec a, real* p, int n) {                                            \
+        real all[size];                                                                                       \
+        const real* from = all;                                                                               \
+        vec##_store(a, all);                                                                                  \
+        if (size > 8 && n & 8) { memcpy(p, from, 8 * sizeof(real)); p += 8; from += 8; }                      \
+        if (n & 4) { memcpy(p, from, 4 * sizeof(real)); p += 4; from += 4; }                                  \
+        if (n & 2) { memcpy(p, from, 2 * sizeof(real)); p += 2; from += 2; }                                  \
+        if (n & 1) *p = *from;                                                                                \
+    }
+FASTLOSS_STORE_PART(f16, float, 16)
+FASTLOSS_STORE_PART(d8, double, 8)
+#if defined(__AVX512F__)
+FASTLOSS_INLINE f16 f16_load_part(const float* p, int n, float fill) {
+    f16 a = {{(fastloss_f)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p)}};
+    return a;
+}
+FASTLOSS_INLINE d8 d8_load_part(const double* p, int n, double fill) {
+    d8 a = {{(fastloss_d)_mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << n) - 1), p)}};
+    return a;
+}
+#elif defined(__AVX2__)
+static const int32_t fastloss_within[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+#define FASTLOSS_FIRST(n, i) _mm256_loadu_si256((const __m256i*)(fastloss_within + 16 - (n) + 8 * (i)))
+FASTLOSS_INLINE f16 f16_load_part(const float* p, int n, float fill) {
+    f16 a;
+    FASTLOSS_EACH {
+        __m256i within = FASTLOSS_FIRST(n, i);
+        a.r[i] = (fastloss_f)_mm256_blendv_ps(
+            _mm256_set1_ps(fill), _mm256_maskload_ps(p + 8 * i, within), _mm256_castsi256_ps(within));
+    }
+    return a;
+}
+FASTLOSS_INLINE d8 d8_load_part(const double* p, int n, double fill) {
+    d8 a;
+    FASTLOSS_EACH {
+        __m256i within = FASTLOSS_FIRST(2 * n, i);
+        a.r[i] = (fastloss_d)_mm256_blendv_pd(
+            _mm256_set1_pd(fill), _mm256_maskload_pd(p + 4 * i, within), _mm256_castsi256_pd(within));
+    }
+    return a;
+}
+#else
+#define FASTLOSS_LOAD_PART(vec, real, size)                                                                   \
+    FASTLOSS_INLINE vec vec##_load_part(const real* p, int n, real fill) {                                    \
+        real all[size];                                                                                       \
+        for (int k = 0; k < size; k++) all[k] = k < n ? p[k] : fill;                                          \
+        return vec##_load(all);                                                                               \
+    }
+FASTLOSS_LOAD_PART(f16, float, 16)
+FASTLOSS_LOAD_PART(d8, double, 8)
+#endif
 
 /* Whether a step has a number that is not 0 */
 #if defined(__AVX512F__)
@@ -286,6 +331,57 @@ FASTLOSS_INLINE d8 d8_of_half(f16 a, int second) {
 #endif
     return y;
 }
+/* The greatest of a step's numbers, and of float64 their sum, by halves. */
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+#define FASTLOSS_HALVES_f(op, a) op(_mm512_castps512_ps256((__m512)a.r[0]), _mm512_extractf32x8_ps((__m512)a.r[0], 1))
+#define FASTLOSS_HALVES_d(op, a) op(_mm512_castpd512_pd256((__m512d)a.r[0]), _mm512_extractf64x4_pd((__m512d)a.r[0], 1))
+#else
+#define FASTLOSS_HALVES_f(op, a) op((__m256)a.r[0], (__m256)a.r[1])
+#define FASTLOSS_HALVES_d(op, a) op((__m256d)a.r[0], (__m256d)a.r[1])
+#endif
+FASTLOSS_INLINE double f16_greatest(f16 a) {
+    __m256 y = FASTLOSS_HALVES_f(_mm256_max_ps, a);
+    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
+}
+#define FASTLOSS_QUARTERS(op, y) op(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1))
+FASTLOSS_INLINE double d8_greatest(d8 a) {
+    __m256d y = FASTLOSS_HALVES_d(_mm256_max_pd, a);
+    __m128d z = FASTLOSS_QUARTERS(_mm_max_pd, y);
+    return _mm_cvtsd_f64(_mm_max_sd(z, _mm_unpackhi_pd(z, z)));
+}
+FASTLOSS_INLINE double d8_sum(d8 a) {
+    __m256d y = FASTLOSS_HALVES_d(_mm256_add_pd, a);
+    __m128d z = FASTLOSS_QUARTERS(_mm_add_pd, y);
+    return _mm_cvtsd_f64(_mm_add_sd(z, _mm_unpackhi_pd(z, z)));
+}
+#else
+#define FASTLOSS_GREATEST(vec, real)                                                                          \
+    FASTLOSS_INLINE double vec##_greatest(vec a) {                                                            \
+        real all[64 / sizeof(real)];                                                                          \
+        memcpy(all, &a, sizeof a);                                                                            \
+        for (int i = 32 / sizeof(real); i > 0; i /= 2)                                                        \
+            for (int k = 0; k < i; k++) all[k] = all[k + i] > all[k] ? all[k + i] : all[k];                   \
+        return all[0];                                                                                        \
+    }
+FASTLOSS_GREATEST(f16, float)
+FASTLOSS_GREATEST(d8, double)
+FASTLOSS_INLINE double d8_sum(d8 a) {
+    double all[8];
+    memcpy(all, &a, sizeof a);
+    return ((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7]));
+}
+#endif
+static const float fastloss_places_f[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const double fastloss_places_d[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+FASTLOSS_INLINE f16 f16_places(void) { return f16_load(fastloss_places_f); }
+FASTLOSS_INLINE d8 d8_places(void) { return d8_load(fastloss_places_d); }
+
+FASTLOSS_INLINE double f16_first(f16 a) { return a.r[0][0]; }
+FASTLOSS_INLINE double d8_first(d8 a) { return a.r[0][0]; }
+
 /* Eight numbers of float32 in float64. */
 FASTLOSS_INLINE d8 d8_of_floats(const float* p) {
     d8 y;
@@ -345,56 +441,103 @@ static inline void fastloss_stream(const void* from, size_t bytes, void* to) {
 #define fastloss_stream_end() ((void)0)
 #endif
 
-/* ---- Half precision ---- */
+#if defined(FASTLOSS_STREAM)
+#define FASTLOSS_STREAM_STEP(vec, real)                                                                       \
+    FASTLOSS_INLINE void vec##_stream(vec a, real* p) { /* p is the begin of a line */                        \
+        FASTLOSS_EACH FASTLOSS_STREAM((const char*)&a + FASTLOSS_BYTES * i, (char*)p + FASTLOSS_BYTES * i);   \
+    }
+#else
+#define FASTLOSS_STREAM_STEP(vec, real)                                                                       \
+    FASTLOSS_INLINE void vec##_stream(vec a, real* p) { vec##_store(a, p); }
+#endif
+FASTLOSS_STREAM_STEP(f16, float)
+FASTLOSS_STREAM_STEP(d8, double)
 
-#define FASTLOSS_32 for (int k = 0; k < 32; k++)
+/* ---- Half precision: 16 numbers in memory are a step of float32 ---- */
+
 typedef union { float f; uint32_t u; int32_t i; } fastloss_bits;
 
-/* The formulas, 32 numbers at a time: a full vector of either size. */
-static inline void fastloss_widen_bfloat16(const uint16_t* restrict x, float* restrict y) {
-    FASTLOSS_32 { fastloss_bits wide = {.u = (uint32_t)x[k] << 16}; y[k] = wide.f; }
-}
-static inline void fastloss_narrow_bfloat16(const float* restrict x, uint16_t* restrict y) {
-    FASTLOSS_32 {
-        fastloss_bits wide = {.f = x[k]};
-        uint32_t rounded = wide.u + 0x7fffu + ((wide.u >> 16) & 1u);
-        y[k] = (uint16_t)((x[k] != x[k] ? 0x7fc00000u : rounded) >> 16);
-    }
-}
+#if defined(__SSE4_1__)
 #if defined(__AVX512F__)
-static inline void fastloss_widen_float16(const uint16_t* x, float* y) {
-    for (int k = 0; k < 32; k += 16)
-        _mm512_storeu_ps(y + k, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(x + k))));
+#define FASTLOSS_WIDEN(p, i) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(p)))
+#elif defined(__AVX2__)
+#define FASTLOSS_WIDEN(p, i) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)((p) + 8 * (i))))
+#else
+#define FASTLOSS_WIDEN(p, i) _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i*)((p) + 4 * (i))))
+#endif
+FASTLOSS_INLINE f16 f16_load_bfloat16(const uint16_t* p) {
+    f16 a;
+    FASTLOSS_EACH a.r[i] = (fastloss_f)((fastloss_u32)FASTLOSS_WIDEN(p, i) << 16);
+    return a;
 }
-static inline void fastloss_narrow_float16(const float* x, uint16_t* y) {
-    for (int k = 0; k < 32; k += 16)
-        _mm256_storeu_si256((__m256i*)(y + k), _mm512_cvtps_ph(_mm512_loadu_ps(x + k), _MM_FROUND_TO_NEAREST_INT));
+/* integers below 2^16 */
+FASTLOSS_INLINE void fastloss_store_halves(const fastloss_u32* a, uint16_t* p) {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)a[0]));
+#elif defined(__AVX2__)
+    __m256i all = _mm256_packus_epi32((__m256i)a[0], (__m256i)a[1]);
+    _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(all, 0xD8));
+#else
+    for (int i = 0; i < 2; i++)
+        _mm_storeu_si128((__m128i*)(p + 8 * i), _mm_packus_epi32((__m128i)a[2 * i], (__m128i)a[2 * i + 1]));
+#endif
 }
-#elif defined(__F16C__)
-static inline void fastloss_widen_float16(const uint16_t* x, float* y) {
-    for (int k = 0; k < 32; k += 8)
-        _mm256_storeu_ps(y + k, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(x + k))));
+#else
+FASTLOSS_INLINE f16 f16_load_bfloat16(const uint16_t* p) {
+    float all[16];
+    for (int k = 0; k < 16; k++) { fastloss_bits wide = {.u = (uint32_t)p[k] << 16}; all[k] = wide.f; }
+    return f16_load(all);
 }
-static inline void fastloss_narrow_float16(const float* x, uint16_t* y) {
-    for (int k = 0; k < 32; k += 8)
-        _mm_storeu_si128((__m128i*)(y + k), _mm256_cvtps_ph(_mm256_loadu_ps(x + k), _MM_FROUND_TO_NEAREST_INT));
+FASTLOSS_INLINE void fastloss_store_halves(const fastloss_u32* a, uint16_t* p) {
+    uint32_t all[16];
+    memcpy(all, a, sizeof all);
+    for (int k = 0; k < 16; k++) p[k] = (uint16_t)all[k];
+}
+#endif
+FASTLOSS_INLINE void f16_store_bfloat16(f16 a, uint16_t* p) {
+    fastloss_u32 half[FASTLOSS_REGISTERS];
+    FASTLOSS_EACH {
+        fastloss_u32 u = (fastloss_u32)a.r[i], is_nan = (fastloss_u32)(a.r[i] != a.r[i]);
+        half[i] = (((u + 0x7fffu + ((u >> 16) & 1u)) & ~is_nan) | (is_nan & 0x7fc00000u)) >> 16;
+    }
+    fastloss_store_halves(half, p);
+}
+#if defined(__F16C__)
+FASTLOSS_INLINE f16 f16_load_float16(const uint16_t* p) {
+    f16 a;
+#if defined(__AVX512F__)
+    a.r[0] = (fastloss_f)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+#elif defined(__AVX2__)
+    FASTLOSS_EACH a.r[i] = (fastloss_f)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8 * i)));
+#endif
+    return a;
+}
+FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)a.r[0], _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__AVX2__)
+    FASTLOSS_EACH _mm_storeu_si128((__m128i*)(p + 8 * i), _mm256_cvtps_ph((__m256)a.r[i], _MM_FROUND_TO_NEAREST_INT));
+#endif
 }
 #else   /* in signed integers; a subnormal number is a difference of normal ones */
-static inline void fastloss_widen_float16(const uint16_t* restrict x, float* restrict y) {
-    FASTLOSS_32 {
-        int32_t u = (int32_t)(x[k] & 0x7fff) << 13;
+FASTLOSS_INLINE f16 f16_load_float16(const uint16_t* p) {
+    float all[16];
+    for (int k = 0; k < 16; k++) {
+        int32_t u = (int32_t)(p[k] & 0x7fff) << 13;
         fastloss_bits low = {.i = u + 0x38800000}, wide = {.i = u + 0x38000000};
         low.f -= 6.103515625e-05f;                                /* 2^-14 */
         wide.i = u < 0x00800000 ? low.i : wide.i;
         wide.i = u >= 0x0f800000 ? u + 0x70000000 : wide.i;       /* inf, NaN */
-        wide.u |= (uint32_t)(x[k] & 0x8000) << 16;
-        y[k] = wide.f;
+        wide.u |= (uint32_t)(p[k] & 0x8000) << 16;
+        all[k] = wide.f;
     }
+    return f16_load(all);
 }
-static inline void fastloss_narrow_float16(const float* restrict x, uint16_t* restrict y) {
-    int32_t all[32];
-    FASTLOSS_32 {
-        fastloss_bits wide = {.f = x[k]}, low;
+FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
+    float all[16];
+    f16_store(a, all);
+    for (int k = 0; k < 16; k++) {
+        fastloss_bits wide = {.f = all[k]}, low;
         int32_t sign = (wide.i >> 16) & 0x8000, half;
         wide.i &= 0x7fffffff;
         low.f = wide.f + 0.5f;                                    /* to a multiple of 2^-24 */
@@ -402,33 +545,39 @@ static inline void fastloss_narrow_float16(const float* restrict x, uint16_t* re
         half = wide.i < 0x38800000 ? low.i - 0x3f000000 : half;
         half = wide.i >= 0x477ff000 ? 0x7c00 : half;
         half = wide.i > 0x7f800000 ? 0x7e00 : half;
-        all[k] = half | sign;
+        p[k] = (uint16_t)(half | sign);
     }
-    FASTLOSS_32 y[k] = (uint16_t)all[k];
 }
 #endif
-
-/* n numbers; where n is not a multiple of 32 the last 32 are taken once more. */
-#define FASTLOSS_ALL(name, from, to)                                                                    \
-    static void name##_all(const from* restrict x, ptrdiff_t n, to* restrict y) {                       \
-        if (n < 32) {                                                                                   \
-            from short_x[32] = {0};                                                                     \
-            to short_y[32];                                                                             \
-            for (ptrdiff_t i = 0; i < n; i++) short_x[i] = x[i];                                        \
-            name(short_x, short_y);                                                                     \
-            for (ptrdiff_t i = 0; i < n; i++) y[i] = short_y[i];                                        \
-            return;                                                                                     \
-        }                                                                                               \
-        for (ptrdiff_t i = 0; i + 32 <= n; i += 32) {                                                   \
-            if (sizeof(from) == 2) fastloss_prefetch(x + i + 2048);                                     \
-            name(x + i, y + i);                                                                         \
-        }                                                                                               \
-        if (n % 32) name(x + n - 32, y + n - 32);                                                       \
+/* The first n < 16 numbers of a step, as of float32, and all of an array. */
+#define FASTLOSS_HALF_PRECISION(format)                                                                       \
+    FASTLOSS_INLINE f16 f16_load_part_##format(const uint16_t* p, int n, float fill) {                        \
+        uint16_t half[16] = {0};                                                                              \
+        float all[16];                                                                                        \
+        for (int k = 0; k < n; k++) half[k] = p[k];                                                           \
+        f16_store(f16_load_##format(half), all);                                                              \
+        return f16_load_part(all, n, fill);                                                                   \
+    }                                                                                                         \
+    FASTLOSS_INLINE void f16_store_part_##format(f16 a, uint16_t* p, int n) {                                 \
+        uint16_t half[16];                                                                                    \
+        f16_store_##format(a, half);                                                                          \
+        for (int k = 0; k < n; k++) p[k] = half[k];                                                           \
+    }                                                                                                         \
+    __attribute__((unused)) static void fastloss_widen_##format(const uint16_t* x, ptrdiff_t n, float* y) {                           \
+        ptrdiff_t i = 0;                                                                                      \
+        for (; i + 16 <= n; i += 16) {                                                                        \
+            fastloss_prefetch(x + i + 2048);                                                                  \
+            f16_store(f16_load_##format(x + i), y + i);                                                       \
+        }                                                                                                     \
+        if (i < n) f16_store_part(f16_load_part_##format(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
+    }                                                                                                         \
+    __attribute__((unused)) static void fastloss_narrow_##format(const float* x, ptrdiff_t n, uint16_t* y) {                          \
+        ptrdiff_t i = 0;                                                                                      \
+        for (; i + 16 <= n; i += 16) f16_store_##format(f16_load(x + i), y + i);                              \
+        if (i < n) f16_store_part_##format(f16_load_part(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
     }
-FASTLOSS_ALL(fastloss_widen_float16, uint16_t, float)
-FASTLOSS_ALL(fastloss_widen_bfloat16, uint16_t, float)
-FASTLOSS_ALL(fastloss_narrow_float16, float, uint16_t)
-FASTLOSS_ALL(fastloss_narrow_bfloat16, float, uint16_t)
+FASTLOSS_HALF_PRECISION(float16)
+FASTLOSS_HALF_PRECISION(bfloat16)
 
 /* ---- Horizontal sums ---- */
 

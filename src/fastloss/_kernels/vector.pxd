@@ -13,7 +13,7 @@ cdef extern from "vector.h":
     f16 f16_load(const float*) noexcept nogil
     void f16_store(f16, float*) noexcept nogil
     f16 f16_all(float) noexcept nogil
-    float f16_greatest(f16) noexcept nogil
+    double f16_greatest(f16) noexcept nogil
     bint f16_any(f16) noexcept nogil
     f16 f16_inverse_power(f16, f16*) noexcept nogil
     f16 f16_negative(f16) noexcept nogil
@@ -56,6 +56,15 @@ cdef extern from "vector.h":
     double FASTLOSS_EXP_FACTOR
     f16 f16_power_of_eighths(f16) noexcept nogil
     void* fastloss_out_of_line(void*) noexcept nogil
+    f16 f16_places() noexcept nogil
+    d8 d8_places() noexcept nogil
+    double f16_first(f16) noexcept nogil
+    double d8_first(d8) noexcept nogil
+    double d8_sum(d8) noexcept nogil
+    f16 f16_load_part(const float*, int, float) noexcept nogil
+    d8 d8_load_part(const double*, int, double) noexcept nogil
+    void f16_store_part(f16, float*, int) noexcept nogil
+    void d8_store_part(d8, double*, int) noexcept nogil
     d8 d8_of_half(f16, bint second) noexcept nogil
     d8 d8_of_floats(const float*) noexcept nogil
     d8 d8_of_halves(f16) noexcept nogil
@@ -92,12 +101,44 @@ cdef inline void store(vec a, void* p, Py_ssize_t step) noexcept nogil:
         d8_store(a, <double*>p + 8 * step)
 
 
+cdef inline vec load_part(const void* p, Py_ssize_t step, Py_ssize_t n, double fill, vec tag) noexcept nogil:
+    """A step of which n numbers are there, fewer than it has, and `fill` stands for the others."""
+    if vec is f16:
+        return f16_load_part(<const float*>p + 16 * step, <int>n, <float>fill)
+    else:
+        return d8_load_part(<const double*>p + 8 * step, <int>n, fill)
+
+
+cdef inline void store_part(vec a, void* p, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    """The first n numbers of a step, fewer than it has."""
+    if vec is f16:
+        f16_store_part(a, <float*>p + 16 * step, <int>n)
+    else:
+        d8_store_part(a, <double*>p + 8 * step, <int>n)
+
+
 cdef inline double greatest(vec a) noexcept nogil:
     """The greatest of a step's numbers; NaN is passed over."""
     if vec is f16:
         return f16_greatest(a)
     else:
         return d8_greatest(a)
+
+
+cdef inline vec places(vec tag) noexcept nogil:
+    """0, 1, 2 …"""
+    if vec is f16:
+        return f16_places()
+    else:
+        return d8_places()
+
+
+cdef inline double first(vec a) noexcept nogil:
+    """The first of a step's numbers."""
+    if vec is f16:
+        return f16_first(a)
+    else:
+        return d8_first(a)
 
 
 cdef inline bint any_of(vec a) noexcept nogil:

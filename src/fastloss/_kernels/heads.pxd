@@ -1,0 +1,356 @@
+# heads: the losses with classes, from what was collected of a sample to its value and derivatives.
+#
+# A sample x_1..x_C is summarised in one pass by its maximum m and, with d_j = x_j - m, by
+#     others = sum_j exp(d_j) - 1,   the sum without one maximum's own 1, at full relative precision,
+# so that log sum_j exp(x_j) = m + log1p(others), and a confident row (others ~ 1e-9) loses nothing.
+# Ties with the maximum are counted, not added, hence (ties - 1) + sum over x_j < m.
+#
+# The loss of a sample is  sum_j c_j (L - d_j) + k (L - d_t)  with L = log1p(others):
+#     index target      k = w_t, no c            cross-entropy from class indices
+#     + smoothing       k = (1 - eps) w_t,       c_j = eps/C w_j, the same for all samples
+#     probabilities     c_j = w_j ((1 - eps) q_j + eps/C)
+#     counts            c_j = k_j                multinomial likelihood
+# and its gradient is (sum_j c_j + k) p_j - c_j - k [j = t] with p = softmax(x).
+#
+# Both families work on WIDTH numbers at a time, in fixed accumulators that stay in registers: classes of one
+# sample in `rows`, samples in `lanes`. So the order of the additions, and with it the bits, does not depend on
+# the instruction set. No sum in the loop's type is longer than GROUP terms: in a long sum of equal terms all
+# rounding errors may point the same way. The statistics of up to LANES samples are collected in a Batch, whose
+# logarithms and values are computed together (`finish`).
+
+from libc.math cimport fabs, lgamma
+from libc.string cimport memset
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport *
+from fastloss._kernels.statistics cimport *
+from fastloss._kernels.job cimport *
+from fastloss._kernels.labels cimport *
+include "tuning.pxi"
+
+# Statistics of up to LANES samples.
+cdef struct Batch:
+    double top[LANES]              # m
+    double others[LANES]
+    double a[LANES]                # sum c_j
+    double b[LANES]                # sum c_j d_j; for the entropy sum exp(d_j) d_j
+    double k[LANES]                # weight of the index term
+    double d[LANES]                # d_t
+    double keep[LANES]             # 0 where the sample does not count, otherwise 1
+    double log_sum[LANES]          # log1p(others)
+    double value[LANES]
+    bint any_wide                  # is_wide is set, and says where `wide` is the value
+    bint is_wide[LANES]
+    long double wide[LANES]
+
+# A sample's statistics in `long double`, its weight and what its gradient is multiplied by.
+cdef struct Wide:
+    long double top
+    long double others
+    long double a
+    long double b
+    long double k
+    long double d
+    long double weight
+    long double scale
+
+
+cdef inline double sum_past_inf(const ClassJob* job, real* tag, Py_ssize_t position) noexcept nogil:
+    """`others` of a logsumexp whose sample, at `position`, has no finite maximum: NaN if it holds NaN, otherwise 0."""
+    cdef Py_ssize_t j
+    cdef real x
+    for j in range(job.classes):
+        x = read_one(job.x, job.storage, position + j * job.inner, tag)
+        if x != x:
+            return NAN
+    return 0
+
+
+cdef inline void log_sum_exp(double m, double log_sum, real* high, real* low) noexcept nogil:
+    """m + log_sum as high + low. m is of their type, so |low| <= log_sum: its rounding is one of log_softmax."""
+    cdef double s = m + log_sum
+    high[0] = <real>s
+    low[0] = <real>((s - high[0]) + sum_low(m, log_sum, s))
+
+
+cdef inline real least_that_counts(real factor) noexcept nogil:
+    """From here on a number times factor is normal. Below it, it is taken as 0: subnormal numbers are slow."""
+    cdef real tiny = <real>1.17549435e-38 if sizeof(real) == 4 else <real>2.2250738585072014e-308
+    return tiny / absolute(factor) * <real>0.999
+
+
+cdef inline double gradient_scale(const ClassJob* job, const real* tag, Py_ssize_t i) noexcept nogil:
+    """What the gradient of sample i is multiplied by; 0 only if it is, and inf or 2^-1000 out of range."""
+    cdef double weight = per_sample(<const real*>job.sample_weight, i)
+    cdef double upstream = per_sample(<const real*>job.grad_output, i)
+    cdef double scale = job.grad_scale * weight * upstream
+    cdef long double wide
+    if 1e-270 <= fabs(scale) <= 1e270:
+        return scale
+    wide = times(times(weight, upstream), job.wide_scale)
+    scale = <double>wide
+    return 9.332636185032189e-302 if wide != 0 and scale == 0 else scale
+
+
+cdef inline bint is_out_of_range(double x, double least, double greatest) noexcept nogil:
+    return (x != 0) & (1 - ((fabs(x) >= least) & (fabs(x) <= greatest)))
+
+
+cdef inline bint is_ordinary(
+    double others, double k, double d, double a, double b, double scale
+) noexcept nogil:
+    """Whether neither value nor gradient of a sample can be wide: a quick look, which says no too often.
+
+    Not in float64 with sample weights, which count by themselves there.
+    """
+    cdef double size = fabs(k + a), times_scale = fabs(scale)
+    return (
+        (others >= 1e-30) & (others <= 1e9) & (size >= 1e-9) & (size <= 1e3) & (fabs(a) <= 1e3) & (fabs(d) <= 1e30)
+        & (fabs(b) <= 1e30) & (times_scale >= 1e-12) & (times_scale <= 1e3)
+    ) != 0
+
+
+cdef inline bint value_is_wide(
+    real tag, double others, double k, double d, double a, double b, double weight
+) noexcept nogil:
+    """Whether a sample's value needs more range than its statistics have, or the ones that these come from.
+
+    Sums of exponentials of which each may have been too small count where a weight is larger than 1.
+    """
+    cdef double small = 3.009265538105056e-36 if sizeof(real) == 4 else 2.409919865102884e-181  # 2^-118, 2^-600
+    cdef bint wide = (1 - (fabs(d) <= 1e90)) | (1 - (fabs(b) <= 1e90))
+    wide |= (others < small) & (fabs(d) < small) & (fabs(b) < small) & (fabs(weight) * (fabs(k) + fabs(a)) > 1)
+    if real is float:
+        wide |= is_out_of_range(a, 1e-18, 1e30)
+    else:
+        wide |= is_out_of_range(a, 1e-90, 1e90) | is_out_of_range(k, 1e-90, 1e90) | is_out_of_range(weight, 1e-90, 1e90)
+    return wide & (others == others)
+
+
+cdef inline bint gradient_is_wide(
+    real tag, double others, double k, double a, double scale, bint linear
+) noexcept nogil:
+    """The same for its gradient."""
+    cdef double small = 3.009265538105056e-36 if sizeof(real) == 4 else 2.409919865102884e-181
+    cdef double least = 1e-30 if sizeof(real) == 4 else 1e-270, greatest = 1 / exp_unit(tag)
+    cdef double factor = scale / (1 + others), size = fabs(factor * (k + a))
+    cdef bint wide = is_out_of_range(size, least, greatest) | (others < small) & (size > 1)
+    wide |= is_out_of_range(scale, 1e-270, 1e270) | is_out_of_range(k + a, 1e-90, 1e90)
+    if linear:
+        wide |= is_out_of_range(factor, least, greatest) | is_out_of_range(k + a, 1e-18, 1e18)
+    else:
+        wide |= (size == 0) & (k != 0) & (scale != 0)
+    return wide & (others == others)
+
+
+cdef inline long double wide_exp(const real* tag, long double d) noexcept nogil:
+    return exp_nonpositive(<double>d) if real is float else expl(d)
+
+
+cdef inline long double wide_coefficient(
+    const real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j
+) noexcept nogil:
+    """c_j of sample i."""
+    cdef const real* w = <const real*>job.linear_weight
+    cdef long double c = 0
+    cdef Py_ssize_t outer = i // job.inner
+    if job.shared != NULL:
+        c = (<const real*>job.shared)[j]
+        return times(w[j], job.coefficient_shift) if w != NULL else c
+    if job.coefficient != NULL:
+        j += outer * job.classes
+        c = read_one(job.coefficient, job.coefficient_storage, j * job.inner + i - outer * job.inner, <real*>tag)
+        c = <real>job.coefficient_scale * c + <real>job.coefficient_shift
+        j -= outer * job.classes
+    return times(w[j], c) if w != NULL else c
+
+
+cdef inline void wide_statistics(
+    const real* tag, const ClassJob* job, Py_ssize_t i, int64_t t, Wide* wide
+) noexcept nogil:
+    """All of sample i, whose label is t, or -1."""
+    cdef const real* w = <const real*>job.class_weight
+    cdef Py_ssize_t outer = i // job.inner, first = outer * job.x_stride + i - outer * job.inner, j, top = 0
+    cdef long double d, c
+    cdef long double k = <long double>job.index_scale * (w[t] if w != NULL else 1) if t >= 0 else 0
+    wide.weight = per_sample(<const real*>job.sample_weight, i)
+    wide.scale = times(times(wide.weight, per_sample(<const real*>job.grad_output, i)), job.wide_scale)
+    wide.k = k
+    wide.top = -INFINITY
+    wide.others = wide.a = wide.b = wide.d = 0
+    for j in range(job.classes):
+        d = read_one(job.x, job.storage, first + j * job.inner, <real*>tag)
+        if d > wide.top:
+            wide.top = d
+            top = j
+    for j in range(job.classes):
+        d = read_one(job.x, job.storage, first + j * job.inner, <real*>tag) - wide.top
+        if j != top:
+            wide.others += wide_exp(tag, d)
+        if j == t:
+            wide.d = d
+        c = wide_coefficient(tag, job, i, j)
+        if c != 0:
+            wide.a += c
+            wide.b += c * d
+    wide.others += wide.top - wide.top
+
+
+cdef inline long double wide_value(const ClassJob* job, const Wide* wide, Py_ssize_t i) noexcept nogil:
+    cdef long double log_sum = log1pl(wide.others)
+    cdef long double value = weighted(log_sum - wide.d, wide.k) + (wide.a * log_sum - wide.b)
+    return weighted(value + (job.offset[i] if job.offset != NULL else 0), wide.weight)
+
+
+cdef inline void set_wide(Batch* batch, Py_ssize_t l, long double value) noexcept nogil:
+    if not batch.any_wide:
+        memset(batch.is_wide, 0, sizeof(batch.is_wide))
+    batch.any_wide = batch.is_wide[l] = True
+    batch.wide[l] = value
+
+
+cdef inline real wide_gradient(
+    const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
+) noexcept nogil:
+    """Entry j of sample i's gradient, where x_j is x; as `linear_gradient` and `target_gradient`."""
+    cdef long double e = wide_exp(tag, x - wide.top), c = wide_coefficient(tag, job, i, j)
+    cdef long double rest = (wide.a - c) + (0 if is_target else wide.k)
+    c += wide.k if is_target else 0
+    return <real>weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others), wide.scale)
+
+
+cdef inline double target_gradient(
+    double scale, double k, double a, double c_t, double e_t, double others
+) noexcept nogil:
+    """The target's entry, from e_t = exp(d_t): minus the sum of the others, which keeps its digits as p_t nears 1."""
+    return scale * ((a - c_t) * e_t - (c_t + k) * (others + (1 - e_t))) / (1 + others)
+
+
+cdef inline void clear(Batch* batch, Py_ssize_t count) noexcept nogil:
+    """Fill the places that no sample uses, up to the multiple of 8 that `finish` computes."""
+    cdef Py_ssize_t l
+    for l in range(count, (count + 7) // 8 * 8):
+        batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.k[l] = batch.d[l] = batch.keep[l] = 0
+
+
+cdef inline void finish(
+    real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t place, Batch* batch, double* total,
+    double* low, Huge* huge
+) noexcept nogil:
+    """The values of the samples from `first` on: stored where job.value is set, and added up, from lane `place` on."""
+    cdef Py_ssize_t l, n = (count + 7) // 8 * 8, turn = min(n, LANES - place)
+    cdef double index_term, weight
+    cdef bint wide = batch.any_wide
+    for l in range(n):
+        batch.log_sum[l] = log1p_nonnegative(<real>batch.others[l])
+    if job.op == LOSS or job.op == LOSS_LINEAR:
+        for l in range(n):
+            # A weight of 0 drops an infinite d, but keeps NaN.
+            index_term = batch.log_sum[l] - batch.d[l] if batch.k[l] != 0 else batch.log_sum[l]
+            batch.value[l] = batch.k[l] * index_term
+        if job.op == LOSS_LINEAR:
+            for l in range(n):
+                batch.value[l] += batch.a[l] * batch.log_sum[l] - batch.b[l]
+        if job.offset != NULL:
+            for l in range(count):
+                batch.value[l] += job.offset[first + l]
+        if job.sample_weight != NULL:
+            for l in range(count):
+                weight = (<const real*>job.sample_weight)[first + l]
+                batch.value[l] = batch.value[l] * weight if weight != 0 or batch.value[l] != batch.value[l] else 0.0
+        for l in range(n):
+            batch.value[l] = batch.value[l] if batch.keep[l] != 0 else 0.0
+        if real is double:
+            for l in range(n):
+                wide |= fabs(batch.value[l]) > 1e270
+        if wide:
+            for l in range(count):
+                if not (batch.any_wide and batch.is_wide[l]):
+                    batch.wide[l] = batch.value[l]
+                add_wide(batch.wide[l], total + (place + l) % LANES, low + (place + l) % LANES, huge)
+                batch.value[l] = <double>batch.wide[l]
+        else:
+            for l in range(turn):
+                two_sum(batch.value[l], total + place + l, low + place + l)
+            for l in range(turn, n):
+                two_sum(batch.value[l], total + l - turn, low + l - turn)
+    elif job.op == LOGSUMEXP:
+        for l in range(n):
+            batch.value[l] = batch.top[l] + batch.log_sum[l]
+    elif job.op == ENTROPY_FROM_LOGITS:
+        for l in range(n):
+            batch.value[l] = batch.log_sum[l] - batch.b[l] / (1 + batch.others[l])
+    if job.value != NULL:
+        for l in range(count):
+            (<real*>job.value)[first + l] = <real>batch.value[l]
+
+
+cdef inline real entropy_term(real p) noexcept nogil:
+    cdef real low = 0
+    cdef real log_p = log_any(p, &low)
+    return <real>0 if p == <real>0 else -p * (log_p + low)
+
+
+cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+    """-w_t x_t from log-probabilities; writes the gradient's one entry per sample into zeros."""
+    cdef Py_ssize_t first = chunk * job.chunk, i, outer, position
+    cdef Py_ssize_t last = min(first + job.chunk, job.samples)
+    cdef const real* weight = <const real*>job.class_weight
+    cdef int64_t t
+    cdef double x, w, value, total = 0, low = 0
+    cdef long double wide
+    cdef Huge huge
+    huge.total = huge.low = 0
+    for i in range(first, last):
+        t = label_of(job, i)
+        value = wide = 0
+        if t != job.ignore_index:
+            w = per_sample(weight, t)
+            outer = i // job.inner
+            position = t * job.inner + (i - outer * job.inner)
+            if job.grad != NULL:
+                x = gradient_scale(job, tag, i)
+                value = -w * x
+                if is_out_of_range(x, 1e-270, 1e270) or not 1e-270 <= fabs(value) <= 1e270:
+                    wide = times(times(w, per_sample(<const real*>job.sample_weight, i)), job.wide_scale)
+                    value = <double>-times(wide, per_sample(<const real*>job.grad_output, i))
+                write_one(<real>value, job.grad, job.storage, outer * job.classes * job.inner + position)
+                continue
+            x = read_one(job.x, job.storage, outer * job.x_stride + position, tag)
+            wide = value = -w * x * per_sample(<const real*>job.sample_weight, i)
+            if not 1e-270 <= fabs(value) <= 1e270:
+                wide = -weighted(weighted(x, w), per_sample(<const real*>job.sample_weight, i))
+        if job.value != NULL:
+            (<real*>job.value)[i] = <real>wide
+        add_wide(wide, &total, &low, &huge)
+    sum_chunk(total, low, &huge, job.partial + 3 * chunk)
+
+
+cdef inline void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+    """sum_j log k_j! - log n! for each sample, in float64, unless there was a negative count: that goes to `invalid`.
+
+    For one thread, as lgamma is.
+    """
+    cdef Py_ssize_t first = chunk * job.chunk, i, j, outer, position
+    cdef Py_ssize_t last = min(first + job.chunk, job.samples)
+    cdef double n, k, s, low
+    job.partial[3 * chunk] = job.partial[3 * chunk + 1] = job.partial[3 * chunk + 2] = 0
+    if <int64_t>job.invalid >= 0:
+        return
+    for i in range(first, last):
+        if masked(job, i):
+            (<double*>job.value)[i] = 0
+            continue
+        outer = i // job.inner
+        n = s = low = 0
+        for j in range(job.classes):
+            position = (outer * job.classes + j) * job.inner + i - outer * job.inner
+            k = read_one(job.x, job.storage, position, tag)
+            if k < 0:
+                job.invalid = position
+                return
+            n += k
+            if k != 0 and k != 1:
+                two_sum(lgamma(k + 1), &s, &low)
+        two_sum(-lgamma(n + 1), &s, &low)
+        (<double*>job.value)[i] = joined(s, low)

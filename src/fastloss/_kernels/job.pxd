@@ -1,0 +1,48 @@
+# job: what the loops over samples are told.
+
+from fastloss._kernels.math cimport *
+
+cdef enum:
+    LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
+    LOG_MULTINOMIAL
+
+cdef struct ClassJob:
+    int op
+    bint float32
+    const void* x                  # (outer, classes, inner); `x_stride` elements from one outer index to the next
+    int storage
+    Py_ssize_t x_stride
+    Py_ssize_t classes
+    Py_ssize_t inner
+    Py_ssize_t samples             # outer * inner
+    const void* labels             # (samples,), or NULL
+    int label_kind
+    int64_t ignore_index
+    const uint8_t* mask            # (samples,), 0 where a sample does not count, or NULL
+    const void* coefficient        # as x, contiguous, or NULL: c_j = w_j * (scale * coefficient_j + shift)
+    int coefficient_storage
+    double coefficient_scale
+    double coefficient_shift
+    const void* linear_weight      # w of the linear term (classes,), or NULL for ones
+    const void* shared             # c itself, (classes,) for all samples, or NULL
+    double shared_sum              # sum of `shared`
+    bint uniform                   # `shared` is one number, not 0, for all classes
+    const void* class_weight       # w of the index term (classes,), or NULL for ones
+    double index_scale             # 1 - label smoothing
+    const void* sample_weight      # (samples,), or NULL
+    const void* grad_output        # (samples,), or NULL
+    double grad_scale              # grad_output / divisor where these are one number
+    long double wide_scale         # the same, which may leave the range of float64
+    bint unweighted                # and that is at most 1: with one label for a sample no gradient can be wide
+    const double* offset           # (samples,) added to the loss of each sample, or NULL
+    void* value                    # (samples,), or NULL
+    void* grad                     # as x but contiguous, or NULL; also the output of softmax and log_softmax
+    int grad_storage
+    Py_ssize_t chunk               # samples that one thread takes at a time
+    Py_ssize_t lead                # samples before one with which a tile should begin
+    double* partial                # (chunks, 3): sum of the values, what rounding lost, and huge terms
+    uint64_t invalid               # position of the first invalid label or count; the largest number if there is none
+
+
+cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
+    return array[i] if array != NULL else 1.0

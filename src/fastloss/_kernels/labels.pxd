@@ -1,0 +1,66 @@
+# labels: class indices are read, and checked.
+
+from fastloss._kernels.math cimport *
+from fastloss._kernels.schedule cimport *
+from fastloss._kernels.job cimport *
+
+
+cdef inline int64_t load_label(const void* labels, int kind, Py_ssize_t i) noexcept nogil:
+    """Label i of any integer type; `kind` is the item size, negative when unsigned."""
+    if kind == 8:
+        return (<const int64_t*>labels)[i]
+    if kind == 4:
+        return (<const int32_t*>labels)[i]
+    if kind == -1:
+        return (<const uint8_t*>labels)[i]
+    if kind == 2:
+        return (<const int16_t*>labels)[i]
+    if kind == 1:
+        return (<const int8_t*>labels)[i]
+    if kind == -2:
+        return (<const uint16_t*>labels)[i]
+    if kind == -4:
+        return (<const uint32_t*>labels)[i]
+    return (<const int64_t*>labels)[i]
+
+
+cdef inline bint masked(const ClassJob* job, Py_ssize_t i) noexcept nogil:
+    return job.mask != NULL and job.mask[i] == 0
+
+
+cdef inline int64_t label_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
+    """Label of sample i; `ignore_index` where it does not count, whatever stands there."""
+    return job.ignore_index if masked(job, i) else load_label(job.labels, job.label_kind, i)
+
+
+cdef inline void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+    """Lower job.invalid to the first label that is neither a class nor ignored; the weights in force, summed."""
+    cdef Py_ssize_t first = chunk * job.chunk, i, used = 0
+    cdef Py_ssize_t last = min(first + job.chunk, job.samples)
+    cdef int64_t t, counts, classes = job.classes, ignore_index = job.ignore_index
+    cdef uint64_t invalid = 0      # the sign bit
+    cdef const int64_t* labels64 = <const int64_t*>job.labels
+    cdef bint weighted = job.class_weight != NULL or job.sample_weight != NULL
+    cdef bint usual = job.label_kind == 8 and not weighted and job.mask == NULL
+    cdef double total = 0, low = 0
+    if usual:  # vectorised
+        for i in range(first, last):
+            counts = labels64[i] != ignore_index
+            used += counts
+            invalid |= (<uint64_t>labels64[i] | (<uint64_t>(classes - 1) - <uint64_t>labels64[i])) & <uint64_t>-counts
+        total = used
+    if invalid >> 63 or not usual:
+        total = 0
+        for i in range(first, last):
+            t = label_of(job, i)
+            if t != ignore_index:
+                if t < 0 or t >= classes:
+                    fastloss_lower(&job.invalid, i)
+                    break
+                two_sum(
+                    per_sample(<const real*>job.class_weight, t) * per_sample(<const real*>job.sample_weight, i),
+                    &total, &low,
+                )
+    job.partial[3 * chunk] = total
+    job.partial[3 * chunk + 1] = low
+    job.partial[3 * chunk + 2] = 0

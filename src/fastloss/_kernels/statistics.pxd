@@ -1,0 +1,217 @@
+# statistics: what a pass over the classes of a sample collects, a block in L1 at a time, by steps.
+#
+# a) The order of the additions, and with it the bits, is that of a step, whatever registers it stands in. No sum in
+#    the loop's type is longer than GROUP steps: in a long sum of equal terms all rounding errors may point one way.
+#    In float32 sums continue in float64, in float64 with what rounding lost of each group.
+# b) Exponentials are stored, and summed by a loop of their own: so the label's can be taken out in between.
+
+from libc.math cimport INFINITY
+from fastloss._kernels.vector cimport *
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+include "tuning.pxi"
+
+# What one pass over a sample collects besides the maximum and the sum of exponentials.
+cdef enum:
+    PLAIN      # nothing
+    SHARED     # sum c_j d_j, c the same for all samples
+    UNIFORM    # sum c d_j, c the same for all classes too, and not 0
+    LINEAR     # sum c_j and sum c_j d_j
+    EXPECTED   # sum exp(d_j) d_j
+
+# A sum in float64 and what rounding lost of it; and the same of a step's lanes.
+cdef struct Sum:
+    double total
+    double low
+
+cdef struct Sums:
+    d8 total
+    d8 low
+
+
+cdef inline void clear_sums(Sums* sums) noexcept nogil:
+    sums.total = sums.low = d8_all(0)
+
+
+cdef inline void add_group(vec group, Sums* sums) noexcept nogil:
+    """Add the sum of a group of steps."""
+    cdef d8 t, z
+    if vec is f16:
+        sums.total = d8_add(sums.total, d8_of_halves(group))
+    else:
+        t = d8_add(sums.total, group)
+        z = d8_sub(t, sums.total)
+        sums.low = d8_add(sums.low, d8_add(d8_sub(sums.total, d8_sub(t, z)), d8_sub(group, z)))
+        sums.total = t
+
+
+cdef inline void add_sums(const Sums* sums, vec tag, Sum* s) noexcept nogil:
+    two_sum(d8_sum(sums.total), &s.total, &s.low)
+    if vec is d8:
+        s.low += d8_sum(sums.low)
+
+
+cdef inline vec exp_steps(
+    int STORAGE, const void* x, Py_ssize_t n, vec magic, vec least, void* e
+) noexcept nogil:
+    """e_j = `exp_of` x_j for n classes, up to a whole step; returns the maximum, NaN aside.
+
+    Prefetches what is read later; harmless where there is nothing.
+    """
+    cdef Py_ssize_t k, full = n // step_of(magic)
+    cdef vec p, top = all_of(-INFINITY, magic)
+    for k in range(full):
+        fastloss_prefetch(<const char*>x + (64 if STORAGE == NATIVE else 32) * k + AHEAD)
+        p = load_as(STORAGE, x, k, magic)
+        top = max_of(p, top)
+        store(exp_of(p, magic, least), e, k)
+    if n > full * step_of(magic):
+        p = load_part_as(STORAGE, x, full, n - full * step_of(magic), -INFINITY, magic)
+        top = max_of(p, top)
+        store(exp_of(p, magic, least), e, full)
+    return top
+
+
+cdef inline vec counted(bint SKIP, const void* e, Py_ssize_t k, vec skipped) noexcept nogil:
+    """A step, with 0 in place of `skipped` if SKIP."""
+    cdef vec p = load(e, k, skipped)
+    return if_equal(p, skipped, all_of(0, skipped), p) if SKIP else p
+
+
+cdef inline void take_out(void* e, Py_ssize_t j, vec tag) noexcept nogil:
+    """e_j = 0, as a step: a load of all of it would wait for the store of a part."""
+    cdef int size = step_of(tag)
+    cdef Py_ssize_t k = j // size
+    store(if_equal(places(tag), all_of(j - k * size, tag), all_of(0, tag), load(e, k, tag)), e, k)
+
+
+cdef inline void sum_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, vec tag, Sum* s) noexcept nogil:
+    """Add n numbers, up to a whole step, to s; those that are `unit` are left out if SKIP."""
+    cdef Py_ssize_t steps = (n + step_of(tag) - 1) // step_of(tag), g, k
+    cdef vec group, skipped = all_of(unit, tag)
+    cdef Sums sums
+    clear_sums(&sums)
+    for g in range(0, steps - GROUP + 1, GROUP):
+        add_group(
+            add(
+                add(
+                    add(counted(SKIP, e, g, skipped), counted(SKIP, e, g + 1, skipped)),
+                    add(counted(SKIP, e, g + 2, skipped), counted(SKIP, e, g + 3, skipped)),
+                ),
+                add(
+                    add(counted(SKIP, e, g + 4, skipped), counted(SKIP, e, g + 5, skipped)),
+                    add(counted(SKIP, e, g + 6, skipped), counted(SKIP, e, g + 7, skipped)),
+                ),
+            ),
+            &sums,
+        )
+    g = steps - steps % GROUP
+    if g < steps:
+        group = counted(SKIP, e, g, skipped)
+        for k in range(g + 1, steps):
+            group = add(group, counted(SKIP, e, k, skipped))
+        add_group(group, &sums)
+    add_sums(&sums, tag, s)
+
+
+cdef inline void linear_steps(
+    int MODE, const void* x, const void* c, const void* e, Py_ssize_t n, double top, vec tag, Sum* a, Sum* b
+) noexcept nogil:
+    """Add Σ c_j to a (LINEAR) and to b Σ c_j d_j, d_j = x_j - top: c all 1 (UNIFORM), or e_j (EXPECTED).
+
+    c is 0 where it does not count, whatever x is there.
+    """
+    cdef int size = step_of(tag)
+    cdef Py_ssize_t steps = (n + size - 1) // size, g, k
+    cdef vec m = all_of(top, tag), zero = all_of(0, tag), p, d, c_k, a_group, b_group
+    cdef Sums a_sums, b_sums
+    clear_sums(&a_sums)
+    clear_sums(&b_sums)
+    for g in range(0, steps, GROUP):
+        a_group = b_group = zero
+        for k in range(g, min(g + GROUP, steps)):
+            if MODE == LINEAR:
+                fastloss_prefetch(<const char*>c + 64 * k + AHEAD)
+            if (k + 1) * size <= n:
+                p = load(x, k, tag)
+                c_k = load(e if MODE == EXPECTED else c, k, tag) if MODE != UNIFORM else zero
+            else:
+                p = load_part(x, k, n - k * size, top, tag)
+                c_k = load_part(e if MODE == EXPECTED else c, k, n - k * size, 0, tag) if MODE != UNIFORM else zero
+            d = sub(p, m)
+            if MODE == UNIFORM:
+                b_group = add(b_group, d)
+            elif MODE == EXPECTED:  # where x is -inf, its exponential does not count
+                b_group = fma_of(c_k, max_of(all_of(-1e4, tag), d), b_group)
+            else:
+                b_group = fma_of(c_k, if_equal(c_k, zero, zero, d), b_group)
+            if MODE == LINEAR:
+                if vec is f16:  # exactly: the gradient needs a - c_j where one c_j is nearly all of a
+                    a_sums.total = d8_add(a_sums.total, d8_of_half(c_k, False))
+                    a_sums.low = d8_add(a_sums.low, d8_of_half(c_k, True))
+                else:
+                    a_group = add(a_group, c_k)
+        add_group(b_group, &b_sums)
+        if MODE == LINEAR and vec is d8:
+            add_group(a_group, &a_sums)
+    add_sums(&b_sums, tag, b)
+    if MODE == LINEAR:
+        if vec is f16:
+            a_sums.total = d8_add(a_sums.total, a_sums.low)
+        add_sums(&a_sums, tag, a)
+
+
+cdef inline void gradient_steps(
+    int MODE, int STORAGE, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double others,
+    double unit, double factor, double least, vec tag, void* grad
+) noexcept nogil:
+    """n entries of a gradient, or of a softmax, from the exponentials: factor e_j; with coefficients factor
+    ((a - c_j) e_j - c_j (others + (unit - e_j))), in which a target of one class loses nothing: a = c_j leaves 1 - p_j.
+
+    What is less than `least` counts as 0. `unit` is the exponential that `others` does not have.
+    """
+    cdef int size = step_of(tag)
+    cdef Py_ssize_t k, full = n // size
+    cdef vec zero = all_of(0, tag), f = all_of(factor, tag), low_end = all_of(least, tag), p, y, c_k
+    cdef vec a_high = all_of(a, tag), a_low = all_of(a - first(a_high), tag)
+    cdef vec rest = all_of(others, tag), one = all_of(unit, tag)
+    c_k = all_of(uniform, tag)
+    for k in range(full + (n > full * size)):
+        p = load(e, k, tag)
+        p = if_less(p, low_end, zero, p)
+        if MODE == PLAIN:
+            y = mul(p, f)
+        else:
+            if MODE != UNIFORM:
+                c_k = load(c, k, tag) if k < full else load_part(c, k, n - k * size, 0, tag)
+            y = mul(add(sub(a_high, c_k), a_low), p)
+            y = mul(sub(y, mul(c_k, add(rest, sub(one, p)))), f)
+        if k < full:
+            store_as(STORAGE, y, grad, k)
+        else:
+            store_part_as(STORAGE, y, grad, k, n - k * size)
+
+
+cdef inline void exp_gradient_steps(
+    int STORAGE, int OUT, const void* x, Py_ssize_t n, vec magic, vec least_exp, double factor, double least, void* grad
+) noexcept nogil:
+    """`gradient_steps` (PLAIN) from x itself, without a buffer; grad may be x."""
+    cdef int size = step_of(magic)
+    cdef Py_ssize_t k, full, before = before_line(grad, n, magic) if OUT == STREAMED else 0
+    cdef vec zero = all_of(0, magic), f = all_of(factor, magic), low_end = all_of(least, magic), e
+    if before > 0:
+        e = exp_of(load_part_as(STORAGE, x, 0, before, 0, magic), magic, least_exp)
+        store_part_as(NATIVE, mul(if_less(e, low_end, zero, e), f), grad, 0, before)
+        x = <const char*>x + before * (64 // size)
+        grad = <char*>grad + before * (64 // size)
+        n -= before
+    full = n // size
+    for k in range(full):
+        fastloss_prefetch(<const char*>x + (32 if STORAGE == FLOAT16 or STORAGE == BFLOAT16 else 64) * k + AHEAD)
+        e = exp_of(load_as(STORAGE, x, k, magic), magic, least_exp)
+        store_as(OUT, mul(if_less(e, low_end, zero, e), f), grad, k)
+    if n > full * size:
+        e = exp_of(load_part_as(STORAGE, x, full, n - full * size, 0, magic), magic, least_exp)
+        store_part_as(
+            NATIVE if OUT == STREAMED else OUT, mul(if_less(e, low_end, zero, e), f), grad, full, n - full * size
+        )
