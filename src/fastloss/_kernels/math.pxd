@@ -488,8 +488,8 @@ cdef inline double exp_slope(vec tag) noexcept nogil:
 
 # ---- Exponentials and logarithms of single elements ----
 #
-# One number, not a sum of two: a result within the bounds needs no more. In loops of their own, what is reduced, what is
-# divided and what is left, f + s (f - z R(z)) with s = -f / (2 + f) and z = s^2, wait for little.
+# One number, not a sum of two: a result within the bounds needs no more. In loops of their own, what is reduced, what
+# is divided and what is left, f + s (f - z R(z)) with s = -f / (2 + f) and z = s^2, wait for little.
 
 
 cdef inline vec exp_argument_of(vec x, int raised, vec* power_of_k) noexcept nogil:
@@ -523,7 +523,7 @@ cdef inline vec log1p_of(vec e, vec s) noexcept nogil:
         p2 = fma_of(p3, z2, p2)
         p3 = fma_of(all_of(-0.1700975637003665544, z), z, all_of(-0.08344972564452305332, z))
         p = fma_of(fma_of(p3, z4, p2), z4, p)
-    if not fastloss_fused:  # two roundings less: -2 s, what it lacks of e + s e, by a slope like 1 / (1 + e), and the rest
+    if not fastloss_fused:  # fewer roundings: -2 s, what it lacks of e + s e, by a slope like 1 / (1 + e), and the rest
         p1 = mul(add(add(e, add(s, s)), mul(s, e)), fma_of(all_of(-0.3125, e), e, all_of(1, e)))
         return sub(add(p1, mul(s, mul(z, p))), add(s, s))
     return fma_of(s, fma_of(z, p, e), e)

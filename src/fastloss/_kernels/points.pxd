@@ -98,6 +98,11 @@ cdef inline vec not_finite(vec value, bint weighted, vec doubt) noexcept nogil:
     return fma_of(value, doubt, doubt)
 
 
+cdef inline vec within(double most, vec x) noexcept nogil:
+    """x, or +-most where it is farther: finite ones have the same results, in all bits; NaN stays."""
+    return max_of(all_of(-most, x), min_of(all_of(most, x), x))
+
+
 # ---- What loops leave to each other ----
 
 
@@ -153,9 +158,8 @@ cdef inline void mse(vec* doubt, const Points* block) noexcept nogil:
         store(v, b.value, k)
         if b.slope != NULL:
             store(add(d, d), b.slope, k)
-    if b.weighted:
-        for k in range(b.steps):
-            d = absolute_of(sub(load(b.x, k, zero), load(b.y, k, zero)))
+        if b.weighted:
+            d = absolute_of(d)
             far = max_of(d, far)
             near = min_of(if_equal(d, zero, one, d), near)
     near = if_less_than(near, 1.734723475976807e-18 if vec is f16 else 3.054936363499605e-151)  # 2^-59, 2^-500
@@ -175,17 +179,18 @@ cdef inline bint are_labels(const void* y, Py_ssize_t steps, vec tag) noexcept n
     return not any_of(found)
 
 
-cdef inline double bce_scale(vec tag) noexcept nogil:
-    """What arguments of logarithms are multiplied by, so that none is subnormal; in float64 those are cut off."""
-    return 18446744073709551616.0 if vec is f16 else 1  # 2^64
+cdef inline int bce_bits(vec tag) noexcept nogil:
+    """log2 of what x is multiplied by, so that it is not subnormal; in float64 those are cut off."""
+    return 64 if vec is f16 else 0
+
+
+cdef inline vec bce_power(vec power) noexcept nogil:
+    """The power of an argument that is 0 such that its logarithm is cut off."""
+    return if_less(power, all_of(-126, power), all_of(-200, power), power) if vec is f16 else power
 
 
 cdef inline vec bce_logarithm(Points b, Py_ssize_t k, vec tag) noexcept nogil:
-    """-log of an argument without `bce_scale`, at most 100."""
-    cdef vec power = load(b.third, k, tag)
-    if vec is f16:
-        power = sub(power, all_of(64, tag))
-    return min_of(all_of(100, tag), negative(log_of(load(b.first, k, tag), load(b.second, k, tag), power)))
+    return min_of(all_of(100, tag), negative(left_logarithm(b, k, tag)))
 
 
 cdef inline vec bce_slope(vec x, vec y) noexcept nogil:
@@ -199,7 +204,8 @@ cdef inline vec bce_slope(vec x, vec y) noexcept nogil:
 cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
     """-(y log x + (1 - y) log(1 - x)), each log at least -100; an element has the same bits in both loops."""
     cdef Points b = block[0]
-    cdef vec one = all_of(1, doubt[0]), scale = all_of(bce_scale(one), one)
+    cdef vec one = all_of(1, doubt[0]), bits = all_of(bce_bits(one), one)
+    cdef vec scale = all_of(18446744073709551616.0 if vec is f16 else 1, one)  # 2^bits
     cdef vec low = one, high = one, far = one, p, t, f, power = one
     cdef bint labels = are_labels(b.y, b.steps, one)
     cdef Py_ssize_t k
@@ -209,9 +215,8 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
             t = load(b.y, k, one)
             low = min_of(p, low)
             high = max_of(p, high)
-            f = mul(p, fma_of(add(scale, scale), t, negative(scale)))
-            f = log_argument(fma_of(negative(scale), t, scale), f, &power)
-            leave_logarithm(f, power, b, k)
+            f = log_argument(sub(one, t), mul(p, fma_of(add(scale, one), t, negative(one))), &power)
+            leave_logarithm(f, sub(bce_power(power), mul(bits, t)), b, k)
         for k in range(b.steps):
             store(bce_logarithm(b, k, one), b.value, k)
     else:
@@ -221,12 +226,12 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
             high = max_of(p, high)
             p = mul(p, scale)
             f = sub(mul(p, inverse_power(p, &power)), one)
-            leave_logarithm(f, power, b, k)
+            leave_logarithm(f, sub(power, bits), b, k)
         for k in range(b.steps):
             store(bce_logarithm(b, k, one), b.fourth, k)
         for k in range(b.steps):
-            f = log_argument(scale, mul(load(b.x, k, one), negative(scale)), &power)
-            leave_logarithm(f, power, b, k)
+            f = log_argument(one, negative(load(b.x, k, one)), &power)
+            leave_logarithm(f, bce_power(power), b, k)
         for k in range(b.steps):
             t = load(b.y, k, one)
             far = max_of(absolute_of(t), far)
@@ -267,7 +272,7 @@ cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint 
             x = load(b.x, k, one)
             y = load(b.y, k, one)
             c = if_negative(x, y, sub(one, y))
-            store(if_equal(c, zero, if_negative(x, negative(one), one), x), b.fourth, k)
+            store(if_equal(c, zero, within(most_of_a_sum(True, x), x), x), b.fourth, k)
         b.x = b.fourth
     for k in range(b.steps):
         x = load(b.x, k, one)
@@ -305,25 +310,23 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
     for k in range(b.steps):
         t = load(b.y, k, zero)
         low = min_of(t, low)
+        if b.weighted:
+            high = max_of(t, high)
+            near = min_of(if_equal(t, zero, one, t), near)
         v = sub(mul(t, inverse_power(t, &power)), one)
         leave_logarithm(v, power, b, k)
     if b.careful:  # an infinite x of coefficient 0
         for k in range(b.steps):
             v = load(b.x, k, zero)
-            store(if_equal(load(b.y, k, zero), zero, min_of(one, absolute_of(v)), v), b.fourth, k)
+            store(if_equal(load(b.y, k, zero), zero, within(most_of_a_sum(True, v), v), v), b.fourth, k)
         b.x = b.fourth
     for k in range(b.steps):
         t = load(b.y, k, zero)
-        v = sub(mul(t, left_logarithm(b, k, zero)), mul(t, load(b.x, k, zero)))
+        v = mul(t, sub(left_logarithm(b, k, zero), load(b.x, k, zero)))
         found = not_finite(v, b.weighted, found)
         store(v, b.value, k)
         if b.slope != NULL:
             store(negative(t), b.slope, k)
-    if b.weighted:
-        for k in range(b.steps):
-            t = load(b.y, k, zero)
-            high = max_of(t, high)
-            near = min_of(if_equal(t, zero, one, t), near)
     near = if_less_than(near, 3.009265538105056e-36 if vec is f16 else 9.332636185032189e-302)  # 2^-118, 2^-1000
     doubt[0] = either(either(found, if_less_than(low, 0)), either(near, if_more(high, 1099511627776.0)))
 
@@ -331,7 +334,7 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
 cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nogil:
     """exp(y) (y - x)."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), high = zero, far = zero, near = zero, t, v, p, w
+    cdef vec zero = all_of(0, doubt[0]), high = zero, far = zero, near = zero, t, v, p, w
     cdef vec least = all_of(-131 if vec is f16 else -1060, zero)  # whatever x is, no result is normal
     cdef vec lower = all_of(5.421010862427522e-20 if vec is f16 else 7.458340731200207e-155, zero)  # 2^-64, 2^-512
     cdef Py_ssize_t k
@@ -342,7 +345,7 @@ cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nog
     if b.careful:  # an infinite x of coefficient exp(-inf)
         for k in range(b.steps):
             v = load(b.x, k, zero)
-            store(if_equal(load(b.y, k, zero), all_of(-INFINITY, v), min_of(one, absolute_of(v)), v), b.fourth, k)
+            store(if_equal(load(b.y, k, zero), all_of(-INFINITY, v), within(1e9, v), v), b.fourth, k)
         b.x = b.fourth
     for k in range(b.steps):
         v = load(b.x, k, zero)

@@ -246,7 +246,7 @@ cdef inline bint any_doubt(const void* doubt, real* tag) noexcept nogil:
 
 
 cdef inline void note_doubts(
-    real* tag, block_function function, Points* block, uint8_t* doubts
+    real* tag, block_function function, const Points* block, uint8_t* doubts
 ) noexcept nogil:
     """Which elements of a block are in doubt: step by step, each number of the doubt is one element's."""
     cdef f16 doubt
@@ -266,8 +266,8 @@ cdef inline void note_doubts(
 
 
 cdef inline void odd_block(
-    real* tag, const PointJob* job, const Points* block, const Weights* weights, const uint8_t* doubts,
-    const uint8_t* mask, Py_ssize_t first, Py_ssize_t n, double* total, double* low, Huge* huge
+    real* tag, const PointJob* job, block_function function, bint in_doubt, const Points* block,
+    const Weights* weights, const uint8_t* mask, Py_ssize_t first, Py_ssize_t n, double* total, double* low, Huge* huge
 ) noexcept nogil:
     """A block in which elements may be odd: weights applied to value and slope, values added."""
     cdef const real* x = <const real*>block.x
@@ -279,8 +279,12 @@ cdef inline void odd_block(
     cdef long double factor, wide_value, wide_slope
     cdef real pos_weight, weight, sample_weight, grad_output, scale = <real>job.grad_scale
     cdef double least = job.least_weight, greatest = job.greatest_weight
+    cdef uint8_t doubts[POINTWISE_BLOCK]
     cdef Py_ssize_t k
     cdef bint odd
+    memset(doubts, 0, sizeof(doubts))
+    if in_doubt:
+        note_doubts(tag, function, block, &doubts[0])
     for k in range(n):
         pos_weight = weight = sample_weight = grad_output = 1
         if mask != NULL and mask[k] == 0:
@@ -359,17 +363,16 @@ cdef inline void add_values(
     real* value, const real* weight, Py_ssize_t n, real* buffer, double* total, double* low
 ) noexcept nogil:
     """`add_block` of any n; value, and weight in `buffer`, are filled up with zeros."""
-    cdef Py_ssize_t k, full = POINTWISE_BLOCK if n % (4 * WIDTH) else n
-    for k in range(n, full):
-        value[k] = <real>0
+    cdef Py_ssize_t step = 4 * WIDTH if real is float else WIDTH, full = (n + step - 1) // step * step
+    if full > n:
+        memset(value + n, 0, (full - n) * sizeof(real))
+        if weight != NULL:
+            memmove(buffer, weight, n * sizeof(real))
+            memset(buffer + n, 0, (full - n) * sizeof(real))
+            weight = buffer
     if weight == NULL:
         add_block(value, <const real*>NULL, full, total, low)
     else:
-        if full > n:
-            memmove(buffer, weight, n * sizeof(real))
-            for k in range(n, full):
-                buffer[k] = <real>0
-            weight = buffer
         add_block(value, weight, full, total, low)
 
 
@@ -400,13 +403,28 @@ cdef inline void write_gradient(
     write_block(grad, job.grad, job.grad_storage, first, n)
 
 
+cdef inline const uint8_t* read_points(
+    real* tag, const PointJob* job, Py_ssize_t first, Py_ssize_t n, real* x_buffer, real* y_buffer,
+    uint8_t* mask_buffer, Points* block
+) noexcept nogil:
+    """n elements of the arguments from `first` on, in whole steps; their mask, or NULL."""
+    cdef const uint8_t* mask = NULL
+    cdef const real* x = read_block(job.x, job.storage, first, n, x_buffer)
+    cdef const real* y = read_block(job.y, job.y_storage, first, n, y_buffer) if job.y != NULL else x
+    if job.mask.data != NULL:  # what does not count is an ordinary element of weight 0
+        mask = expand(&job.mask, first, n, mask_buffer)
+        x = where_counted(x, mask, <real>0.5, n, x_buffer)
+        y = where_counted(y, mask, <real>1, n, y_buffer)
+    block.x = in_steps(x, n, <real>0.5, x_buffer)
+    block.y = in_steps(y, n, <real>1, y_buffer)
+    block.steps = (n * sizeof(real) + 63) // 64
+    return mask
+
+
 cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept nogil:
     """Elements [chunk * job.chunk, ...) of a job."""
     cdef Py_ssize_t first = chunk * job.chunk, i, n, k
     cdef Py_ssize_t last = min(first + job.chunk, job.size)
-    cdef const real* x
-    cdef const real* y
-    cdef real* value
     cdef real x_buffer[POINTWISE_BLOCK]
     cdef real y_buffer[POINTWISE_BLOCK]
     cdef real buffer[POINTWISE_BLOCK]
@@ -414,9 +432,9 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef real room[4 * POINTWISE_BLOCK]
     cdef real expanded[4 * POINTWISE_BLOCK]
     cdef uint8_t mask_buffer[POINTWISE_BLOCK]
-    cdef uint8_t doubts[POINTWISE_BLOCK]
-    cdef const uint8_t* mask = NULL
+    cdef const uint8_t* mask
     cdef const real* of_value
+    cdef real* value
     cdef double total[WIDTH]
     cdef double low[WIDTH]
     cdef Huge huge
@@ -438,54 +456,39 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     block.careful = False
     for i in range(first, last, POINTWISE_BLOCK):
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
-        x = read_block(job.x, job.storage, i, n, &x_buffer[0])
-        y = read_block(job.y, job.y_storage, i, n, &y_buffer[0]) if job.y != NULL else x
-        if job.mask.data != NULL:  # what does not count is an ordinary element of weight 0
-            mask = expand(&job.mask, i, n, &mask_buffer[0])
-            x = where_counted(x, mask, <real>0.5, n, &x_buffer[0])
-            y = where_counted(y, mask, <real>1, n, &y_buffer[0])
-        if job.op == UNIT_INTERVAL:
-            if any_outside(x, n):
-                fastloss_raise_flag(&job.outside)
-                break
-            continue
+        mask = read_points(tag, job, i, n, &x_buffer[0], &y_buffer[0], &mask_buffer[0], &block)
         odd = job.odd
         if job.weighted:
             odd |= expand_weights(tag, job, i, n, mask, &expanded[0], &weights)
         of_value = <const real*>weights.of_value
-        x = in_steps(x, n, <real>0.5, &x_buffer[0])
-        y = in_steps(y, n, <real>1, &y_buffer[0])
         whole = n * sizeof(real) % 64 == 0
         value = &buffer[0]
         if job.value != NULL and whole:
             value = block_to_write(job.value, job.value_storage, i, &buffer[0])
-        block.x = x
-        block.y = y
-        block.pos_weight = weights.pos_weight
         block.value = value
-        block.steps = (n * sizeof(real) + 63) // 64
-        function(&doubt, &block)
-        in_doubt = any_doubt(&doubt, tag)
+        block.pos_weight = weights.pos_weight
+        in_doubt = job.op == UNIT_INTERVAL
+        if not in_doubt:
+            function(&doubt, &block)
+            in_doubt = any_doubt(&doubt, tag)
+        if in_doubt and (job.op == BCE or job.op == UNIT_INTERVAL) and any_outside(<const real*>block.x, n):
+            fastloss_raise_flag(&job.outside)
+            break
+        if job.op == UNIT_INTERVAL:
+            continue
         if in_doubt and not block.careful:
             block.careful = True
             function(&doubt, &block)
             in_doubt = any_doubt(&doubt, tag)
-        if in_doubt and job.op == BCE and any_outside(x, n):
-            fastloss_raise_flag(&job.outside)
-            break
         if odd or in_doubt:
-            odd = True
-            memset(&doubts[0], 0, n)
-            if in_doubt:
-                note_doubts(tag, function, &block, &doubts[0])
-            odd_block(tag, job, &block, &weights, &doubts[0], mask, i, n, &total[0], &low[0], &huge)
+            odd_block(tag, job, function, in_doubt, &block, &weights, mask, i, n, &total[0], &low[0], &huge)
         elif job.value == NULL:
             add_values(value, of_value, n, &expanded[3 * POINTWISE_BLOCK], &total[0], &low[0])
         elif of_value != NULL:
             for k in range(n):
                 value[k] *= of_value[k]
         if job.grad != NULL:
-            write_gradient(job, &slope[0], <const real*>weights.of_grad, odd, i, n)
+            write_gradient(job, &slope[0], <const real*>weights.of_grad, odd or in_doubt, i, n)
         if job.value != NULL:
             if not whole and job.value_storage == NATIVE:
                 memcpy(<real*>job.value + i, value, n * sizeof(real))

@@ -19,7 +19,6 @@ DEF SERIAL_ELEMENTS = 32768        # less than this stays on the calling thread
 DEF STREAM_BYTES = 64 << 20        # a result passes the caches where it and its arguments are larger together
 DEF LINE_MIN_INNER = 16 * LANES    # fewer neighbours: tiles that begin a line of x too often end beyond the last one
 DEF FEW_CLASSES = 4                # of float32, up to which comparisons with all take less time than loads one by one
-DEF RARE_BLOCKS = 16               # computed with all that rare elements need after one that did; or with soft targets
 DEF AHEAD = 12288                  # bytes from what is computed to what is prefetched into L1: a third of it or less
 DEF FAR_AHEAD = 65536              # and into L2
 DEF LANES_FAR_AHEAD = 8            # tiles from the one that is computed to the one that is prefetched into L2
