@@ -39,6 +39,7 @@ cdef struct Samples:
     int collects                   # SUM, OWN, MOST or PEAK
     double c                       # of the exponentials
     bint own_c                     # each sample has one of its own, in `factor` and `least`
+    int far_tiles                  # so many tiles have one from the start: those before needed it
     double reach                   # log2 of the greatest ratio of the parts of a sum, either way, of usual samples
     bint plain                     # all samples that count weigh the same
     bint weighted                  # `weight` and `scale` are read
@@ -747,23 +748,30 @@ cdef inline bint is_far(real tag, const Samples* s, Py_ssize_t l) noexcept nogil
     return (s.collects == OWN or s.collects == PEAK) and not 1 / greatest < others / own < greatest
 
 
+cdef inline void give_own_references(real* tag, Samples* s, bint own) noexcept nogil:
+    """Compute each sample with a c of its own, or all with one. With its own less is odd."""
+    s.own_c = own
+    if real is float:
+        s.reach = 120 if own else 80
+    else:
+        s.reach = 1000 if own else 500
+
+
 cdef inline void odd_samples(real* tag, const ClassJob* job, Samples* s) noexcept nogil:
     """Compute what is odd, and usual samples again that c was wrong for."""
     cdef real* odd = <real*>s.odd
     cdef int which[LANES]
     cdef int n = 0, most = <int>min(<Py_ssize_t>LANES, LANES_BLOCK * LANES // job.classes)
-    cdef Py_ssize_t l, far = 0
-    cdef double reach = s.reach
+    cdef Py_ssize_t l, far = s.count if s.own_c else 0
     while far < s.count and not is_far(odd[0], s, far):
         far += 1
     if far < s.count:
-        s.own_c = True
-        s.reach = 120 if sizeof(real) == 4 else 1000
+        s.far_tiles = 16
+        give_own_references(tag, s, True)
         statistics(tag, job, s)
         samples_of_steps(tag, s, job.grad != NULL)
         s.c = suggested(job, s.first + far, s.c, 0.9, tag)
-        s.own_c = False
-        s.reach = reach
+    give_own_references(tag, s, False)
     for l in range(s.count):
         if odd[l] != 0:
             which[n] = <int>l
@@ -896,6 +904,9 @@ cdef inline void compute_tile(real* tag, const ClassJob* job, Samples* s) noexce
     cdef bint grad = job.grad != NULL, any_odd
     if job.labels != NULL:
         read_labels(tag, job, s)
+    if s.far_tiles > 0:
+        s.far_tiles -= 1
+        give_own_references(tag, s, True)
     statistics(tag, job, s)
     any_odd = samples_of_steps(tag, s, grad)
     if any_odd:
@@ -903,6 +914,7 @@ cdef inline void compute_tile(real* tag, const ClassJob* job, Samples* s) noexce
             (<odd_function>fastloss_out_of_line(<void*>odd_samples_float))(job, s)
         else:
             (<odd_function>fastloss_out_of_line(<void*>odd_samples_double))(job, s)
+    give_own_references(tag, s, False)
     if to != NULL:
         to += s.first
         if job.op == LOGSUMEXP:
@@ -976,8 +988,9 @@ cdef inline void place_samples(real* tag, const ClassJob* job, Samples* s) noexc
     s.scale_of_all = job.grad_scale if job.op == LOSS else 1
     s.plain = job.class_weight == NULL and job.sample_weight == NULL and job.grad_output == NULL \
         and job.index_scale == 1 and not (job.grad != NULL and is_out_of_range(job.grad_scale, 2.2e-13, 1e6))
-    s.weighted = s.ignored = s.own_c = False
-    s.reach = 80 if sizeof(real) == 4 else 500
+    s.weighted = s.ignored = False
+    s.far_tiles = 0
+    give_own_references(tag, s, False)
 
 
 cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
