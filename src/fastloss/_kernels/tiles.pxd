@@ -11,7 +11,7 @@
 #    weights far from 1.
 # d) The values of 16 (8) samples are added up side by side in float64, LANES samples at a time.
 
-from libc.math cimport ldexp
+from libc.math cimport isnan, ldexp, log
 from libc.string cimport memcpy, memmove, memset
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
@@ -134,7 +134,8 @@ cdef inline bint sample_steps(const Samples* s, int collects, bint weighted, bin
     """Values and what gradients need, from the sums; whether a sample is odd. The literals say what is needed."""
     cdef vec own, others, total, ratio, odd, any_odd = all_of(0, tag), y, g, f, one = all_of(1, tag), least
     cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
-    cdef double most = ldexp(1, <int>s.reach)  # beyond, what is cut off below exp_least would count in the lesser part
+    cdef double most = ldexp(1, <int>s.reach)  # beyond, what is cut off below exp_least would count in the lesser part;
+    cdef double fewest = -1 if s.own_c else 1 / most  # beside an exponential of 2^50 or 2^500 what counts is not cut off
     cdef vec scale = all_of(s.scale_of_all, tag), tiny_by_scale = div(all_of(tiny, tag), absolute_of(scale))
     cdef Py_ssize_t i
     for i in range(s.steps):
@@ -145,7 +146,7 @@ cdef inline bint sample_steps(const Samples* s, int collects, bint weighted, bin
             total = add(others, own)
         if collects == OWN or collects == PEAK:
             ratio = div(others, own)
-            odd = odd_unless_within(ratio, 1 / most, most, odd_sum(total))
+            odd = odd_unless_within(ratio, fewest, most, odd_sum(total))
             y = log1p_of_ratio(ratio)
             if weighted:
                 g = load(s.weight, i, tag)
@@ -570,13 +571,12 @@ cdef inline bint planes(real* tag, const ClassJob* job, Samples* s, bint clamp) 
     memset(others, 0, n * sizeof(real))
     if s.collects != SUM:
         memset(s.own, 0, n * sizeof(real))
+    fill(<real*>s.top, n, <real>-INFINITY)
     if s.own_c:
         map = <map_function>fastloss_out_of_line(<void*>(tops_f16 if sizeof(real) == 4 else tops_d8))
-        fill(<real*>s.top, n, <real>-INFINITY)
         for c in range(job.classes):
             map(read_plane(job, s, direct, c, <real*>s.x), s, s.top)
         own_references(tag, s)
-    fill(<real*>s.top, n, <real>-INFINITY)
     if groups:
         memset(s.wide, 0, n * sizeof(double))
         memset(s.wide_low, 0, n * sizeof(double))
@@ -737,14 +737,33 @@ cdef inline void alone_into_tile(
                 (<real*>s.entry)[l] = result[k * job.classes + s.label[l]]
 
 
-cdef inline bint is_far(real tag, const Samples* s, Py_ssize_t l) noexcept nogil:
+cdef inline bint is_far_sum(real* tag, double total) noexcept nogil:
+    """Whether a sum is outside the window; as `odd_sum`."""
+    if real is float:
+        return not 1048576.0 < total < 1.2089258196146292e24
+    else:
+        return not 1.6069380442589903e60 < total < 6.668014432879854e240
+
+
+cdef inline double exp_of_top(real* tag, double top) noexcept nogil:
+    """The greatest exponential of a sample with a reference of its own."""
+    cdef f16 f
+    cdef d8 d
+    cdef double c
+    if real is float:
+        c = exp_reference(top, lead_of(f), f)
+        return first(exp_of(all_of(top, f), exp_magic(c, f), exp_least(c, f)))
+    else:
+        c = exp_reference(top, lead_of(d), d)
+        return first(exp_of(all_of(top, d), exp_magic(c, d), exp_least(c, d)))
+
+
+cdef inline bint is_far(real* tag, const Samples* s, Py_ssize_t l) noexcept nogil:
     """Whether sample l is odd for its sums, which a c of its own may change."""
     cdef double others = (<real*>s.others)[l], own = (<real*>s.own)[l] if s.collects != SUM else <real>0
-    cdef double least = 1048576.0 if sizeof(real) == 4 else 1.6069380442589903e60
-    cdef double greatest = 1.2089258196146292e24 if sizeof(real) == 4 else 6.668014432879854e240
-    if not least < others + own < greatest:
+    cdef double greatest = ldexp(1, <int>s.reach)
+    if is_far_sum(tag, others + own):
         return others + own < INFINITY
-    greatest = ldexp(1, <int>s.reach)
     return (s.collects == OWN or s.collects == PEAK) and not 1 / greatest < others / own < greatest
 
 
@@ -757,13 +776,35 @@ cdef inline void give_own_references(real* tag, Samples* s, bint own) noexcept n
         s.reach = 1000 if own else 500
 
 
+cdef inline void hopeless_samples(real* tag, const ClassJob* job, const Samples* s) noexcept nogil:
+    """Values of samples whose label's exponential vanishes beside the others: log Σ exp(x_j - m) + (m - x_t)."""
+    cdef real* odd = <real*>s.odd
+    cdef const real* others = <const real*>s.others
+    cdef double top, weight, total, x_t, y, enough = 1.2676506002282294e30 if sizeof(real) == 4 else 1e280
+    cdef Py_ssize_t l
+    for l in range(s.count):
+        total = others[l]
+        if odd[l] != 2 or s.label[l] < 0 or is_far_sum(tag, total) or not total > enough * (<real*>s.own)[l]:
+            continue
+        top = (<real*>s.top)[l]
+        x_t = read_one(job.x, job.storage, position_of(job, s.first + l) + s.label[l] * job.inner, tag)
+        y = log(total / exp_of_top(tag, top)) + (top - x_t)
+        if s.weighted:
+            weight = (<real*>s.weight)[l]
+            if not (weight == 0 or fabs(weight) > 1e-30 and fabs(y * weight) < 1e30):
+                continue
+            y = y * weight if weight != 0 else 0
+        (<real*>s.value)[l] = <real>y
+        odd[l] = <real>1 if s.weighted and job.grad != NULL and isnan((<real*>s.scale)[l]) else <real>0
+
+
 cdef inline void odd_samples(real* tag, const ClassJob* job, Samples* s) noexcept nogil:
     """Compute what is odd, and usual samples again that c was wrong for."""
     cdef real* odd = <real*>s.odd
     cdef int which[LANES]
     cdef int n = 0, most = <int>min(<Py_ssize_t>LANES, LANES_BLOCK * LANES // job.classes)
     cdef Py_ssize_t l, far = s.count if s.own_c else 0
-    while far < s.count and not is_far(odd[0], s, far):
+    while far < s.count and not is_far(tag, s, far):
         far += 1
     if far < s.count:
         s.far_tiles = 16
@@ -771,6 +812,8 @@ cdef inline void odd_samples(real* tag, const ClassJob* job, Samples* s) noexcep
         statistics(tag, job, s)
         samples_of_steps(tag, s, job.grad != NULL)
         s.c = suggested(job, s.first + far, s.c, 0.9, tag)
+    if s.own_c and s.collects == OWN:
+        hopeless_samples(tag, job, s)
     give_own_references(tag, s, False)
     for l in range(s.count):
         if odd[l] != 0:
