@@ -134,8 +134,8 @@ cdef inline bint sample_steps(const Samples* s, int collects, bint weighted, bin
     """Values and what gradients need, from the sums; whether a sample is odd. The literals say what is needed."""
     cdef vec own, others, total, ratio, odd, any_odd = all_of(0, tag), y, g, f, one = all_of(1, tag), least
     cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
-    cdef double most = ldexp(1, <int>s.reach)  # beyond, what is cut off below exp_least would count in the lesser part;
-    cdef double fewest = -1 if s.own_c else 1 / most  # beside an exponential of 2^50 or 2^500 what counts is not cut off
+    # Beyond, what is cut off below exp_least would count in the lesser part; not beside an exponential of 2^50 or 2^500.
+    cdef double most = ldexp(1, <int>s.reach), fewest = -1 if s.own_c else 1 / most
     cdef vec scale = all_of(s.scale_of_all, tag), tiny_by_scale = div(all_of(tiny, tag), absolute_of(scale))
     cdef Py_ssize_t i
     for i in range(s.steps):
@@ -908,12 +908,12 @@ cdef inline void results_in_planes(real* tag, const ClassJob* job, const Samples
     cdef Py_ssize_t n = s.steps * (64 // <int>sizeof(real)), c, l, place
     cdef real* e = <real*>s.e
     cdef real* y
-    cdef bint direct = is_direct(job, s, tag), log = job.op == LOG_SOFTMAX
+    cdef bint direct = is_direct(job, s, tag), differences = job.op == LOG_SOFTMAX
     cdef map_function function
     if real is float:
-        function = <map_function>fastloss_out_of_line(<void*>(differences_f16 if log else products_f16))
+        function = <map_function>fastloss_out_of_line(<void*>(differences_f16 if differences else products_f16))
     else:
-        function = <map_function>fastloss_out_of_line(<void*>(differences_d8 if log else products_d8))
+        function = <map_function>fastloss_out_of_line(<void*>(differences_d8 if differences else products_d8))
     if job.labels != NULL:
         for l in range(s.count):
             if s.label[l] >= 0 and not (<real*>s.odd)[l] != 0:
