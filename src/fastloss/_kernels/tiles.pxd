@@ -134,7 +134,7 @@ cdef inline bint sample_steps(const Samples* s, int collects, bint weighted, bin
     """Values and what gradients need, from the sums; whether a sample is odd. The literals say what is needed."""
     cdef vec own, others, total, ratio, odd, any_odd = all_of(0, tag), y, g, f, one = all_of(1, tag), least
     cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
-    # Beyond, what is cut off below exp_least would count in the lesser part; not beside an exponential of 2^50 or 2^500.
+    # Beyond, what is cut off below exp_least would count in the lesser part; not beside an exponential of 2^50 (2^500).
     cdef double most = ldexp(1, <int>s.reach), fewest = -1 if s.own_c else 1 / most
     cdef vec scale = all_of(s.scale_of_all, tag), tiny_by_scale = div(all_of(tiny, tag), absolute_of(scale))
     cdef Py_ssize_t i
