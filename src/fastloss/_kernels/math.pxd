@@ -532,7 +532,7 @@ cdef inline vec log1p_of(vec e, vec s) noexcept nogil:
 cdef inline vec log_argument(vec a, vec b, vec* k) noexcept nogil:
     """f, rounded once, with a + b = (1 + f) 2^k and sqrt(1/2) <= 1 + f < sqrt(2) or so, for normal a + b > 0.
 
-    They are less than 2^127.5 (float64: 2^1023.5), whose 2^-k would not be normal.
+    They are less than 2^126.5 (float64: 2^1022.5), whose 2^-k would not be normal.
     """
     cdef vec scale = inverse_power(add(a, b), k)
     return fma_of(b, scale, fma_of(a, scale, all_of(-1, a)))
