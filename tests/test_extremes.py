@@ -501,3 +501,17 @@ def test_checking_where_x_minus_its_maximum_overflows(isa):
         for smoothing in (0.0, 0.1, 1.0):
             fastloss.CrossEntropyLoss(label_smoothing=smoothing).value_and_grad(x, [0, 1])
             fastloss.cross_entropy(x, [1, 1], label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_targets_of_kl_div_up_to_the_largest_number(dtype, isa):
+    """y (log y - x) is finite where log y - x is small, and 1 / y is not a normal number."""
+    largest = float(np.finfo(dtype).max)
+    y = np.concatenate([np.linspace(0.05, 1, 60) * largest, largest * 2.0 ** -np.arange(1, 40)]).astype(dtype)
+    for off in (-0.5, 0.25, 0.75):
+        x = (np.log(y) + dtype(off)).astype(dtype)
+        values = fastloss.KLDivLoss(reduction="none")(x, y)
+        for i in range(len(y)):
+            log_y = mp.log(exact(y[i]))
+            terms = exact(y[i]) * (abs(log_y) + abs(exact(x[i])))
+            assert_close(values[i], exact(y[i]) * (log_y - exact(x[i])), terms, dtype)

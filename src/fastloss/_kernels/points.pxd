@@ -310,8 +310,8 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
     for k in range(b.steps):
         t = load(b.y, k, zero)
         low = min_of(t, low)
+        high = max_of(t, high)
         if b.weighted:
-            high = max_of(t, high)
             near = min_of(if_equal(t, zero, one, t), near)
         v = sub(mul(t, inverse_power(t, &power)), one)
         leave_logarithm(v, power, b, k)
@@ -328,7 +328,9 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
         if b.slope != NULL:
             store(negative(t), b.slope, k)
     near = if_less_than(near, 3.009265538105056e-36 if vec is f16 else 9.332636185032189e-302)  # 2^-118, 2^-1000
-    doubt[0] = either(either(found, if_less_than(low, 0)), either(near, if_more(high, 1099511627776.0)))
+    # without weights, more than `inverse_power` takes
+    high = if_more(high, 1099511627776.0 if b.weighted else 1e38)
+    doubt[0] = either(either(found, if_less_than(low, 0)), either(near, high))
 
 
 cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nogil:
