@@ -20,7 +20,6 @@ from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
 from fastloss._kernels.rows cimport *
 from fastloss._kernels.transpose cimport *
-from fastloss._kernels.lanes cimport *
 from fastloss._kernels.tiles cimport *
 from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
@@ -47,13 +46,6 @@ cdef void rows_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
         rows_chunk(<float*>NULL, <ClassJob*>job, chunk)
     else:
         rows_chunk(<double*>NULL, <ClassJob*>job, chunk)
-
-
-cdef void lanes_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<ClassJob*>job).float32:
-        lanes_chunk(<float*>NULL, <ClassJob*>job, chunk)
-    else:
-        lanes_chunk(<double*>NULL, <ClassJob*>job, chunk)
 
 
 cdef void tiles_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
@@ -157,7 +149,7 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
     else:
-        function = tiles_chunk_any if tiles_take(job) else lanes_chunk_any
+        function = tiles_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, LANES)
     chunks[0] = (job.samples + job.chunk - 1) // job.chunk
     return function
@@ -571,7 +563,7 @@ BLOCKS = {
     "ROWS_MIN_CLASSES": ROWS_MIN_CLASSES,
     "SERIAL_ELEMENTS": SERIAL_ELEMENTS,
     "LANES": LANES,
-    "LANES_BLOCK": LANES_BLOCK,
+    "PLANE_SAMPLES": PLANE_SAMPLES,
     "POINTWISE_BLOCK": POINTWISE_BLOCK,
 }
 OPS = {

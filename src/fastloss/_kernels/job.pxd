@@ -46,3 +46,13 @@ cdef struct ClassJob:
 
 cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
     return array[i] if array != NULL else 1.0
+
+
+cdef inline Py_ssize_t position_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
+    """Of sample i's first class in x; classes are job.inner apart."""
+    return i // job.inner * job.x_stride + i % job.inner
+
+
+cdef inline Py_ssize_t position_in_results(const ClassJob* job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    """Of class j of sample i, in a gradient or coefficients."""
+    return (i // job.inner * job.classes + j) * job.inner + i % job.inner

@@ -386,12 +386,14 @@ cdef inline double exp_lead(vec tag) noexcept nogil:
     return 60 if vec is f16 else 500
 
 
+cdef inline double exp_most(vec tag) noexcept nogil:
+    """Below this the reduction of |x| is as exact as `exp_of` is."""
+    return 1e3 if vec is f16 and not fastloss_exp_table else 1e5
+
+
 cdef inline bint exp_can_reduce(double x, vec tag) noexcept nogil:
-    """Whether the reduction of x is as exact as `exp_of` is; otherwise, or if x is inf or NaN, x - max x it must be."""
-    if vec is f16:
-        return fabs(x) < (1e5 if fastloss_exp_table else 1e3)
-    else:
-        return fabs(x) < 1e5
+    """Whether x can be reduced; otherwise, or if x is inf or NaN, x - max x it must be."""
+    return fabs(x) < exp_most(tag)
 
 
 cdef inline double exp_reference(double top, double lead, vec tag) noexcept nogil:

@@ -16,7 +16,7 @@ from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
-from fastloss._kernels.classes cimport *
+
 include "tuning.pxi"
 
 # What a thread knows of the row that it computes.
@@ -38,21 +38,33 @@ cdef struct Row:
     double b                       # Σ c_j (x_j - top); for the entropy Σ e_j (x_j - top)
 
 
+cdef inline const real* gathered(
+    const void* x, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, real* buffer
+) noexcept nogil:
+    """n numbers from x[first] on, `step` apart: in place, or in the buffer."""
+    cdef Py_ssize_t j
+    if step == 1:
+        return read_block(x, storage, first, n, buffer)
+    for j in range(n):
+        buffer[j] = read_one(x, storage, first + j * step, buffer)
+    return buffer
+
+
 cdef inline const void* read_row(
     const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, vec tag
 ) noexcept nogil:
-    """n classes of row i from j0 on: in place, or widened, or shifted."""
-    cdef Py_ssize_t first = i * job.x_stride + j0, j
+    """n classes of row i from j0 on: in place, or widened, gathered or shifted."""
+    cdef Py_ssize_t first = position_of(job, i) + j0 * job.inner, j
     cdef const float* x32
     cdef const double* x64
     if vec is f16:
-        x32 = read_block(job.x, job.storage, first, n, <float*>row.x)
+        x32 = gathered(job.x, job.storage, first, job.inner, n, <float*>row.x)
         if row.shift == 0:
             return x32
         for j in range(n):
             (<float*>row.x)[j] = x32[j] - <float>row.shift
     else:
-        x64 = read_block(job.x, job.storage, first, n, <double*>row.x)
+        x64 = gathered(job.x, job.storage, first, job.inner, n, <double*>row.x)
         if row.shift == 0:
             return x64
         for j in range(n):
@@ -66,7 +78,7 @@ cdef inline double exp_block(
     """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
     cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
     cdef const void* x
-    if MODE == PLAIN and vec is f16:
+    if MODE == PLAIN and vec is f16 and job.inner == 1:
         x = <const uint16_t*>job.x + i * job.x_stride + j0
         if job.storage == FLOAT16 and row.shift == 0:
             return greatest(exp_steps(FLOAT16, x, n, magic, least, row.e))
@@ -80,16 +92,16 @@ cdef inline const void* read_coefficients(
 ) noexcept nogil:
     """c of n classes of row i from j0 on, in place or in a buffer: w_j (scale c_j + shift), or those of all rows."""
     cdef int size = step_of(tag)
-    cdef Py_ssize_t k, full = n // size
+    cdef Py_ssize_t k, full = n // size, first = position_in_results(job, i, j0)
     cdef const void* c
     cdef const void* w = job.linear_weight
     cdef vec scale = all_of(job.coefficient_scale, tag), shift = all_of(job.coefficient_shift, tag), c_k, w_k
     if MODE == SHARED:
         return <const char*>job.shared + j0 * (64 // size)
     if vec is f16:
-        c = read_block(job.coefficient, job.coefficient_storage, i * job.classes + j0, n, <float*>row.c)
+        c = gathered(job.coefficient, job.coefficient_storage, first, job.inner, n, <float*>row.c)
     else:
-        c = read_block(job.coefficient, job.coefficient_storage, i * job.classes + j0, n, <double*>row.c)
+        c = gathered(job.coefficient, job.coefficient_storage, first, job.inner, n, <double*>row.c)
     if w == NULL and job.coefficient_scale == 1 and job.coefficient_shift == 0:
         return c
     if w != NULL:
@@ -111,9 +123,9 @@ cdef inline const void* read_coefficients(
 cdef inline double value_of(const ClassJob* job, Py_ssize_t i, Py_ssize_t j, vec tag) noexcept nogil:
     """x_ij."""
     if vec is f16:
-        return read_one(job.x, job.storage, i * job.x_stride + j, <float*>NULL)
+        return read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <float*>NULL)
     else:
-        return read_one(job.x, job.storage, i * job.x_stride + j, <double*>NULL)
+        return read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <double*>NULL)
 
 
 cdef inline double element(const void* x, Py_ssize_t j, vec tag) noexcept nogil:
@@ -127,18 +139,29 @@ cdef inline void put(double x, void* e, Py_ssize_t j, vec tag) noexcept nogil:
         (<double*>e)[j] = x
 
 
-cdef inline void* place_to_write(const ClassJob* job, Py_ssize_t first, void* buffer, vec tag) noexcept nogil:
-    """Where the gradient from its number `first` on is computed, for `write_row`."""
+cdef inline void* place_to_write(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, void* buffer, vec tag
+) noexcept nogil:
+    """Where the gradient of row i from class j0 on is computed, for `write_row`."""
+    if job.inner > 1:
+        return buffer
     if vec is f16:
-        return block_to_write(job.grad, job.grad_storage, first, <float*>buffer)
+        return block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <float*>buffer)
     else:
-        return block_to_write(job.grad, job.grad_storage, first, <double*>buffer)
+        return block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <double*>buffer)
 
 
 cdef inline void write_row(
-    const ClassJob* job, const void* grad, Py_ssize_t first, Py_ssize_t n, vec tag
+    const ClassJob* job, const void* grad, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, vec tag
 ) noexcept nogil:
-    if vec is f16:
+    cdef Py_ssize_t first = position_in_results(job, i, j0), j
+    if job.inner > 1:
+        for j in range(n):
+            if vec is f16:
+                write_one((<const float*>grad)[j], job.grad, job.grad_storage, first + j * job.inner)
+            else:
+                write_one((<const double*>grad)[j], job.grad, job.grad_storage, first + j * job.inner)
+    elif vec is f16:
         write_block(<const float*>grad, job.grad, job.grad_storage, first, n)
     else:
         write_block(<const double*>grad, job.grad, job.grad_storage, first, n)
@@ -309,7 +332,7 @@ cdef inline void row_gradient(
 
     `entry` is that of class t, unless t is -1.
     """
-    cdef Py_ssize_t j0, n, first
+    cdef Py_ssize_t j0, n
     cdef double factor, least, uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
     cdef const void* c = row.c_used
     cdef void* grad
@@ -324,28 +347,26 @@ cdef inline void row_gradient(
         else least_that_counts(factor if MODE == PLAIN else factor * coefficients)
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-        first = i * job.classes + j0
         if job.classes > ROWS_BLOCK:
-            if MODE == PLAIN and row.shift == 0 and not (j0 <= t and t < j0 + n):
+            if MODE == PLAIN and row.shift == 0 and job.inner == 1 and not (j0 <= t and t < j0 + n):
                 long_gradient(job, i, j0, n, factor, least, row, tag)
                 continue
             exp_block(MODE, job, i, j0, n, row, tag)
             if MODE == SHARED or MODE == LINEAR:
                 c = read_coefficients(MODE, job, i, j0, n, row, tag)
-        if MODE == PLAIN and job.grad_storage == FLOAT16:
-            grad = <uint16_t*>job.grad + first
+        grad = <uint16_t*>job.grad + i * job.classes + j0
+        if MODE == PLAIN and job.grad_storage == FLOAT16 and job.inner == 1:
             gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
-        elif MODE == PLAIN and job.grad_storage == BFLOAT16:
-            grad = <uint16_t*>job.grad + first
+        elif MODE == PLAIN and job.grad_storage == BFLOAT16 and job.inner == 1:
             gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
         else:
-            grad = place_to_write(job, first, row.e, tag)
+            grad = place_to_write(job, i, j0, row.e, tag)
             gradient_steps(
                 MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, grad
             )
             if j0 <= t and t < j0 + n:
                 put(entry, grad, t - j0, tag)
-            write_row(job, grad, first, n, tag)
+            write_row(job, grad, i, j0, n, tag)
             continue
         if j0 <= t and t < j0 + n:
             write_one(<float>entry, grad, job.grad_storage, t - j0)
@@ -371,7 +392,7 @@ cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, ve
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         x = read_row(job, i, j0, n, row, tag)
-        out = place_to_write(job, i * job.classes + j0, row.e, tag)
+        out = place_to_write(job, i, j0, row.e, tag)
         full = n // size
         for k in range(full + (n > full * size)):
             p = load(x, k, tag) if k < full else load_part(x, k, n - k * size, 0, tag)
@@ -383,7 +404,7 @@ cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, ve
                 store(z, out, k)
             else:
                 store_part(z, out, k, n - k * size)
-        write_row(job, out, i * job.classes + j0, n, tag)
+        write_row(job, out, i, j0, n, tag)
 
 
 cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
@@ -396,35 +417,38 @@ cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) no
 
 
 cdef inline void wide_row_of(
-    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, void* x_buffer, void* buffer,
+    real* tag, vec step, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* given,
     long double* value
 ) noexcept nogil:
     """The value of row i, whose label is t, or -1, or its gradient, in `long double`."""
     cdef Wide wide
-    cdef Py_ssize_t j0, n, j, first
+    cdef Row row = given[0]
+    cdef Py_ssize_t j0, n, j
     cdef const real* x
     cdef real* grad
     wide_statistics(tag, job, i, t, &wide)
     if not gradient:
         value[0] = wide_value(job, &wide, i)
         return
+    row.shift = 0
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-        first = i * job.classes + j0
-        x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>x_buffer)
-        grad = block_to_write(job.grad, job.grad_storage, first, <real*>buffer)
+        x = <const real*>read_row(job, i, j0, n, &row, step)
+        grad = <real*>place_to_write(job, i, j0, row.e, step)
         for j in range(n):
             grad[j] = wide_gradient(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])
-        write_block(grad, job.grad, job.grad_storage, first, n)
+        write_row(job, grad, i, j0, n, step)
 
 
 cdef inline void wide_row(
     const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row, long double* value
 ) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
     if job.float32:
-        wide_row_of(<float*>NULL, job, i, t, gradient, row.x, row.e, value)
+        wide_row_of(<float*>NULL, f, job, i, t, gradient, row, value)
     else:
-        wide_row_of(<double*>NULL, job, i, t, gradient, row.x, row.e, value)
+        wide_row_of(<double*>NULL, d, job, i, t, gradient, row, value)
 
 ctypedef void (*log_softmax_function)(const ClassJob*, Py_ssize_t, Row*) noexcept nogil
 ctypedef void (*wide_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, long double*) noexcept nogil
@@ -468,7 +492,6 @@ cdef inline void row_of(
     int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch, real* tag, vec step
 ) noexcept nogil:
     """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set."""
-    cdef Py_ssize_t bytes_of_row
     cdef const real* weight = <const real*>job.class_weight
     cdef int64_t t = -1
     cdef bint skipped = masked(job, i)
@@ -480,8 +503,9 @@ cdef inline void row_of(
     if skipped:
         batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
         if job.grad != NULL:
-            bytes_of_row = job.classes * bytes_of(job.storage, tag)
-            memset(<char*>job.grad + i * bytes_of_row, 0, bytes_of_row)
+            for t in range(job.classes):
+                write_one(<real>0, job.grad, NATIVE if job.grad_storage == STREAMED else job.grad_storage,
+                          position_in_results(job, i, t))
         return
     if t >= 0:
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
@@ -492,7 +516,7 @@ cdef inline void row_of(
     batch.b[l] = row.b / row.unit if MODE == EXPECTED else (row.b if MODE != PLAIN else 0)
     if job.op == LOGSUMEXP:
         if not row.top < INFINITY:  # +inf gives +inf, unless the row also holds NaN
-            batch.others[l] = sum_past_inf(job, tag, i * job.x_stride)
+            batch.others[l] = sum_past_inf(job, tag, position_of(job, i))
         return
     batch.others[l] += row.top - row.top
     row.others += row.top - row.top
@@ -578,82 +602,47 @@ cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexce
     return <row_function>fastloss_out_of_line(function)
 
 
-cdef extern from "vector.h":
-    double fastloss_sum_width(const double*) noexcept nogil
-    float fastloss_exact_sum_width(const float*) noexcept nogil
-
-
-cdef inline double sum_width(const real* lanes) noexcept nogil:
-    """Sum of WIDTH numbers, in float64."""
-    cdef double s[WIDTH]
-    cdef int k
-    if real is double:
-        return fastloss_sum_width(lanes)
-    else:
-        for k in range(WIDTH):
-            s[k] = lanes[k]
-        return fastloss_sum_width(&s[0])
-
-
-cdef inline double exact_sum_width(const real* lanes) noexcept nogil:
-    """Sum of WIDTH integers that are exact in float32, as their sum is."""
-    if real is float:
-        return fastloss_exact_sum_width(lanes)
-    else:
-        return fastloss_sum_width(lanes)
-
-
-cdef inline void tail_of(const real* end, Py_ssize_t n, real fill, real* tail) noexcept nogil:
-    """The n < WIDTH numbers before `end`, behind `fill`s, so that they run as the others do.
-
-    All WIDTH numbers before `end` are read, without a branch; a row has at least as many.
-    """
-    cdef int k
-    for k in range(WIDTH):
-        tail[k] = fill if k < WIDTH - <int>n else end[k - WIDTH]
-
-
-cdef inline double row_entropy(real* buffer, ClassJob* job, Py_ssize_t i) noexcept nogil:
-    """-sum p log p, with 0 log 0 = 0."""
-    cdef real total[WIDTH]
-    cdef real tail[WIDTH]
-    cdef Py_ssize_t classes = job.classes, j0, j, n, full
+cdef inline double row_entropy(const ClassJob* job, Py_ssize_t i, Row* row, real* e, vec tag) noexcept nogil:
+    """Σ -p log p, with 0 log 0 = 0."""
+    cdef Py_ssize_t j0, j, n
     cdef const real* p
-    cdef double s = 0, low = 0
-    cdef int k
-    for j0 in range(0, classes, ROWS_BLOCK):
-        n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
-        full = n - n % WIDTH
-        p = read_block(job.x, job.storage, i * job.x_stride + j0, n, buffer)
-        zero_width(total)
-        for j in range(0, full, WIDTH):
-            for k in range(WIDTH):
-                total[k] += entropy_term(p[j + k])
-        if full < n:
-            tail_of(p + n, n - full, <real>0, tail)
-            for k in range(WIDTH):
-                total[k] += entropy_term(tail[k])
-        two_sum(sum_width(&total[0]), &s, &low)
-    return joined(s, low)
+    cdef Sum s
+    s.total = s.low = 0
+    row.shift = 0
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        p = <const real*>read_row(job, i, j0, n, row, tag)
+        for j in range(n):
+            e[j] = entropy_term(p[j])
+        for j in range(n, n + step_of(tag)):
+            e[j] = <real>0
+        sum_steps(e, n, False, 0, tag, &s)
+    return joined(s.total, s.low)
+
+
+cdef inline void place_row(real* tag, Row* row) noexcept nogil:
+    """The buffers, in this thread's memory."""
+    cdef void* memory = own_memory()
+    row.x = <real*>part_of(memory, 0, BYTES_OF_ROWS_BLOCK)
+    row.c = <real*>part_of(memory, 1, BYTES_OF_ROWS_BLOCK)
+    row.e = <real*>part_of(memory, 2, BYTES_OF_ROWS_BLOCK)
+    row.guess = -60 if real is float else -500
 
 
 cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...) of a job whose class axis is contiguous."""
     cdef Py_ssize_t first = chunk * job.chunk, start, l, count
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
-    cdef void* memory = own_memory()
-    cdef Py_ssize_t bytes_of_block = (WIDTH + ROWS_BLOCK) * sizeof(real)
     cdef row_function row_by_mode = row_of_job(job, tag)
+    cdef f16 f
+    cdef d8 d
     cdef Row row
     cdef Batch batch
     cdef double total[LANES]
     cdef double low[LANES]
     cdef Huge huge
     huge.total = huge.low = 0
-    row.x = <real*>part_of(memory, 0, bytes_of_block) + WIDTH
-    row.c = <real*>part_of(memory, 1, bytes_of_block) + WIDTH
-    row.e = <real*>part_of(memory, 2, bytes_of_block) + WIDTH
-    row.guess = -60 if real is float else -500
+    place_row(tag, &row)
     for l in range(LANES):
         total[l] = low[l] = 0
     for start in range(first, last, LANES):
@@ -661,7 +650,10 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
         batch.any_wide = False
         for l in range(count):
             if job.op == ENTROPY:
-                (<real*>job.value)[start + l] = <real>row_entropy(<real*>row.x, job, start + l)
+                if real is float:
+                    (<float*>job.value)[start + l] = <float>row_entropy(job, start + l, &row, <float*>row.e, f)
+                else:
+                    (<double*>job.value)[start + l] = row_entropy(job, start + l, &row, <double*>row.e, d)
             else:
                 row_by_mode(tag, job, start + l, l, &row, &batch)
         if job.op != ENTROPY:

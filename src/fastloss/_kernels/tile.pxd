@@ -1,0 +1,347 @@
+# tile: many samples side by side, one a lane. What `planes` and `short_rows` share: where the numbers of a tile are, its
+# labels and weights, odd samples, and the sum of its values.
+#
+# The bits of a sample depend on it alone. What is odd by its own numbers, NaN, inf, |x| > 1e5, weights far from 1, is left
+# to `rows`, which takes one sample of any layout.
+
+from libc.math cimport fabs
+from libc.string cimport memcpy, memmove, memset
+from fastloss._kernels.vector cimport *
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport *
+from fastloss._kernels.statistics cimport *
+from fastloss._kernels.job cimport *
+from fastloss._kernels.labels cimport *
+from fastloss._kernels.heads cimport *
+from fastloss._kernels.rows cimport *
+from fastloss._kernels.transpose cimport *
+include "tuning.pxi"
+
+# What a tile collects, beside the modes of statistics.pxd: x of the label.
+cdef enum:
+    LABELLED = 100
+
+# A tile of samples; arrays are of the loop's type unless they say otherwise, in this thread's memory.
+cdef struct Tile:
+    Py_ssize_t first               # sample
+    Py_ssize_t count
+    Py_ssize_t steps               # that `count` samples fill
+    Py_ssize_t n                   # numbers of so many steps
+    Py_ssize_t ahead               # bytes to the next tile
+    bint in_rows                   # few classes that are neighbours, in `short_rows`
+    double reference               # of the exponentials there, of most tiles,
+    int own_references             # and how many tiles will have one for each sample
+    int mode                       # PLAIN, LABELLED, SHARED, LINEAR or EXPECTED
+    bint direct                    # planes are read where they stand,
+    bint gathered                  # or have been put into `x`
+    bint kept                      # `e` has what a gradient is computed from
+    bint weighted                  # `k`, `weight` and `scale` are read
+    bint plain                     # all samples that count weigh the same
+    double scale_of_all            # and the gradient is multiplied by this
+    const int64_t* labels          # -1 where it does not count
+    int64_t* label_buffer
+    double* wide                   # float64: sums of groups of classes, and what rounding lost of them
+    double* a_wide
+    double* b_wide
+    void* x
+    void* c                        # coefficients
+    void* e
+    void* spare
+    void* out
+    void* label                    # -1 where there is none
+    void* top
+    void* magic
+    void* least
+    void* unit                     # the greatest exponential (`short_rows`: the label's), and the sum of all others
+    void* rest
+    void* own                      # x of the label
+    void* a                        # Σ c_j, in two parts
+    void* a_low
+    void* b                        # Σ c_j (x_j - top)
+    void* k
+    void* weight
+    void* scale
+    void* factor                   # the gradient is factor * e where e is not less than `flush`,
+    void* flush
+    void* entry                    # and factor * entry for the label's class
+    void* value
+    void* odd                      # 0 for usual samples, 2 for others, 1 where only the gradient is
+    double* total
+    double* low
+    Huge* huge
+
+
+
+cdef inline double plane_lead(vec tag) noexcept nogil:
+    """log2 of the greatest exponential of a sample."""
+    return 50 if vec is f16 else 500
+
+
+cdef inline vec log1p_of_ratio(vec ratio) noexcept nogil:
+    """log(1 + ratio) for 2^-100 <= ratio <= 2^100 (float64: 2^-500 to 2^500)."""
+    cdef vec k, one = all_of(1, ratio), power = inverse_power(add(one, ratio), &k)
+    cdef vec f = fma_of(ratio, power, sub(power, one)), s = div(f, add(all_of(2, ratio), f)), z = mul(s, s)
+    cdef vec z2, p, p1, p2
+    if vec is f16:
+        p = fma_of(all_of(0.29870694875717163, z), z, all_of(0.3997758626937866, z))
+        p = fma_of(p, z, all_of(0.6666677594184875, z))
+        return fma_of(k, all_of(0.693147180559945309, z), fma_of(negative(s), fma_of(negative(z), p, f), f))
+    else:
+        z2 = mul(z, z)
+        p = fma_of(all_of(3.999999999940941908e-01, z), z, all_of(6.666666666666735130e-01, z))
+        p1 = fma_of(all_of(2.222219843214978396e-01, z), z, all_of(2.857142874366239149e-01, z))
+        p2 = fma_of(all_of(1.531383769920937332e-01, z), z, all_of(1.818357216161805012e-01, z))
+        p2 = fma_of(all_of(1.479819860511658591e-01, z), z2, p2)
+        p = fma_of(fma_of(p2, z2, p1), z2, p)
+        f = fma_of(k, all_of(1.90821492927058770002e-10, z), fma_of(negative(s), fma_of(negative(z), p, f), f))
+        return fma_of(k, all_of(6.93147180369123816490e-01, z), f)
+
+
+cdef inline void references_of(vec* type, const Tile* s) noexcept nogil:
+    """What `exp_of` needs for each sample's own maximum; NaN where that cannot be reduced."""
+    cdef vec tag
+    cdef vec big = all_of(12582912.0 if vec is f16 else 6755399441055744.0, tag), none = all_of(NAN, tag), c, top
+    cdef double lead = plane_lead(tag), cut = lead + (125.9 if vec is f16 else 1021.9)
+    cdef Py_ssize_t i
+    for i in range(s.steps):
+        top = load(s.top, i, tag)
+        c = sub(fma_of(top, all_of(1.44269504088896341, tag), big), big)
+        store(mul(sub(c, all_of(cut, tag)), all_of(0.693147180559945309, tag)), s.least, i)
+        if vec is f16 and fastloss_exp_table:
+            c = sub(all_of(magic_of(-lead, tag), tag), mul(c, all_of(8, tag)))
+        else:
+            c = sub(all_of(magic_of(-lead, tag), tag), c)
+        store(if_less(absolute_of(top), all_of(exp_most(tag), tag), c, none), s.magic, i)
+
+
+cdef inline vec if_within(vec x, double least, double greatest, vec a, vec b) noexcept nogil:
+    """a where least < x < greatest, otherwise b, also where x is NaN."""
+    return if_less(all_of(least, x), x, if_less(x, all_of(greatest, x), a, b), b)
+
+
+cdef inline vec weighted_value(vec y, vec weight) noexcept nogil:
+    """y * weight; NaN where that is not a normal number, unless the weight is 0."""
+    cdef vec size, product = mul(y, weight), zero = all_of(0, y), none = all_of(NAN, y)
+    size = absolute_of(product)
+    size = if_within(size, 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, INFINITY, product, none)
+    return if_equal(weight, zero, product, size)
+
+
+cdef inline vec within(vec x, double least, double greatest) noexcept nogil:
+    """x where it is 0 or its size within a range, in which no product leaves that of its type; otherwise NaN."""
+    cdef vec size = absolute_of(x), zero = all_of(0, x), odd = all_of(NAN, x)
+    return if_less(all_of(least, x), size, if_less(size, all_of(greatest, x), x, odd), if_equal(size, zero, x, odd))
+
+
+cdef inline void weights_of(vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
+    """The scale of the gradient, from the upstream gradient in its place; NaN where any weight is odd."""
+    cdef vec tag, k, weight, scale
+    cdef Py_ssize_t i
+    for i in range(s.steps):
+        k = within(mul(load(s.k, i, tag), all_of(job.index_scale, tag)), 1e-12, 1e6)
+        weight = within(load(s.weight, i, tag), 1e-12, 1e6)
+        scale = within(mul(load(s.scale, i, tag), all_of(job.grad_scale, tag)), 2.2e-13, 1e6)
+        scale = within(mul(scale, weight), 2.2e-13, 1e6)
+        if s.mode == LABELLED:
+            weight = within(mul(weight, k), 1e-12, 1e6)
+            scale = within(mul(scale, k), 2.2e-13, 1e6)
+        store(k, s.k, i)
+        store(weight, s.weight, i)
+        store(scale, s.scale, i)
+
+
+# ---- Reading ----
+
+
+cdef inline void gather_planes(
+    const ClassJob* job, const Tile* s, const void* array, int storage, Py_ssize_t array_stride, Py_ssize_t j0,
+    Py_ssize_t m, real* y
+) noexcept nogil:
+    """m planes from class j0 on, s.n apart, up to a whole step."""
+    cdef Py_ssize_t i = s.first, end = s.first + s.count, g, l, run, first
+    cdef const real* source
+    cdef real* spare = <real*>s.spare
+    if job.inner == 1:
+        first = i * array_stride + j0
+        if storage == NATIVE:
+            source = <const real*>array + first
+        elif array_stride == m:
+            source = read_block(array, storage, first, s.count * m, spare)
+        else:
+            for l in range(s.count):
+                read_block(array, storage, first + l * array_stride, m, spare + l * m)
+            source = spare
+            array_stride = m
+        transpose(source, array_stride, s.count, m, y, s.n)
+    else:
+        while i < end:  # runs of neighbours
+            run = min(end - i, job.inner - i % job.inner)
+            first = i // job.inner * array_stride + i % job.inner + j0 * job.inner
+            for g in range(m):
+                source = read_block(array, storage, first + g * job.inner, run, y + g * s.n + i - s.first)
+                if storage == NATIVE:
+                    memcpy(y + g * s.n + i - s.first, source, run * sizeof(real))
+            i += run
+    for g in range(m if s.count < s.n else 0):
+        memset(y + g * s.n + s.count, 0, (s.n - s.count) * sizeof(real))
+
+
+cdef inline void fill(void* x, Py_ssize_t n, real y) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        (<real*>x)[i] = y
+
+
+ctypedef void (*references_function)(void*, const Tile*) noexcept nogil
+ctypedef void (*weights_function)(void*, const ClassJob*, const Tile*) noexcept nogil
+
+
+cdef inline void read_weights(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+    """What values and gradients are multiplied by, 0 where a sample does not count; NaN where that is odd."""
+    cdef const real* by_class = <const real*>job.class_weight
+    cdef const int64_t* label = s.labels
+    cdef real* k = <real*>s.k
+    cdef real* weight = <real*>s.weight
+    cdef real* upstream = <real*>s.scale
+    cdef bint linear = s.mode != LABELLED
+    cdef Py_ssize_t l
+    fill(k, s.n, <real>(job.labels != NULL))
+    fill(weight, s.n, <real>1)
+    fill(upstream, s.n, <real>1)
+    if by_class != NULL:
+        for l in range(s.count):
+            k[l] = by_class[max(label[l], <int64_t>0)]
+    if job.sample_weight != NULL:
+        memcpy(weight, <const real*>job.sample_weight + s.first, s.count * sizeof(real))
+    if job.grad_output != NULL:
+        memcpy(upstream, <const real*>job.grad_output + s.first, s.count * sizeof(real))
+    for l in range(s.count):
+        if label[l] < 0 if job.labels != NULL else masked(job, s.first + l):
+            k[l] = weight[l] = upstream[l] = <real>0
+    if real is float:
+        (<weights_function>fastloss_out_of_line(<void*>weights_of[f16]))(NULL, job, s)
+    else:
+        (<weights_function>fastloss_out_of_line(<void*>weights_of[d8]))(NULL, job, s)
+
+
+cdef inline bint read_labels(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+    """The labels, in place if they are usual; whether one does not count: then it is -1."""
+    cdef const int64_t* usual = <const int64_t*>job.labels + s.first
+    cdef int64_t t, ignored = job.mask != NULL or job.label_kind != 8
+    cdef Py_ssize_t l
+    if not ignored:
+        for l in range(s.count):
+            ignored |= -<int64_t>(usual[l] == job.ignore_index)
+        s.labels = usual
+    if ignored:
+        ignored = 0
+        for l in range(s.count):
+            t = label_of(job, s.first + l)
+            ignored |= -<int64_t>(t == job.ignore_index)
+            s.label_buffer[l] = -1 if t == job.ignore_index else t
+        s.labels = s.label_buffer
+    return ignored != 0
+
+
+cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+    """Labels and weights."""
+    cdef real* label = <real*>s.label
+    cdef real* offset = <real*>s.value
+    cdef bint ignored = job.mask != NULL
+    cdef Py_ssize_t l
+    if job.labels != NULL:
+        ignored = read_labels(tag, job, s)
+    if not s.in_rows:
+        fill(label, s.n, <real>-1)
+        for l in range(s.count if job.labels != NULL else 0):
+            label[l] = <real>s.labels[l]
+    if job.offset != NULL:
+        fill(offset, s.n, <real>0)
+        for l in range(s.count):
+            offset[l] = <real>job.offset[s.first + l]
+    s.weighted = ignored or not s.plain
+    if s.weighted or s.mode != LABELLED:
+        read_weights(tag, job, s)
+
+
+# ---- Results ----
+
+
+cdef inline void write_planes(
+    real* tag, const ClassJob* job, const Tile* s, const real* y, Py_ssize_t j0, Py_ssize_t m, bint any_odd
+) noexcept nogil:
+    """Store m planes of results from class j0 on, but for odd samples."""
+    cdef const real* odd = <const real*>s.odd
+    cdef Py_ssize_t l = 0, last, run, i, g, place
+    cdef real* rows = <real*>s.spare
+    while l < s.count:
+        if any_odd and odd[l] != 0:
+            l += 1
+            continue
+        i = s.first + l
+        last = s.count if job.inner == 1 else min(s.count, l + job.inner - i % job.inner)
+        run = last - l
+        if any_odd:
+            run = 1
+            while l + run < last and not odd[l + run] != 0:
+                run += 1
+        place = (i // job.inner * job.classes + j0) * job.inner + i % job.inner
+        if job.inner == 1:
+            rows = block_to_write(job.grad, job.grad_storage, place, <real*>s.spare)
+            transpose_back(y + l, s.n, m, run, rows, job.classes)
+            write_block(rows, job.grad, job.grad_storage, place, run * m)
+        else:
+            for g in range(m):
+                if job.grad_storage == NATIVE:
+                    memcpy(<real*>job.grad + place + g * job.inner, y + g * s.n + l, run * sizeof(real))
+                write_block(y + g * s.n + l, job.grad, job.grad_storage, place + g * job.inner, run)
+        l += run
+
+
+cdef inline void odd_samples_of(real* tag, ClassJob* job, const Tile* s) noexcept nogil:
+    """`rows` computes what is odd; the value of what is odd for its gradient alone stays."""
+    cdef row_function row_by_mode = row_of_job(job, tag)
+    cdef const real* odd = <const real*>s.odd
+    cdef Row row
+    cdef Batch batch
+    cdef Py_ssize_t l
+    place_row(tag, &row)
+    for l in range(s.count):
+        if odd[l] != 0:
+            batch.any_wide = False
+            row_by_mode(tag, job, s.first + l, 0, &row, &batch)
+            if odd[l] == 2:
+                clear(&batch, 1)
+                finish(tag, job, s.first + l, 1, LANES - 1, &batch, s.total, s.low, s.huge)
+
+
+ctypedef void (*odd_function)(void*, ClassJob*, const Tile*) noexcept nogil
+
+
+cdef inline void two_sum_steps(d8 x, double* total, double* low) noexcept nogil:
+    cdef d8 a = d8_load(total), t = add(a, x), z = sub(t, a)
+    d8_store(add(d8_load(low), add(sub(a, sub(t, z)), sub(x, z))), low)
+    d8_store(t, total)
+
+
+cdef inline void add_values(const void* value, double* total, double* low, vec tag) noexcept nogil:
+    """LANES values to 16 sums."""
+    cdef vec a = load(value, 0, tag), b = load(value, 1, tag), c = load(value, 2, tag), d = load(value, 3, tag)
+    cdef int k
+    if vec is f16:
+        for k in range(2):
+            two_sum_steps(
+                add(add(d8_of_half(a, k), d8_of_half(b, k)), add(d8_of_half(c, k), d8_of_half(d, k))),
+                total + 8 * k, low + 8 * k,
+            )
+    else:
+        two_sum_steps(add(add(a, c), add(load(value, 4, tag), load(value, 6, tag))), total, low)
+        two_sum_steps(add(add(b, d), add(load(value, 5, tag), load(value, 7, tag))), total + 8, low + 8)
+
+
+cdef inline void add_block(real* tag, const real* value, double* total, double* low) noexcept nogil:
+    if real is float:
+        add_values(value, total, low, f16_all(0))
+    else:
+        add_values(value, total, low, d8_all(0))
