@@ -145,7 +145,7 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     elif job.op == LOG_MULTINOMIAL:
         function = log_multinomial_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
-    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES:
+    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
     else:

@@ -22,6 +22,8 @@ include "tuning.pxi"
 cdef enum:
     LABELLED = 100
 
+DEF NO_CLASS = 1e9
+
 # A tile of samples; arrays are of the loop's type unless they say otherwise, in this thread's memory.
 cdef struct Tile:
     Py_ssize_t first               # sample
@@ -49,7 +51,7 @@ cdef struct Tile:
     void* e
     void* spare
     void* out
-    void* label                    # -1 where there is none
+    void* label                    # the same, or NO_CLASS
     void* top
     void* magic
     void* least
@@ -135,20 +137,29 @@ cdef inline vec within(vec x, double least, double greatest) noexcept nogil:
 
 
 cdef inline void weights_of(vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
-    """The scale of the gradient, from the upstream gradient in its place; NaN where any weight is odd."""
-    cdef vec tag, k, weight, scale
+    """What values and the gradient are multiplied by, 0 where a sample does not count; NaN where that is odd."""
+    cdef vec tag, k, weight, scale, label
+    cdef vec zero = all_of(0, tag), index_scale = all_of(job.index_scale if job.labels != NULL else 0, tag)
     cdef Py_ssize_t i
     for i in range(s.steps):
-        k = within(mul(load(s.k, i, tag), all_of(job.index_scale, tag)), 1e-12, 1e6)
-        weight = within(load(s.weight, i, tag), 1e-12, 1e6)
-        scale = within(mul(load(s.scale, i, tag), all_of(job.grad_scale, tag)), 2.2e-13, 1e6)
-        scale = within(mul(scale, weight), 2.2e-13, 1e6)
+        label = load(s.label, i, tag)
+        k = index_scale
+        weight = all_of(1, tag)
+        scale = all_of(job.grad_scale, tag)
+        if job.class_weight != NULL:
+            k = mul(load(s.k, i, tag), k)
+        if job.sample_weight != NULL:
+            weight = within(load(s.weight, i, tag), 1e-12, 1e6)
+        if job.grad_output != NULL:
+            scale = mul(load(s.scale, i, tag), scale)
+        k = within(if_less(label, zero, zero, k), 1e-12, 1e6)
         if s.mode == LABELLED:
             weight = within(mul(weight, k), 1e-12, 1e6)
-            scale = within(mul(scale, k), 2.2e-13, 1e6)
+        weight = if_less(label, zero, zero, weight)
+        scale = within(mul(within(scale, 2.2e-13, 1e6), weight), 2.2e-13, 1e6)
         store(k, s.k, i)
         store(weight, s.weight, i)
-        store(scale, s.scale, i)
+        store(if_less(label, zero, zero, scale), s.scale, i)
 
 
 # ---- Reading ----
@@ -198,27 +209,16 @@ ctypedef void (*weights_function)(void*, const ClassJob*, const Tile*) noexcept 
 
 
 cdef inline void read_weights(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
-    """What values and gradients are multiplied by, 0 where a sample does not count; NaN where that is odd."""
     cdef const real* by_class = <const real*>job.class_weight
-    cdef const int64_t* label = s.labels
     cdef real* k = <real*>s.k
-    cdef real* weight = <real*>s.weight
-    cdef real* upstream = <real*>s.scale
-    cdef bint linear = s.mode != LABELLED
     cdef Py_ssize_t l
-    fill(k, s.n, <real>(job.labels != NULL))
-    fill(weight, s.n, <real>1)
-    fill(upstream, s.n, <real>1)
     if by_class != NULL:
         for l in range(s.count):
-            k[l] = by_class[max(label[l], <int64_t>0)]
+            k[l] = by_class[max(s.labels[l], <int64_t>0)]
     if job.sample_weight != NULL:
-        memcpy(weight, <const real*>job.sample_weight + s.first, s.count * sizeof(real))
+        memcpy(s.weight, <const real*>job.sample_weight + s.first, s.count * sizeof(real))
     if job.grad_output != NULL:
-        memcpy(upstream, <const real*>job.grad_output + s.first, s.count * sizeof(real))
-    for l in range(s.count):
-        if label[l] < 0 if job.labels != NULL else masked(job, s.first + l):
-            k[l] = weight[l] = upstream[l] = <real>0
+        memcpy(s.scale, <const real*>job.grad_output + s.first, s.count * sizeof(real))
     if real is float:
         (<weights_function>fastloss_out_of_line(<void*>weights_of[f16]))(NULL, job, s)
     else:
@@ -230,16 +230,21 @@ cdef inline bint read_labels(real* tag, const ClassJob* job, Tile* s) noexcept n
     cdef const int64_t* usual = <const int64_t*>job.labels + s.first
     cdef int64_t t, ignored = job.mask != NULL or job.label_kind != 8
     cdef Py_ssize_t l
+    s.labels = usual
     if not ignored:
         for l in range(s.count):
-            ignored |= -<int64_t>(usual[l] == job.ignore_index)
-        s.labels = usual
-    if ignored:
+            ignored |= usual[l] == job.ignore_index
+        if ignored:
+            for l in range(s.count):
+                s.label_buffer[l] = usual[l] | -<int64_t>(usual[l] == job.ignore_index)
+    else:
         ignored = 0
         for l in range(s.count):
             t = label_of(job, s.first + l)
-            ignored |= -<int64_t>(t == job.ignore_index)
-            s.label_buffer[l] = -1 if t == job.ignore_index else t
+            ignored |= t == job.ignore_index
+            s.label_buffer[l] = t | -<int64_t>(t == job.ignore_index)
+        s.labels = s.label_buffer
+    if ignored:
         s.labels = s.label_buffer
     return ignored != 0
 
@@ -252,15 +257,18 @@ cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept 
     cdef Py_ssize_t l
     if job.labels != NULL:
         ignored = read_labels(tag, job, s)
-    if not s.in_rows:
-        fill(label, s.n, <real>-1)
-        for l in range(s.count if job.labels != NULL else 0):
+    s.weighted = ignored or not s.plain
+    if job.labels == NULL:
+        for l in range(s.count):
+            label[l] = <real>(-1.0 if masked(job, s.first + l) else NO_CLASS)
+    elif s.weighted or not s.in_rows:
+        for l in range(s.count):
             label[l] = <real>s.labels[l]
+    fill(label + s.count, s.n - s.count, <real>-1)
     if job.offset != NULL:
         fill(offset, s.n, <real>0)
         for l in range(s.count):
             offset[l] = <real>job.offset[s.first + l]
-    s.weighted = ignored or not s.plain
     if s.weighted or s.mode != LABELLED:
         read_weights(tag, job, s)
 
