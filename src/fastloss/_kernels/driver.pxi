@@ -147,13 +147,14 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     cdef chunk_function function
     job.unweighted = job.class_weight == NULL and job.linear_weight == NULL and job.sample_weight == NULL \
         and job.grad_output == NULL and 1e-20 <= fabs(job.grad_scale) <= 1
+    job.headed = job.head != CROSS_ENTROPY or job.z_loss != 0
     if job.op == NLL or job.op == CHECK_LABELS:
         function = nll_chunk_any if job.op == NLL else labels_chunk_any
         job.chunk = chunk_size(job.samples, 1, 1)
     elif job.op == LOG_MULTINOMIAL:
         function = log_multinomial_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
-    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES:
+    elif job.inner == 1 and (job.classes >= ROWS_MIN_CLASSES or job.headed or job.softcap != 0):
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
     else:
@@ -198,7 +199,8 @@ cdef values_array(reduction, cnp.ndarray x, int ndim):
 
 
 def plain_class_loss(
-    int op, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for
+    int op, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for,
+    tuple head=None
 ):
     """A loss of class indices ("loss" or "nll"), and its gradient, of a plain call, or None.
 
@@ -206,6 +208,7 @@ def plain_class_loss(
     shape or label), or it is "nll" of a large array. At 32 x 10 the general way's Python would cost several times the
     kernel.
     `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
+    `head` is that of a loss: (head, head_parameter, z_loss, softcap).
     """
     cdef ClassJob job
     cdef Py_ssize_t chunks, samples, classes, position
@@ -246,6 +249,8 @@ def plain_class_loss(
         if with_grad and not apart(grad, weight):
             return None
     job.op = op
+    if head is not None:
+        job.head, job.head_parameter, job.z_loss, job.softcap = head
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
     job.x_stride = job.classes = classes
@@ -293,7 +298,7 @@ def class_pass(
     value=None, grad=None, labels=None, int64_t ignore_index=0, mask=None, class_weight=None, double index_scale=1,
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
     bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
-    offset=None,
+    offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
 
@@ -304,6 +309,10 @@ def class_pass(
     cdef chunk_function function
     cdef double total = 0
     job.op = op
+    job.head = head
+    job.head_parameter = head_parameter
+    job.z_loss = z_loss
+    job.softcap = softcap
     job.float32 = is_float32(x)
     job.x = data_of(x)
     job.storage = storage_of(x)
@@ -573,6 +582,11 @@ BLOCKS = {
     "LANES": LANES,
     "LANES_BLOCK": LANES_BLOCK,
     "POINTWISE_BLOCK": POINTWISE_BLOCK,
+}
+HEADS = {
+    "focal": FOCAL,
+    "generalized": GENERALIZED,
+    "poly": POLY,
 }
 OPS = {
     "logsumexp": LOGSUMEXP,
