@@ -11,6 +11,9 @@ CLASSES = {
     "cross_entropy": "CrossEntropyLoss",
     "nll_loss": "NLLLoss",
     "multinomial_nll_loss": "MultinomialNLLLoss",
+    "focal_loss": "FocalLoss",
+    "generalized_cross_entropy": "GeneralizedCrossEntropyLoss",
+    "poly_loss": "PolyLoss",
     "binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
     "binary_cross_entropy": "BCELoss",
     "kl_div": "KLDivLoss",
@@ -31,6 +34,21 @@ VARIANTS = [
     "nll_loss:weighted",
     "multinomial_nll_loss",
     "multinomial_nll_loss:full",
+    "cross_entropy:z_loss",
+    "cross_entropy:softcap",
+    "cross_entropy:smoothed z_loss softcap",
+    "cross_entropy:probabilities z_loss softcap",
+    "multinomial_nll_loss:z_loss softcap",
+    "focal_loss",
+    "focal_loss:weighted",
+    "focal_loss:rooted",
+    "focal_loss:z_loss softcap",
+    "generalized_cross_entropy",
+    "generalized_cross_entropy:weighted",
+    "generalized_cross_entropy:z_loss softcap",
+    "poly_loss",
+    "poly_loss:weighted",
+    "poly_loss:z_loss softcap",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits:weighted",
     "binary_cross_entropy",
@@ -39,10 +57,10 @@ VARIANTS = [
     "kl_div:log_target",
     "mse_loss",
 ]
-WITH_CLASSES = [v for v in VARIANTS if v.startswith(("cross", "nll", "multi"))]
+HEADS = ["focal_loss", "generalized_cross_entropy", "poly_loss"]  # functions of a label's cross-entropy
+WITH_CLASSES = [v for v in VARIANTS if v.startswith(("cross", "nll", "multi", *HEADS))]
 POINTWISE = [v for v in VARIANTS if v not in WITH_CLASSES]
-INDEXED = ["cross_entropy", "cross_entropy:weighted", "cross_entropy:smoothed"]
-INDEXED += ["nll_loss", "nll_loss:weighted"]
+INDEXED = [v for v in WITH_CLASSES if not v.startswith("multi") and "probabilities" not in v]
 REDUCTIONS = ["mean", "sum", "none"]
 
 
@@ -71,6 +89,12 @@ def make(variant, rng, shape, dtype=np.float64, axis=1, spread=3.0, ignored=0.0)
         options["axis"] = axis
         if kind in ("weighted", "smoothed", "probabilities smoothed"):
             options["weight"] = (0.1 + rng.random(classes)).astype(dtype)
+        if "z_loss" in kind:
+            options["z_loss"] = 0.125
+        if "softcap" in kind:
+            options["softcap"] = 4.0
+        if kind == "rooted":
+            options["gamma"] = 0.5
         if "smoothed" in kind:
             options["label_smoothing"] = 0.125
     if variant in INDEXED:

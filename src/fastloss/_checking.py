@@ -100,7 +100,7 @@ def expected_loss(loss: _Loss, call: _Call) -> Expected:
         if options.get(option) is not None:
             options[option] = real_operand(options[option], option, call.dtype)
     target = call.y
-    if name not in ("cross_entropy", "nll_loss") or target.shape == call.x.shape:
+    if not hasattr(loss, "ignore_index") or target.shape == call.x.shape:
         target = real_operand(target, "target", call.dtype)
     x = widened(call.x).astype(np.float64)
     options["mask"], options["normalizer"] = call.mask, call.normalizer

@@ -38,6 +38,16 @@ LOSSES = {
     "kl_div": "KLDivLoss",
     "mse_loss": "MSELoss",
     "multinomial_nll_loss": "MultinomialNLLLoss",
+    "focal_loss": "FocalLoss",
+    "generalized_cross_entropy": "GeneralizedCrossEntropyLoss",
+    "poly_loss": "PolyLoss",
+}
+
+#: Losses of a label that are a function of its cross-entropy, with some of its parameters.
+HEADS: dict[str, tuple[dict[str, Any], ...]] = {
+    "focal_loss": ({"gamma": 0.5}, {"gamma": 2.0}, {"gamma": 3.5}),
+    "generalized_cross_entropy": ({"q": 0.7}, {"q": 1.0}),
+    "poly_loss": ({"epsilon": 1.0}, {"epsilon": -0.5}),
 }
 
 FUNCTIONS = (*ARRAY_FUNCTIONS, *LOSSES)
@@ -107,13 +117,24 @@ def class_cases(function: str, dtype: Any) -> Iterator[LossCase]:
             counts[0, -1] = 0
             for full in (False, True):
                 yield x, counts, {"axis": axis, "full": full}
+            yield x, counts, {"axis": axis, "z_loss": 0.01, "softcap": 20.0}
             continue
         target = rng.integers(0, classes - 1, (shape[0], *shape[2:]))
         weight = rng.uniform(0.5, 2.0, classes)
         if function == "nll_loss":
             yield x, target, {"axis": axis, "weight": weight}
             continue
+        if function in HEADS:
+            for parameter in HEADS[function]:
+                yield x, target, {"axis": axis, **parameter}
+                yield (
+                    x,
+                    target,
+                    {"axis": axis, "weight": weight, **parameter, "z_loss": 0.01, "softcap": 20.0},
+                )
+            continue
         yield x, target, {"axis": axis}
+        yield x, target, {"axis": axis, "z_loss": 0.01}
         skipped, holed = target.copy(), x.copy()
         skipped[1], holed[1] = -100, np.nan
         yield holed, skipped, {"axis": axis, "weight": weight}
@@ -122,6 +143,7 @@ def class_cases(function: str, dtype: Any) -> Iterator[LossCase]:
         yield x, soft, {"axis": axis, "weight": weight}
         for q in (target, soft):  # mass on a masked class: inf
             yield x, q, {"axis": axis, "weight": weight, "label_smoothing": 0.1}
+            yield x, q, {"axis": axis, "label_smoothing": 0.1, "z_loss": 0.01, "softcap": 20.0}
 
 
 def element_cases(function: str, dtype: Any) -> Iterator[LossCase]:
@@ -163,7 +185,7 @@ def check_loss(outcome: Outcome, dtype: Any) -> None:
     """Compare a loss as function and as class, value and gradient, with its reference."""
     ours, theirs = getattr(fastloss, outcome.function), getattr(reference, outcome.function)
     loss_class = getattr(fastloss, LOSSES[outcome.function])
-    pointwise = outcome.function not in ("cross_entropy", "nll_loss", "multinomial_nll_loss")
+    pointwise = outcome.function not in ("cross_entropy", "nll_loss", "multinomial_nll_loss", *HEADS)
     outcome.gradient = 0.0
     for x, target, given in (element_cases if pointwise else class_cases)(outcome.function, dtype):
         args = x, as_computed(target, dtype)

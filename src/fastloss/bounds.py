@@ -15,6 +15,10 @@ the error of S, in which one maximum's own 1 is neither computed nor added. Of e
 
 so that S is relatively off by s = SUM u (1 - max p) + EXP u Σ p_k |d_k|, and L absolutely.
 
+With a softcap x_j is what tanh makes of it, off by CAP u |x_j|, which comes to what d_j is off. A loss of a
+label that is a function φ of its cross-entropy is off by what that is off times φ', and by what p and 1 - p
+are off in φ.
+
 A loss of softmax is Σ c_j (L - d_j), its gradient (Σ c_k - c_j) p_j - c_j (1 - p_j). Where the coefficients
 have one sign no term cancels another; in general a bound is on the sum of the terms' magnitudes, here as
 everywhere. What a term is multiplied by, c_j with all weights, reductions and whatever other options there
@@ -55,6 +59,14 @@ POINT = 6
 POS = 3  # and with pos_weight: its product with y 1, the sum with 1 - y 1, the product with log1p 1
 SMOOTHING = 4  # c_j with label smoothing ε: 1 - ε or ε/C 1, * 1, + 1, their sum over the classes 1
 SCALE = 2  # a number that all is multiplied by, grad_output or 1 / divisor: converted 1, * 1
+# a tanh(x / a) by y = -2 |x| / a, f = exp(y) - 1 and f / (2 + f): 2 / a 1, * 1, f 1.5, 2 + f 1, all of which
+# count twice at most, / 1, a 1, * 1. Its derivative 4 / (2 + f) e / (2 + f): e 1.7, each sum and quotient 1,
+# * 1, storing 1; and e's argument, off by 2, for each unit of it.
+CAP, CAP_SLOPE, CAP_EXP = 10, 8, 2.2
+# φ and its slope: p or 1 - p 4 beside exponentials and their sum, each power, product and quotient 1, storing
+# 1; x^a by a logarithm and an exponential, for each unit of a log x 2.5, and else a - 1 products.
+HEAD, POWER = 8, 2.5
+PSI = 6  # z_loss s^2, s = m + L: s 1, both products 1, z_loss 1, added 1, storing 1
 LGAMMA = 8  # the logarithm of a factorial by the C library in float64, 4 ulp
 # Of float64: a sum of values, two plain additions 2, then without loss, 1; the divisor 1; the quotient 1.
 TOTALS = 5
@@ -230,7 +242,7 @@ class _Terms(NamedTuple):
 def loss(name: str, input: ArrayLike, target: ArrayLike, *, dtype: Any, **options: Any) -> Bounds:
     """Bounds of a loss that is computed in `dtype`, float32 or float64, with its reference's options."""
     x, tiny = np.asarray(input).astype(np.float64), smallest(dtype)
-    of = _of_classes if name in ("cross_entropy", "multinomial_nll_loss") else _of_points
+    of = _of_classes if name in ("cross_entropy", "multinomial_nll_loss", *_HEADS) else _of_points
     upstream = options.pop("grad_output", None)
     found = of(name, x, target, dtype, options)
     entries = found.entries
@@ -266,18 +278,117 @@ def _coefficients(name: str, x: Array, target: ArrayLike, axis: int, options: di
     return np.moveaxis(c, axis, -1)
 
 
+#: What a loss of a label is called by, and its parameter.
+_HEADS = {"focal_loss": "gamma", "generalized_cross_entropy": "q", "poly_loss": "epsilon"}
+_DEFAULTS = {"focal_loss": 2.0, "generalized_cross_entropy": 0.7, "poly_loss": 1.0}
+
+
+class _Head(NamedTuple):
+    """φ and its slope, the magnitudes of their terms, and what they are off."""
+
+    size: Array
+    error: Array
+    slope: Array
+    slope_error: Array
+
+
+def _head(name: str, parameter: float, ce: Array, p: Array, not_p: Array, error: Array, u: float) -> _Head:
+    """Where the cross-entropy ``ce``, and the logarithm of p, are off by ``error``."""
+    of_p = error + 4 * u
+    of_not_p = np.where(not_p == 0, 0.0, p * error / not_p) + 4 * u
+    if name == "generalized_cross_entropy":
+        slope, size = np.exp(-parameter * ce), -np.expm1(-parameter * ce) / parameter
+        return _Head(
+            size,
+            slope * error + HEAD * u * size,
+            slope,
+            slope * np.where(slope == 0, 0.0, np.expm1(parameter * (error + EXP * u * ce) + HEAD * u)),
+        )
+    if name == "poly_loss":
+        size, slope = ce + abs(parameter) * not_p, 1 + abs(parameter) * p
+        return _Head(size, slope * error + HEAD * u * size, slope, slope * (of_p + HEAD * u))
+    power = np.where(not_p == 0, float(parameter == 0), not_p**parameter)
+    far = np.where(not_p == 0, 0.0, parameter * -np.log(not_p))
+    off = np.expm1(np.minimum(parameter * (of_not_p + u) + u * (POWER * far + HEAD), 50.0))
+    ratio = parameter * np.where(np.isinf(ce), 0.0, p * np.where(not_p == 0, 1.0, ce / not_p))
+    of_ratio = of_p + of_not_p + np.where(ce == 0, 0.0, error / ce) + HEAD * u
+    return _Head(
+        power * ce,
+        power * (off * ce + error),
+        power * (1 + ratio),
+        power * (off * (1 + ratio) + ratio * of_ratio),
+    )
+
+
+def _factor(name: str, x: Array, target: ArrayLike, axis: int, options: dict[str, Any]) -> Array:
+    """What z_loss is multiplied by, classes last: from a class whose logarithm of the sum is 1/2."""
+    at = np.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)]) == 0
+    place = np.broadcast_to(np.where(at, 0.5, -np.inf), x.shape)
+    one, none = (getattr(reference, name)(place, target, **options, z_loss=z)[1] for z in (1.0, 0.0))
+    return np.asarray(np.abs(np.moveaxis(one - none, axis, -1)[..., :1]))
+
+
+class _Off(NamedTuple):
+    """Of capped logits: what d_j and the maximum are off; the slope, and what that is off relatively."""
+
+    d: Any
+    top: Any
+    slope: Any
+    of_slope: Any
+
+
+def _capped(x: Array, cap: float | None, u: float) -> tuple[Array, _Off]:
+    """Logits, classes last, and what they are off."""
+    if cap is None:
+        return x, _Off(0.0, 0.0, 1.0, 0.0)
+    y, slope = reference._capped(x, cap)
+    off = CAP * u * np.where(np.isinf(y), 0.0, np.abs(y))
+    at = np.arange(y.shape[-1]) == y.argmax(-1)[..., None]
+    top = np.where(at, off, 0.0).sum(-1, keepdims=True)
+    far = np.where(np.isinf(x), 0.0, CAP_EXP * np.abs(2 * x / cap))
+    return y, _Off(np.where(at, 0.0, off + top), top, slope, u * (CAP_SLOPE + far))
+
+
 def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict[str, Any]) -> _Terms:
     u, u64, tiny = unit(dtype), unit(np.float64), smallest(dtype)
     axis = reference._class_axis(x, options.get("axis")) % x.ndim
-    c = _coefficients(name, x, target, axis, options)
+    plain = {k: v for k, v in options.items() if k not in ("z_loss", "softcap", *_HEADS.values())}
+    of = "cross_entropy" if name in _HEADS else name
+    c = _coefficients(of, x, target, axis, plain)
     total = c.sum(-1, keepdims=True)
-    row = _Row(np.where(total == 0, 0.0, np.moveaxis(x, axis, -1)), u)  # an ignored one may hold NaN
-    label = np.shape(target) != x.shape and not options.get("label_smoothing")
+    used, z = total != 0, options.get("z_loss") or 0.0
+    factor = z * _factor(of, x, target, axis, plain) if z else 0.0
+    used = used | (np.asarray(factor) != 0)
+    x = np.where(used, np.moveaxis(x, axis, -1), 0.0)  # an ignored one may hold NaN
+    x, off = _capped(x, options.get("softcap"), u)
+    row = _Row(x, u)
+    row.sum_error = row.sum_error + (row.p * off.d).sum(-1, keepdims=True)
+    label = np.shape(target) != np.moveaxis(x, -1, axis).shape and not options.get("label_smoothing")
     extra = _roundings(options, False)
-    size = reference._times(c, row.log_sum + row.far).sum(-1)
+    sizes = reference._times(c, row.log_sum + row.far)
     flushed = np.minimum(c, tiny * _largest(options.get("sample_weight")))  # of the coefficients themselves
-    value = (total * (row.sum_error + tiny))[..., 0] + u * ((ROW if label else DOT) + extra) * size
-    value = value + reference._times(flushed, row.log_sum + row.far).sum(-1)
+    error = row.sum_error + tiny
+    value = total * error + reference._times(c, off.d).sum(-1, keepdims=True)
+    value = value + reference._times(flushed, row.log_sum + row.far).sum(-1, keepdims=True)
+    slope: Any = 1.0
+    of_slope: Any = 0.0
+    if name in _HEADS:
+        parameter = options.get(_HEADS[name], _DEFAULTS[name])
+        ce = row.log_sum + row.far
+        error = np.where(np.isinf(ce), 0.0, error + off.d + u * (ROW + EXP) * ce)
+        head = _head(name, parameter, ce, row.p, row.not_p, error, u)
+        sizes, slope, of_slope = reference._times(c, head.size), head.slope, head.slope_error
+        value = (reference._times(c, head.error) + c * tiny).sum(-1, keepdims=True)
+    size = sizes.sum(-1, keepdims=True)
+    value = value + u * ((ROW if label else DOT) + extra) * size
+    square: Any = 0.0
+    if z:
+        s = row.m + row.log_sum
+        of_s = row.sum_error + off.top + u * (2 * np.abs(row.m) + 4 * row.log_sum)
+        square = 2 * factor * np.abs(s)
+        value, size = value + square * of_s + u * (PSI + extra) * factor * s * s, size + factor * s * s
+        of_square = 2 * factor * of_s + (PSI * u + tiny) * square
+    value, size = value[..., 0], size[..., 0]
     if options.get("full"):
         k = np.abs(np.moveaxis(np.asarray(target).astype(np.float64), axis, -1))
         lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
@@ -285,11 +396,18 @@ def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dic
         constants = np.abs(lgamma(k + 1)).sum(-1) + np.abs(lgamma(n + 1))
         constants *= np.where(n > 0, total[..., 0] / n, 0.0)
         value, size = value + (u * (1 + extra) + u64 * LGAMMA) * constants, size + constants
-    lost = np.where(np.count_nonzero(c, -1, keepdims=True) > 1, TOTAL * u64 * total * row.p, 0.0)
+    several = np.count_nonzero(c, -1, keepdims=True) > 1
+    of_c = np.where(c != 0, c * of_slope, 0.0).sum(-1, keepdims=True)
+    flushed = flushed + tiny * c * (name in _HEADS)
+    c = c * slope
+    total = c.sum(-1, keepdims=True) + square
+    lost = np.where(several, TOTAL * u64 * total * row.p, 0.0)
     terms = np.abs(total - c) * row.p + c * row.not_p
-    entries = total * (row.p * (row.sum_error + EXP * u * row.d) + tiny) + lost
+    entries = total * (row.p * (row.sum_error + EXP * u * row.d + off.d) + tiny) + lost
     entries = entries + row.p * flushed.sum(-1, keepdims=True) + flushed
     entries = entries + u * (ENTRY + _roundings(options, True)) * terms
+    entries = entries + np.where(c != 0, row.not_p, row.p) * of_c + (row.p * of_square if z else 0.0)
+    entries = off.slope * (entries + off.of_slope * terms) + (tiny * terms if options.get("softcap") else 0.0)
     return _Terms(value, size, np.moveaxis(entries, -1, axis))
 
 

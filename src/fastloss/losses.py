@@ -48,17 +48,23 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
+    "FocalLoss",
+    "GeneralizedCrossEntropyLoss",
     "KLDivLoss",
     "MSELoss",
     "MultinomialNLLLoss",
     "NLLLoss",
+    "PolyLoss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
+    "focal_loss",
+    "generalized_cross_entropy",
     "kl_div",
     "mse_loss",
     "multinomial_nll_loss",
     "nll_loss",
+    "poly_loss",
 ]
 
 Value = float | Array
@@ -278,7 +284,7 @@ class _Loss:
 
     def options(self) -> dict[str, Any]:
         """Return the options by name, as the class and the function take them."""
-        return {name: value for name, value in vars(self).items() if name != "_plain"}
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def _key(self) -> tuple[Any, ...]:
         """Type and options, arrays as their bytes."""
@@ -337,6 +343,18 @@ class _ClassLoss(_Loss):
     """Losses whose input has a class axis."""
 
     axis: int | None
+    z_loss: float = 0.0
+    softcap: float | None = None
+    _head: tuple[int, float, float, float] | None  # beyond cross-entropy, as `class_pass` takes it
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        head = *self._head_of_label(), self.z_loss, self.softcap or 0.0
+        self.__dict__["_head"] = head if any(head) else None
+
+    def _head_of_label(self) -> tuple[int, float]:
+        """What becomes of the cross-entropy of a label, by its number, and its parameter; 0 for itself."""
+        return 0, 0.0
 
     def _kernel(self, call: _Call, axis: int) -> dict[str, Any]:
         """Arguments of `class_pass` that say which loss it is; `labels` among them for class indices."""
@@ -346,6 +364,9 @@ class _ClassLoss(_Loss):
         axis = class_axis(call.x.shape, self.axis, "input")
         shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
         kernel = self._kernel(call, axis)
+        if self._head:
+            names = ("head", "head_parameter", "z_loss", "softcap")
+            kernel.update(zip(names, self._head, strict=True))
         nll = kernel["op"] == "nll"
         weights = None
         if call.sample_weight is not None:
@@ -429,6 +450,18 @@ class _ClassLoss(_Loss):
         return native(weight, call.dtype)
 
 
+def _softmax_options(z_loss: float, softcap: float | None) -> dict[str, Any]:
+    z = scalar(z_loss, "z_loss")
+    if not 0 <= z < math.inf:
+        raise ValueError(f"z_loss: got {z_loss}, wanted a finite number of at least 0")
+    if softcap is None:
+        return {"z_loss": z, "softcap": None}
+    cap = scalar(softcap, "softcap")
+    if not 1e-30 <= cap <= 1e30:
+        raise ValueError(f"softcap: got {softcap}, wanted a number in [1e-30, 1e30], or None")
+    return {"z_loss": z, "softcap": cap}
+
+
 def _labels_ignored(value: Any) -> int | tuple[int, ...]:
     """`ignore_index`: a label, or several as a tuple."""
     wanted = "an integer or a sequence of integers"
@@ -479,6 +512,7 @@ class _IndexedLoss(_ClassLoss):
             with_grad,
             grad_out,
             threads_for,
+            self._head,
         )
 
     def _indexed(self, call: _Call, axis: int) -> dict[str, Any]:
@@ -520,6 +554,10 @@ class CrossEntropyLoss(_IndexedLoss):
         label_smoothing: ε in [0, 1].
         axis: the class axis of the input; None is 1, or 0 for one dimension.
         empty: what the mean of nothing is, "nan" or "zero".
+        z_loss: λ, at least 0, of λ (logsumexp x)² added to the loss of each sample that counts; sample_weight
+            is its factor, `weight` is not. It adds 2 λ logsumexp(x) p_j to the gradient.
+        softcap: None, or a cap a in [1e-30, 1e30]: a tanh(x / a) takes the place of x, but for -inf, which
+            remains a masked class.
 
     Calling it:
         input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
@@ -540,7 +578,8 @@ class CrossEntropyLoss(_IndexedLoss):
         array([[-0.03460146,  0.03460146],
                [ 0.03460146, -0.03460146]])
 
-    Source: `torch.nn.CrossEntropyLoss`; Szegedy et al., "Rethinking the Inception architecture" (2016).
+    Source: `torch.nn.CrossEntropyLoss`; Szegedy et al., "Rethinking the Inception architecture" (2016); for
+    z_loss Chowdhery et al., "PaLM" (2022), section 5; for softcap Gemma Team, "Gemma 2" (2024), section 2.
     """
 
     _function = "cross_entropy"
@@ -556,12 +595,15 @@ class CrossEntropyLoss(_IndexedLoss):
         label_smoothing: float = 0.0,
         axis: int | None = None,
         empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
     ) -> None:
         smoothing = scalar(label_smoothing, "label_smoothing")
         if not 0 <= smoothing <= 1:
             raise ValueError(f"label_smoothing: got {label_smoothing}, wanted one in [0, 1]")
+        options = _softmax_options(z_loss, softcap)
         super().__init__(
-            weight, ignore_index, axis, reduction=reduction, label_smoothing=smoothing, empty=empty
+            weight, ignore_index, axis, reduction=reduction, label_smoothing=smoothing, empty=empty, **options
         )
 
     def _kernel(self, call: _Call, axis: int) -> dict[str, Any]:
@@ -598,6 +640,220 @@ class CrossEntropyLoss(_IndexedLoss):
 
     def _op(self) -> str:
         return "loss_linear" if self.label_smoothing else "loss"
+
+
+class _HeadLoss(_IndexedLoss):
+    """Losses of a label that are functions of its cross-entropy."""
+
+    _kind: ClassVar[str]
+    _parameter: ClassVar[str]
+
+    def __init__(
+        self,
+        parameter: float,
+        weight: ArrayLike | None,
+        ignore_index: int | Sequence[int],
+        axis: int | None,
+        z_loss: float,
+        softcap: float | None,
+        **options: Any,
+    ) -> None:
+        options = {self._parameter: parameter, **options, **_softmax_options(z_loss, softcap)}
+        super().__init__(weight, ignore_index, axis, **options)
+
+    def _op(self) -> str:
+        return "loss"
+
+    def _head_of_label(self) -> tuple[int, float]:
+        return _kernels.HEADS[self._kind], vars(self)[self._parameter]
+
+    def _kernel(self, call: _Call, axis: int) -> dict[str, Any]:
+        return self._indexed(call, axis)
+
+
+class FocalLoss(_HeadLoss):
+    """Focal loss of class indices, from logits: -w_t (1 - p_t)^γ log p_t with p = softmax(x).
+
+    Samples of which the model is sure count less; γ = 0 is cross-entropy. With ℓ = -log p_t the gradient is
+    w_t (1 - p_t)^γ (1 + γ p_t ℓ / (1 - p_t)) (p_j - [j = t]).
+
+    Parameters:
+        gamma: γ, a finite number of at least 0.
+        weight: factor w of each class, shape (C,), or None for ones, often called α. It never weights
+            samples: `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
+        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
+        axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
+        z_loss, softcap: as of CrossEntropyLoss.
+
+    Calling it:
+        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
+        target: class indices of any integer type, of input's shape without `axis`.
+
+    Raises:
+        IndexError: a label outside [0, C) that is not `ignore_index`.
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> loss = fastloss.FocalLoss(gamma=2.0)
+        >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+        0.001803463252
+        >>> value, grad = loss.value_and_grad([[2.0, 0.0], [0.0, 2.0]], [0, 1])
+        >>> grad.round(8)
+        array([[-0.00243441,  0.00243441],
+               [ 0.00243441, -0.00243441]])
+
+    Source: Lin et al., "Focal loss for dense object detection" (2017), with softmax in place of the sigmoid.
+    """
+
+    _function = "focal_loss"
+    _kind = "focal"
+    _parameter = "gamma"
+
+    gamma: float
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int | Sequence[int] = -100,
+        reduction: str = "mean",
+        axis: int | None = None,
+        empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+    ) -> None:
+        number = scalar(gamma, "gamma")
+        if not 0 <= number < math.inf:
+            raise ValueError(f"gamma: got {gamma}, wanted a finite number of at least 0")
+        super().__init__(
+            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
+        )
+
+
+class GeneralizedCrossEntropyLoss(_HeadLoss):
+    """Generalized cross-entropy of class indices, from logits: w_t (1 - p_t^q) / q with p = softmax(x).
+
+    Between cross-entropy, its limit at q = 0, and the mean absolute error 1 - p_t, which q = 1 gives and
+    which wrong labels disturb less. The gradient is w_t p_t^q (p_j - [j = t]).
+
+    Parameters:
+        q: the exponent, in (0, 1].
+        weight: factor w of each class, shape (C,), or None for ones. It never weights samples:
+            `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
+        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
+        axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
+        z_loss, softcap: as of CrossEntropyLoss.
+
+    Calling it:
+        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
+        target: class indices of any integer type, of input's shape without `axis`.
+
+    Raises:
+        IndexError: a label outside [0, C) that is not `ignore_index`.
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> loss = fastloss.GeneralizedCrossEntropyLoss(q=0.5)
+        >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+        0.12302237135
+
+    Source: Zhang and Sabuncu, "Generalized cross entropy loss for training deep neural networks with noisy
+    labels" (2018).
+    """
+
+    _function = "generalized_cross_entropy"
+    _kind = "generalized"
+    _parameter = "q"
+
+    q: float
+
+    def __init__(
+        self,
+        q: float = 0.7,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int | Sequence[int] = -100,
+        reduction: str = "mean",
+        axis: int | None = None,
+        empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+    ) -> None:
+        number = scalar(q, "q")
+        if not 0 < number <= 1:
+            raise ValueError(f"q: got {q}, wanted a number in (0, 1]")
+        super().__init__(
+            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
+        )
+
+
+class PolyLoss(_HeadLoss):
+    """Poly-1 loss of class indices, from logits: w_t (-log p_t + ε (1 - p_t)) with p = softmax(x).
+
+    Cross-entropy is a series in 1 - p_t, Σ_n (1 - p_t)^n / n, of which this changes the first coefficient.
+    The gradient is w_t (1 + ε p_t) (p_j - [j = t]).
+
+    Parameters:
+        epsilon: ε, a finite number.
+        weight: factor w of each class, shape (C,), or None for ones. It never weights samples:
+            `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
+        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
+        axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
+        z_loss, softcap: as of CrossEntropyLoss.
+
+    Calling it:
+        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
+        target: class indices of any integer type, of input's shape without `axis`.
+
+    Raises:
+        IndexError: a label outside [0, C) that is not `ignore_index`.
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> round(fastloss.PolyLoss(epsilon=1.0)([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+        0.246130933065
+
+    Source: Leng et al., "PolyLoss: a polynomial expansion perspective of classification loss functions"
+    (2022).
+    """
+
+    _function = "poly_loss"
+    _kind = "poly"
+    _parameter = "epsilon"
+
+    epsilon: float
+
+    def __init__(
+        self,
+        epsilon: float = 1.0,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int | Sequence[int] = -100,
+        reduction: str = "mean",
+        axis: int | None = None,
+        empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+    ) -> None:
+        number = scalar(epsilon, "epsilon")
+        if not math.isfinite(number):
+            raise ValueError(f"epsilon: got {epsilon}, wanted a finite number")
+        super().__init__(
+            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
+        )
 
 
 class NLLLoss(_IndexedLoss):
@@ -660,6 +916,7 @@ class MultinomialNLLLoss(_ClassLoss):
             "sum"; or "none".
         axis: the class axis of the input; None is 1, or 0 for one dimension.
         empty: what the mean of nothing is, "nan" or "zero".
+        z_loss, softcap: as of CrossEntropyLoss.
 
     Calling it:
         input: logits with C classes on `axis`.
@@ -681,9 +938,19 @@ class MultinomialNLLLoss(_ClassLoss):
     full: bool
 
     def __init__(
-        self, *, full: bool = False, reduction: str = "mean", axis: int | None = None, empty: str = "nan"
+        self,
+        *,
+        full: bool = False,
+        reduction: str = "mean",
+        axis: int | None = None,
+        empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
     ) -> None:
-        super().__init__(full=flag(full, "full"), axis=_axis(axis), reduction=reduction, empty=empty)
+        options = _softmax_options(z_loss, softcap)
+        super().__init__(
+            full=flag(full, "full"), axis=_axis(axis), reduction=reduction, empty=empty, **options
+        )
 
     def _kernel(self, call: _Call, axis: int) -> dict[str, Any]:
         if call.y.shape != call.x.shape:
@@ -1028,6 +1295,8 @@ def cross_entropy(
     label_smoothing: float = NONE,
     axis: int | None = None,
     empty: str = NAN,
+    z_loss: float = NONE,
+    softcap: float | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1040,15 +1309,104 @@ def cross_entropy(
         >>> print(f"{fastloss.cross_entropy([[20.0, 0.0]], [0]):.12e}")
         2.061153620314e-09
     """
-    plain = weight is sample_weight is mask is out is None and normalizer is axis is None
-    defaults = reduction is MEAN and label_smoothing is NONE and ignore_index is IGNORED and empty is NAN
+    plain = weight is sample_weight is mask is out is None and normalizer is axis is softcap is None
+    defaults = (
+        reduction is MEAN and label_smoothing is z_loss is NONE and ignore_index is IGNORED and empty is NAN
+    )
     if plain and defaults and not _checking.enabled():  # the same objects: of the same type as well
         value = _kernels.module.plain_class_loss(
             _kernels.OPS["loss"], input, target, None, IGNORED, MEAN, False, None, threads_for
         )
         if value is not None:
             return value
-    options = (CrossEntropyLoss, ignore_index, reduction, label_smoothing, axis, empty)
+    options = (CrossEntropyLoss, ignore_index, reduction, label_smoothing, axis, empty, z_loss, softcap)
+    loss = _kept(*options) if weight is None else _made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Focal loss from logits: -w_t (1 - p_t)^gamma log p_t, p = softmax(x). See `FocalLoss` for all of it.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.focal_loss([[1.0, 0.0]], [1]):.12f}")
+        0.701868303411
+    """
+    options = (FocalLoss, gamma, ignore_index, reduction, axis, empty, z_loss, softcap)
+    loss = _kept(*options) if weight is None else _made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def generalized_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    q: float = 0.7,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Generalized cross-entropy from logits: w_t (1 - p_t^q) / q. See `GeneralizedCrossEntropyLoss`.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.generalized_cross_entropy([[1.0, 0.0]], [1]):.12f}")
+        0.858850272271
+    """
+    options = (GeneralizedCrossEntropyLoss, q, ignore_index, reduction, axis, empty, z_loss, softcap)
+    loss = _kept(*options) if weight is None else _made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def poly_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    epsilon: float = 1.0,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Poly-1 loss from logits: w_t (-log p_t + epsilon (1 - p_t)). See `PolyLoss` for all of it.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.poly_loss([[1.0, 0.0]], [1]):.12f}")
+        2.044320266148
+    """
+    options = (PolyLoss, epsilon, ignore_index, reduction, axis, empty, z_loss, softcap)
     loss = _kept(*options) if weight is None else _made(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
@@ -1087,6 +1445,8 @@ def multinomial_nll_loss(
     reduction: str = "mean",
     axis: int | None = None,
     empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1099,7 +1459,7 @@ def multinomial_nll_loss(
         >>> fastloss.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
         2.772588722239781
     """
-    loss = _kept(MultinomialNLLLoss, full, reduction, axis, empty)
+    loss = _kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 

@@ -139,13 +139,15 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     cdef chunk_function function
     job.unweighted = job.class_weight == NULL and job.linear_weight == NULL and job.sample_weight == NULL \
         and job.grad_output == NULL and 1e-20 <= fabs(job.grad_scale) <= 1
+    job.headed = job.head != CROSS_ENTROPY or job.z_loss != 0
     if job.op == NLL or job.op == CHECK_LABELS:
         function = nll_chunk_any if job.op == NLL else labels_chunk_any
         job.chunk = chunk_size(job.samples, 1, 1)
     elif job.op == LOG_MULTINOMIAL:
         function = log_multinomial_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
-    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES:
+    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES \
+            or job.head == POLY and fabs(job.head_parameter) > 1e6:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
     else:
@@ -190,7 +192,8 @@ cdef values_array(reduction, cnp.ndarray x, int ndim):
 
 
 def plain_class_loss(
-    int op, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for
+    int op, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for,
+    tuple head=None
 ):
     """A loss of class indices ("loss" or "nll"), and its gradient, of a plain call, or None.
 
@@ -198,6 +201,7 @@ def plain_class_loss(
     shape or label), or it is "nll" of a large array. At 32 x 10 the general way's Python would cost several times the
     kernel.
     `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
+    `head` is that of a loss: (head, head_parameter, z_loss, softcap).
     """
     cdef ClassJob job
     cdef Py_ssize_t chunks, samples, classes, position
@@ -238,6 +242,8 @@ def plain_class_loss(
         if with_grad and not apart(grad, weight):
             return None
     job.op = op
+    if head is not None:
+        job.head, job.head_parameter, job.z_loss, job.softcap = head
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
     job.x_stride = job.classes = classes
@@ -285,7 +291,7 @@ def class_pass(
     value=None, grad=None, labels=None, int64_t ignore_index=0, mask=None, class_weight=None, double index_scale=1,
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
     bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
-    offset=None,
+    offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
 
@@ -296,6 +302,10 @@ def class_pass(
     cdef chunk_function function
     cdef double total = 0
     job.op = op
+    job.head = head
+    job.head_parameter = head_parameter
+    job.z_loss = z_loss
+    job.softcap = softcap
     job.float32 = is_float32(x)
     job.x = data_of(x)
     job.storage = storage_of(x)
@@ -565,6 +575,11 @@ BLOCKS = {
     "LANES": LANES,
     "PLANE_SAMPLES": PLANE_SAMPLES,
     "POINTWISE_BLOCK": POINTWISE_BLOCK,
+}
+HEADS = {
+    "focal": FOCAL,
+    "generalized": GENERALIZED,
+    "poly": POLY,
 }
 OPS = {
     "logsumexp": LOGSUMEXP,

@@ -15,7 +15,7 @@
 #    processor's extended format (of float64 where there is none). Whether is decided by the number alone.
 
 
-from libc.math cimport INFINITY, NAN, expl, fabs, fabsl, log1pl, logl, rint
+from libc.math cimport INFINITY, NAN, expl, expm1l, fabs, fabsl, log1pl, logl, powl, rint, tanhl
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastloss._kernels.vector cimport *
@@ -554,3 +554,48 @@ cdef inline vec log_of(vec f, vec s, vec k) noexcept nogil:
         p2 = fma_of(all_of(-1.479819860511658591e-01, z), z2, p2)
         p = fma_of(fma_of(p2, z2, p1), z2, p)
     return fma_of(k, all_of(0.69314718055994531, k), fma_of(s, fma_of(z, p, f), f))
+
+
+cdef inline vec expm1_of(vec x, vec* e) noexcept nogil:
+    """exp(x) - 1 for x <= 0, within 1.5 ulp however small it is; and exp(x), 0 where that is not a normal number."""
+    cdef vec least = all_of(-87.33654 if vec is f16 else -708.39641853226408, x), zero = all_of(0, x), power_of_k, p
+    p = expm1_of_reduced(exp_argument_of(max_of(least, x), 0, &power_of_k))
+    e[0] = if_less(x, least, zero, fma_of(p, power_of_k, power_of_k))
+    return fma_of(p, power_of_k, sub(power_of_k, all_of(1, x)))
+
+
+cdef inline vec log1p_of_sum(vec x) noexcept nogil:
+    """log(1 + x) for x >= 0, within 2 ulp; inf and NaN pass."""
+    cdef vec k, one = all_of(1, x), most = all_of(8.5e37 if vec is f16 else 8.9e307, x)
+    cdef vec f = log_argument(one, min_of(most, x), &k)
+    return if_less(x, all_of(INFINITY, x), log_of(f, div(negative(f), add(all_of(2, x), f)), k), x)
+
+
+cdef inline vec power_of(vec x, double a) noexcept nogil:
+    """x^a for 0 <= x <= 1 and a >= 0, 0 where that or x is not a normal number; 0^0 is 1.
+
+    Whole numbers a up to 16 are a - 1 products at most, 1 ulp each. Otherwise 2.5 |a log x| + 1.5 ulp.
+    """
+    cdef int n = <int>a if a <= 16 else -1
+    cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, x), y = all_of(1, x), f, k, e
+    if n == a:
+        while n > 0:
+            y = mul(y, x) if n & 1 else y
+            x = mul(x, x)
+            n >>= 1
+        return y
+    f = log_argument(max_of(tiny, x), all_of(0, x), &k)
+    f = log_of(f, div(negative(f), add(all_of(2, x), f)), k)
+    expm1_of(mul(all_of(a, x), f), &e)
+    return if_less(x, tiny, all_of(0, x), e)
+
+
+cdef inline vec capped(vec x, double cap, vec* slope) noexcept nogil:
+    """cap tanh(x / cap), within 5 ulp however small it is, and its derivative 4 e / (1 + e)^2, e = exp(-2 |x| / cap).
+
+    An infinite x passes: -inf remains a masked class.
+    """
+    cdef vec e, y = expm1_of(mul(minus_absolute(x), all_of(2 / cap, x)), &e), s = add(all_of(2, x), y)
+    slope[0] = mul(div(all_of(4, x), s), div(e, s))
+    y = div(mul(y, all_of(cap, x)), s)
+    return if_less(absolute_of(x), all_of(INFINITY, x), if_negative(x, y, negative(y)), x)

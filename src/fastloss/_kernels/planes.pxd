@@ -122,25 +122,41 @@ cdef inline void sums_of(
             store(b, s.b, i)
 
 
-cdef inline vec loss_of(const ClassJob* job, const Tile* s, Py_ssize_t i, vec log_sum, vec* scale) noexcept nogil:
-    """The value of a loss, k (L + (m - x_t)) + a L - b; NaN if it is odd. And the scale of its gradient."""
-    cdef vec y = add(log_sum, sub(load(s.top, i, log_sum), load(s.own, i, log_sum)))
-    if s.mode != LABELLED:
+cdef inline vec loss_of(
+    const ClassJob* job, const Tile* s, Py_ssize_t i, vec log_sum, vec total, vec* scale, vec* entry
+) noexcept nogil:
+    """The value of a loss, k (L + (m - x_t)) + a L - b; NaN if it is odd. And the scale of its gradient, and, with a head,
+    the label's entry."""
+    cdef vec y = add(log_sum, sub(load(s.top, i, log_sum), load(s.own, i, log_sum))), own, not_own, slope, a, square
+    scale[0] = all_of(s.scale_of_all, log_sum)
+    if s.weighted:
+        scale[0] = load(s.scale, i, log_sum)
+    if s.mode == LABELLED and job.headed:
+        own = exp_of(load(s.own, i, total), load(s.magic, i, total), load(s.least, i, total))
+        not_own = div(add(load(s.rest, i, total), sub(load(s.unit, i, total), own)), total)
+        y = headed(job, s, i, y, log_sum, div(own, total), not_own, &slope, entry)
+        entry[0] = mul(scale[0], entry[0])
+        scale[0] = mul(scale[0], slope)
+    elif s.mode != LABELLED:
         y = mul(load(s.k, i, log_sum), y) if job.labels != NULL else all_of(0, log_sum)
         y = sub(fma_of(within(load(s.a, i, log_sum), 1e-12, 1e6), log_sum, y), load(s.b, i, log_sum))
         if job.offset != NULL:
             y = add(y, load(s.value, i, log_sum))
-    scale[0] = all_of(s.scale_of_all, log_sum)
+        if job.z_loss != 0:
+            a = load(s.a, i, total)
+            square = square_of(job, load(s.top, i, total), log_sum, &y)
+            slope = add(a, square)
+            store(add(load(s.a_low, i, total), add(sub(a, sub(slope, sub(slope, a))), sub(square, sub(slope, a)))), s.a_low, i)
+            store(slope, s.a, i)
     if s.weighted:
         y = weighted_value(y, load(s.weight, i, log_sum))
-        scale[0] = load(s.scale, i, log_sum)
     return within(y, 0, 1e30 if vec is f16 else 1e270)
 
 
 cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
     """Values, and what gradients need, from the sums; whether a sample is odd."""
     cdef vec tag
-    cdef vec unit, rest, total, ratio, log_sum, y, scale, f, odd, any_odd = all_of(0, tag)
+    cdef vec unit, rest, total, ratio, log_sum, y, scale, entry, f, odd, any_odd = all_of(0, tag)
     cdef vec one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
     cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
     cdef bint is_loss = job.op == LOSS or job.op == LOSS_LINEAR
@@ -152,9 +168,10 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
         ratio = div(rest, unit)
         odd = if_equal(ratio, ratio, zero, two)
         scale = one
+        entry = zero
         y = log_sum = log1p_of_ratio(ratio)
         if is_loss:
-            y = loss_of(job, s, i, log_sum, &scale)
+            y = loss_of(job, s, i, log_sum, total, &scale, &entry)
             odd = if_equal(y, y, odd, two)
         elif job.op == LOGSUMEXP:
             y = add(load(s.top, i, tag), log_sum)
@@ -168,10 +185,11 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
             if is_loss and s.mode != LABELLED:
                 scale = mul(scale, add(load(s.a, i, tag), load(s.k, i, tag)))
             store(mul(total, div(tiny, absolute_of(scale))), s.flush, i)
-            if s.mode == LABELLED:
+            if s.mode == LABELLED and not job.headed:
                 y = exp_of(load(s.own, i, tag), load(s.magic, i, tag), load(s.least, i, tag))
-                y = add(rest, sub(unit, y))
-                store(negative(mul(f, if_less(y, load(s.flush, i, tag), zero, y))), s.entry, i)
+                entry = negative(mul(f, add(rest, sub(unit, y))))
+            if s.mode == LABELLED:
+                store(if_less(absolute_of(entry), tiny, zero, entry), s.entry, i)
         store(odd, s.odd, i)
         any_odd = max_of(any_odd, odd)
     return greatest(any_odd) > 0
@@ -290,7 +308,7 @@ cdef inline const void* x_of(
         return <const real*>job.x + position_of(job, s.first) + j0 * job.inner
     if s.gathered:
         return <real*>s.x + j0 * s.n
-    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
+    gather_x(tag, job, s, j0, m)
     return s.x
 
 
@@ -420,6 +438,8 @@ cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_od
             y = <real*>job.grad + position_in_results(job, s.first, j)
             y_stride = job.inner * sizeof(real)
         gradient(NULL, job, x, stride, c, c_stride, j, m, s, y, y_stride)
+        if job.softcap != 0:
+            uncap(tag, job, s, j, m, y)
         if not in_place and not s.kept:
             write_planes(tag, job, s, y, j, m, any_odd)
     if not in_place and s.kept:
@@ -433,7 +453,7 @@ cdef inline void entropy_of_planes(real* tag, ClassJob* job, Tile* s) noexcept n
     cdef Py_ssize_t j, m, g, l, stride = 0
     cdef const real* p
     if s.gathered:
-        gather_planes(job, s, job.x, job.storage, job.x_stride, 0, job.classes, <real*>s.x)
+        gather_x(tag, job, s, 0, job.classes)
     memset(s.wide, 0, 2 * s.n * sizeof(double))
     for j in range(0, job.classes, GROUP):
         m = min(<Py_ssize_t>GROUP, job.classes - j)

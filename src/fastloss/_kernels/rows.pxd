@@ -5,6 +5,8 @@
 # b) The sum without an own term is exact however confident the row is. That term is the label's, taken out of the
 #    exponentials; or the maximum's where it is most of the sum, or where the label's vanishes beside it.
 # c) The gradient of a row that is one block reuses its exponentials; that of a longer one computes them again.
+# d) Where the gradient needs the logarithm of the sum first (`headed`), rows are collected, get their heads and are
+#    written in groups of HEADED, if the exponentials of all fit one block; a longer row is a group of its own.
 
 from libc.math cimport fabs, ldexp
 from libc.string cimport memset
@@ -18,6 +20,10 @@ from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
 
 include "tuning.pxi"
+
+# What is done of a row in a call; in two parts, where all rows of a group get their heads in between.
+cdef enum:
+    ALL, COLLECTED, WRITTEN
 
 # What a thread knows of the row that it computes.
 cdef struct Row:
@@ -50,21 +56,38 @@ cdef inline const real* gathered(
     return buffer
 
 
+cdef inline const void* cap_row(const ClassJob* job, const void* x, Py_ssize_t n, void* y) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        capped_steps(x, n, job.softcap, f, y)
+    else:
+        capped_steps(x, n, job.softcap, d, y)
+    return y
+
+ctypedef const void* (*cap_function)(const ClassJob*, const void*, Py_ssize_t, void*) noexcept nogil
+
+
 cdef inline const void* read_row(
     const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, vec tag
 ) noexcept nogil:
-    """n classes of row i from j0 on: in place, or widened, gathered or shifted."""
+    """n classes of row i from j0 on: in place, or widened, gathered, capped or shifted."""
+    cdef cap_function cap = <cap_function>fastloss_out_of_line(<void*>cap_row)
     cdef Py_ssize_t first = position_of(job, i) + j0 * job.inner, j
     cdef const float* x32
     cdef const double* x64
     if vec is f16:
         x32 = gathered(job.x, job.storage, first, job.inner, n, <float*>row.x)
+        if job.softcap != 0:
+            x32 = <const float*>cap(job, x32, n, row.x)
         if row.shift == 0:
             return x32
         for j in range(n):
             (<float*>row.x)[j] = x32[j] - <float>row.shift
     else:
         x64 = gathered(job.x, job.storage, first, job.inner, n, <double*>row.x)
+        if job.softcap != 0:
+            x64 = <const double*>cap(job, x64, n, row.x)
         if row.shift == 0:
             return x64
         for j in range(n):
@@ -78,7 +101,7 @@ cdef inline double exp_block(
     """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
     cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
     cdef const void* x
-    if MODE == PLAIN and vec is f16 and job.inner == 1:
+    if MODE == PLAIN and vec is f16 and job.inner == 1 and job.softcap == 0:
         x = <const uint16_t*>job.x + i * job.x_stride + j0
         if job.storage == FLOAT16 and row.shift == 0:
             return greatest(exp_steps(FLOAT16, x, n, magic, least, row.e))
@@ -121,11 +144,15 @@ cdef inline const void* read_coefficients(
 
 
 cdef inline double value_of(const ClassJob* job, Py_ssize_t i, Py_ssize_t j, vec tag) noexcept nogil:
-    """x_ij."""
+    """x_ij, capped."""
     if vec is f16:
-        return read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <float*>NULL)
+        return capped_one(
+            read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <float*>NULL), job.softcap, tag
+        )
     else:
-        return read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <double*>NULL)
+        return capped_one(
+            read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <double*>NULL), job.softcap, tag
+        )
 
 
 cdef inline double element(const void* x, Py_ssize_t j, vec tag) noexcept nogil:
@@ -284,21 +311,33 @@ cdef inline void row_statistics(
             row.reference = exact
             continue
         break
+    if job.classes == 1:  # without what fills up the step
+        row.others = 0
     if fabs(row.top * 1.44269504088896341 - row.guess - lead) > 15 and row.shift == 0:
         row.guess = exp_reference(row.top, lead, tag)  # not always: the next row would wait for this one
 
 
-cdef inline void rescale_row(int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row) noexcept nogil:
-    """Smaller exponentials of row i, of float32, the greatest 2^lead. This changes exponents alone."""
-    cdef f16 tag
+cdef inline void rescale_row(
+    int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row, vec tag
+) noexcept nogil:
     cdef double by = exp_reference(row.top, lead, tag) - row.reference
-    if 0 < by < 200:
+    if 0 < by < 2000:
         row.reference += by
         row.unit = ldexp(row.unit, -<int>by)
         row.others = ldexp(row.others, -<int>by)
         row.own = ldexp(row.own, -<int>by)
         if job.classes <= ROWS_BLOCK:
             exp_block(mode, job, i, 0, job.classes, row, tag)
+
+
+cdef inline void rescale_any(int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row) noexcept nogil:
+    """Smaller exponentials of row i, the greatest 2^lead. This changes exponents alone."""
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        rescale_row(mode, job, i, lead, row, f)
+    else:
+        rescale_row(mode, job, i, lead, row, d)
 
 
 cdef inline void long_gradient(
@@ -324,6 +363,29 @@ cdef inline void long_gradient(
         exp_gradient_steps(NATIVE, NATIVE, x, n, magic, least_exp, factor, least, grad)
 
 
+cdef inline void write_capped_as(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec step
+) noexcept nogil:
+    cdef const real* x = gathered(
+        job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, <real*>row.x
+    )
+    cdef real* grad = <real*>place_to_write(job, i, j0, row.e, step)
+    capped_slope_steps(x, row.e, n, job.softcap, step, grad)
+    write_row(job, grad, i, j0, n, step)
+
+
+cdef inline void write_capped(const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row) noexcept nogil:
+    """Multiply a block of the gradient, in row.e, by the slope of `capped`, and write it; it may be x."""
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        write_capped_as(<float*>NULL, job, i, j0, n, row, f)
+    else:
+        write_capped_as(<double*>NULL, job, i, j0, n, row, d)
+
+ctypedef void (*slope_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Row*) noexcept nogil
+
+
 cdef inline void row_gradient(
     int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
     Row* row, vec tag
@@ -333,27 +395,40 @@ cdef inline void row_gradient(
     `entry` is that of class t, unless t is -1.
     """
     cdef Py_ssize_t j0, n
-    cdef double factor, least, uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
+    cdef double factor, least = 7.5e-37 if vec is f16 else 1e-300, lead = -1
+    cdef double uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
     cdef const void* c = row.c_used
     cdef void* grad
-    cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_row)
-    if vec is f16:  # what the exponentials are multiplied by, divided or not, stays in range
+    cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_any)
+    # What the exponentials are multiplied by, divided or not, stays in range.
+    if fabs(scale) < least * (row.others + row.unit):
+        lead = 0
+    if vec is f16:
         if MODE != PLAIN and fabs(coefficients) * (row.others + row.unit) > 1e36:
-            rescale(MODE, job, i, 26, row)
-        elif fabs(scale) < 7.5e-37 * (row.others + row.unit):
-            rescale(MODE, job, i, 16, row)
+            lead = 26
+    if lead >= 0:
+        rescale(MODE, job, i, lead, row)
     factor = scale / (row.others + row.unit)
     least = least_that_counts(<float>factor if MODE == PLAIN else <float>(factor * coefficients)) if vec is f16 \
         else least_that_counts(factor if MODE == PLAIN else factor * coefficients)
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:
-            if MODE == PLAIN and row.shift == 0 and job.inner == 1 and not (j0 <= t and t < j0 + n):
+            if MODE == PLAIN and row.shift == 0 and job.inner == 1 and job.softcap == 0 \
+                    and not (j0 <= t and t < j0 + n):
                 long_gradient(job, i, j0, n, factor, least, row, tag)
                 continue
             exp_block(MODE, job, i, j0, n, row, tag)
             if MODE == SHARED or MODE == LINEAR:
                 c = read_coefficients(MODE, job, i, j0, n, row, tag)
+        if job.softcap != 0:
+            gradient_steps(
+                MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, row.e
+            )
+            if j0 <= t and t < j0 + n:
+                put(entry, row.e, t - j0, tag)
+            (<slope_function>fastloss_out_of_line(<void*>write_capped))(job, i, j0, n, row)
+            continue
         grad = <uint16_t*>job.grad + i * job.classes + j0
         if MODE == PLAIN and job.grad_storage == FLOAT16 and job.inner == 1:
             gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
@@ -460,46 +535,53 @@ cdef inline void row_loss(
     """What a loss needs besides `row_statistics`, and its gradient; t is the label, or -1."""
     cdef double entry = 0, c_t = 0, weight = 1, others = batch.others[l], k = batch.k[l], a = batch.a[l], b = batch.b[l]
     cdef double scale = gradient_scale(job, tag, i) if job.grad != NULL else 1.0
-    cdef bint plain = MODE == PLAIN and job.unweighted, ordinary
+    cdef bint usual = not job.headed or is_usual_head(job, batch.top[l])
+    cdef bint plain = MODE == PLAIN and job.unweighted and usual, ordinary
     cdef wide_function wide = <wide_function>fastloss_out_of_line(<void*>wide_row)
     cdef real unused = 0
     cdef long double value = 0
-    if t >= 0:
-        batch.d[l] = value_of(job, i, t, step) - row.anchor
     ordinary = plain and batch.d[l] >= -1e90
-    if not ordinary and (job.float32 or job.sample_weight == NULL):
+    if not ordinary and usual and (job.float32 or job.sample_weight == NULL):
         ordinary = is_ordinary(others, k, batch.d[l], a, b, scale)
     if not ordinary:
         weight = per_sample(<const real*>job.sample_weight, i)
-        if value_is_wide(unused, others, k, batch.d[l], a, b, weight):
+        if not usual or value_is_wide(unused, others, k, batch.d[l], a, b, weight):
             wide(job, i, t, False, row, &value)
             set_wide(batch, l, value)
     if job.grad == NULL:
         return
+    if job.headed:
+        k *= batch.slope[l]
+        a += batch.square[l]
     if not ordinary and not plain:
         others = (row.others + row.unit) / exp_one(row.top, row.reference, step) - 1
-        if gradient_is_wide(unused, max(others, batch.others[l] if others < 1 else 0.0), k, a, scale, MODE != PLAIN):
+        others = max(others, batch.others[l] if others < 1 else 0.0)
+        if not usual or gradient_is_wide(unused, others, k, a, scale, MODE != PLAIN):
             wide(job, i, t, True, row, &value)
             return
     if t >= 0:
         if MODE == SHARED or MODE == UNIFORM:
             c_t = element(job.shared, t, step)
         entry = target_gradient(scale, k, a, c_t, row.own / row.unit, batch.others[l])
-    row_gradient(MODE, job, i, scale * k if MODE == PLAIN else scale, a + k, t, entry, row, step)
+    row_gradient(MODE, job, i, scale * (a + k) if MODE == PLAIN else scale, a + k, t, entry, row, step)
 
 
 cdef inline void row_of(
-    int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch, real* tag, vec step
+    int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch, real* tag, vec step
 ) noexcept nogil:
     """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set."""
     cdef const real* weight = <const real*>job.class_weight
     cdef int64_t t = -1
     cdef bint skipped = masked(job, i)
-    batch.keep[l] = 1
-    batch.k[l] = batch.d[l] = 0
     if job.labels != NULL:
         t = label_of(job, i)
         skipped = t == job.ignore_index
+    if stage == WRITTEN:
+        if not skipped:
+            row_loss(MODE, job, i, l, t, row, batch, tag, step)
+        return
+    batch.keep[l] = 1
+    batch.k[l] = batch.d[l] = batch.own[l] = 0
     if skipped:
         batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
         if job.grad != NULL:
@@ -525,66 +607,71 @@ cdef inline void row_of(
     elif job.op == LOG_SOFTMAX:
         (<log_softmax_function>fastloss_out_of_line(<void*>log_softmax_any))(job, i, row)
     elif job.op != ENTROPY_FROM_LOGITS:
-        row_loss(MODE, job, i, l, t, row, batch, tag, step)
+        if t >= 0:
+            batch.d[l] = value_of(job, i, t, step) - row.anchor
+            if job.headed:
+                batch.own[l] = row.own / row.unit
+        if stage != COLLECTED:
+            row_loss(MODE, job, i, l, t, row, batch, tag, step)
 
 
 # One function for each mode, to be called by a pointer, so that its loops have the registers for themselves.
-ctypedef void (*row_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, Row*, Batch*) noexcept nogil
+ctypedef void (*row_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, int, Row*, Batch*) noexcept nogil
 
 
 cdef inline void plain_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(PLAIN, job, i, l, row, batch, tag, f)
+        row_of(PLAIN, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(PLAIN, job, i, l, row, batch, tag, d)
+        row_of(PLAIN, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline void uniform_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(UNIFORM, job, i, l, row, batch, tag, f)
+        row_of(UNIFORM, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(UNIFORM, job, i, l, row, batch, tag, d)
+        row_of(UNIFORM, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline void shared_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(SHARED, job, i, l, row, batch, tag, f)
+        row_of(SHARED, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(SHARED, job, i, l, row, batch, tag, d)
+        row_of(SHARED, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline void linear_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(LINEAR, job, i, l, row, batch, tag, f)
+        row_of(LINEAR, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(LINEAR, job, i, l, row, batch, tag, d)
+        row_of(LINEAR, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline void expected_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(EXPECTED, job, i, l, row, batch, tag, f)
+        row_of(EXPECTED, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(EXPECTED, job, i, l, row, batch, tag, d)
+        row_of(EXPECTED, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
@@ -629,6 +716,29 @@ cdef inline void place_row(real* tag, Row* row) noexcept nogil:
     row.guess = -60 if real is float else -500
 
 
+cdef inline void headed_rows(
+    row_function row_by_mode, real* tag, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch
+) noexcept nogil:
+    """`count` samples from `start` on into the batch, and their gradients, which need their heads first."""
+    cdef Row rows[HEADED]
+    cdef bint together = job.classes <= ROWS_BLOCK // HEADED
+    cdef Py_ssize_t g, n, l = 0, size = HEADED if together else 1
+    memset(batch, 0, sizeof(Batch))
+    while l < count:
+        n = min(size, count - l)
+        for g in range(n):
+            rows[g] = row[0]
+            if together:
+                rows[g].e = <real*>row.e + g * (ROWS_BLOCK // HEADED)
+                rows[g].c = <real*>row.c + g * (ROWS_BLOCK // HEADED)
+            row_by_mode(tag, job, start + l + g, l + g, COLLECTED, rows + g, batch)
+            row.guess = rows[g].guess
+        (<heads_function>fastloss_out_of_line(<void*>heads))(job, l // 8 * 8, 8, batch)
+        for g in range(n):
+            row_by_mode(tag, job, start + l + g, l + g, WRITTEN, rows + g, batch)
+        l += n
+
+
 cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...) of a job whose class axis is contiguous."""
     cdef Py_ssize_t first = chunk * job.chunk, start, l, count
@@ -636,6 +746,7 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
     cdef row_function row_by_mode = row_of_job(job, tag)
     cdef f16 f
     cdef d8 d
+    cdef bint headed = job.headed and job.grad != NULL
     cdef Row row
     cdef Batch batch
     cdef double total[LANES]
@@ -648,14 +759,16 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
     for start in range(first, last, LANES):
         count = min(<Py_ssize_t>LANES, last - start)
         batch.any_wide = False
-        for l in range(count):
+        if headed:
+            headed_rows(row_by_mode, tag, job, start, count, &row, &batch)
+        for l in range(count if not headed else 0):
             if job.op == ENTROPY:
                 if real is float:
                     (<float*>job.value)[start + l] = <float>row_entropy(job, start + l, &row, <float*>row.e, f)
                 else:
                     (<double*>job.value)[start + l] = row_entropy(job, start + l, &row, <double*>row.e, d)
             else:
-                row_by_mode(tag, job, start + l, l, &row, &batch)
+                row_by_mode(tag, job, start + l, l, ALL, &row, &batch)
         if job.op != ENTROPY:
             clear(&batch, count)
             finish(tag, job, start, count, 0, &batch, total, low, &huge)

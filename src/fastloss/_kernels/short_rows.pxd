@@ -19,7 +19,7 @@ include "tuning.pxi"
 
 
 cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
-    return job.inner == 1 and (job.op == SOFTMAX and job.classes > 1 or job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES)
+    return job.inner == 1 and job.softcap == 0 and job.z_loss == 0 and (job.op == SOFTMAX and job.classes > 1 or job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES)
 
 
 # ---- Steps ----
@@ -61,14 +61,14 @@ cdef inline void exp_rows(vec* type, const Tile* s, Py_ssize_t classes, const vo
 
 cdef inline bint row_samples_of(vec* type, const ClassJob* job, const Tile* s, bint own_references) noexcept nogil:
     """Values, and what gradients need, from the sums; whether a sample is odd, or only wants a reference of its own."""
-    cdef vec tag, own, rest, total, ratio, y, scale, f, odd, peak, far
+    cdef vec tag, own, rest, total, ratio, y, scale, slope, entry, f, odd, peak, far
     cdef vec any_odd = all_of(0, tag), one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
     cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
     cdef double lead = 50 if vec is f16 else 500, around = 30 if vec is f16 else 300, most = 80 if vec is f16 else 500
     cdef double beyond = ldexp(1, 100 if vec is f16 else 930)
     cdef bint labelled = job.op == LOSS
     cdef Py_ssize_t i
-    scale = one
+    scale = slope = entry = one
     for i in range(s.steps):
         rest = load(s.rest, i, tag)
         total = rest
@@ -89,6 +89,8 @@ cdef inline bint row_samples_of(vec* type, const ClassJob* job, const Tile* s, b
                 odd = if_within(ratio, ldexp(1, -<int>most), ldexp(1, <int>most), odd, two)
         if labelled:
             scale = all_of(s.scale_of_all, tag)
+            if job.headed:
+                y = headed(job, s, i, y, y, div(own, total), div(rest, total), &slope, &entry)
             if s.weighted:
                 y = weighted_value(y, load(s.weight, i, tag))
                 scale = load(s.scale, i, tag)
@@ -96,11 +98,16 @@ cdef inline bint row_samples_of(vec* type, const ClassJob* job, const Tile* s, b
             odd = if_equal(y, y, odd, two)
             store(y, s.value, i)
         if job.grad != NULL:
+            if job.headed:
+                entry = mul(scale, entry)
+                scale = mul(scale, slope)
             f = div(scale, total)
             odd = if_equal(f, f, odd, max_of(one, odd))
             store(f, s.factor, i)
             store(mul(total, div(tiny, absolute_of(scale))), s.flush, i)
-            store(negative(mul(f, rest)), s.entry, i)
+            if not job.headed:
+                entry = negative(mul(f, rest))
+            store(if_less(absolute_of(entry), tiny, zero, entry), s.entry, i)
         store(odd, s.odd, i)
         any_odd = max_of(any_odd, odd)
     return greatest(any_odd) > 0

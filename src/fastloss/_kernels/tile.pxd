@@ -136,6 +136,37 @@ cdef inline vec within(vec x, double least, double greatest) noexcept nogil:
     return if_less(all_of(least, x), size, if_less(size, all_of(greatest, x), x, odd), if_equal(size, zero, x, odd))
 
 
+cdef inline vec head_by_job(const ClassJob* job, vec l, vec p, vec not_p, vec* slope) noexcept nogil:
+    if job.head == FOCAL:
+        return head_of(FOCAL, l, p, not_p, job.head_parameter, slope)
+    if job.head == GENERALIZED:
+        return head_of(GENERALIZED, l, p, not_p, job.head_parameter, slope)
+    if job.head == POLY:
+        return head_of(POLY, l, p, not_p, job.head_parameter, slope)
+    return head_of(CROSS_ENTROPY, l, p, not_p, job.head_parameter, slope)
+
+
+cdef inline vec square_of(const ClassJob* job, vec top, vec log_sum, vec* value) noexcept nogil:
+    """Add z_loss s^2 to a value, s = top + log_sum; its derivative, NaN where that is odd."""
+    cdef vec s = add(top, log_sum), z_s = mul(all_of(job.z_loss, s), s)
+    value[0] = fma_of(z_s, s, value[0])
+    return within(add(z_s, z_s), 0, 1e6)
+
+
+cdef inline vec headed(
+    const ClassJob* job, const Tile* s, Py_ssize_t i, vec l, vec log_sum, vec p, vec not_p, vec* slope, vec* entry
+) noexcept nogil:
+    """The value of a loss of a label with a head, and what its gradient is multiplied by, p_j for most classes, and 1
+    for the label."""
+    cdef vec k = load(s.k, i, l), square = all_of(0, l), value = mul(k, head_by_job(job, l, p, not_p, slope))
+    if job.z_loss != 0:
+        square = square_of(job, load(s.top, i, l), log_sum, &value)
+    slope[0] = mul(k, slope[0])
+    entry[0] = sub(mul(square, p), mul(slope[0], not_p))
+    slope[0] = add(slope[0], square)
+    return value
+
+
 cdef inline void weights_of(vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
     """What values and the gradient are multiplied by, 0 where a sample does not count; NaN where that is odd."""
     cdef vec tag, k, weight, scale, label
@@ -153,7 +184,7 @@ cdef inline void weights_of(vec* type, const ClassJob* job, const Tile* s) noexc
         if job.grad_output != NULL:
             scale = mul(load(s.scale, i, tag), scale)
         k = within(if_less(label, zero, zero, k), 1e-12, 1e6)
-        if s.mode == LABELLED:
+        if s.mode == LABELLED and not job.headed:
             weight = within(mul(weight, k), 1e-12, 1e6)
         weight = if_less(label, zero, zero, weight)
         scale = within(mul(within(scale, 2.2e-13, 1e6), weight), 2.2e-13, 1e6)
@@ -196,6 +227,26 @@ cdef inline void gather_planes(
             i += run
     for g in range(m if s.count < s.n else 0):
         memset(y + g * s.n + s.count, 0, (s.n - s.count) * sizeof(real))
+
+
+cdef inline void gather_x(real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m) noexcept nogil:
+    """m planes of x from class j0 on, capped, to s.x."""
+    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
+    if job.softcap != 0:
+        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, m * s.n, s.x)
+
+
+cdef inline void uncap(
+    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y
+) noexcept nogil:
+    """Multiply m planes of a gradient by the slope of the cap, at x, which is gathered once more."""
+    cdef f16 f
+    cdef d8 d
+    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
+    if real is float:
+        capped_slope_steps(s.x, y, m * s.n, job.softcap, f, y)
+    else:
+        capped_slope_steps(s.x, y, m * s.n, job.softcap, d, y)
 
 
 cdef inline void fill(void* x, Py_ssize_t n, real y) noexcept nogil:
@@ -261,7 +312,7 @@ cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept 
     if job.labels == NULL:
         for l in range(s.count):
             label[l] = <real>(-1.0 if masked(job, s.first + l) else NO_CLASS)
-    elif s.weighted or not s.in_rows:
+    elif s.weighted or not s.in_rows or job.headed:
         for l in range(s.count):
             label[l] = <real>s.labels[l]
     fill(label + s.count, s.n - s.count, <real>-1)
@@ -269,7 +320,7 @@ cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept 
         fill(offset, s.n, <real>0)
         for l in range(s.count):
             offset[l] = <real>job.offset[s.first + l]
-    if s.weighted or s.mode != LABELLED:
+    if s.weighted or s.mode != LABELLED or job.headed:
         read_weights(tag, job, s)
 
 
@@ -318,7 +369,10 @@ cdef inline void odd_samples_of(real* tag, ClassJob* job, const Tile* s) noexcep
     for l in range(s.count):
         if odd[l] != 0:
             batch.any_wide = False
-            row_by_mode(tag, job, s.first + l, 0, &row, &batch)
+            if job.headed and job.grad != NULL:
+                headed_rows(row_by_mode, tag, job, s.first + l, 1, &row, &batch)
+            else:
+                row_by_mode(tag, job, s.first + l, 0, ALL, &row, &batch)
             if odd[l] == 2:
                 clear(&batch, 1)
                 finish(tag, job, s.first + l, 1, LANES - 1, &batch, s.total, s.low, s.huge)

@@ -26,7 +26,7 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
     if job.op == LOSS or job.op == LOSS_LINEAR:
         read_samples(tag, job, s)
     if s.gathered and not s.in_rows:
-        gather_planes(job, s, job.x, job.storage, job.x_stride, 0, job.classes, <real*>s.x)
+        gather_x(tag, job, s, 0, job.classes)
         if s.mode == LINEAR:
             gather_planes(
                 job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, 0, job.classes, <real*>s.c
@@ -117,7 +117,7 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         s.n = s.steps * size
         bytes_of_tile = job.classes * s.n * sizeof(real)
         s.direct = job.storage == NATIVE and s.count == s.n and start % job.inner + s.count <= job.inner
-        s.direct = s.direct and job.inner > 1
+        s.direct = s.direct and job.inner > 1 and job.softcap == 0
         s.gathered = not s.direct and bytes_of_tile <= KEPT_BYTES
         s.kept = job.grad != NULL and bytes_of_tile <= KEPT_BYTES
         s.ahead = s.n * sizeof(real) if s.direct else 0

@@ -7,6 +7,7 @@ DEF WIDTH = 32                     # numbers that the loops compute side by side
 DEF LANES = 64                     # samples whose values are added up together
 DEF GROUP = 8                      # terms that are added in the loop's type before their sum is carried on
 DEF ROWS_BLOCK = 2048              # classes of a sample that stay in L1
+DEF HEADED = 8                     # rows that get their heads together, a step of float64
 DEF POINTWISE_BLOCK = 256          # elements that stay in L1
 DEF ROWS_MIN_CLASSES = 128         # fewer contiguous classes than this are for `tiles`,
 DEF TILES_MAX_CLASSES = 1 << 24    # and more strided ones are not, where labels are float32
