@@ -82,7 +82,7 @@ cdef inline void sums_of(
         least = load(s.least, i, tag)
         unit = load(s.unit, i, tag)
         rest = load(s.rest, i, tag)
-        if MODE == LABELLED or MODE == SHARED:
+        if MODE == LABELLED:
             label = load(s.label, i, tag)
             own = load(s.own, i, tag)
             j = all_of(j0, tag)
@@ -96,7 +96,7 @@ cdef inline void sums_of(
             store(q, <char*>e + g * e_stride, i)
             rest = add(rest, min_of(unit, q))
             unit = max_of(unit, q)
-            if MODE == LABELLED or MODE == SHARED:
+            if MODE == LABELLED:
                 own = either(own, if_equal(label, j, p, zero))
                 j = add(j, one)
             if MODE == SHARED or MODE == LINEAR:
@@ -113,7 +113,7 @@ cdef inline void sums_of(
             add_wide_steps(rest, s.wide, i, tag)
             rest = zero
         store(rest, s.rest, i)
-        if MODE == LABELLED or MODE == SHARED:
+        if MODE == LABELLED:
             store(own, s.own, i)
         if MODE == SHARED or MODE == LINEAR or MODE == EXPECTED:
             if wide:
@@ -272,9 +272,9 @@ cdef inline void sums_by_mode(
     Py_ssize_t m, bint wide, const Tile* s, void* e, Py_ssize_t e_stride
 ) noexcept nogil:
     cdef vec tag
-    if s.mode == LABELLED:
+    if s.mode == LABELLED and job.classes <= COMPARE_MAX_CLASSES:
         sums_of(LABELLED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
-    elif s.mode == PLAIN:
+    elif s.mode == PLAIN or s.mode == LABELLED:
         sums_of(PLAIN, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
     elif s.mode == SHARED:
         sums_of(SHARED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
@@ -291,9 +291,9 @@ cdef inline void gradient_by_mode(
     cdef vec tag
     if is_from_x(job):
         log_softmax_of(x, stride, m, s, y, y_stride, all_of(job.op == SOFTMAX, tag))
-    elif s.mode == LABELLED:
+    elif s.mode == LABELLED and job.classes <= COMPARE_MAX_CLASSES:
         gradient_of(LABELLED, job, x, stride, c, c_stride, j0, m, s, y, y_stride, tag)
-    elif s.mode == PLAIN:
+    elif s.mode == PLAIN or s.mode == LABELLED:
         gradient_of(PLAIN, job, x, stride, c, c_stride, j0, m, s, y, y_stride, tag)
     else:
         gradient_of(LINEAR, job, x, stride, c, c_stride, j0, m, s, y, y_stride, tag)
@@ -326,6 +326,40 @@ cdef inline const void* c_of(
         return <real*>s.c + j0 * s.n
     gather_planes(job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, j0, m, <real*>s.c)
     return s.c
+
+
+cdef inline void own_of(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
+    """x of the labels; of class 0 where there is none."""
+    cdef Py_ssize_t stride = job.inner if s.direct else s.n, l, place
+    cdef real* own = <real*>s.own
+    cdef const real* x = <const real*>s.x
+    cdef f16 f
+    cdef d8 d
+    if s.direct:
+        x = <const real*>job.x + position_of(job, s.first)
+    if s.direct or s.gathered:
+        for l in range(s.count):
+            own[l] = x[max(s.labels[l], <int64_t>0) * stride + l]
+        return
+    for l in range(s.count):
+        place = position_of(job, s.first + l) + max(s.labels[l], <int64_t>0) * job.inner
+        if real is float:
+            own[l] = <real>capped_one(read_one(job.x, job.storage, place, own), job.softcap, f)
+        else:
+            own[l] = capped_one(read_one(job.x, job.storage, place, own), job.softcap, d)
+
+
+cdef inline void entries_of(
+    real* tag, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y, Py_ssize_t stride
+) noexcept nogil:
+    """The labels' entries into m planes of a gradient; 0 for class 0 where there is no label, as its others are."""
+    cdef const real* entry = <const real*>s.entry
+    cdef Py_ssize_t l
+    cdef int64_t j
+    for l in range(s.count):
+        j = max(s.labels[l], <int64_t>0) - j0
+        if j >= 0 and j < m:
+            y[j * stride + l] = entry[l]
 
 
 cdef inline void narrow(const double* sums, Py_ssize_t n, real* y) noexcept nogil:
@@ -408,9 +442,24 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
         narrow(s.wide, s.n, <real*>s.rest)
         if s.mode != PLAIN and s.mode != LABELLED:
             narrow(s.b_wide, s.n, <real*>s.b)
+    if (s.mode == LABELLED and classes > COMPARE_MAX_CLASSES or s.mode == SHARED) and job.labels != NULL:
+        own_of(tag, job, s)
     if s.mode == SHARED or s.mode == LINEAR:
         sum_coefficients(tag, job, s)
     return samples(NULL, job, s)
+
+
+cdef inline void finish_results(
+    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y, Py_ssize_t stride, bint store,
+    bint any_odd
+) noexcept nogil:
+    """What m planes of a gradient still need, and, if `store`, where they go."""
+    if s.mode == LABELLED and job.classes > COMPARE_MAX_CLASSES:
+        entries_of(tag, s, j0, m, y, stride)
+    if job.softcap != 0:
+        uncap(tag, job, s, j0, m, y)
+    if store:
+        write_planes(tag, job, s, y, j0, m, any_odd)
 
 
 cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_odd) noexcept nogil:
@@ -419,6 +468,7 @@ cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_od
     cdef const void* x
     cdef const void* c
     cdef real* y
+    cdef real* place = <real*>job.grad + position_in_results(job, s.first, 0)
     cdef bint in_place = s.direct and not any_odd and job.grad_storage == NATIVE
     cdef gradient_function gradient
     if real is float:
@@ -435,15 +485,15 @@ cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_od
         if not s.kept or is_from_x(job):
             x = x_of(tag, job, s, j, m, &stride)
         if in_place:
-            y = <real*>job.grad + position_in_results(job, s.first, j)
+            y = place + j * job.inner
             y_stride = job.inner * sizeof(real)
         gradient(NULL, job, x, stride, c, c_stride, j, m, s, y, y_stride)
-        if job.softcap != 0:
-            uncap(tag, job, s, j, m, y)
         if not in_place and not s.kept:
-            write_planes(tag, job, s, y, j, m, any_odd)
-    if not in_place and s.kept:
-        write_planes(tag, job, s, <real*>s.e, 0, classes, any_odd)
+            finish_results(tag, job, s, j, m, y, s.n, True, any_odd)
+    if in_place:
+        finish_results(tag, job, s, 0, classes, place, job.inner, False, any_odd)
+    elif s.kept:
+        finish_results(tag, job, s, 0, classes, <real*>s.e, s.n, True, any_odd)
 
 
 cdef inline void entropy_of_planes(real* tag, ClassJob* job, Tile* s) noexcept nogil:
