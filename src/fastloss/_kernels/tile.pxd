@@ -312,7 +312,7 @@ cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept 
     if job.labels == NULL:
         for l in range(s.count):
             label[l] = <real>(-1.0 if masked(job, s.first + l) else NO_CLASS)
-    elif s.weighted or not s.in_rows or job.headed:
+    elif s.weighted or job.headed or s.mode != LABELLED or not s.in_rows and job.classes <= COMPARE_MAX_CLASSES:
         for l in range(s.count):
             label[l] = <real>s.labels[l]
     fill(label + s.count, s.n - s.count, <real>-1)
