@@ -109,6 +109,45 @@ class Row:
         return [(total - k) * p - k * q for k, p, q in zip(c, self.p, self.not_p, strict=True)]
 
 
+class CappedRow(Row):
+    """A row of logits with a softcap, and what its gradient is multiplied by; infinities pass."""
+
+    def __init__(self, x, softcap):
+        cap, exact = mp.mpf(softcap), [mp.mpf(float(v)) for v in x]
+        super().__init__([0.0])
+        self.x = [v if mp.isinf(v) else cap * mp.tanh(v / cap) for v in exact]
+        self.slope = [mp.sech(v / cap) ** 2 for v in exact]
+        self.m = max(self.x)
+        self.d = [v - self.m for v in self.x]
+        top = self.x.index(self.m)
+        e = [mp.exp(v) for v in self.d]
+        s = mp.fsum(v for j, v in enumerate(e) if j != top)
+        self.L = mp.log1p(s)
+        self.p = [v / (1 + s) for v in e]
+        self.not_p = [s / (1 + s) if j == top else (1 + s - v) / (1 + s) for j, v in enumerate(e)]
+
+
+def loss_of_label(row, t, name="cross_entropy", z_loss=0.0, gamma=2.0, q=0.7, epsilon=1.0):
+    """Value and gradient of a loss of label t under a Row, which may be capped."""
+    ce, p, not_p, slope = row.L - row.d[t], row.p[t], row.not_p[t], mp.mpf(1)
+    value = ce
+    if name == "focal_loss":
+        power = not_p ** mp.mpf(gamma) if not_p or gamma else mp.mpf(1)
+        ratio = p * ce / not_p if not_p and not mp.isinf(ce) else mp.mpf(not not_p)
+        value, slope = power * ce, power * (1 + gamma * ratio)
+    elif name == "generalized_cross_entropy":
+        value, slope = -mp.expm1(-q * ce) / q, mp.exp(-q * ce)
+    elif name == "poly_loss":
+        value, slope = ce + epsilon * not_p, 1 + epsilon * p
+    s = row.logsumexp()
+    square = 2 * z_loss * s
+    grad = [(slope + square) * p_j for p_j in row.p]
+    grad[t] = square * p - slope * not_p
+    if hasattr(row, "slope"):
+        grad = [g * c for g, c in zip(grad, row.slope, strict=True)]
+    return value + z_loss * s * s, grad
+
+
 class WideRows:
     """Rows of logits in long double: for more classes than 50 digits are affordable for.
 

@@ -15,7 +15,7 @@ from cases import CLASSES, WITH_CLASSES, loss
 from oracle import logistic, softplus
 
 import fastloss
-from fastloss import reference
+from fastloss import bounds, reference
 from fastloss.bounds import unit
 
 inf, nan = math.inf, math.nan
@@ -55,6 +55,9 @@ INFINITE = [  # function, options, input, target: the loss is infinite
     ("cross_entropy", {}, [-inf, 0.0], [0.5, 0.5]),
     ("nll_loss", {}, [-inf, 0.0], 0),
     ("multinomial_nll_loss", {}, [-inf, 0.0], [1.0, 1.0]),
+    ("cross_entropy", {"z_loss": 0.25, "softcap": 3.0}, [-inf, 0.0], 0),
+    ("focal_loss", {}, [-inf, 0.0], 0),
+    ("poly_loss", {}, [-inf, 0.0], 0),
 ]
 
 
@@ -389,6 +392,61 @@ def test_classes(dtype, kind, row, target, options, factors, family, isa):
     assert_close(got, exact(factors[0]) * value, exact(factors[0]) * terms, np.float64, dtype)
     with fastloss.checking():
         total.value_and_grad(*one, sample_weight=weights[0, position : position + 1])
+
+
+HEAD_CASES = [  # loss, options, input over the first classes, label, factors
+    ("focal_loss", {"gamma": 2.0}, lambda b: [0, -40], 0, [1e38, 1]),
+    ("focal_loss", {"gamma": 0.5}, lambda b: [0, -60], 0, [1e30, 1]),
+    ("focal_loss", {"gamma": 0.5}, lambda b: [0, -150], 0, [1e38, 1e38]),
+    ("focal_loss", {"gamma": 5.0}, lambda b: [0, -90], 0, [1e38, 1e38]),
+    ("focal_loss", {"gamma": 2.0}, lambda b: [b, -b], 1, [0.25, 1]),
+    ("focal_loss", {"gamma": 2.0}, lambda b: [1, 2], 0, [1e-38, 1e-3]),
+    ("generalized_cross_entropy", {"q": 0.7}, lambda b: [-90, 0], 0, [1e38, 1]),
+    ("generalized_cross_entropy", {"q": 0.7}, lambda b: [-200, 0], 0, [1e38, 1e38]),
+    ("generalized_cross_entropy", {"q": 0.7}, lambda b: [0, -90], 0, [1e30, 1]),
+    ("generalized_cross_entropy", {"q": 1.0}, lambda b: [b, -b], 1, [1e30, 1]),
+    ("poly_loss", {"epsilon": 1e30}, lambda b: [0, -90], 0, [1e10, 1]),
+    ("poly_loss", {"epsilon": 1e30}, lambda b: [-100, 0], 0, [1e-20, 1]),
+    ("poly_loss", {"epsilon": -1e300}, lambda b: [1, 2], 0, [1e-30, 1e-30]),
+    ("cross_entropy", {"z_loss": 1e-30}, lambda b: [b, -b], 0, [1e-10, 1]),
+    ("cross_entropy", {"z_loss": 1e30}, lambda b: [1e10, 1], 0, [1e-10, 1e-10]),
+    ("cross_entropy", {"z_loss": 1e-4, "softcap": 30.0}, lambda b: [b, -b], 0, [1e30, 1e-10]),
+    ("cross_entropy", {"softcap": 1e30}, lambda b: [b, -b], 1, [1e-3, 1]),
+    ("cross_entropy", {"softcap": 1e-30}, lambda b: [1, 2], 0, [1e30, 1]),
+]
+
+
+@pytest.mark.parametrize("family", ["few", "strided", "rows", "two blocks"])
+@pytest.mark.parametrize(("name", "options", "row", "target", "factors"), HEAD_CASES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_heads(dtype, name, options, row, target, factors, family, isa):
+    classes = {"few": 3, "strided": 5, "rows": 130, "two blocks": 2100}[family]
+    axis = 0 if family == "strided" else 1
+    row = row(BIG[dtype])
+    x = np.ones((5, classes), dtype)
+    x[3] = min(row)
+    x[3, : len(row)] = row
+    t = np.array([0, 0, 0, target, 0])
+    weights = np.ones((2, 5), dtype)
+    weights[:, 3] = factors
+    arguments = {"sample_weight": weights[0], "grad_output": weights[1]}
+    given = np.ascontiguousarray(x.T) if axis == 0 else x
+    made = loss(name, **options, reduction="none", axis=axis)
+    value, grad = made.value_and_grad(given, t, **arguments)
+    exact_row = oracle.CappedRow(x[3], options["softcap"]) if "softcap" in options else oracle.Row(x[3])
+    of = {option: v for option, v in options.items() if option != "softcap"}
+    truth, slopes = oracle.loss_of_label(exact_row, target, name, **of)
+    allowed = bounds.loss(name, given, t, dtype=dtype, reduction="none", axis=axis, **options, **arguments)
+    weight, factor = exact(weights[0, 3]), exact(weights[0, 3]) * exact(weights[1, 3])
+    oracle.assert_within(value[3:4], oracle.array([weight * truth]), allowed.value[3], dtype)
+    entries, allowed = (grad.T, allowed.grad.T) if axis == 0 else (grad, allowed.grad)
+    slopes = oracle.array([factor * slope for slope in slopes])
+    oracle.assert_within(entries[3], slopes, allowed[3], dtype)
+    assert np.array_equal(value, made(given, t, sample_weight=weights[0]))
+    ordinary = made.value_and_grad(np.ones_like(given), np.zeros(5, int), **arguments)
+    assert np.array_equal(np.delete(value, 3), np.delete(ordinary[0], 3))
+    with fastloss.checking():
+        made.value_and_grad(given, t, **arguments)
 
 
 def test_cross_entropy_beside_the_largest_numbers(isa):

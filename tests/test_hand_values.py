@@ -1,6 +1,6 @@
 """Values and gradients that fit on the back of an envelope."""
 
-from math import lgamma, log
+from math import exp, inf, lgamma, log, log1p, nan
 
 import numpy as np
 import pytest
@@ -33,6 +33,9 @@ CE = "cross_entropy"
 BCE_LOGITS = "binary_cross_entropy_with_logits"
 BCE = "binary_cross_entropy"
 TWO = [[0, 0], [0, log(3)]]
+FOCAL = (1 + 6 * log(4 / 3)) / 16
+HALF, QUARTER = (1 + log(2)) / 16, 3 * (1 + 3 * log(4 / 3)) / 64
+FOCAL_TWO = [[-HALF, HALF], [QUARTER, -QUARTER]]
 
 #: function, input, target, options, value, gradient
 LOSSES = [
@@ -82,6 +85,39 @@ LOSSES = [
     ),
     ("multinomial_nll_loss", [0, 0], [3, 2], {}, 5 * log(2), [-0.5, 0.5]),
     ("multinomial_nll_loss", [0, 0], [3, 2], {"full": True}, 5 * log(2) - log(10), [-0.5, 0.5]),
+    (
+        CE,
+        [0, log(3)],
+        1,
+        {"z_loss": 0.5},
+        log(4 / 3) + 0.5 * log(4) ** 2,
+        [(1 + log(4)) / 4, 0.75 * log(4) - 0.25],
+    ),
+    (CE, [inf, 0, 0], 1, {"softcap": 5.0}, nan, [nan] * 3),
+    (CE, [-inf, 0, 0], 1, {"softcap": 5.0}, log(2), [0, -0.5, 0.5]),
+    (
+        CE,
+        [2 * log(3), 0],
+        0,
+        {"softcap": 2.0},
+        log1p(exp(-1.6)),
+        [-0.36 / (1 + exp(1.6)), 1 / (1 + exp(1.6))],
+    ),
+    ("focal_loss", [0, log(3)], 1, {}, log(4 / 3) / 16, [s / 4 for s in (FOCAL, -FOCAL)]),
+    ("focal_loss", [0, log(3)], 1, {"gamma": 0}, log(4 / 3), [0.25, -0.25]),
+    (
+        "focal_loss",
+        TWO,
+        [0, 1],
+        {"weight": [1, 3], "gamma": 1},
+        (log(2) / 2 + 0.75 * log(4 / 3)) / 4,
+        FOCAL_TWO,
+    ),
+    ("generalized_cross_entropy", [0, log(3)], 1, {"q": 1}, 0.25, [3 / 16, -3 / 16]),
+    ("generalized_cross_entropy", [0, log(3)], 0, {"q": 0.5}, 1, [-0.375, 0.375]),
+    ("generalized_cross_entropy", [-inf, 0], 0, {"q": 0.5}, 2, [0, 0]),
+    ("poly_loss", [0, log(3)], 1, {}, log(4 / 3) + 0.25, [7 / 16, -7 / 16]),
+    ("poly_loss", [0, log(3)], 1, {"epsilon": -1}, log(4 / 3) - 0.25, [1 / 16, -1 / 16]),
     (BCE_LOGITS, [0], [1], {}, log(2), [-0.5]),
     (BCE_LOGITS, [log(3), log(3)], [1, 0], {}, (log(4 / 3) + log(4)) / 2, [-0.125, 0.375]),
     (BCE_LOGITS, [-30], [0], {}, 9.357622968839737e-14, [9.357622968839299e-14]),

@@ -23,7 +23,7 @@ import fastloss.torch as F  # noqa: E402
 
 theirs = torch.nn.functional
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-MODULES = {name: made for name, made in CLASSES.items() if name != "multinomial_nll_loss"}
+MODULES = {name: made for name, made in CLASSES.items() if hasattr(torch.nn, made)}
 MODULES |= {
     "soft_margin_loss": "SoftMarginLoss",
     "multilabel_soft_margin_loss": "MultiLabelSoftMarginLoss",

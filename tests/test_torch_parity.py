@@ -90,6 +90,62 @@ def test_cross_entropy(reduction, dtype, rng, isa):
         compare("cross_entropy", x, target, options)
 
 
+def by_autograd(name, x, target, options):
+    """Mean loss and gradient by PyTorch's autograd, in float64."""
+    leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    cap, z = options.get("softcap"), options.get("z_loss", 0.0)
+    logits = cap * torch.tanh(leaf / cap) if cap else leaf
+    labels = isinstance(target, np.ndarray) and target.dtype.kind == "i"
+    ignore = {"ignore_index": -100} if labels else {}
+    smoothing = options.get("label_smoothing", 0.0)
+    ce = functional.cross_entropy(
+        logits, tensor(target), reduction="none", label_smoothing=smoothing, **ignore
+    )
+    p = torch.exp(-ce)
+    if name == "focal_loss":
+        ce = (1 - p) ** options["gamma"] * ce
+    elif name == "generalized_cross_entropy":
+        ce = (1 - p ** options["q"]) / options["q"]
+    elif name == "poly_loss":
+        ce = ce + options["epsilon"] * (1 - p)
+    ce = ce + z * torch.logsumexp(logits, 1) ** 2
+    used = tensor(target) != -100 if labels else torch.ones(ce.shape, dtype=bool)
+    value = torch.where(used, ce, 0).sum() / used.sum()
+    value.backward()
+    return value, leaf.grad
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(("focal_loss", {"gamma": gamma}) for gamma in (0.5, 1.0, 2.0, 5.0)),
+        *(("generalized_cross_entropy", {"q": q}) for q in (0.3, 0.7, 1.0)),
+        *(("poly_loss", {"epsilon": epsilon}) for epsilon in (1.0, -0.5)),
+        ("cross_entropy", {}),
+        ("cross_entropy", {"label_smoothing": 0.1}),
+    ],
+)
+def test_losses_of_softmax_and_autograd(name, options, dtype, rng, isa):
+    for shape, z_loss, softcap, soft in itertools.product(
+        [(4, 5), (40, 130), (3, 5, 7), (3, 2500)], [0.0, 0.01], [None, 3.0], [False, True]
+    ):
+        if soft and name != "cross_entropy":
+            continue
+        x = (2 * rng.standard_normal(shape)).astype(dtype)
+        batch = shape[:1] + shape[2:]
+        target = np.where(rng.random(batch) < 0.3, -100, rng.integers(0, shape[1], batch))
+        target.flat[0] = 1
+        if soft:
+            target = fastloss.softmax(rng.standard_normal(shape), 1)
+        given = {**options, "z_loss": z_loss, "softcap": softcap}
+        wanted, wanted_grad = by_autograd(name, x, target, given)
+        mine = target.astype(dtype) if soft else target
+        value, grad = loss(name, **given).value_and_grad(x, mine)
+        close(value, wanted, dtype, what=(name, given))
+        close(grad, wanted_grad, dtype, float(wanted_grad.abs().max()), (name, given))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_nll_loss(reduction, dtype, rng, isa):

@@ -59,10 +59,10 @@ POINT = 6
 POS = 3  # and with pos_weight: its product with y 1, the sum with 1 - y 1, the product with log1p 1
 SMOOTHING = 4  # c_j with label smoothing ε: 1 - ε or ε/C 1, * 1, + 1, their sum over the classes 1
 SCALE = 2  # a number that all is multiplied by, grad_output or 1 / divisor: converted 1, * 1
-# a tanh(x / a) by y = -2 |x| / a, f = exp(y) - 1 and f / (2 + f): 2 / a 1, * 1, f 1.5, 2 + f 1, all of which
-# count twice at most, / 1, a 1, * 1. Its derivative 4 / (2 + f) e / (2 + f): e 1.7, each sum and quotient 1,
-# * 1, storing 1; and e's argument, off by 2, for each unit of it.
-CAP, CAP_SLOPE, CAP_EXP = 10, 8, 2.2
+# a tanh(x / a) by y = -2 |x| / a, f = exp(y) - 1 and r = 1 / (2 + f): 2 / a 1, * 1, f 1.5, r 2, of which the
+# first two count twice at most, a 1, a f r 2. Its derivative 4 e r^2: e 1.7, r 3 each, products 2, storing
+# 1; and e's argument, off by 2, for each unit of it.
+CAP, CAP_SLOPE, CAP_EXP = 11, 11, 2.2
 # φ and its slope: p or 1 - p 4 beside exponentials and their sum, each power, product and quotient 1, storing
 # 1; x^a by a logarithm and an exponential, for each unit of a log x 2.5, and else a - 1 products.
 HEAD, POWER = 8, 2.5
@@ -101,6 +101,24 @@ TABLE = (
         f"s Σⱼ abs(cⱼ) + {DOT}u Σⱼ abs(cⱼ)·(L − dⱼ)",
     ),
     ("the constant of `full=True`", "u of the sum of its terms' magnitudes"),
+    (
+        "`generalized_cross_entropy`, `poly_loss`: φ of ℓ = −log p_t, which is off by e = s + 7.1uℓ",
+        f"φ′·e + {ROW + HEAD}u of the sum of φ's terms' magnitudes",
+    ),
+    (
+        "`focal_loss`, likewise",
+        f"φ′·e + {ROW + HEAD}u φ + γu ({HEAD - 3} + {POWER}·abs(log(1 − p_t))) φ",
+    ),
+    ("what φ′, a factor of their gradients, is off", f"φ″·e, and as much of φ′ as there of φ, + {HEAD}u φ′"),
+    (
+        "`z_loss` λ, with S = max x + L",
+        f"λ (2·abs(S)·(s + u (2·abs(max x) + 4L)) + {PSI}u S²); in the gradient its derivative",
+    ),
+    (
+        "`softcap` a",
+        f"that of xⱼ, off by {CAP}u·abs(xⱼ); and of the gradient's factor,"
+        f" u ({CAP_SLOPE} + {2 * CAP_EXP}·abs(x / a))",
+    ),
     (
         "entries of their gradients",
         f"pⱼ (s + {EXP}u·abs(dⱼ)) Σₖ abs(cₖ) + {ENTRY}u ((Σₖ abs(cₖ) − abs(cⱼ))·pⱼ + abs(cⱼ)·(1 − pⱼ))",

@@ -167,6 +167,20 @@ cdef inline void capped_slope_steps(
         store_part(mul(load_part(grad, full, rest, 0, tag), slope), y, full, rest)
 
 
+cdef inline void capped_exp_gradient_steps(
+    const void* x, Py_ssize_t n, double cap, vec magic, vec least_exp, double factor, double least, void* grad
+) noexcept nogil:
+    """`exp_gradient_steps` with a softcap; grad may be x."""
+    cdef Py_ssize_t k, full = n // step_of(magic), rest = n - full * step_of(magic)
+    cdef vec zero = all_of(0, magic), f = all_of(factor, magic), low_end = all_of(least, magic), e, slope
+    for k in range(full):
+        e = exp_of(capped(load(x, k, magic), cap, &slope), magic, least_exp)
+        store(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, k)
+    if rest > 0:
+        e = exp_of(capped(load_part(x, full, rest, 0, magic), cap, &slope), magic, least_exp)
+        store_part(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, full, rest)
+
+
 cdef inline double capped_one(double x, double cap, vec tag) noexcept nogil:
     """The bits that `capped_steps` gives for x; x itself where cap is 0."""
     cdef vec slope

@@ -591,11 +591,12 @@ cdef inline vec power_of(vec x, double a) noexcept nogil:
 
 
 cdef inline vec capped(vec x, double cap, vec* slope) noexcept nogil:
-    """cap tanh(x / cap), within 5 ulp however small it is, and its derivative 4 e / (1 + e)^2, e = exp(-2 |x| / cap).
+    """cap tanh(x / cap), within 5.5 ulp however small it is, and its derivative 4 e / (1 + e)^2, e = exp(-2 |x| / cap).
 
     An infinite x passes: -inf remains a masked class.
     """
-    cdef vec e, y = expm1_of(mul(minus_absolute(x), all_of(2 / cap, x)), &e), s = add(all_of(2, x), y)
-    slope[0] = mul(div(all_of(4, x), s), div(e, s))
-    y = div(mul(y, all_of(cap, x)), s)
+    cdef vec e, y = expm1_of(mul(minus_absolute(x), all_of(2 / cap, x)), &e)
+    cdef vec half = div(all_of(1, x), add(all_of(2, x), y)), r = add(half, half)
+    slope[0] = mul(e, mul(r, r))
+    y = mul(mul(y, all_of(cap, x)), half)
     return if_less(absolute_of(x), all_of(INFINITY, x), if_negative(x, y, negative(y)), x)

@@ -5,8 +5,8 @@
 # b) The sum without an own term is exact however confident the row is. That term is the label's, taken out of the
 #    exponentials; or the maximum's where it is most of the sum, or where the label's vanishes beside it.
 # c) The gradient of a row that is one block reuses its exponentials; that of a longer one computes them again.
-# d) Where the gradient needs the logarithm of the sum first (`headed`), rows are collected, get their heads and are
-#    written in groups of HEADED, if the exponentials of all fit one block; a longer row is a group of its own.
+# d) Where the gradient needs the logarithm of the sum first (`headed`), rows get their heads in groups of HEADED, if
+#    the exponentials of all fit one block; a longer row is a group of its own.
 
 from libc.math cimport fabs, ldexp
 from libc.string cimport memset
@@ -30,6 +30,8 @@ cdef struct Row:
     void* x                        # buffers for a block: of half precision or shifted, exponentials, coefficients
     void* e
     void* c
+    void* e_ahead                  # and for the next row, collected before this one is written
+    void* c_ahead
     const void* c_used             # the coefficients of the last block: in `c`, or where they are in memory
     double guess                   # the reference that the next row is tried with
     double reference               # and that this one was computed with,
@@ -386,6 +388,32 @@ cdef inline void write_capped(const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, 
 ctypedef void (*slope_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Row*) noexcept nogil
 
 
+cdef inline void long_capped_as(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, Row* row,
+    vec step
+) noexcept nogil:
+    cdef const real* x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>row.x)
+    cdef real* grad = block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <real*>row.e)
+    capped_exp_gradient_steps(
+        x, n, job.softcap, exp_magic(row.reference, step), exp_least(row.reference, step), factor, least, grad
+    )
+    write_block(grad, job.grad, job.grad_storage, i * job.classes + j0, n)
+
+
+cdef inline void long_capped(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, Row* row
+) noexcept nogil:
+    """`long_gradient` with a softcap."""
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        long_capped_as(<float*>NULL, job, i, j0, n, factor, least, row, f)
+    else:
+        long_capped_as(<double*>NULL, job, i, j0, n, factor, least, row, d)
+
+ctypedef void (*long_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double, Row*) noexcept nogil
+
+
 cdef inline void row_gradient(
     int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
     Row* row, vec tag
@@ -414,9 +442,11 @@ cdef inline void row_gradient(
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:
-            if MODE == PLAIN and row.shift == 0 and job.inner == 1 and job.softcap == 0 \
-                    and not (j0 <= t and t < j0 + n):
-                long_gradient(job, i, j0, n, factor, least, row, tag)
+            if MODE == PLAIN and row.shift == 0 and job.inner == 1 and not (j0 <= t and t < j0 + n):
+                if job.softcap == 0:
+                    long_gradient(job, i, j0, n, factor, least, row, tag)
+                else:
+                    (<long_function>fastloss_out_of_line(<void*>long_capped))(job, i, j0, n, factor, least, row)
                 continue
             exp_block(MODE, job, i, j0, n, row, tag)
             if MODE == SHARED or MODE == LINEAR:
@@ -713,30 +743,44 @@ cdef inline void place_row(real* tag, Row* row) noexcept nogil:
     row.x = <real*>part_of(memory, 0, BYTES_OF_ROWS_BLOCK)
     row.c = <real*>part_of(memory, 1, BYTES_OF_ROWS_BLOCK)
     row.e = <real*>part_of(memory, 2, BYTES_OF_ROWS_BLOCK)
+    row.c_ahead = <real*>part_of(memory, 3, BYTES_OF_ROWS_BLOCK)
+    row.e_ahead = <real*>part_of(memory, 4, BYTES_OF_ROWS_BLOCK)
     row.guess = -60 if real is float else -500
 
 
 cdef inline void headed_rows(
     row_function row_by_mode, real* tag, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch
 ) noexcept nogil:
-    """`count` samples from `start` on into the batch, and their gradients, which need their heads first."""
-    cdef Row rows[HEADED]
-    cdef bint together = job.classes <= ROWS_BLOCK // HEADED
-    cdef Py_ssize_t g, n, l = 0, size = HEADED if together else 1
+    """`count` samples from `start` on into the batch, and their gradients, which need their heads first.
+
+    By groups: while the heads of one are computed, the next is collected, in the other half of the buffers.
+    """
+    cdef Row rows[2 * HEADED]
+    cdef Row* next_row
+    cdef bint together = job.classes <= ROWS_BLOCK // HEADED, again = job.classes > ROWS_BLOCK
+    cdef Py_ssize_t size = HEADED if together else 1, l = 0, n = 0, first, m, g
+    cdef int half = 0
     memset(batch, 0, sizeof(Batch))
-    while l < count:
-        n = min(size, count - l)
-        for g in range(n):
-            rows[g] = row[0]
-            if together:
-                rows[g].e = <real*>row.e + g * (ROWS_BLOCK // HEADED)
-                rows[g].c = <real*>row.c + g * (ROWS_BLOCK // HEADED)
-            row_by_mode(tag, job, start + l + g, l + g, COLLECTED, rows + g, batch)
-            row.guess = rows[g].guess
-        (<heads_function>fastloss_out_of_line(<void*>heads))(job, l // 8 * 8, 8, batch)
-        for g in range(n):
-            row_by_mode(tag, job, start + l + g, l + g, WRITTEN, rows + g, batch)
-        l += n
+    while l < count or n > 0:
+        first = l - n
+        if n > 0:
+            (<heads_function>fastloss_out_of_line(<void*>heads))(job, first // 8 * 8, 8, batch)
+        m = 0
+        if n == 0 or not again:  # a row that is read again should be in the cache
+            m = min(size, count - l)
+        for g in range(max(m, n)):  # by turns: a burst of stores would stall
+            if g < m:
+                next_row = rows + half * HEADED + g
+                next_row[0] = row[0]
+                next_row.e = <real*>(row.e if half == 0 else row.e_ahead) + g * (ROWS_BLOCK // HEADED)
+                next_row.c = <real*>(row.c if half == 0 else row.c_ahead) + g * (ROWS_BLOCK // HEADED)
+                row_by_mode(tag, job, start + l + g, l + g, COLLECTED, next_row, batch)
+                row.guess = next_row.guess
+            if g < n:
+                row_by_mode(tag, job, start + first + g, first + g, WRITTEN, rows + (1 - half) * HEADED + g, batch)
+        half = 1 - half
+        l += m
+        n = m
 
 
 cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:

@@ -29,7 +29,7 @@ cdef inline void* own_memory() noexcept nogil:
 
 
 cdef inline void* part_of(void* memory, int part, Py_ssize_t bytes_of_part) noexcept nogil:
-    """One of three parts of a thread's memory, which a chunk takes once each."""
+    """One of the parts of a thread's memory, of which a chunk takes three or five, once each."""
     return fastloss_offset(memory, part * (bytes_of_part + APART))
 
 
