@@ -75,6 +75,7 @@ SERIAL_ELEMENTS: int = _base.BLOCKS["SERIAL_ELEMENTS"]
 BFLOAT16: np.dtype[Any] = _base.BFLOAT16_DTYPE
 """bfloat16 for who has no NumPy dtype of that name, as PyTorch: its bits."""
 OPS: dict[str, int] = _base.OPS
+POINT_OPS: dict[str, int] = _base.POINT_OPS
 
 
 def use(name: str) -> None:

@@ -15,7 +15,7 @@
 #    processor's extended format (of float64 where there is none). Whether is decided by the number alone.
 
 
-from libc.math cimport INFINITY, NAN, expl, fabs, fabsl, log1pl, logl, rint
+from libc.math cimport INFINITY, NAN, expl, fabs, fabsl, log1pl, logl, powl, rint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastloss._kernels.vector cimport *
