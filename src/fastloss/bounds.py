@@ -55,8 +55,8 @@ POINT = 6
 # Of the normal distribution: x - y twice 2, / 1, * 1, log 1, their sum 1, the constant 1, eps 1.
 GAUSSIAN = 8
 # Focal loss: cross-entropy 6, the power * 1, and storing 1; with alpha 4 more; in the derivative 12 more for
-# sigmoid(-|x|) 3.6 and what multiplies it 4, / 1, the factors 2, the sum 1. The power of 1 - p_t, for each unit
-# of gamma 8: that itself 6, and * 1, or its logarithm 1 and exponential 1; for each of the exponent 3 more.
+# sigmoid(-|x|) 3.6 and what multiplies it 4, / 1, the factors 2, the sum 1. The power of 1 - p_t, for each
+# unit of gamma 8: that itself 6, and * 1, or its logarithm 1 and exponential 1; of the exponent 3 more.
 FOCAL, FOCAL_SLOPE, FOCAL_POWER, FOCAL_LOG, ALPHA = 8, 12, 8, 3, 4
 POS = 3  # and with pos_weight: its product with y 1, the sum with 1 - y 1, the product with log1p 1
 SMOOTHING = 4  # c_j with label smoothing ε: 1 - ε or ε/C 1, * 1, + 1, their sum over the classes 1
