@@ -418,7 +418,10 @@ cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
     for k in range(b.steps):
         store(mul(load(b.x, k, one), load(b.y, k, one)), b.fourth, k)
     b.x = b.fourth
-    leave_logistic(one, b, True)
+    if b.slope != NULL:
+        leave_logistic(one, b, True)
+    else:
+        leave_logistic(one, b, False)
     for k in range(b.steps):
         y = load(b.y, k, one)
         z = load(b.x, k, one)
@@ -603,23 +606,31 @@ cdef inline void wide_gaussian_nll_of_var(Point* p) noexcept nogil:
 cdef inline void sigmoid_focal(vec* doubt, const Points* block) noexcept nogil:
     """l m^options[0], l of `bce_with_logits`, m = y sigmoid(-x) + (1 - y) sigmoid(x); times a y + (1 - a) (1 - y) for
     a = options[1] unless that is negative."""
-    cdef vec one = all_of(1, doubt[0])
-    if block.slope == NULL:
-        focal_of_logits(doubt, block[0], False, False)
-    elif are_labels(block.y, block.steps, one):
-        focal_of_logits(doubt, block[0], True, True)
+    if block.options[0] == 2 and not block.weighted and not block.careful:
+        focal_of_targets(doubt, block, True)
     else:
-        focal_of_logits(doubt, block[0], False, True)
+        focal_of_targets(doubt, block, False)
 
 
-cdef inline void focal_of_logits(vec* doubt, Points b, bint LABELS, bint WITH_SLOPE) noexcept nogil:
+cdef inline void focal_of_targets(vec* doubt, const Points* block, bint USUAL) noexcept nogil:
+    if block.slope == NULL:
+        focal_of_logits(doubt, block[0], USUAL, False, False)
+    elif are_labels(block.y, block.steps, all_of(1, doubt[0])):
+        focal_of_logits(doubt, block[0], USUAL, True, True)
+    else:
+        focal_of_logits(doubt, block[0], USUAL, False, True)
+
+
+cdef inline void focal_of_logits(vec* doubt, Points b, bint USUAL, bint LABELS, bint WITH_SLOPE) noexcept nogil:
     """With s = sigmoid(-|x|) and c as in `bce_of_logits`, m = c (1 - s) + (1 - c) s, and the derivative is
     +-m^g (c - s + g l (2 c - 1) s (1 - s) / m). For a label s (1 - s) / m is s or 1 - s, in both loops.
+
+    USUAL is g = 2 where nothing else is asked for; the bits are the same.
     """
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, far = zero, low = one, high = zero
     cdef vec gamma = all_of(b.options[0], one), more = all_of(1 + b.options[0], one), near = one
     cdef vec x, y, c, l, m, s, t = zero, most = all_of(most_of_a_sum(True, one), one)
-    cdef bint sure = b.options[0] <= 16 and not b.weighted  # what vanishes for a label does not count
+    cdef bint sure = USUAL or b.options[0] <= 16 and not b.weighted  # what vanishes for a label does not count
     cdef bint whole = b.options[0] == rint(b.options[0]) and b.options[0] <= 8
     cdef Py_ssize_t k
     leave_logistic(one, b, True)
@@ -630,7 +641,7 @@ cdef inline void focal_of_logits(vec* doubt, Points b, bint LABELS, bint WITH_SL
             low = min_of(if_equal(y, zero, one, y), low)
             high = max_of(y, high)
         c = if_negative(x, y, sub(one, y))
-        if b.careful:  # an infinite x of coefficient 0
+        if not USUAL and b.careful:  # an infinite x of coefficient 0
             x = if_equal(c, zero, within(most_of_a_sum(True, x), x), x)
         l = fma_of(c, absolute_of(x), log1p_of(load(b.first, k, one), load(b.second, k, one)))
         s = load(b.third, k, one)
@@ -640,9 +651,11 @@ cdef inline void focal_of_logits(vec* doubt, Points b, bint LABELS, bint WITH_SL
             t = if_equal(c, zero, t, s if LABELS else if_equal(c, one, s, div(mul(s, t), m)))
             t = mul(mul(gamma, min_of(most, l)), mul(t, sub(add(c, c), one)))
             t = add(sub(c, s), t)
-        if not sure:
+        if not USUAL and not sure:
             far = max_of(unless_gone(if_equal(c, zero, mul(more, add(one, absolute_of(x))), zero)), far)
-        if whole:
+        if USUAL:
+            found = leave_focal(b, k, x, y, l, mul(m, m), t, WITH_SLOPE, found)
+        elif whole:
             m = whole_power(m, <int>b.options[0])
             if b.options[0] > 2:  # 1 - p_t is more than 2^-41, or for a label 0
                 near = min_of(if_equal(c, zero, one, m), near)
@@ -651,7 +664,7 @@ cdef inline void focal_of_logits(vec* doubt, Points b, bint LABELS, bint WITH_SL
             store(l, b.value, k)
             store(m, b.first, k)
             store(t, b.fourth, k)
-    if not whole:
+    if not USUAL and not whole:
         leave_powers(b, one)
         for k in range(b.steps):
             x = load(b.x, k, one)
@@ -660,7 +673,7 @@ cdef inline void focal_of_logits(vec* doubt, Points b, bint LABELS, bint WITH_SL
             near = min_of(if_equal(if_negative(x, y, sub(one, y)), zero, one, m), near)
             l = load(b.value, k, one)
             found = leave_focal(b, k, x, y, l, m, load(b.fourth, k, one), WITH_SLOPE, found)
-    if b.weighted:
+    if not USUAL and b.weighted:
         found = either(found, of_odd_size(b.value, b.steps, one))
         if WITH_SLOPE:
             found = either(found, of_odd_size(b.slope, b.steps, one))
