@@ -729,9 +729,9 @@ class _PointwiseLoss(_Loss):
     def _op(self) -> str:
         raise AssertionError
 
-    def _numbers(self) -> tuple[float, float]:
-        """The options that the kernel takes as numbers."""
-        return 0.0, 0.0
+    def _numbers(self) -> tuple[float, ...]:
+        """The options that the kernel takes as numbers, two or none."""
+        return ()
 
     def _value_shape(self, shape: Shape) -> Shape:
         """The shape of the value under "none", which may lack the last axis."""
@@ -743,14 +743,14 @@ class _PointwiseLoss(_Loss):
 
     def _plain_op(self) -> Any:
         plain = self.weight is self.pos_weight is None
-        return (_kernels.POINT_OPS[self._op()], self._numbers()) if plain else None
+        return (_kernels.POINT_OPS[self._op()], *self._numbers()) if plain else None
 
     def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None) -> Any:
-        if self._plain is None:
+        plain = self._plain
+        if plain is None:
             return None
-        op, numbers = self._plain
         return _kernels.module.plain_pointwise(
-            op, numbers, input, target, extra, self.reduction, with_grad, grad_out, threads_for
+            plain, input, target, extra, self.reduction, with_grad, grad_out, threads_for
         )
 
     def _run(self, call: _Call) -> tuple[Value, Array | None]:
@@ -800,7 +800,7 @@ class _PointwiseLoss(_Loss):
             x,
             y,
             threads,
-            options=self._numbers(),
+            options=self._numbers() or (0.0, 0.0),
             value=values,
             grad=grad.buffer if grad else None,
             factor=factor if divisor else 0.0,

@@ -448,6 +448,7 @@ cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand
         else:
             number[0] = extra
         operand.data = number
+        operand.period = operand.rows = 1
         return True
     if not is_plain(extra):
         return False
@@ -461,12 +462,13 @@ cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand
             return False
     operand.data = cnp.PyArray_DATA(array)
     operand.period = cnp.PyArray_SIZE(array)
+    operand.rows = 1
     operand.column = True
     return True
 
 
-def plain_pointwise(int op, options, input, target, extra, reduction, bint with_grad, grad_out, threads_for):
-    """An elementwise loss, and its gradient, of a call without weights, or None as above."""
+def plain_pointwise(tuple loss, input, target, extra, reduction, bint with_grad, grad_out, threads_for):
+    """An elementwise loss (its number, or that and options), and its gradient, of a call without weights, or None."""
     cdef PointJob job
     cdef Py_ssize_t chunks, axis
     cdef double total = 0, divisor = 1, number
@@ -486,8 +488,10 @@ def plain_pointwise(int op, options, input, target, extra, reduction, bint with_
         if cnp.PyArray_DIM(x, axis) != cnp.PyArray_DIM(y, axis):
             return None
     memset(&job, 0, sizeof(job))
-    job.loss = &POINT_LOSSES[op]
-    job.options[0], job.options[1] = options
+    job.loss = &POINT_LOSSES[<int>loss[0]]
+    if len(loss) > 1:
+        job.options[0] = loss[1]
+        job.options[1] = loss[2]
     job.float32 = is_float32(x)
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
@@ -509,7 +513,6 @@ def plain_pointwise(int op, options, input, target, extra, reduction, bint with_
             return None
         job.grad = data_of(grad)
         job.grad_storage = storage_to_write(grad, x, y)
-    job.extra = operand_of(None)
     if extra is not None and not plain_extra(extra, x, grad, &number, &job.extra):
         return None
     chunks = plan_points(&job, 1, divisor)
