@@ -18,6 +18,11 @@ CLASSES = {
     "binary_cross_entropy": "BCELoss",
     "kl_div": "KLDivLoss",
     "mse_loss": "MSELoss",
+    "sigmoid_focal_loss": "SigmoidFocalLoss",
+    "soft_margin_loss": "SoftMarginLoss",
+    "multilabel_soft_margin_loss": "MultiLabelSoftMarginLoss",
+    "poisson_nll_loss": "PoissonNLLLoss",
+    "gaussian_nll_loss": "GaussianNLLLoss",  # has a third argument, and tests of its own
 }
 
 WITH_OUT = ["logsumexp", "softmax", "log_softmax", "sigmoid", "logsigmoid"]
@@ -56,9 +61,17 @@ VARIANTS = [
     "kl_div",
     "kl_div:log_target",
     "mse_loss",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss:alpha",
+    "sigmoid_focal_loss:gamma",
+    "soft_margin_loss",
+    "multilabel_soft_margin_loss",
+    "multilabel_soft_margin_loss:weighted",
+    "poisson_nll_loss",
+    "poisson_nll_loss:rate",
 ]
 HEADS = ["focal_loss", "generalized_cross_entropy", "poly_loss"]  # functions of a label's cross-entropy
-WITH_CLASSES = [v for v in VARIANTS if v.startswith(("cross", "nll", "multi", *HEADS))]
+WITH_CLASSES = [v for v in VARIANTS if v.startswith(("cross", "nll", "multinomial", *HEADS))]
 POINTWISE = [v for v in VARIANTS if v not in WITH_CLASSES]
 INDEXED = [v for v in WITH_CLASSES if not v.startswith("multi") and "probabilities" not in v]
 REDUCTIONS = ["mean", "sum", "none"]
@@ -113,8 +126,12 @@ def make(variant, rng, shape, dtype=np.float64, axis=1, spread=3.0, ignored=0.0)
         if kind == "log_target":
             target = -3 * rng.random(shape)
         x = -np.abs(x)
-    elif name == "mse_loss":
+    elif name in ("mse_loss", "soft_margin_loss"):
         target = rng.standard_normal(shape)
+    elif name == "poisson_nll_loss":
+        target = rng.poisson(3.0, shape).astype(np.float64)
+        options["log_input"], options["full"] = kind != "rate", kind == "rate"
+        x = np.abs(x) if kind == "rate" else x
     else:
         target = rng.choice([0.0, 1.0, 0.25, 0.7], shape)
         if name == "binary_cross_entropy":
@@ -123,6 +140,10 @@ def make(variant, rng, shape, dtype=np.float64, axis=1, spread=3.0, ignored=0.0)
             options["weight"] = (0.1 + rng.random(shape[-1:])).astype(dtype)
             if name == "binary_cross_entropy_with_logits":
                 options["pos_weight"] = (0.1 + 2 * rng.random(shape[-1:])).astype(dtype)
+        if name == "sigmoid_focal_loss":
+            options |= {"": {}, "alpha": {"alpha": 0.25}, "gamma": {"gamma": 1.5}}[kind]
+        if name.startswith("multilabel"):
+            value_shape = shape[:-1]
     target = np.asarray(target)
     if target.dtype.kind == "f":
         target = target.astype(dtype)

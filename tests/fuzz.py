@@ -36,7 +36,7 @@ INDEXED = ["cross_entropy", "nll_loss", *HEADS]
 WITH_CLASSES = [*INDEXED, "multinomial_nll_loss"]
 NAMED = re.compile(
     r"(input|target|weight|pos_weight|sample_weight|grad_output|out|grad_out|reduction|ignore_index|label_smoothing"
-    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty|gamma|q|epsilon|z_loss|softcap)\b"
+    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty|gamma|q|epsilon|z_loss|softcap|alpha|eps|log_input|var)\b"
 )
 DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
 
@@ -233,8 +233,20 @@ def call_of(b):
         y = b.array(TARGETS if name in ("mse_loss", "kl_div") and b.sometimes() else UNIT, shape)
         if name == "kl_div" and b.sometimes():
             options["log_target"] = b.one_of(UNFIT) if b.rarely() else True
-        if name.startswith("binary") and b.sometimes():
+        if name == "multilabel_soft_margin_loss" and shape:
+            value_shape = shape[:-1]
+        if name.startswith(("binary", "multilabel")) and b.sometimes():
             options["weight"] = b.array(WEIGHTS, b.broadcast_shape(shape))
+        if name == "sigmoid_focal_loss" and b.sometimes():
+            options["gamma"] = b.one_of(UNFIT) if b.rarely() else b.one_of([0, 1, 0.5, 5, 30.5, -1])
+            options["alpha"] = b.one_of(UNFIT) if b.rarely() else b.one_of([None, 0.25, 0, 1, 2])
+        if name in ("poisson_nll_loss", "gaussian_nll_loss") and b.sometimes():
+            options["full"] = b.one_of(UNFIT) if b.rarely() else True
+            options["eps"] = b.one_of(UNFIT) if b.rarely() else b.one_of([1e-3, 2, 0, -1])
+        if name == "poisson_nll_loss" and b.sometimes():
+            options["log_input"] = b.one_of(UNFIT) if b.rarely() else False
+        if name == "gaussian_nll_loss":
+            given["var"] = b.array(WEIGHTS, shape if b.sometimes() else b.broadcast_shape(shape))
         if name.endswith("logits") and b.sometimes():
             options["pos_weight"] = b.array(WEIGHTS, b.broadcast_shape(shape))
     if b.sometimes():

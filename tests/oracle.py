@@ -190,8 +190,28 @@ class WideRows:
         return (c.sum(1, keepdims=True) - c) * self.p - c * self.not_p
 
 
-def wide_points(name, x, y, pos_weight=1, weight=1, sample_weight=1, log_target=False):
+LOG_2_PI = np.longdouble("1.83787706640934548356065947281123527972")
+
+
+def _wide_focal(x, y, gamma, alpha):
+    e = np.exp(-np.abs(x))
+    p, q = np.where(x > 0, 1, e) / (1 + e), np.where(x > 0, e, 1) / (1 + e)
+    m = y * q + (1 - y) * p
+    power = m**gamma * (1 if alpha is None else alpha * y + (1 - np.longdouble(alpha)) * (1 - y))
+    plain = y * (np.maximum(-x, 0) + np.log1p(e)) + (1 - y) * (np.maximum(x, 0) + np.log1p(e))
+    return power * plain, power * ((1 - y) * p - y * q + gamma * plain * p * q / m * (1 - 2 * y))
+
+
+#: The options of losses that have more than weights.
+NUMBERS = {
+    "sigmoid_focal_loss": {"gamma": 2.0, "alpha": None},
+    "poisson_nll_loss": {"log_input": True, "full": False, "eps": 1e-8},
+}
+
+
+def wide_points(name, x, y, pos_weight=1, weight=1, sample_weight=1, log_target=False, **more):
     """Value and gradient of a loss without classes in long double: for many elements."""
+    more = {**NUMBERS.get(name, {}), **more}.values()
     x, y, b, w, s = (np.asarray(a).astype(np.longdouble) for a in (x, y, pos_weight, weight, sample_weight))
     with np.errstate(all="ignore"):
         e = np.exp(-np.abs(x))
@@ -200,6 +220,19 @@ def wide_points(name, x, y, pos_weight=1, weight=1, sample_weight=1, log_target=
         elif name == "kl_div":
             p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1, y)))
             value, slope = p * (log_p - x), -p
+        elif name == "sigmoid_focal_loss":
+            return [w * s * v for v in _wide_focal(x, y, *more)]
+        elif name == "soft_margin_loss":
+            z = x * y
+            e = np.exp(-np.abs(z))
+            value, slope = np.maximum(-z, 0) + np.log1p(e), -y * np.where(z < 0, 1, e) / (1 + e)
+        elif name == "poisson_nll_loss":
+            log_input, full, eps = more
+            value = np.exp(x) - y * x if log_input else x - y * np.log(x + eps)
+            slope = np.exp(x) - y if log_input else 1 - y / (x + eps)
+            if full:
+                k = np.maximum(y, 1)
+                value = value + np.where(y > 1, (k + 0.5) * np.log(k) - k + LOG_2_PI / 2, 0)
         elif name == "binary_cross_entropy":
             logs = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
             value, slope = -y * logs[0] - (1 - y) * logs[1], (x - y) / np.maximum(x * (1 - x), 1e-12)
@@ -253,3 +286,29 @@ def kl_div_log_target(x, t):
 
 def mse_loss(x, y):
     return (x - y) ** 2, 2 * (x - y)
+
+
+def soft_margin_loss(x, y):
+    return softplus(-x * y), -y * logistic(-x * y)
+
+
+def sigmoid_focal_loss(x, y, gamma=2.0, alpha=None):
+    m = y * logistic(-x) + (1 - y) * logistic(x)
+    power = m**gamma * (1 if alpha is None else alpha * y + (1 - mp.mpf(alpha)) * (1 - y))
+    plain = binary_cross_entropy_with_logits(x, y)
+    rest = logistic(x) * logistic(-x) / m
+    return power * plain[0], power * (plain[1] + gamma * plain[0] * rest * (1 - 2 * y))
+
+
+def poisson_nll_loss(x, y, log_input=True, full=False, eps=1e-8):
+    constant = (y + 0.5) * mp.log(y) - y + mp.log(2 * mp.pi) / 2 if full and y > 1 else 0
+    if log_input:
+        return mp.exp(x) - y * x + constant, mp.exp(x) - y
+    return x - y * mp.log(x + eps) + constant, 1 - y / (x + eps)
+
+
+def gaussian_nll_loss(x, y, var, full=False, eps=1e-6):
+    """Value, and the gradient by input and variance."""
+    d, v = x - y, max(var, mp.mpf(eps))
+    value = (mp.log(v) + d * d / v + (mp.log(2 * mp.pi) if full else 0)) / 2
+    return value, d / v, (1 / v - d * d / v**2) / 2

@@ -303,6 +303,17 @@ POINTWISE = [
     ("kl_div", "kl", {}),
     ("kl_div", "kl_log", {"log_target": True}),
     ("mse_loss", "real", {}),
+    *(
+        ("sigmoid_focal_loss", kind, {"gamma": gamma, "alpha": alpha})
+        for kind in ("hard", "soft")
+        for gamma, alpha in ((0, 0.25), (0.5, None), (1, None), (2, None), (2, 0.75), (5, None), (12.5, 0.25))
+    ),
+    ("soft_margin_loss", "signs", {}),
+    ("soft_margin_loss", "real", {}),
+    ("poisson_nll_loss", "counts", {}),
+    ("poisson_nll_loss", "counts", {"full": True}),
+    ("poisson_nll_loss", "rates", {"log_input": False}),
+    ("poisson_nll_loss", "rates", {"log_input": False, "full": True, "eps": 1e-3}),
 ]
 
 
@@ -332,16 +343,17 @@ def test_sigmoids_of_every_so_many_numbers(dtype, isa):
 
 
 @functools.cache
-def pointwise_truth(function, kind, dtype):
+def pointwise_truth(function, kind, dtype, options):
     x, y = hard.pairs(kind, dtype)
     formula = getattr(oracle, function + ("_log_target" if kind == "kl_log" else ""))
-    found = [formula(a, b) for a, b in zip(mpf(x), mpf(y), strict=True)]
+    options = {} if kind == "kl_log" else dict(options)
+    found = [formula(a, b, **options) for a, b in zip(mpf(x), mpf(y), strict=True)]
     return x, y, *(oracle.array(list(of)) for of in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize(("function", "kind", "options"), POINTWISE)
 def test_pointwise_losses(function, kind, options, dtype, isa):
-    x, y, values, slopes = pointwise_truth(function, kind, dtype)
+    x, y, values, slopes = pointwise_truth(function, kind, dtype, tuple(options.items()))
     value, grad = loss(function, reduction="none", **options).value_and_grad(x, y)
     assert value.dtype == grad.dtype == dtype
     allowed = bounds.loss(function, x, y, dtype=dtype, reduction="none", **options)

@@ -119,6 +119,7 @@ NOT_AT_LEAST_0 = {**{kind: bad for kind, bad in NOT_FLOATS.items() if kind != "a
 NOT_CAPS = {**{kind: bad for kind, bad in NOT_FLOATS.items() if kind != "above 1"}, "0": 0.0, "1e31": 1e31}
 SOFTMAX = {"z_loss": NOT_AT_LEAST_0, "softcap": NOT_CAPS}
 NOT_FINITE = {kind: bad for kind, bad in NOT_AT_LEAST_0.items() if kind != "negative"}
+NOT_NONNEGATIVE = {key: bad for key, bad in NOT_FLOATS.items() if key not in ("above 1", "huge integer")}
 #: Target and, for each option, what it may not be.
 LOSSES = {
     "cross_entropy": (LABELS, {**INDEXED, **SOFTMAX, "label_smoothing": {**NOT_FLOATS, "None": None}}),
@@ -137,6 +138,21 @@ LOSSES = {
     "binary_cross_entropy": (Y, {**SHARED_OPTIONS, "weight": NOT_ARRAYS}),
     "kl_div": (Y, {**SHARED_OPTIONS, "log_target": NOT_FLAGS}),
     "mse_loss": (Y, SHARED_OPTIONS),
+    "sigmoid_focal_loss": (
+        Y,
+        {**SHARED_OPTIONS, "gamma": {**NOT_NONNEGATIVE, "None": None}, "alpha": NOT_FLOATS},
+    ),
+    "soft_margin_loss": (Y, SHARED_OPTIONS),
+    "multilabel_soft_margin_loss": (Y, {**SHARED_OPTIONS, "weight": NOT_ARRAYS}),
+    "poisson_nll_loss": (
+        Y,
+        {
+            **SHARED_OPTIONS,
+            "log_input": NOT_FLAGS,
+            "full": NOT_FLAGS,
+            "eps": {**NOT_NONNEGATIVE, "None": None},
+        },
+    ),
 }
 NOT_CALLED_WITH = {
     "input": {**NOT_ARRAYS, "None": None},
@@ -316,12 +332,13 @@ def test_array_functions(name, axes):
 @pytest.mark.parametrize("name", LOSSES)
 def test_zero_size_in_every_axis(name):
     """Nothing to do, unless it is the classes that are missing."""
-    axes = (0, 1, 2) if "axis" in LOSSES[name][1] else (None,)
+    last = name == "multilabel_soft_margin_loss"
+    axes = (0, 1, 2) if "axis" in LOSSES[name][1] else (2,) if last else (None,)
     for shape, axis in itertools.product(itertools.product((0, 3), repeat=3), axes):
         value_shape = shape if axis is None else shape[:axis] + shape[axis + 1 :]
         x = np.zeros(shape)
         target = np.zeros(value_shape, int) if "ignore_index" in LOSSES[name][1] else x
-        made = loss(name, reduction="none", **({} if axis is None else {"axis": axis}))
+        made = loss(name, reduction="none", **({} if axis is None or last else {"axis": axis}))
         if axis is not None and shape[axis] == 0:
             refuses("input", [], made.value_and_grad, x, target)
         else:

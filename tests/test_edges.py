@@ -125,7 +125,8 @@ def test_everything_ignored(variant, reduction, layout, dtype, rng, isa):
 
 @pytest.mark.parametrize(("variant", "reduction"), REDUCED)
 def test_empty_batch(variant, reduction, dtype, rng, isa):
-    for shape in [(0, 5), (0, 70), (0, 5, 3), (3, 5, 0)]:
+    shapes = [(0, 5), (0, 70), (0, 5, 3), (3, 5, 0)]
+    for shape in shapes[: 3 if variant.startswith("multilabel") else 4]:  # whose classes come last
         case = make(variant, rng, shape, dtype)
         value, grad = run(case, reduction)
         if reduction == "batchmean" and shape[0]:
@@ -314,7 +315,7 @@ def test_array_functions_of_bad_rows(layout, dtype, rng, isa):
 @pytest.mark.parametrize("variant", POINTWISE)
 def test_nan_in_pointwise_losses_is_the_elements_own(variant, dtype, rng, isa):
     for n in (3, 520):
-        case = make(variant, rng, (n,), dtype)
+        case = make(variant, rng, (n, 1), dtype)
         case.input[1] = nan
         value, grad = run(case, "none")
         if case.target[1] != 0 or "kl_div" not in variant:

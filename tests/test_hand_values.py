@@ -1,6 +1,6 @@
 """Values and gradients that fit on the back of an envelope."""
 
-from math import exp, inf, lgamma, log, log1p, nan
+from math import exp, inf, lgamma, log, log1p, nan, pi
 
 import numpy as np
 import pytest
@@ -33,9 +33,11 @@ CE = "cross_entropy"
 BCE_LOGITS = "binary_cross_entropy_with_logits"
 BCE = "binary_cross_entropy"
 TWO = [[0, 0], [0, log(3)]]
-FOCAL = (1 + 6 * log(4 / 3)) / 16
-HALF, QUARTER = (1 + log(2)) / 16, 3 * (1 + 3 * log(4 / 3)) / 64
-FOCAL_TWO = [[-HALF, HALF], [QUARTER, -QUARTER]]
+FOCAL_SLOPE = (1 + 6 * log(4 / 3)) / 16
+AT_HALF, AT_QUARTER = (1 + log(2)) / 16, 3 * (1 + 3 * log(4 / 3)) / 64
+FOCAL_TWO = [[-AT_HALF, AT_HALF], [AT_QUARTER, -AT_QUARTER]]
+FOCAL = "sigmoid_focal_loss"
+HALF = log(2 * pi) / 2
 
 #: function, input, target, options, value, gradient
 LOSSES = [
@@ -103,7 +105,7 @@ LOSSES = [
         log1p(exp(-1.6)),
         [-0.36 / (1 + exp(1.6)), 1 / (1 + exp(1.6))],
     ),
-    ("focal_loss", [0, log(3)], 1, {}, log(4 / 3) / 16, [s / 4 for s in (FOCAL, -FOCAL)]),
+    ("focal_loss", [0, log(3)], 1, {}, log(4 / 3) / 16, [s / 4 for s in (FOCAL_SLOPE, -FOCAL_SLOPE)]),
     ("focal_loss", [0, log(3)], 1, {"gamma": 0}, log(4 / 3), [0.25, -0.25]),
     (
         "focal_loss",
@@ -145,6 +147,34 @@ LOSSES = [
     ),
     ("mse_loss", [1, 2], [0, 0], {}, 2.5, [1, 2]),
     ("mse_loss", [1, 2], [0, 0], {"reduction": "none"}, [1, 4], [2, 4]),
+    (FOCAL, [0], [1], {}, log(2) / 4, [-0.125 - 0.25 * log(2)]),
+    (FOCAL, [log(3)], [1], {}, log(4 / 3) / 16, [-(1.5 * log(4 / 3) + 0.25) / 16]),
+    (FOCAL, [log(3)], [0], {"gamma": 1}, 0.75 * log(4), [0.75 * (0.75 + 0.25 * log(4))]),
+    (FOCAL, [log(3)], [0], {"gamma": 0, "alpha": 0.25}, 0.75 * log(4), [0.75**2]),
+    (FOCAL, [log(3)], [0], {"gamma": 0.5}, 0.75**0.5 * log(4), [0.75**0.5 * (0.75 + log(4) / 8)]),
+    (FOCAL, [0], [0.25], {}, log(2) / 4, [0.25 * (0.25 + log(2) / 2)]),
+    (FOCAL, [-30], [0], {"gamma": 1}, 8.756510762695291e-27, [1.7513021525389353e-26]),
+    ("soft_margin_loss", [log(3), log(3)], [1, -1], {}, (log(4 / 3) + log(4)) / 2, [-0.125, 0.375]),
+    ("soft_margin_loss", [-1000], [1], {}, 1000, [-1]),
+    ("multilabel_soft_margin_loss", [0, log(3)], [1, 0], {}, (log(2) + log(4)) / 2, [-0.25, 0.375]),
+    (
+        "multilabel_soft_margin_loss",
+        [[0, log(3)], [0, 0]],
+        [[1, 0], [1, 1]],
+        {"reduction": "none", "weight": [1, 2]},
+        [(log(2) + 2 * log(4)) / 2, 1.5 * log(2)],
+        [[-0.25, 0.75], [-0.25, -0.5]],
+    ),
+    ("poisson_nll_loss", [log(3)], [2], {}, 3 - 2 * log(3), [1]),
+    ("poisson_nll_loss", [3], [2], {"log_input": False, "eps": 0}, 3 - 2 * log(3), [1 / 3]),
+    (
+        "poisson_nll_loss",
+        [0, 0],
+        [1, 4],
+        {"full": True, "reduction": "sum"},
+        4.5 * log(4) - 2 + HALF,
+        [0, -3],
+    ),
 ]
 
 

@@ -73,7 +73,7 @@ def test_class_losses_at_block_boundaries(variant, dtype, isa, threads, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("variant", POINTWISE)
 def test_pointwise_losses_at_block_boundaries(variant, dtype, isa, threads, rng):
-    for n in COUNTS:
+    for n in COUNTS[variant.startswith("multilabel") :]:  # which has no classes then
         agree(make(variant, rng, (n,), dtype), dtype, "none" if n % 2 else "sum")
 
 

@@ -37,6 +37,11 @@ LOSSES = {
     "binary_cross_entropy": "BCELoss",
     "kl_div": "KLDivLoss",
     "mse_loss": "MSELoss",
+    "sigmoid_focal_loss": "SigmoidFocalLoss",
+    "soft_margin_loss": "SoftMarginLoss",
+    "multilabel_soft_margin_loss": "MultiLabelSoftMarginLoss",
+    "poisson_nll_loss": "PoissonNLLLoss",
+    "gaussian_nll_loss": "GaussianNLLLoss",
     "multinomial_nll_loss": "MultinomialNLLLoss",
     "focal_loss": "FocalLoss",
     "generalized_cross_entropy": "GeneralizedCrossEntropyLoss",
@@ -167,6 +172,18 @@ def element_cases(function: str, dtype: Any) -> Iterator[LossCase]:
         yield x, soft, {}
         log_soft[0] = -np.inf
         yield x, log_soft, {"log_target": True}
+    elif function == "sigmoid_focal_loss":
+        yield x, hard, {}
+        yield x, soft, {"gamma": 1.5, "alpha": 0.25}
+    elif function == "soft_margin_loss":
+        yield x, 2.0 * hard - 1, {}
+    elif function == "multilabel_soft_margin_loss":
+        yield x, soft, {"weight": weight}
+    elif function == "poisson_nll_loss":
+        yield x, rng.poisson(2.0, shape), {"full": True}
+        yield np.abs(x), rng.poisson(2.0, shape), {"log_input": False}
+    elif function == "gaussian_nll_loss":
+        yield x, soft, {"var": weight, "full": True}
     else:
         yield x, rng.standard_normal(shape) * 8, {}
 
@@ -193,9 +210,10 @@ def check_loss(outcome: Outcome, dtype: Any) -> None:
             name: as_computed(option, dtype) if isinstance(option, np.ndarray) else option
             for name, option in given.items()
         }
+        beside = {"var": options.pop("var")} if "var" in options else {}  # what is an argument of the call
         loss = loss_class(**options, reduction="none")
-        weight = np.random.default_rng(23).uniform(0.5, 2.0, np.shape(loss(*args)))
-        for extra in ({}, {"sample_weight": as_computed(weight, dtype)}):
+        weight = np.random.default_rng(23).uniform(0.5, 2.0, np.shape(loss(*args, **beside)))
+        for extra in (beside, {**beside, "sample_weight": as_computed(weight, dtype)}):
             every = {**options, "reduction": "none", **extra}
             expected = theirs(*args, **every)
             bound = bounds.against_reference(bounds.loss, computed(dtype), outcome.function, *args, **every)

@@ -56,6 +56,12 @@ ENTROPY, BLOCK = 9, 128
 # A loss of two terms: exp 1.7 or log 1, log1p 0.8, each product 1, their sum 1, storing 1. Without fma also
 # (x - y) / (x (1 - x)): 1 + 2, 1 / 1, * 1, storing 1.
 POINT = 6
+# Of the normal distribution: x - y twice 2, / 1, * 1, log 1, their sum 1, the constant 1, eps 1.
+GAUSSIAN = 8
+# Focal loss: cross-entropy 6, the power * 1, and storing 1; with alpha 4 more; in the derivative 12 more for
+# sigmoid(-|x|) 3.6 and what multiplies it 4, / 1, the factors 2, the sum 1. The power of 1 - p_t, for each
+# unit of gamma 8: that itself 6, and * 1, or its logarithm 1 and exponential 1; of the exponent 3 more.
+FOCAL, FOCAL_SLOPE, FOCAL_POWER, FOCAL_LOG, ALPHA = 8, 12, 8, 3, 4
 POS = 3  # and with pos_weight: its product with y 1, the sum with 1 - y 1, the product with log1p 1
 SMOOTHING = 4  # c_j with label smoothing ε: 1 - ε or ε/C 1, * 1, + 1, their sum over the classes 1
 SCALE = 2  # a number that all is multiplied by, grad_output or 1 / divisor: converted 1, * 1
@@ -81,10 +87,25 @@ MAPS = ("softmax", "log_softmax", "sigmoid", "logsigmoid")
 TABLE = (
     (
         "`sigmoid`, `logsigmoid`, `mse_loss`; `binary_cross_entropy_with_logits` and `binary_cross_entropy`"
-        " with targets 0 and 1; values and gradients",
+        " with targets 0 and 1; `soft_margin_loss` with 1 and −1; values and gradients",
         f"{ULP} ulp",
     ),
-    ("the latter two with other targets, `kl_div`", f"{POINT}u of the sum of the terms' magnitudes"),
+    (
+        "binary cross-entropies with other targets, `multilabel_soft_margin_loss`, `kl_div`,"
+        " `poisson_nll_loss`",
+        f"{POINT}u of the sum of the terms' magnitudes",
+    ),
+    ("the division by C in `multilabel_soft_margin_loss`", f"u of it more, {SCALE}u in the gradient"),
+    ("`gaussian_nll_loss`", f"{GAUSSIAN}u of the sum of the terms' magnitudes"),
+    (
+        "`sigmoid_focal_loss`",
+        f"({FOCAL} + γ ({FOCAL_POWER} + {FOCAL_LOG}·abs(log(1 − p_t))))u of it; {ALPHA}u more with `alpha`,"
+        f" {FOCAL_SLOPE}u in the gradient",
+    ),
+    (
+        "`soft_margin_loss` with other targets",
+        "u·abs(x y)·sigmoid(−x y), of the gradient u (1 + abs(x y)) of it, more",
+    ),
     (
         "`binary_cross_entropy_with_logits` with `pos_weight`",
         f"{POINT + POS}u of the sum of the terms' magnitudes",
@@ -429,12 +450,128 @@ def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dic
     return _Terms(value, size, np.moveaxis(entries, -1, axis))
 
 
-#: Input and target at which the gradient is a loss's factor, and how many times.
-_AT_ONE = {
-    "binary_cross_entropy_with_logits": (np.inf, 0.0, 1.0),
-    "binary_cross_entropy": (0.5, 0.0, 2.0),
-    "kl_div": (0.0, 1.0, -1.0),
-    "mse_loss": (1.0, 0.0, 2.0),
+class _Point(NamedTuple):
+    """Of each element: the sum of the terms' magnitudes of value and slope, and what they are off by."""
+
+    size: Array
+    error: Array
+    slope: Array
+    slope_error: Array
+    flushed: Any = 1.0  # times the smallest normal number: what a term that becomes 0 is multiplied by
+
+
+def _counted(size: Array, slope: Array, dtype: Any, times: Any, **more: Any) -> _Point:
+    """Each off by so many u."""
+    u = unit(dtype)
+    return _Point(size, u * times * size, slope, u * times * slope, **more)
+
+
+def _mse(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
+    size, slope = (x - y) ** 2, np.abs(2 * (x - y))
+    return _Point(size, ULP * ulp(size, dtype), slope, ULP * ulp(slope, dtype))
+
+
+def _labels_better(point: _Point, y: Array, dtype: Any) -> _Point:
+    """One term, ULP, where the target is 0 or 1."""
+    single = (y == 0) | (y == 1)
+    return point._replace(
+        error=np.where(single, ULP * ulp(point.size, dtype), point.error),
+        slope_error=np.where(single, ULP * ulp(point.slope, dtype), point.slope_error),
+    )
+
+
+def _bce_with_logits(x: Array, y: Array, dtype: Any, *, pos_weight: Any = None, **_: Any) -> _Point:
+    a, b = np.abs(y), np.abs(1 - y)
+    if pos_weight is not None:
+        a = a * np.abs(np.broadcast_to(np.asarray(pos_weight, np.float64), x.shape))
+    size = reference._times(a, reference._softplus(-x)) + reference._times(b, reference._softplus(x))
+    slope = a * reference.sigmoid(-x) + b * reference.sigmoid(x)
+    times = POINT if pos_weight is None else POINT + POS
+    point = _counted(size, slope, dtype, times, flushed=np.maximum(a + b, 1.0))
+    return point if pos_weight is not None else _labels_better(point, y, dtype)
+
+
+def _bce(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
+    log_x, log_not_x = np.minimum(-np.log(x), 100.0), np.minimum(-np.log1p(-x), 100.0)
+    size = np.abs(y) * log_x + np.abs(1 - y) * log_not_x
+    slope = np.abs(x - y) / np.maximum(x * (1 - x), 1e-12)
+    return _labels_better(_counted(size, slope, dtype, POINT), y, dtype)
+
+
+def _kl_div(x: Array, y: Array, dtype: Any, *, log_target: bool = False, **_: Any) -> _Point:
+    p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1.0, y)))
+    size, slope = reference._times(np.abs(p), np.abs(log_p) + np.abs(x)), np.abs(p)
+    return _counted(size, slope, dtype, POINT)
+
+
+def _soft_margin(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
+    z, times = x * y, np.abs(y)
+    size, slope = reference._softplus(-z), times * reference.sigmoid(-z)
+    off = np.where(
+        (times == 1) | (times == 0), 0.0, unit(dtype) * np.abs(z)
+    )  # by the rounding of the product
+    error = ULP * ulp(size, dtype) + off * reference.sigmoid(-z)
+    slope_error = ULP * ulp(slope, dtype) + np.where(off > 0, unit(dtype) + off, 0.0) * slope
+    return _Point(size, error, slope, slope_error, np.maximum(times, 1.0))
+
+
+def _poisson_nll(
+    x: Array, y: Array, dtype: Any, *, log_input: bool = True, full: bool = False, eps: float = 1e-8, **_: Any
+) -> _Point:
+    if log_input:
+        size, slope = np.exp(x) + reference._times(np.abs(y), np.abs(x)), np.exp(x) + np.abs(y)
+    else:  # x + eps is off by its rounding and that of eps
+        rate, off = np.abs(x + eps), (np.abs(x) + eps) / np.abs(x + eps)
+        size, slope = np.abs(x) + np.abs(y) * (np.abs(np.log(rate)) + off), 1 + np.abs(y) / rate * off
+    if full:
+        size = size + np.where(y > 1, (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) + y + 1, 0.0)
+    return _counted(size, slope, dtype, POINT)
+
+
+def _gaussian_nll(
+    x: Array,
+    y: Array,
+    dtype: Any,
+    *,
+    var: Any,
+    full: bool = False,
+    eps: float = 1e-6,
+    wrt: str = "input",
+    **_: Any,
+) -> _Point:
+    var = reference._var("var", var, x.shape)
+    v, d = np.maximum(var, eps), np.abs(x - y)
+    size = (np.abs(np.log(v)) + np.where(d == 0, 0.0, d / v * d) + (var < eps) + 2 * full) / 2
+    return _counted(size, d / v if wrt == "input" else (1 / v + (d / v) ** 2) / 2, dtype, GAUSSIAN)
+
+
+def _sigmoid_focal(
+    x: Array, y: Array, dtype: Any, *, gamma: float = 2.0, alpha: float | None = None, **_: Any
+) -> _Point:
+    p, q = reference.sigmoid(x), reference.sigmoid(-x)
+    m = y * q + (1 - y) * p
+    rest = np.where(y == 1, p, np.where(y == 0, q, p * q / m))
+    log_m = np.where(y == 1, reference.logsigmoid(-x), np.where(y == 0, reference.logsigmoid(x), np.log(m)))
+    power = np.power(m, gamma) * (1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y))
+    plain = reference._times(y, reference._softplus(-x)) + reference._times(1 - y, reference._softplus(x))
+    slope = power * (m + reference._times(gamma * np.abs(1 - 2 * y) * rest, plain))
+    exponent = gamma * (FOCAL_POWER + FOCAL_LOG * np.abs(log_m))
+    times = FOCAL + ALPHA * (alpha is not None) + np.where(power == 0, 0.0, exponent if gamma else 0.0)
+    size, u = reference._times(power, plain), unit(dtype)
+    return _Point(size, u * times * size, slope, u * (times + FOCAL_SLOPE) * slope)
+
+
+#: Of each loss its terms, and where the gradient is its factor: input, target, how many times, and options.
+_POINTS: dict[str, tuple[Callable[..., _Point], float, float, float, dict[str, Any]]] = {
+    "binary_cross_entropy_with_logits": (_bce_with_logits, np.inf, 0.0, 1.0, {"pos_weight": None}),
+    "binary_cross_entropy": (_bce, 0.5, 0.0, 2.0, {}),
+    "kl_div": (_kl_div, 0.0, 1.0, -1.0, {"log_target": False}),
+    "mse_loss": (_mse, 1.0, 0.0, 2.0, {}),
+    "sigmoid_focal_loss": (_sigmoid_focal, np.inf, 0.0, 1.0, {"gamma": 0.0, "alpha": None}),
+    "soft_margin_loss": (_soft_margin, -np.inf, 1.0, -1.0, {}),
+    "multilabel_soft_margin_loss": (_bce_with_logits, np.inf, 0.0, 1.0, {}),
+    "poisson_nll_loss": (_poisson_nll, -np.inf, 1.0, -1.0, {"log_input": True}),
+    "gaussian_nll_loss": (_gaussian_nll, 1.0, 0.0, 1.0, {"var": 1.0, "eps": 1e-6, "wrt": "input"}),
 }
 
 
@@ -446,36 +583,16 @@ def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict
         size = np.where(entries == 0, 0.0, entries * np.abs(x))  # others may hold anything
         size = size.sum(reference._class_axis(x, options.get("axis")))
         return _Terms(u * (1 + of_value) * size, size, u * (1 + of_slope) * entries)
-    y = np.asarray(target).astype(np.float64)
-
-    def factor(at_x: float, at_y: float, times: float) -> Array:
-        slope = function(np.full(x.shape, at_x), np.full(x.shape, at_y), **options)[1]
-        return np.asarray(np.abs(slope / times))
-
-    log_target = bool(options.get("log_target"))
-    f = factor(0.0, 0.0, -1.0) if log_target else factor(*_AT_ONE[name])
-    single, times = (y == 0) | (y == 1), POINT  # single: one term, ULP
-    flushed: Any = smallest(dtype)
-    if name == "mse_loss":
-        size, slope, single = (x - y) ** 2, np.abs(2 * (x - y)), np.ones(x.shape, bool)
-    elif name == "kl_div":
-        p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1.0, y)))
-        size, slope = reference._times(np.abs(p), np.abs(log_p) + np.abs(x)), np.abs(p)
-        single = np.zeros(x.shape, bool)
-    elif name == "binary_cross_entropy":
-        log_x, log_not_x = np.minimum(-np.log(x), 100.0), np.minimum(-np.log1p(-x), 100.0)
-        size = np.abs(y) * log_x + np.abs(1 - y) * log_not_x
-        slope = np.abs(x - y) / np.maximum(x * (1 - x), 1e-12)
-    else:
-        a, b = np.abs(y), np.abs(1 - y)
-        if options.get("pos_weight") is not None:
-            a, times, single = a * factor(-np.inf, 1.0, -1.0) / f, POINT + POS, np.zeros(x.shape, bool)
-        size = reference._times(a, reference._softplus(-x)) + reference._times(b, reference._softplus(x))
-        slope = a * reference.sigmoid(-x) + b * reference.sigmoid(x)
-        flushed = flushed * np.maximum(a + b, 1.0)
-
-    def bound(size: Array, extra: int) -> Array:
-        error = np.where(single, ULP * ulp(size, dtype), u * times * size)
-        return np.asarray(f * (error + u * extra * size + flushed))
-
-    return _Terms(bound(size, of_value), f * size, bound(slope, of_slope))
+    terms, at_x, at_y, times, plain = _POINTS[name]
+    given = {**options, **{option: value for option, value in plain.items() if option in options}}
+    slope = function(np.full(x.shape, at_x), np.full(x.shape, at_y), **given)[1]
+    f = np.abs(slope / times)
+    point = terms(x, np.asarray(target).astype(np.float64), dtype, **options)
+    flushed = smallest(dtype) * point.flushed
+    values = f * (point.error + u * of_value * point.size + flushed)
+    sizes, entries = f * point.size, f * (point.slope_error + u * of_slope * point.slope + flushed)
+    if name == "multilabel_soft_margin_loss":  # / C 1; and the sum in float64, of float64 without loss, 3
+        additions = x.shape[-1] if u > unit(np.float64) else 3
+        values = values + (u + additions * unit(np.float64)) * sizes
+        return _Terms(_known(values).sum(-1), _known(sizes).sum(-1), entries + u * SCALE * f * point.slope)
+    return _Terms(values, sizes, entries)

@@ -36,16 +36,21 @@ __all__ = [
     "entropy",
     "entropy_from_logits",
     "focal_loss",
+    "gaussian_nll_loss",
     "generalized_cross_entropy",
     "kl_div",
     "log_softmax",
     "logsigmoid",
     "logsumexp",
     "mse_loss",
+    "multilabel_soft_margin_loss",
     "multinomial_nll_loss",
     "nll_loss",
+    "poisson_nll_loss",
     "poly_loss",
     "sigmoid",
+    "sigmoid_focal_loss",
+    "soft_margin_loss",
     "softmax",
 ]
 
@@ -460,6 +465,150 @@ def mse_loss(
     return _reduce(d * d, 2 * d, weights)
 
 
+@_loss
+def sigmoid_focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Focal loss of sigmoid(x) with targets y: a m**gamma l, l the binary cross-entropy.
+
+    p = sigmoid(x), q = sigmoid(-x), m = y q + (1 - y) p, a = alpha y + (1 - alpha) (1 - y) or 1. The gradient
+    is a m**gamma ((1 - y) p - y q + gamma l (1 - 2 y) p q / m), where p q / m is p for y = 1 and q for y = 0.
+    """
+    x = _float64(input)
+    y = _like("target", target, x.shape)
+    p, q = sigmoid(x), sigmoid(-x)
+    m = y * q + (1 - y) * p
+    rest = np.where(y == 1, p, np.where(y == 0, q, p * q / m))
+    a = 1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y)
+    power = a * np.power(m, gamma)
+    plain = _times(y, _softplus(-x)) + _times(1 - y, _softplus(x))
+    slope = (1 - y) * p - y * q + _times(gamma * (1 - 2 * y) * rest, plain)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(_times(power, plain), power * slope, weights)
+
+
+@_loss
+def soft_margin_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Logistic loss of targets y of 1 and -1: softplus(-y x), gradient -y sigmoid(-y x)."""
+    x = _float64(input)
+    y = _like("target", target, x.shape)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(_softplus(-y * x), -y * sigmoid(-y * x), weights)
+
+
+@_loss
+def multilabel_soft_margin_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Binary cross-entropy of sigmoid(x) with targets y, averaged over the last axis."""
+    x = _float64(input)
+    y = _like("target", target, x.shape)
+    w = _broadcast("weight", weight, x.shape)
+    values = _times(w, _times(y, _softplus(-x)) + _times(1 - y, _softplus(x)))
+    used = _mask(mask, x.shape[:-1])
+    values = np.where(used[..., None], values, 0.0).mean(axis=-1)
+    grad = _times(w, (1 - y) * sigmoid(x) - y * sigmoid(-x)) / x.shape[-1]
+    return _reduce(values, grad, _Weights(reduction, empty, sample_weight, used, normalizer, grad_output))
+
+
+@_loss
+def poisson_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Poisson likelihood of counts y: exp(x) - y x, gradient exp(x) - y.
+
+    Without ``log_input`` x - y log(x + eps), gradient 1 - y / (x + eps). ``full=True`` adds
+    y log y - y + log(2 pi y) / 2, Stirling's approximation of log y!, where y > 1.
+    """
+    x = _float64(input)
+    y = _like("target", target, x.shape)
+    rate, log_rate = (np.exp(x), x) if log_input else (x, np.log(x + eps))
+    values = rate - _times(y, log_rate)
+    values = np.where(np.isposinf(x), x + 0 * y, values)
+    grad = rate - y if log_input else 1 - np.where(y == 0, 0 * rate, y / (x + eps))
+    if full:
+        stirling = (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) - y + 0.5 * math.log(2 * math.pi)
+        values = values + np.where(y > 1, stirling, 0.0)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(values, grad, weights)
+
+
+@_loss
+def gaussian_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    *,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+    wrt: str = "input",
+) -> Result:
+    """Gaussian likelihood: (log v + d**2 / v) / 2 with d = x - y, v = max(var, eps); gradient d / v.
+
+    ``full=True`` adds log(2 pi) / 2. ``wrt="var"`` takes the gradient by the variance of each element,
+    (1 / v - d**2 / v**2) / 2.
+    """
+    x = _float64(input)
+    d = x - _like("target", target, x.shape)
+    var = np.where(_mask(mask, x.shape), _var("var", var, x.shape), 1.0)
+    if (var < 0).any():
+        where = tuple(np.argwhere(var < 0)[0])
+        raise ValueError(f"var{_at(where)} = {var[where]} is negative")
+    v = np.maximum(var, eps)
+    values = 0.5 * (np.log(v) + np.where(d == 0, d, d / v * d)) + (
+        0.5 * math.log(2 * math.pi) if full else 0.0
+    )
+    grad = d / v if wrt == "input" else 0.5 * (1 / v - (d / v) ** 2)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(values, grad, weights)
+
+
 # ------------------------------------------------------------------------------------------ helpers
 
 
@@ -660,6 +809,13 @@ def _broadcast(name: str, a: ArrayLike | None, shape: tuple[int, ...]) -> Array:
     except ValueError:
         wanted = f"one that broadcasts to {shape}"
         raise ValueError(f"{name}: got shape {array.shape}, wanted {wanted}") from None
+
+
+def _var(name: str, var: ArrayLike, shape: tuple[int, ...]) -> Array:
+    array = _float64(var)
+    return _broadcast(
+        name, array[..., None] if array.ndim > 0 and array.shape == shape[:-1] else array, shape
+    )
 
 
 def _float64(a: Any) -> Array:

@@ -9,7 +9,7 @@
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
-from libc.math cimport fabs, ldexp, lgamma
+from libc.math cimport INFINITY, fabs, ldexp, lgamma
 cimport numpy as cnp
 import numpy
 
@@ -354,15 +354,15 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
     cdef double scale = factor / divisor, least
     job.grad_scale = scale
     job.wide_scale = <long double>factor / divisor
-    job.weighted = (
-        given > 0 or job.pos_weight.data != NULL or job.mask.data != NULL or not 0 < fabs(scale) <= 1
-    )
+    cdef bint extra_weight = job.extra.data != NULL and job.loss.weighs
+    job.weighted = given > 0 or extra_weight or job.mask.data != NULL or not 0 < fabs(scale) <= 1
     if given > 1 or not -1 <= scale <= 1:  # the product of all does not leave the type
         job.greatest_weight = ldexp(1, (40 if given < 3 else 27) if job.float32 else (200 if given < 3 else 133))
         job.least_weight = 1 / job.greatest_weight
     else:  # first with the slope, whose size is known, and what is lost below the normal numbers stays there
         job.greatest_weight = ldexp(1, 40 if job.float32 else 200)
         job.least_weight = 0
+    job.greatest_extra = job.greatest_weight if job.loss.weighs else INFINITY
     least = ldexp(1, -40 if job.float32 else -200)
     job.odd = not (factor == 0 or least <= fabs(scale) <= 1 / least)
     job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
@@ -387,27 +387,29 @@ cdef Operand operand_of(object spec):
 
 
 def point_pass(
-    int op, x, y, int threads, *, value=None, grad=None, pos_weight=None, weight=None, sample_weight=None,
-    mask=None, grad_output=None, double factor=1, double divisor=1,
+    int op, x, y, int threads, *, options=(0, 0), value=None, grad=None, extra=None, weight=None, sample_weight=None,
+    mask=None, grad_output=None, double factor=1, double divisor=1, bint check=False,
 ):
     """Run one elementwise operation; returns the sum of the values, where they are not stored, divided by `divisor`.
 
     The gradient is multiplied by factor / divisor.
 
-    None when an element is outside the interval that the operation is defined on: "bce" finds it as it goes,
-    having written what came before, "unit_interval" does nothing else.
+    None when an element is outside of what the operation is defined on, which is found as it goes, after what comes
+    before has been written; with `check` nothing else is done.
     """
     cdef PointJob job
     cdef Py_ssize_t chunks
     cdef double total = 0
-    job.op = op
+    job.loss = &POINT_LOSSES[op]
+    job.options[0], job.options[1] = options
+    job.check = check
     job.float32 = is_float32(x)
     job.x = data_of(x)
     job.storage = storage_of(x)
     job.y = data_of(y)
     job.y_storage = storage_of(y)
     job.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
-    job.pos_weight = operand_of(pos_weight)
+    job.extra = operand_of(extra)
     job.weight = operand_of(weight)
     job.sample_weight = operand_of(sample_weight)
     job.mask = operand_of(mask)
@@ -438,11 +440,40 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
     return <Py_ssize_t>job.invalid
 
 
-def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, threads_for):
-    """An elementwise loss, and its gradient, of a call without weights, or None as above."""
+cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand* operand):
+    """Whether it is a number, kept in `number`, or an array like x, in the type computed in and apart from grad."""
+    cdef cnp.ndarray array
+    cdef int axis, kind = cnp.NPY_FLOAT32 if is_float32(x) else cnp.NPY_FLOAT64
+    if type(extra) is float:
+        if is_float32(x):
+            (<float*>number)[0] = extra
+        else:
+            number[0] = extra
+        operand.data = number
+        operand.period = operand.rows = 1
+        return True
+    if not is_plain(extra):
+        return False
+    array = extra
+    if cnp.PyArray_TYPE(array) != kind:
+        return False
+    if cnp.PyArray_NDIM(array) != cnp.PyArray_NDIM(x) or grad is not None and not apart(grad, array):
+        return False
+    for axis in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(array, axis) != cnp.PyArray_DIM(x, axis):
+            return False
+    operand.data = cnp.PyArray_DATA(array)
+    operand.period = cnp.PyArray_SIZE(array)
+    operand.rows = 1
+    operand.column = True
+    return True
+
+
+def plain_pointwise(tuple loss, input, target, extra, reduction, bint with_grad, grad_out, threads_for):
+    """An elementwise loss (its number, or that and options), and its gradient, of a call without weights, or None."""
     cdef PointJob job
     cdef Py_ssize_t chunks, axis
-    cdef double total = 0, divisor = 1
+    cdef double total = 0, divisor = 1, number
     cdef int threads = 1
     cdef bint grad_given = grad_out is not None
     cdef cnp.ndarray x, y
@@ -459,7 +490,10 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
         if cnp.PyArray_DIM(x, axis) != cnp.PyArray_DIM(y, axis):
             return None
     memset(&job, 0, sizeof(job))
-    job.op = op
+    job.loss = &POINT_LOSSES[<int>loss[0]]
+    if len(loss) > 1:
+        job.options[0] = loss[1]
+        job.options[1] = loss[2]
     job.float32 = is_float32(x)
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
@@ -481,18 +515,42 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
             return None
         job.grad = data_of(grad)
         job.grad_storage = storage_to_write(grad, x, y)
+    if extra is not None and not plain_extra(extra, x, grad, &number, &job.extra):
+        return None
     chunks = plan_points(&job, 1, divisor)
     with nogil:
-        if op == BCE and grad_given:  # before anything is written
-            job.op = UNIT_INTERVAL
+        if job.loss.domain != EVERYWHERE and grad_given:  # before anything is written
+            job.check = True
             run(pointwise_chunk_any, &job, &job.partial, chunks, threads, 1, &total)
-            job.op = op
+            job.check = False
         if not job.outside:
             run(pointwise_chunk_any, &job, &job.partial, chunks, threads, divisor, &total)
     if job.outside:
         return None
     value = total if value is None else value
     return (value, grad) if with_grad else value
+
+
+cdef void mean_of_rows(const real* x, Py_ssize_t rows, Py_ssize_t n, real* means) noexcept nogil:
+    cdef fastloss_mode mode = fastloss_count_subnormals()
+    cdef double total, low
+    cdef Py_ssize_t i, k
+    for i in range(rows):
+        total = low = 0
+        for k in range(n):
+            add_to(<real>0, x[i * n + k], &total, &low)
+        means[i] = <real>(joined(total, low) / n)
+    fastloss_restore(mode)
+
+
+def row_means(x, means):
+    """The means along the last axis, which is not empty, each of a sum in float64."""
+    cdef Py_ssize_t rows = cnp.PyArray_SIZE(<cnp.ndarray>means), n
+    n = cnp.PyArray_SIZE(<cnp.ndarray>x) // max(<Py_ssize_t>1, rows)
+    if is_float32(x):
+        mean_of_rows(<const float*>data_of(x), rows, n, <float*>data_of(means))
+    else:
+        mean_of_rows(<const double*>data_of(x), rows, n, <double*>data_of(means))
 
 
 def check_labels(
@@ -590,14 +648,46 @@ OPS = {
     "loss": LOSS,
     "loss_linear": LOSS_LINEAR,
     "nll": NLL,
-    "mse": MSE,
-    "bce": BCE,
-    "bce_with_logits": BCE_WITH_LOGITS,
-    "bce_with_logits_pos_weight": BCE_WITH_LOGITS_POS_WEIGHT,
-    "kl_div": KL_DIV,
-    "kl_div_log_target": KL_DIV_LOG_TARGET,
-    "identity": IDENTITY,
-    "unit_interval": UNIT_INTERVAL,
-    "sigmoid": SIGMOID,
-    "logsigmoid": LOGSIGMOID,
 }
+
+# The losses of one element: names, functions and twins of points.pxd.
+cdef enum:
+    MOST_POINT_LOSSES = 64
+cdef PointLoss POINT_LOSSES[MOST_POINT_LOSSES]
+
+
+cdef point_loss(name, void* single, void* double_, point_function wide, int domain=EVERYWHERE, bint weighs=False):
+    cdef int op = len(POINT_OPS)
+    cdef PointLoss* loss = &POINT_LOSSES[op]
+    if op == MOST_POINT_LOSSES:
+        raise MemoryError("fastloss: more losses than MOST_POINT_LOSSES")
+    loss.single, loss.double_, loss.wide = single, double_, wide
+    loss.domain, loss.weighs = domain, weighs
+    POINT_OPS[name] = op
+
+
+POINT_OPS = {}
+point_loss("mse", <void*>mse[f16], <void*>mse[d8], wide_mse)
+point_loss("bce", <void*>bce[f16], <void*>bce[d8], wide_bce, UNIT_INTERVAL)
+point_loss("bce_with_logits", <void*>bce_with_logits[f16], <void*>bce_with_logits[d8], wide_bce_with_logits)
+point_loss(
+    "bce_with_logits_pos_weight", <void*>bce_with_logits_pos_weight[f16], <void*>bce_with_logits_pos_weight[d8],
+    wide_bce_with_logits, EVERYWHERE, True
+)
+point_loss("kl_div", <void*>kl_div[f16], <void*>kl_div[d8], wide_kl_div)
+point_loss("kl_div_log_target", <void*>kl_div_log_target[f16], <void*>kl_div_log_target[d8], wide_kl_div_log_target)
+point_loss("soft_margin", <void*>soft_margin[f16], <void*>soft_margin[d8], wide_soft_margin)
+point_loss("poisson_nll", <void*>poisson_nll[f16], <void*>poisson_nll[d8], wide_poisson_nll)
+point_loss(
+    "poisson_nll_log_input", <void*>poisson_nll_log_input[f16], <void*>poisson_nll_log_input[d8],
+    wide_poisson_nll_log_input
+)
+point_loss("gaussian_nll", <void*>gaussian_nll[f16], <void*>gaussian_nll[d8], wide_gaussian_nll, NOT_NEGATIVE)
+point_loss(
+    "gaussian_nll_of_var", <void*>gaussian_nll_of_var[f16], <void*>gaussian_nll_of_var[d8], wide_gaussian_nll_of_var,
+    NOT_NEGATIVE
+)
+point_loss("sigmoid_focal", <void*>sigmoid_focal[f16], <void*>sigmoid_focal[d8], wide_sigmoid_focal)
+point_loss("sigmoid", <void*>sigmoid[f16], <void*>sigmoid[d8], wide_identity)
+point_loss("logsigmoid", <void*>logsigmoid[f16], <void*>logsigmoid[d8], wide_identity)
+point_loss("identity", <void*>identity[f16], <void*>identity[d8], wide_identity)
