@@ -136,7 +136,7 @@ cdef inline vec loss_of(
         not_own = div(add(load(s.rest, i, total), sub(load(s.unit, i, total), own)), total)
         y = headed(job, s, i, y, log_sum, div(own, total), not_own, &slope, entry)
         entry[0] = mul(scale[0], entry[0])
-        scale[0] = mul(scale[0], slope)
+        scale[0] = within(mul(scale[0], slope), 1e-22 if vec is f16 else 1e-150, 1e6)
     elif s.mode != LABELLED:
         y = mul(load(s.k, i, log_sum), y) if job.labels != NULL else all_of(0, log_sum)
         y = sub(fma_of(within(load(s.a, i, log_sum), 1e-12, 1e6), log_sum, y), load(s.b, i, log_sum))

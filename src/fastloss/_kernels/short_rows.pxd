@@ -100,7 +100,7 @@ cdef inline bint row_samples_of(vec* type, const ClassJob* job, const Tile* s, b
         if job.grad != NULL:
             if job.headed:
                 entry = mul(scale, entry)
-                scale = mul(scale, slope)
+                scale = within(mul(scale, slope), 1e-22 if vec is f16 else 1e-150, 1e6)
             f = div(scale, total)
             odd = if_equal(f, f, odd, max_of(one, odd))
             store(f, s.factor, i)

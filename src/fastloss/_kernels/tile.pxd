@@ -156,11 +156,13 @@ cdef inline vec square_of(const ClassJob* job, vec top, vec log_sum, vec* value)
 cdef inline vec headed(
     const ClassJob* job, const Tile* s, Py_ssize_t i, vec l, vec log_sum, vec p, vec not_p, vec* slope, vec* entry
 ) noexcept nogil:
-    """The value of a loss of a label with a head, and what its gradient is multiplied by, p_j for most classes, and 1
-    for the label."""
+    """The value of a loss of a label with a head, NaN where it is odd, and what its gradient is multiplied by, p_j for
+    most classes, and 1 for the label."""
     cdef vec k = load(s.k, i, l), square = all_of(0, l), value = mul(k, head_by_job(job, l, p, not_p, slope))
     if job.z_loss != 0:
         square = square_of(job, load(s.top, i, l), log_sum, &value)
+    # `rows` has more digits and range for what is that small.
+    value = if_less(min_of(p, not_p), all_of(1e-12 if vec is f16 else 1e-60, l), all_of(NAN, l), value)
     slope[0] = mul(k, slope[0])
     entry[0] = sub(mul(square, p), mul(slope[0], not_p))
     slope[0] = add(slope[0], square)
