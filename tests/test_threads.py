@@ -315,7 +315,7 @@ def test_calls_stop_to_share_what_goes_faster_alone(first):
         "def spent(threads):\n"
         "    begun = time.process_time()\n"
         "    for _ in range(1500):\n"
-        "        kernels.point_pass(_kernels.OPS['sigmoid'], x, None, threads, value=out)\n"
+        "        kernels.point_pass(_kernels.POINT_OPS['sigmoid'], x, None, threads, value=out)\n"
         "    return time.process_time() - begun\n"
         "shared, alone = spent(2), spent(1)\n"
         "assert shared < 2 * alone + 0.2, (shared, alone)\n"
