@@ -24,13 +24,12 @@ ctypedef fused real:
     float
     double
 
-cdef extern from "vector.h":
+cdef extern from "vector.h" nogil:
     long double fastloss_huge_unit
     bint fastloss_fused
-    float fastloss_fmaf(float, float, float) noexcept nogil
-    double fastloss_fma(double, double, double) noexcept nogil
-    float fastloss_absf(float) noexcept nogil
-    double fastloss_abs(double) noexcept nogil
+    float fma "fastloss_fmaf" (float, float, float)
+
+cdef extern double fma "fastloss_fma" (double, double, double) noexcept nogil
 
 cdef union Bits32:
     float f
@@ -43,18 +42,8 @@ cdef union Bits64:
     uint64_t u
 
 
-cdef inline real fma(real a, real b, real c) noexcept nogil:
-    if real is float:
-        return fastloss_fmaf(a, b, c)
-    else:
-        return fastloss_fma(a, b, c)
-
-
 cdef inline real absolute(real x) noexcept nogil:
-    if real is float:
-        return fastloss_absf(x)
-    else:
-        return fastloss_abs(x)
+    return <real>fabs(x)
 
 
 cdef inline real minus(real a, real b) noexcept nogil:
