@@ -49,7 +49,7 @@ def evaluate(int function, const float[::1] x, double[::1] y):
                 y[i] = exp_scaled(x[i])
         elif function == LOG_POSITIVE:
             for i in range(n):
-                high = log_positive(x[i], False, &low)
+                high = log_positive(x[i], &low)
                 y[i] = <double>high + <double>low
         elif function == LOG1P_NONNEGATIVE:
             for i in range(n):
@@ -58,6 +58,6 @@ def evaluate(int function, const float[::1] x, double[::1] y):
             for i in range(0, n, 16):
                 for k in range(16):
                     step[k] = x[min(i + k, n - 1)]
-                f16_store(of_step(function, f16_load(&step[0])), &step[0])
+                store(of_step(function, load(&step[0], 0, f16_all(0))), &step[0], 0)
                 for k in range(min(16, n - i)):
                     y[i + k] = step[k] / (FASTLOSS_EXP_FACTOR * 2.0**60) if function == EXP_OF else step[k]

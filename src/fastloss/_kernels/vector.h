@@ -28,6 +28,19 @@
 
 FASTLOSS_INLINE float fastloss_fmaf(float a, float b, float c) { return fastloss_fused ? __builtin_fmaf(a, b, c) : a * b + c; }
 FASTLOSS_INLINE double fastloss_fma(double a, double b, double c) { return fastloss_fused ? __builtin_fma(a, b, c) : a * b + c; }
+#define FL_SCALAR(real, bits, mantissa)                                                                       \
+    FASTLOSS_INLINE real fastloss_zero_if_##real(int condition, real y) {                                     \
+        union { real number; bits all; } u = {y};                                                             \
+        u.all &= (bits)condition - 1;                                                                         \
+        return u.number;                                                                                      \
+    }                                                                                                         \
+    FASTLOSS_INLINE real fastloss_exponent_##real(real shifted) {                                             \
+        union { real number; bits all; } u = {shifted};                                                       \
+        u.all <<= mantissa;                                                                                   \
+        return u.number;                                                                                      \
+    }
+FL_SCALAR(float, uint32_t, 23)
+FL_SCALAR(double, uint64_t, 52)
 
 /* A function in a form that the compiler does not see through. Everything that a module defines would be inlined into
    its caller: rare code and the loops of one loss are called by such a pointer, and keep the registers to themselves. */
@@ -55,6 +68,7 @@ static inline void* fastloss_out_of_line(void* function) {
 #define FL_HALF(p) _mm_loadl_epi64((const __m128i*)(p))
 #endif
 #define FL_VECTOR(name, type, bytes, align) typedef type name __attribute__((vector_size(bytes), aligned(align), may_alias));
+#define FL_EACH for (int i = 0; i < 64 / FL_BYTES; i++)  /* register of a step, see below */
 FL_VECTOR(fl_ps, float, FL_BYTES, FL_BYTES)
 FL_VECTOR(fl_pd, double, FL_BYTES, FL_BYTES)
 FL_VECTOR(fl_int_ps, int32_t, FL_BYTES, FL_BYTES)
@@ -151,27 +165,51 @@ FL_VECTOR(fl_mask_4, int64_t, 32, 8)
 static const int32_t fl_within[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
 #define FL_FIRST(W, n) (*(const fl_mask_##W*)(fl_within + 16 - (n) * (8 / W)))  /* the mask of n < W numbers */
 
+/* Results that pass the caches: of a step whose p begins a line, and of an array the lines of 64 bytes that it has alone. */
+#if defined(__SSE4_1__)
+#define FL_STREAM(from, to) FL_MM(stream_ps)((float*)(to), *(const fl_ps_in_memory*)(from))
+#define fastloss_stream_end() _mm_sfence()  /* before other threads may read it */
+#else
+#define FL_STREAM(from, to) memcpy(to, from, FL_BYTES)
+#define fastloss_stream_end() ((void)0)
+#endif
+FASTLOSS_INLINE void fl_stream_line(const char* from, char* to) { FL_EACH FL_STREAM(from + FL_BYTES * i, to + FL_BYTES * i); }
+static inline void fastloss_stream(const void* from, size_t bytes, void* to) {
+    const char* x = (const char*)from;
+    char* y = (char*)to;
+    size_t i = -(uintptr_t)y & 63;
+    if (i > bytes) i = bytes;
+    if (i) memcpy(y, x, i);
+    for (; i + 64 <= bytes; i += 64) fl_stream_line(x + i, y + i);
+    if (i < bytes) memcpy(y + i, x + i, bytes - i);
+}
+
 /* ---- Steps: 64 bytes of numbers side by side ---- */
 
 /* One step of a loop is 16 numbers of float32 (f16) or 8 of float64 (d8), in one register of AVX-512, two of AVX2, four of
    SSE and NEON. What is done to a step is done to each of its registers: the bits are those of any width. */
 typedef struct { fl_ps r[64 / FL_BYTES]; } f16;
 typedef struct { fl_pd r[64 / FL_BYTES]; } d8;
-#define FL_EACH for (int i = 0; i < 64 / FL_BYTES; i++)
 
-/* The first n < 16 (8) numbers at p, and `fill` for the others; no other memory is touched. */
+/* The first n < 16 (8) numbers at p over those of a; no other memory is touched. */
 #if defined(__AVX512F__)
-#define FL_LOAD_PART(s, W) FL_EACH a.r[i] = _mm512_mask_loadu_##s(_mm512_set1_##s(fill), (1u << n) - 1, p);
+#define FL_LOAD_PART(s, W) FL_EACH a.r[i] = _mm512_mask_loadu_##s(a.r[i], (1u << n) - 1, p)
 #elif defined(__AVX2__)
 #define FL_LOAD_PART(s, W)                                                                                    \
     FL_EACH {                                                                                                 \
         __m256i within = (__m256i)FL_FIRST(W, n - W * i);                                                     \
-        a.r[i] = FL_IF(s, within, _mm256_maskload_##s(p + W * i, within), _mm256_set1_##s(fill));             \
+        a.r[i] = FL_IF(s, within, _mm256_maskload_##s(p + W * i, within), a.r[i]);                            \
     }
 #else
-#define FL_LOAD_PART(s, W) FL_EACH for (int k = 0, at = W / 2 * i; k < W / 2; k++, at++) a.r[i][k] = at < n ? p[at] : fill;
+#define FL_LOAD_PART(s, W) FL_EACH for (int k = 0; k < W / 2; k++) if (W / 2 * i + k < n) a.r[i][k] = p[W / 2 * i + k]
 #endif
 /* A store of a part goes by powers of two: a load of what is behind it would wait for a masked store. */
+#if defined(__AVX512F__)
+#define FL_ANY(a, found) (_mm512_test_epi32_mask((__m512i)(a).r[0], (__m512i)(a).r[0]) != 0)
+#else
+#define FL_ANY(a, found) (((found)[0] | (found)[1] | (found)[2] | (found)[3]) != 0)
+#endif
+#define FL_TAG(vec) vec tag __attribute__((unused))
 #define FL_OPERATION(vec, name, parameters, result)                                                           \
     FASTLOSS_INLINE vec vec##_##name parameters { FL_EACH a.r[i] = result; return a; }
 #define FL_STEP(vec, real, s, W)                                                                              \
@@ -184,22 +222,35 @@ typedef struct { fl_pd r[64 / FL_BYTES]; } d8;
     FASTLOSS_INLINE vec vec##_all(real x) { vec a; FL_EACH a.r[i] = x - (fl_##s){0}; return a; }              \
     FASTLOSS_INLINE double vec##_first(vec a) { return a.r[0][0]; }                                           \
     FASTLOSS_INLINE vec vec##_load_part(const real* p, int n, real fill) {                                    \
-        vec a;                                                                                                \
-        FL_LOAD_PART(s, W)                                                                                    \
+        vec a = vec##_all(fill);                                                                              \
+        FL_LOAD_PART(s, W);                                                                                   \
         return a;                                                                                             \
     }                                                                                                         \
     FASTLOSS_INLINE void vec##_store_part(vec a, real* p, int n) {                                            \
         real all[2 * W];                                                                                      \
         const real* from = all;                                                                               \
         vec##_store(a, all);                                                                                  \
-        if (W == 8 &&    n & 8) { memcpy(p, from, 8 * sizeof(real)); p += 8; from += 8; }                     \
+        if (W == 8 && n & 8) { memcpy(p, from, 8 * sizeof(real)); p += 8; from += 8; }                        \
         if (n & 4) { memcpy(p, from, 4 * sizeof(real)); p += 4; from += 4; }                                  \
         if (n & 2) { memcpy(p, from, 2 * sizeof(real)); p += 2; from += 2; }                                  \
         if (n & 1) *p = *from;                                                                                \
     }                                                                                                         \
-    FASTLOSS_INLINE int vec##_any(vec a) { /* bit of a step's */                                              \
-        fl_mask_4 found = ((const fl_mask_4*)&a)[0] | ((const fl_mask_4*)&a)[1];                              \
-        return (found[0] | found[1] | found[2] | found[3]) != 0;                                              \
+    FASTLOSS_INLINE vec vec##_load_step(const void* p, ptrdiff_t step, FL_TAG(vec)) {                         \
+        return vec##_load((const real*)p + 2 * W * step);                                                     \
+    }                                                                                                         \
+    FASTLOSS_INLINE void vec##_store_step(vec a, void* p, ptrdiff_t step) { vec##_store(a, (real*)p + 2 * W * step); } \
+    FASTLOSS_INLINE vec vec##_load_part_step(const void* p, ptrdiff_t step, ptrdiff_t n, double fill, FL_TAG(vec)) { \
+        return vec##_load_part((const real*)p + 2 * W * step, (int)n, (real)fill);                            \
+    }                                                                                                         \
+    FASTLOSS_INLINE void vec##_store_part_step(vec a, void* p, ptrdiff_t step, ptrdiff_t n) {                 \
+        vec##_store_part(a, (real*)p + 2 * W * step, (int)n);                                                 \
+    }                                                                                                         \
+    FASTLOSS_INLINE void vec##_stream_step(vec a, void* p, ptrdiff_t step) { /* p + step begins a line */     \
+        fl_stream_line((const char*)&a, (char*)p + 64 * step);                                                \
+    }                                                                                                         \
+    FASTLOSS_INLINE int vec##_any(vec a) {                                                                    \
+        fl_mask_4 found __attribute__((unused)) = ((const fl_mask_4*)&a)[0] | ((const fl_mask_4*)&a)[1];      \
+        return FL_ANY(a, found);                                                                              \
     }                                                                                                         \
     FL_OPERATION(vec, add, (vec a, vec b), a.r[i] + b.r[i])                                                   \
     FL_OPERATION(vec, sub, (vec a, vec b), a.r[i] - b.r[i])                                                   \
@@ -218,8 +269,10 @@ typedef struct { fl_pd r[64 / FL_BYTES]; } d8;
     FL_OPERATION(vec, power, (vec a), (fl_##s)((fl_bits_##s)a.r[i] << FL_MANTISSA_##s))
 FL_STEP(f16, float, ps, 8)
 FL_STEP(d8, double, pd, 4)
-FASTLOSS_INLINE f16 f16_places(void) { return f16_load((const float[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}); }
-FASTLOSS_INLINE d8 d8_places(void) { return d8_load((const double[]){0, 1, 2, 3, 4, 5, 6, 7}); }
+FASTLOSS_INLINE f16 f16_places(FL_TAG(f16)) {
+    return f16_load((const float[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15});
+}
+FASTLOSS_INLINE d8 d8_places(FL_TAG(d8)) { return d8_load((const double[]){0, 1, 2, 3, 4, 5, 6, 7}); }
 
 /* A step's numbers to one, by halves. */
 #define FL_ACROSS_8(name, of_two)                                                                             \
@@ -316,27 +369,6 @@ FASTLOSS_INLINE d8 d8_of_halves(f16 a) {
     return d8_of_floats((const float*)&half);
 }
 
-/* Results that pass the caches: of a step whose p begins a line, and of an array the lines of 64 bytes that it has alone. */
-#if defined(__SSE4_1__)
-#define FL_STREAM(from, to) FL_MM(stream_ps)((float*)(to), *(const fl_ps_in_memory*)(from))
-#define fastloss_stream_end() _mm_sfence()  /* before other threads may read it */
-#else
-#define FL_STREAM(from, to) memcpy(to, from, FL_BYTES)
-#define fastloss_stream_end() ((void)0)
-#endif
-FASTLOSS_INLINE void fl_stream_line(const char* from, char* to) { FL_EACH FL_STREAM(from + FL_BYTES * i, to + FL_BYTES * i); }
-FASTLOSS_INLINE void f16_stream(f16 a, float* p) { fl_stream_line((const char*)&a, (char*)p); }
-FASTLOSS_INLINE void d8_stream(d8 a, double* p) { fl_stream_line((const char*)&a, (char*)p); }
-static inline void fastloss_stream(const void* from, size_t bytes, void* to) {
-    const char* x = (const char*)from;
-    char* y = (char*)to;
-    size_t i = -(uintptr_t)y & 63;
-    if (i > bytes) i = bytes;
-    if (i) memcpy(y, x, i);
-    for (; i + 64 <= bytes; i += 64) fl_stream_line(x + i, y + i);
-    if (i < bytes) memcpy(y + i, x + i, bytes - i);
-}
-
 /* ---- Half precision: 16 numbers in memory are a step of float32 ---- */
 
 FASTLOSS_INLINE f16 f16_load_bfloat16(const uint16_t* p) {
@@ -350,7 +382,9 @@ FASTLOSS_INLINE void f16_store_bfloat16(f16 a, uint16_t* p) {
         fl_bits_ps u = (fl_bits_ps)a.r[i], is_nan = (fl_bits_ps)(a.r[i] != a.r[i]);
         half[i] = FL_WHERE(is_nan, 0x7fc00000u, u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     }
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)half[0]));
+#elif defined(__AVX2__)
     __m256i all = _mm256_packus_epi32((__m256i)half[0], (__m256i)half[1]);
     _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(all, 0xD8));
 #else
@@ -388,35 +422,47 @@ FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
     }
 }
 #endif
+FASTLOSS_INLINE f16 f16_load_half(const uint16_t* p, int bfloat16) {
+    return bfloat16 ? f16_load_bfloat16(p) : f16_load_float16(p);
+}
+FASTLOSS_INLINE void f16_store_half(f16 a, uint16_t* p, int bfloat16) {
+    if (bfloat16) f16_store_bfloat16(a, p);
+    else f16_store_float16(a, p);
+}
 /* The first n < 16 numbers of a step, as of float32, and all of an array. */
-#define FL_HALF_PRECISION(format)                                                                             \
-    FASTLOSS_INLINE f16 f16_load_part_##format(const uint16_t* p, int n, float fill) {                        \
-        uint16_t half[16] = {0};                                                                              \
-        float all[16];                                                                                        \
-        for (int k = 0; k < n; k++) half[k] = p[k];                                                           \
-        f16_store(f16_load_##format(half), all);                                                              \
-        return f16_load_part(all, n, fill);                                                                   \
-    }                                                                                                         \
-    FASTLOSS_INLINE void f16_store_part_##format(f16 a, uint16_t* p, int n) {                                 \
-        uint16_t half[16];                                                                                    \
-        f16_store_##format(a, half);                                                                          \
-        for (int k = 0; k < n; k++) p[k] = half[k];                                                           \
-    }                                                                                                         \
-    __attribute__((unused)) static void fastloss_widen_##format(const uint16_t* x, ptrdiff_t n, float* y) {   \
-        ptrdiff_t i = 0;                                                                                      \
-        for (; i + 16 <= n; i += 16) {                                                                        \
-            fastloss_prefetch(x + i + 2048);                                                                  \
-            f16_store(f16_load_##format(x + i), y + i);                                                       \
-        }                                                                                                     \
-        if (i < n) f16_store_part(f16_load_part_##format(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
-    }                                                                                                         \
-    __attribute__((unused)) static void fastloss_narrow_##format(const float* x, ptrdiff_t n, uint16_t* y) {  \
-        ptrdiff_t i = 0;                                                                                      \
-        for (; i + 16 <= n; i += 16) f16_store_##format(f16_load(x + i), y + i);                              \
-        if (i < n) f16_store_part_##format(f16_load_part(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
+FASTLOSS_INLINE f16 f16_load_part_half(const uint16_t* p, int n, float fill, int bfloat16) {
+    uint16_t half[16] = {0};
+    float all[16];
+    for (int k = 0; k < n; k++) half[k] = p[k];
+    f16_store(f16_load_half(half, bfloat16), all);
+    return f16_load_part(all, n, fill);
+}
+FASTLOSS_INLINE void f16_store_part_half(f16 a, uint16_t* p, int n, int bfloat16) {
+    uint16_t half[16];
+    f16_store_half(a, half, bfloat16);
+    for (int k = 0; k < n; k++) p[k] = half[k];
+}
+FASTLOSS_INLINE void fl_widen(const uint16_t* x, ptrdiff_t n, float* y, int bfloat16) {
+    ptrdiff_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        fastloss_prefetch(x + i + 2048);
+        f16_store(f16_load_half(x + i, bfloat16), y + i);
     }
-FL_HALF_PRECISION(float16)
-FL_HALF_PRECISION(bfloat16)
+    if (i < n) f16_store_part(f16_load_part_half(x + i, (int)(n - i), 0, bfloat16), y + i, (int)(n - i));
+}
+FASTLOSS_INLINE void fl_narrow(const float* x, ptrdiff_t n, uint16_t* y, int bfloat16) {
+    ptrdiff_t i = 0;
+    for (; i + 16 <= n; i += 16) f16_store_half(f16_load(x + i), y + i, bfloat16);
+    if (i < n) f16_store_part_half(f16_load_part(x + i, (int)(n - i), 0), y + i, (int)(n - i), bfloat16);
+}
+FASTLOSS_APART void fastloss_widen(const uint16_t* x, ptrdiff_t n, float* y, int bfloat16) {
+    if (bfloat16) fl_widen(x, n, y, 1);
+    else fl_widen(x, n, y, 0);
+}
+FASTLOSS_APART void fastloss_narrow(const float* x, ptrdiff_t n, uint16_t* y, int bfloat16) {
+    if (bfloat16) fl_narrow(x, n, y, 1);
+    else fl_narrow(x, n, y, 0);
+}
 
 /* ---- Transposition and gathering ---- */
 
@@ -488,10 +534,11 @@ FL_GATHER(fastloss_gather_double, double)
 
 /* ---- Short rows, one after another: sums, maxima, products ---- */
 
-/* K numbers of each row, joined by `of_two`, where the last classes % W of a row are a register with `fill`. W rows are
-   joined side by side: each into W lanes, of which a tree of neighbours then makes one register of W results. So the order
-   of the additions is that of W lanes on every instruction set, also where registers hold more. The rows are a multiple of
-   W, of which the last ones need not be any; W numbers behind are read. If FOUR, long rows go by as many registers. */
+/* Each row to one number, m, or two, m and s, by `of_two` and, of the first register, `of_two##_ONE`; the last classes % W
+   numbers of a row are a register with `fill`. W rows go side by side: each into W lanes, of which a tree of neighbours
+   then makes one register of W results. So the order of the additions is that of W lanes on every instruction set, also
+   where registers hold more. The rows are a multiple of W, of which the last ones need not be any; W numbers behind are
+   read. If FOUR, long rows go by as many registers. */
 #define FL_ROWS_JOIN(name, real, W, FOUR, fill, of_two, parameters, arguments)                                \
     FASTLOSS_INLINE void name##_and(fl_number_##W* m, fl_number_##W x, fl_number_##W* s, fl_number_##W y) {   \
         of_two(W, *m, x, *s, y);                                                                              \
@@ -551,8 +598,8 @@ FL_GATHER(fastloss_gather_double, double)
 #define FL_SUM_ONE(W, m, s) ((void)0)
 #define FL_TOP_ONE(W, m, s) ((void)0)
 #define FL_PEAK_ONE(W, m, s) s = FL_MIN_##W(s, m)  /* 0 or NaN */
-#define FL_SUM(W, m, x, s, y) m += x
-#define FL_TOP(W, m, x, s, y) m = FL_MAX_##W(m, x)
+#define FL_SUM(W, m, x, s, y) m += x, (void)(s), (void)(y)
+#define FL_TOP(W, m, x, s, y) m = FL_MAX_##W(m, x), (void)(s), (void)(y)
 #define FL_PEAK(W, m, x, s, y) s = (s + y) + FL_MIN_##W(m, x), m = FL_MAX_##W(m, x)
 
 /* y of x and two numbers for each row. Rows shorter than a register are written in order, each over what the one before

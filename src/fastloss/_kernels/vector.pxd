@@ -26,23 +26,24 @@ cdef extern from "vector.h" nogil:
     f16 negative "f16_negative" (f16)
     f16 absolute_of "f16_absolute" (f16)
     f16 minus_absolute "f16_minus_absolute" (f16)        # -|a|
-    f16 power "f16_power" (f16)                          # 2^k from the low bits of a, to which k and the bias were added
+    f16 power "f16_power" (f16)                          # 2^k from the low bits, k with the format's bias
     f16 inverse_power "f16_inverse_power" (f16, f16* k)  # 2^-k with sqrt(1/2) <= u 2^-k < sqrt(2), for normal u > 0
     double first "f16_first" (f16)                       # of a step's numbers
     float greatest "f16_greatest" (f16)                  # of them; NaN is passed over
     bint any_of "f16_any" (f16)                          # whether one has a bit
-    f16 f16_load(const float*)
+    f16 places "f16_places" (f16 tag)                    # 0, 1, 2 …
+    f16 load "f16_load_step" (const void*, Py_ssize_t step, f16 tag)    # of numbers that need not be aligned
+    void store "f16_store_step" (f16, void*, Py_ssize_t step)
+    void stream "f16_stream_step" (f16, void*, Py_ssize_t step)         # past the caches; the step begins a line
+    # n numbers, fewer than a step has, and `fill` for the others
+    f16 load_part "f16_load_part_step" (const void*, Py_ssize_t step, Py_ssize_t n, double fill, f16 tag)
+    void store_part "f16_store_part_step" (f16, void*, Py_ssize_t step, Py_ssize_t n)
     f16 f16_all(float)
-    f16 f16_places()
-    f16 f16_load_part(const float*, int, float)
+    f16 f16_load(const float*)
     void f16_store(f16, float*)
-    void f16_store_part(f16, float*, int)
-    d8 d8_load(const double*)
     d8 d8_all(double)
-    d8 d8_places()
-    d8 d8_load_part(const double*, int, double)
+    d8 d8_load(const double*)
     void d8_store(d8, double*)
-    void d8_store_part(d8, double*, int)
     double d8_sum(d8)
     d8 d8_of_floats(const float*)                        # eight numbers of float32
     d8 d8_of_half(f16, bint second)                      # those of half a step
@@ -71,6 +72,14 @@ cdef extern d8 inverse_power "d8_inverse_power" (d8, d8* k) noexcept nogil
 cdef extern double first "d8_first" (d8) noexcept nogil
 cdef extern double greatest "d8_greatest" (d8) noexcept nogil
 cdef extern bint any_of "d8_any" (d8) noexcept nogil
+cdef extern d8 places "d8_places" (d8 tag) noexcept nogil
+cdef extern d8 load "d8_load_step" (const void*, Py_ssize_t step, d8 tag) noexcept nogil
+cdef extern void store "d8_store_step" (d8, void*, Py_ssize_t step) noexcept nogil
+cdef extern void stream "d8_stream_step" (d8, void*, Py_ssize_t step) noexcept nogil
+cdef extern d8 load_part "d8_load_part_step" (
+    const void*, Py_ssize_t step, Py_ssize_t n, double fill, d8 tag
+) noexcept nogil
+cdef extern void store_part "d8_store_part_step" (d8, void*, Py_ssize_t step, Py_ssize_t n) noexcept nogil
 
 ctypedef fused vec:
     f16
@@ -87,45 +96,6 @@ cdef inline vec all_of(double x, vec tag) noexcept nogil:
         return f16_all(<float>x)
     else:
         return d8_all(x)
-
-
-cdef inline vec load(const void* p, Py_ssize_t step, vec tag) noexcept nogil:
-    """A step of the numbers at p, which need not be aligned."""
-    if vec is f16:
-        return f16_load(<const float*>p + 16 * step)
-    else:
-        return d8_load(<const double*>p + 8 * step)
-
-
-cdef inline void store(vec a, void* p, Py_ssize_t step) noexcept nogil:
-    if vec is f16:
-        f16_store(a, <float*>p + 16 * step)
-    else:
-        d8_store(a, <double*>p + 8 * step)
-
-
-cdef inline vec load_part(const void* p, Py_ssize_t step, Py_ssize_t n, double fill, vec tag) noexcept nogil:
-    """A step of which n numbers are there, fewer than it has, and `fill` stands for the others."""
-    if vec is f16:
-        return f16_load_part(<const float*>p + 16 * step, <int>n, <float>fill)
-    else:
-        return d8_load_part(<const double*>p + 8 * step, <int>n, fill)
-
-
-cdef inline void store_part(vec a, void* p, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    """The first n numbers of a step, fewer than it has."""
-    if vec is f16:
-        f16_store_part(a, <float*>p + 16 * step, <int>n)
-    else:
-        d8_store_part(a, <double*>p + 8 * step, <int>n)
-
-
-cdef inline vec places(vec tag) noexcept nogil:
-    """0, 1, 2 …"""
-    if vec is f16:
-        return f16_places()
-    else:
-        return d8_places()
 
 
 # ---- Short rows, one after another ----
