@@ -110,18 +110,18 @@ cdef inline void heads_of(int HEAD, const ClassJob* job, Py_ssize_t first, Py_ss
         own = d8_load(batch.own + l)
         k = d8_load(batch.k + l)
         log_sum = log1p_of_sum(others)
-        total = d8_add(one, others)
+        total = add(one, others)
         value = head_of(
-            HEAD, d8_sub(log_sum, d8_load(batch.d + l)), d8_div(own, total),
-            d8_div(d8_add(others, d8_sub(one, own)), total), job.head_parameter, &slope,
+            HEAD, sub(log_sum, d8_load(batch.d + l)), div(own, total),
+            div(add(others, sub(one, own)), total), job.head_parameter, &slope,
         )
-        value = d8_mul(k, d8_if_equal(k, zero, log_sum, value))  # a weight of 0 drops inf, but keeps NaN
+        value = mul(k, if_equal(k, zero, log_sum, value))  # a weight of 0 drops inf, but keeps NaN
         if job.op == LOSS_LINEAR:
-            value = d8_add(value, d8_sub(d8_mul(d8_load(batch.a + l), log_sum), d8_load(batch.b + l)))
+            value = add(value, sub(mul(d8_load(batch.a + l), log_sum), d8_load(batch.b + l)))
         if job.z_loss != 0:
-            s = d8_add(d8_load(batch.top + l), log_sum)
-            value = d8_add(value, d8_mul(z, d8_mul(s, s)))
-            d8_store(d8_mul(d8_add(z, z), s), batch.square + l)
+            s = add(d8_load(batch.top + l), log_sum)
+            value = add(value, mul(z, mul(s, s)))
+            d8_store(mul(add(z, z), s), batch.square + l)
         d8_store(log_sum, batch.log_sum + l)
         d8_store(value, batch.value + l)
         d8_store(slope, batch.slope + l)
@@ -289,7 +289,8 @@ cdef inline bint gradient_is_wide(
 ) noexcept nogil:
     """The same for its gradient."""
     cdef double small = 3.009265538105056e-36 if sizeof(real) == 4 else 2.409919865102884e-181
-    cdef double least = 1e-30 if sizeof(real) == 4 else 1e-270, greatest = 1 / exp_unit(tag)
+    cdef double least = 1e-30 if sizeof(real) == 4 else 1e-270
+    cdef double greatest = 16777216.0 if sizeof(real) == 4 else 18014398509481984.0
     cdef double factor = scale / (1 + others), size = fabs(factor * (k + a))
     cdef bint wide = is_out_of_range(size, least, greatest) | (others < small) & (size > 1)
     wide |= is_out_of_range(scale, 1e-270, 1e270) | is_out_of_range(k + a, 1e-90, 1e90)
@@ -298,10 +299,6 @@ cdef inline bint gradient_is_wide(
     else:
         wide |= (size == 0) & (k != 0) & (scale != 0)
     return wide & (others == others)
-
-
-cdef inline long double wide_exp(const real* tag, long double d) noexcept nogil:
-    return exp_nonpositive(<double>d) if real is float else expl(d)
 
 
 cdef inline long double wide_coefficient(
@@ -348,10 +345,10 @@ cdef inline void wide_statistics(
     for j in range(job.classes):
         d = wide_read(tag, job, first + j * job.inner) - wide.top
         if j != top:
-            wide.others += wide_exp(tag, d)
+            wide.others += expl(d)
         if j == t:
             wide.d = d
-            own = wide_exp(tag, d)
+            own = expl(d)
         c = wide_coefficient(tag, job, i, j)
         if c != 0:
             wide.a += c
@@ -385,7 +382,7 @@ cdef inline real wide_gradient(
 ) noexcept nogil:
     """Entry j of sample i's gradient, where x_j is x; as `linear_gradient` and `target_gradient`."""
     cdef long double cap_slope = 1, y = wide_capped(x, job.softcap, &cap_slope) if job.softcap != 0 else x
-    cdef long double e = wide_exp(tag, y - wide.top), c = wide_coefficient(tag, job, i, j), k = wide.k * wide.slope
+    cdef long double e = expl(y - wide.top), c = wide_coefficient(tag, job, i, j), k = wide.k * wide.slope
     cdef long double rest = (wide.a - c) + wide.square + (0 if is_target else k)
     c += k if is_target else 0
     return <real>weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others) * cap_slope, wide.scale)

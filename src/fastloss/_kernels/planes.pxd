@@ -30,13 +30,13 @@ cdef inline void add_wide_steps(vec x, double* sums, Py_ssize_t i, vec tag) noex
     """Add step i to sums in float64; those of float64 have what rounding lost beside them."""
     cdef d8 a, t, z
     if vec is f16:
-        d8_store(d8_add(d8_load(sums + 16 * i), d8_of_half(x, False)), sums + 16 * i)
-        d8_store(d8_add(d8_load(sums + 16 * i + 8), d8_of_half(x, True)), sums + 16 * i + 8)
+        d8_store(add(d8_load(sums + 16 * i), d8_of_half(x, False)), sums + 16 * i)
+        d8_store(add(d8_load(sums + 16 * i + 8), d8_of_half(x, True)), sums + 16 * i + 8)
     else:
         a = d8_load(sums + 16 * i)
-        t = d8_add(a, x)
-        z = d8_sub(t, a)
-        d8_store(d8_add(d8_load(sums + 16 * i + 8), d8_add(d8_sub(a, d8_sub(t, z)), d8_sub(x, z))), sums + 16 * i + 8)
+        t = add(a, x)
+        z = sub(t, a)
+        d8_store(add(d8_load(sums + 16 * i + 8), add(sub(a, sub(t, z)), sub(x, z))), sums + 16 * i + 8)
         d8_store(t, sums + 16 * i)
 
 

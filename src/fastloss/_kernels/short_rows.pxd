@@ -121,20 +121,6 @@ ctypedef bint (*row_samples_function)(void*, const ClassJob*, const Tile*, bint)
 # ---- Tiles ----
 
 
-cdef inline void sums_of_rows(const real* e, Py_ssize_t classes, Py_ssize_t rows, real* y) noexcept nogil:
-    if real is float:
-        fastloss_rows_float_sums(e, classes, rows, y)
-    else:
-        fastloss_rows_double_sums(e, classes, rows, y)
-
-
-cdef inline void tops_of_rows(const real* x, Py_ssize_t classes, Py_ssize_t rows, real* y) noexcept nogil:
-    if real is float:
-        fastloss_rows_float_tops(x, classes, rows, y)
-    else:
-        fastloss_rows_double_tops(x, classes, rows, y)
-
-
 cdef inline void suggest_reference(real* tag, const ClassJob* job, Tile* s, const real* x) noexcept nogil:
     """That of the first sample."""
     tops_of_rows(x, job.classes, 1, <real*>s.top)
@@ -234,10 +220,7 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
         if end > l:
             first = (s.first + l) * classes
             y = block_to_write(job.grad, job.grad_storage, first, <real*>s.out)
-            if real is float:
-                fastloss_rows_float_products(<real*>s.e + l * classes, factor + l, flush + l, classes, end - l, y)
-            else:
-                fastloss_rows_double_products(<real*>s.e + l * classes, factor + l, flush + l, classes, end - l, y)
+            products_of_rows(<real*>s.e + l * classes, factor + l, flush + l, classes, end - l, y)
             if job.op == LOSS:
                 for k in range(l, end):
                     if s.labels[k] >= 0:

@@ -81,23 +81,14 @@ cdef inline double plane_lead(vec tag) noexcept nogil:
 
 
 cdef inline vec log1p_of_ratio(vec ratio) noexcept nogil:
-    """log(1 + ratio) for 2^-100 <= ratio <= 2^100 (float64: 2^-500 to 2^500)."""
+    """log(1 + ratio) for 0 <= ratio <= 2^126 (float64: 2^1022)."""
     cdef vec k, one = all_of(1, ratio), power = inverse_power(add(one, ratio), &k)
-    cdef vec f = fma_of(ratio, power, sub(power, one)), s = div(f, add(all_of(2, ratio), f)), z = mul(s, s)
-    cdef vec z2, p, p1, p2
+    cdef vec f = fma_of(ratio, power, sub(power, one))
+    cdef vec y = log1p_of_fraction(f, div(negative(f), add(all_of(2, f), f)))
     if vec is f16:
-        p = fma_of(all_of(0.29870694875717163, z), z, all_of(0.3997758626937866, z))
-        p = fma_of(p, z, all_of(0.6666677594184875, z))
-        return fma_of(k, all_of(0.693147180559945309, z), fma_of(negative(s), fma_of(negative(z), p, f), f))
+        return fma_of(k, all_of(0.693147180559945309, y), y)
     else:
-        z2 = mul(z, z)
-        p = fma_of(all_of(3.999999999940941908e-01, z), z, all_of(6.666666666666735130e-01, z))
-        p1 = fma_of(all_of(2.222219843214978396e-01, z), z, all_of(2.857142874366239149e-01, z))
-        p2 = fma_of(all_of(1.531383769920937332e-01, z), z, all_of(1.818357216161805012e-01, z))
-        p2 = fma_of(all_of(1.479819860511658591e-01, z), z2, p2)
-        p = fma_of(fma_of(p2, z2, p1), z2, p)
-        f = fma_of(k, all_of(1.90821492927058770002e-10, z), fma_of(negative(s), fma_of(negative(z), p, f), f))
-        return fma_of(k, all_of(6.93147180369123816490e-01, z), f)
+        return fma_of(k, all_of(6.93147180369123816490e-01, y), fma_of(k, all_of(1.90821492927058770002e-10, y), y))
 
 
 cdef inline void references_of(vec* type, const Tile* s) noexcept nogil:

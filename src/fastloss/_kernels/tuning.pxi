@@ -20,7 +20,6 @@ DEF SERIAL_ELEMENTS = 32768        # less than this stays on the calling thread
 DEF STREAM_BYTES = 64 << 20        # a result passes the caches where it and its arguments are larger together
 DEF LINE_MIN_INNER = 16 * LANES    # fewer neighbours: tiles that begin a line of x too often end beyond the last one
 DEF AHEAD = 12288                  # bytes from what is computed to what is prefetched into L1: a third of it or less
-DEF FAR_AHEAD = 65536              # and into L2
 DEF PLANE_SAMPLES = 512            # of float32 in a tile at most, half as many of float64,
 DEF PLANE_BYTES = 4 * PLANE_SAMPLES
 DEF COMPARE_MAX_CLASSES = 6        # more: the numbers of labels are gathered
