@@ -197,7 +197,7 @@ def test_masked_class(variant, reduction, layout, dtype, rng, isa):
         without.options["weight"] = case.options["weight"][:-1]
     value_2, grad_2 = run(without, reduction)
     options = {**without.options, "reduction": reduction}
-    allowed = bounds.loss(without.name, without.input, without.target, dtype=dtype, **options)  # of each of the two
+    allowed = bounds.loss(without.name, without.input, without.target, dtype=dtype, **options)
     assert_within(value, np.float64(value_2), 2 * allowed.value, dtype)
     assert_within(np.delete(grad, -1, axis), np.float64(grad_2), 2 * allowed.grad, dtype)
 
