@@ -72,6 +72,7 @@ Value = float | Array
 NO_LABEL = -(2**63)  # what is ignored where no label is
 #: Defaults of `cross_entropy`, by which it knows a plain call.
 MEAN, NAN, NONE, IGNORED = "mean", "nan", 0.0, -100
+LOSS = _kernels.OPS["loss"]
 
 
 class _Call:
@@ -166,7 +167,7 @@ class _Loss:
 
     reduction: str
     empty: str
-    _plain: int | None
+    _plain: int | tuple[float, ...] | None
 
     def __init__(self, *, reduction: str, empty: str, **options: Any) -> None:
         _choice(reduction, "reduction", self._reductions)
@@ -267,7 +268,7 @@ class _Loss:
         _checking.compare_loss(self._function, expected, result)
         return result
 
-    def _plain_op(self) -> int | None:
+    def _plain_op(self) -> int | tuple[float, ...] | None:
         """The kernel of `_short_way`, or None if the options need the general way."""
         return None
 
@@ -348,9 +349,10 @@ class _ClassLoss(_Loss):
     _head: tuple[int, float, float, float] | None  # beyond cross-entropy, as `class_pass` takes it
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        self.__dict__.update(options)
         head = *self._head_of_label(), self.z_loss, self.softcap or 0.0
         self.__dict__["_head"] = head if any(head) else None
+        super().__init__(**options)
 
     def _head_of_label(self) -> tuple[int, float]:
         """What becomes of the cross-entropy of a label, by its number, and its parameter; 0 for itself."""
@@ -508,10 +510,12 @@ class _IndexedLoss(_ClassLoss):
     def _op(self) -> str:
         raise AssertionError
 
-    def _plain_op(self) -> int | None:
+    def _plain_op(self) -> int | tuple[float, ...] | None:
         op = self._op()
         plain = op != "loss_linear" and self.axis in (None, 1, -1) and isinstance(self.ignore_index, int)
-        return _kernels.OPS[op] if plain else None
+        if not plain:
+            return None
+        return _kernels.OPS[op] if self._head is None else (_kernels.OPS[op], *self._head)
 
     def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
         op = self._plain
@@ -527,7 +531,6 @@ class _IndexedLoss(_ClassLoss):
             with_grad,
             grad_out,
             threads_for,
-            self._head,
         )
 
     def _indexed(self, call: _Call, axis: int) -> dict[str, Any]:
@@ -994,7 +997,7 @@ class _PointwiseLoss(_Loss):
     def _op(self) -> str:
         raise AssertionError
 
-    def _plain_op(self) -> int | None:
+    def _plain_op(self) -> int | tuple[float, ...] | None:
         return _kernels.OPS[self._op()] if self.weight is self.pos_weight is None else None
 
     def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
@@ -1330,7 +1333,7 @@ def cross_entropy(
     )
     if plain and defaults and not _checking.enabled():  # the same objects: of the same type as well
         value = _kernels.module.plain_class_loss(
-            _kernels.OPS["loss"], input, target, None, IGNORED, MEAN, False, None, threads_for
+            LOSS, input, target, None, IGNORED, MEAN, False, None, threads_for
         )
         if value is not None:
             return value
