@@ -192,8 +192,7 @@ cdef values_array(reduction, cnp.ndarray x, int ndim):
 
 
 def plain_class_loss(
-    int op, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for,
-    tuple head=None
+    kind, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for
 ):
     """A loss of class indices ("loss" or "nll"), and its gradient, of a plain call, or None.
 
@@ -201,14 +200,15 @@ def plain_class_loss(
     shape or label), or it is "nll" of a large array. At 32 x 10 the general way's Python would cost several times the
     kernel.
     `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
-    `head` is that of a loss: (head, head_parameter, z_loss, softcap).
+    `kind` is the operation, or (operation, head, head_parameter, z_loss, softcap).
     """
     cdef ClassJob job
     cdef Py_ssize_t chunks, samples, classes, position
     cdef chunk_function function
     cdef double divisor = 0, total = 0, zero = 0
     cdef int threads = 1, number
-    cdef bint mean = reduction == "mean"
+    cdef bint mean = reduction == "mean", headed = type(kind) is tuple
+    cdef int op = kind[0] if headed else kind
     cdef cnp.ndarray x, labels
     cdef object grad = None, value
     if not (is_plain(input) and is_plain(target)):
@@ -242,8 +242,8 @@ def plain_class_loss(
         if with_grad and not apart(grad, weight):
             return None
     job.op = op
-    if head is not None:
-        job.head, job.head_parameter, job.z_loss, job.softcap = head
+    if headed:
+        _, job.head, job.head_parameter, job.z_loss, job.softcap = kind
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
     job.x_stride = job.classes = classes
