@@ -1,11 +1,11 @@
-# planes: a tile class by class. A strided class axis, such as (N, C, H, W), is read where it stands; few classes that are
-# neighbours are transposed first.
+# planes: a tile class by class. A strided class axis, such as (N, C, H, W), is read where it stands; few classes that
+# are neighbours are transposed first.
 #
 # a) One pass finds each sample's maximum, the next exponentials of x itself with a reference of the sample's own
-#    (math.pxd), GROUP classes at a time, whose sums stay in registers. What a gradient needs of them stays in L1 or L2, or
-#    is computed again where there are too many classes.
-# b) The sum of exponentials has no rounding of the greatest: log Σ exp(x_j - m) = log(1 + rest / unit), also where it is
-#    1e-20. A loss of a label is that and m - x_t, neither of which is negative.
+#    (math.pxd), GROUP classes at a time, whose sums stay in registers. What a gradient needs of them stays in L1 or L2,
+#    or is computed again where there are too many classes.
+# b) The sum of exponentials has no rounding of the greatest: log Σ exp(x_j - m) = log(1 + rest / unit), also where it
+#    is 1e-20. A loss of a label is that and m - x_t, neither of which is negative.
 
 from libc.math cimport fabs
 from libc.string cimport memcpy, memmove, memset
@@ -74,7 +74,7 @@ cdef inline void sums_of(
     Py_ssize_t m, bint wide, const Tile* s, void* e, Py_ssize_t e_stride, vec tag
 ) noexcept nogil:
     """Add classes [j0, j0 + m), and store their exponentials; what sums have then is moved to float64 if `wide`."""
-    cdef vec magic, least, unit, rest, label, own, top, b, p, q, d, c_j, j, zero = all_of(0, tag), one = all_of(1, tag)
+    cdef vec magic, least, unit, rest, label, own, top, b, p, q, c_j, j, zero = all_of(0, tag), one = all_of(1, tag)
     cdef Py_ssize_t i, g
     label = own = top = b = zero
     for i in range(s.steps):
@@ -125,9 +125,9 @@ cdef inline void sums_of(
 cdef inline vec loss_of(
     const ClassJob* job, const Tile* s, Py_ssize_t i, vec log_sum, vec total, vec* scale, vec* entry
 ) noexcept nogil:
-    """The value of a loss, k (L + (m - x_t)) + a L - b; NaN if it is odd. And the scale of its gradient, and, with a head,
-    the label's entry."""
-    cdef vec y = add(log_sum, sub(load(s.top, i, log_sum), load(s.own, i, log_sum))), own, not_own, slope, a, square
+    """The value of a loss, k (L + (m - x_t)) + a L - b; NaN if it is odd. And the scale of its gradient, and, with a
+    head, the label's entry."""
+    cdef vec y = add(log_sum, sub(load(s.top, i, log_sum), load(s.own, i, log_sum))), own, not_own, slope, a, square, lost
     scale[0] = all_of(s.scale_of_all, log_sum)
     if s.weighted:
         scale[0] = load(s.scale, i, log_sum)
@@ -146,7 +146,8 @@ cdef inline vec loss_of(
             a = load(s.a, i, total)
             square = square_of(job, load(s.top, i, total), log_sum, &y)
             slope = add(a, square)
-            store(add(load(s.a_low, i, total), add(sub(a, sub(slope, sub(slope, a))), sub(square, sub(slope, a)))), s.a_low, i)
+            lost = add(sub(a, sub(slope, sub(slope, a))), sub(square, sub(slope, a)))
+            store(add(load(s.a_low, i, total), lost), s.a_low, i)
             store(slope, s.a, i)
     if s.weighted:
         y = weighted_value(y, load(s.weight, i, log_sum))
@@ -262,8 +263,8 @@ ctypedef void (*sums_function)(
     void*, Py_ssize_t
 ) noexcept nogil
 ctypedef void (*gradient_function)(
-    void*, const ClassJob*, const void*, Py_ssize_t, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Tile*, void*,
-    Py_ssize_t
+    void*, const ClassJob*, const void*, Py_ssize_t, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Tile*,
+    void*, Py_ssize_t
 ) noexcept nogil
 
 
@@ -321,7 +322,7 @@ cdef inline const void* c_of(
         return NULL
     if s.direct and job.coefficient_storage == NATIVE:
         stride[0] = job.inner * <Py_ssize_t>sizeof(real)
-        return <const real*>job.coefficient + (s.first // job.inner * job.classes + j0) * job.inner + s.first % job.inner
+        return <const real*>job.coefficient + position_in_results(job, s.first, j0)
     if s.gathered:
         return <real*>s.c + j0 * s.n
     gather_planes(job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, j0, m, <real*>s.c)
@@ -399,7 +400,7 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
     cdef Py_ssize_t stride = 0, c_stride = 0, e_stride = s.n * sizeof(real) if s.kept else 0
     cdef const void* x
     cdef const void* c
-    cdef bint single = sizeof(real) == 4
+    cdef void* e
     cdef tops_function tops
     cdef references_function references
     cdef sums_function sums
@@ -435,9 +436,8 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
         m = min(group, classes - j)
         x = x_of(tag, job, s, j, m, &stride)
         c = c_of(tag, job, s, j, m, &c_stride)
-        sums(
-            NULL, job, x, stride, c, c_stride, j, m, group < classes, s, <real*>s.e + (j * s.n if s.kept else 0), e_stride
-        )
+        e = <real*>s.e + (j * s.n if s.kept else 0)
+        sums(NULL, job, x, stride, c, c_stride, j, m, group < classes, s, e, e_stride)
     if group < classes:
         narrow(s.wide, s.n, <real*>s.rest)
         if s.mode != PLAIN and s.mode != LABELLED:
@@ -508,11 +508,11 @@ cdef inline void entropy_of_planes(real* tag, ClassJob* job, Tile* s) noexcept n
     for j in range(0, job.classes, GROUP):
         m = min(<Py_ssize_t>GROUP, job.classes - j)
         p = <const real*>x_of(tag, job, s, j, m, &stride)
+        stride //= <Py_ssize_t>sizeof(real)
         fill(total, s.n, <real>0)
         for g in range(m):
             for l in range(s.n):
-                total[l] += entropy_term(p[l])
-            p = <const real*>(<const char*>p + stride)
+                total[l] += entropy_term(p[g * stride + l])
         for l in range(s.n):
             add_to(total[0], total[l], s.wide + l, low + l)
     for l in range(s.count):

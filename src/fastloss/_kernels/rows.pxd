@@ -522,12 +522,11 @@ cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) no
 
 
 cdef inline void wide_row_of(
-    real* tag, vec step, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* given,
+    real* tag, vec step, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row,
     long double* value
 ) noexcept nogil:
     """The value of row i, whose label is t, or -1, or its gradient, in `long double`."""
     cdef Wide wide
-    cdef Row row = given[0]
     cdef Py_ssize_t j0, n, j
     cdef const real* x
     cdef real* grad
@@ -535,10 +534,9 @@ cdef inline void wide_row_of(
     if not gradient:
         value[0] = wide_value(job, &wide, i)
         return
-    row.shift = 0
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-        x = <const real*>read_row(job, i, j0, n, &row, step)
+        x = gathered(job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, <real*>row.x)
         grad = <real*>place_to_write(job, i, j0, row.e, step)
         for j in range(n):
             grad[j] = wide_gradient(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])

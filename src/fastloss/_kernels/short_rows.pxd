@@ -1,8 +1,8 @@
 # short_rows: a tile of rows of few classes, for a label's loss and softmax. What stands in memory one after another is
 # computed so, whatever sample or class it is of, and rows are added up in L1.
 #
-# a) Exponentials are those of x itself, up to a reference that the first sample suggests. It moves exponents, and nothing
-#    else while each sum is in a window; a tile with a sample outside is computed again, each sample with its own.
+# a) Exponentials are those of x itself, up to a reference that the first sample suggests. It moves exponents, and
+#    nothing else while each sum is in a window; a tile with a sample outside is computed again, each sample with its own.
 # b) The label's exponential is taken out of the sum: with what is left a loss is log(1 + rest / own), also where it is
 #    1e-20; where the label's vanishes beside the others, log Σ exp(x_j - m) + (m - x_t).
 
@@ -19,7 +19,8 @@ include "tuning.pxi"
 
 
 cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
-    return job.inner == 1 and job.softcap == 0 and job.z_loss == 0 and (job.op == SOFTMAX and job.classes > 1 or job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES)
+    cdef bint label = job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES
+    return job.inner == 1 and job.softcap == 0 and job.z_loss == 0 and (label or job.op == SOFTMAX and job.classes > 1)
 
 
 # ---- Steps ----

@@ -1,8 +1,8 @@
-# tile: many samples side by side, one a lane. What `planes` and `short_rows` share: where the numbers of a tile are, its
-# labels and weights, odd samples, and the sum of its values.
+# tile: many samples side by side, one a lane. What `planes` and `short_rows` share: where the numbers of a tile are,
+# its labels and weights, odd samples, and the sum of its values.
 #
-# The bits of a sample depend on it alone. What is odd by its own numbers, NaN, inf, |x| > 1e5, weights far from 1, is left
-# to `rows`, which takes one sample of any layout.
+# The bits of a sample depend on it alone. What is odd by its own numbers, NaN, inf, |x| > 1e5, weights far from 1, is
+# left to `rows`, which takes one sample of any layout.
 
 from libc.math cimport fabs
 from libc.string cimport memcpy, memmove, memset
@@ -72,7 +72,6 @@ cdef struct Tile:
     double* total
     double* low
     Huge* huge
-
 
 
 cdef inline double plane_lead(vec tag) noexcept nogil:
