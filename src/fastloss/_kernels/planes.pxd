@@ -127,7 +127,8 @@ cdef inline vec loss_of(
 ) noexcept nogil:
     """The value of a loss, k (L + (m - x_t)) + a L - b; NaN if it is odd. And the scale of its gradient, and, with a
     head, the label's entry."""
-    cdef vec y = add(log_sum, sub(load(s.top, i, log_sum), load(s.own, i, log_sum))), own, not_own, slope, a, square, lost
+    cdef vec y = add(log_sum, sub(load(s.top, i, log_sum), load(s.own, i, log_sum)))
+    cdef vec own, not_own, slope, a, square, lost
     scale[0] = all_of(s.scale_of_all, log_sum)
     if s.weighted:
         scale[0] = load(s.scale, i, log_sum)

@@ -2,7 +2,7 @@
 # computed so, whatever sample or class it is of, and rows are added up in L1.
 #
 # a) Exponentials are those of x itself, up to a reference that the first sample suggests. It moves exponents, and
-#    nothing else while each sum is in a window; a tile with a sample outside is computed again, each sample with its own.
+#    nothing else while each sum is in a window; a tile with a sample outside is computed again, each with its own.
 # b) The label's exponential is taken out of the sum: with what is left a loss is log(1 + rest / own), also where it is
 #    1e-20; where the label's vanishes beside the others, log Σ exp(x_j - m) + (m - x_t).
 

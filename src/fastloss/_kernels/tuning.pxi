@@ -12,7 +12,7 @@ DEF POINTWISE_BLOCK = 256          # elements that stay in L1
 DEF ROWS_MIN_CLASSES = 128         # fewer contiguous classes than this are for `tiles`,
 DEF TILES_MAX_CLASSES = 1 << 24    # and more strided ones are not, where labels are float32
 DEF SHORT_ROWS_MIN_CLASSES = 5     # fewer classes are for `planes` also where they are neighbours
-DEF MAX_CHUNKS = 1024
+DEF MAX_CHUNKS = 16384
 DEF CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
 
 # What only the time depends on:
