@@ -1,7 +1,7 @@
 # points: the losses of one element, over a block of elements.
 #
 # a) A loss is one function here, its value and its slope, the derivative, from x and y, and its twin for one element in
-#    `long double`, next to it. Its line in the table at the end of driver.pxi names both. Nothing else knows its
+#    `long double`, next to it. Its line in the table at the end of entry.pxi names both. Nothing else knows its
 #    formula.
 # b) It takes two or three loops, which leave to each other what is in L1: in one, fewer elements would fit the
 #    processor's queues than it takes to hide what each waits for.

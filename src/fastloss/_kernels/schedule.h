@@ -32,7 +32,19 @@ static inline void fastloss_lower(uint64_t* least, uint64_t x) {
 /* What this thread lost lately by sharing chunks, when it shares again, and how many times what it lost that is. */
 static __thread struct { int64_t lost, again, patience; } fastloss_sharing;
 
+/* When this thread shared last, and how long the others took to come out of their sleep. They fall asleep after a loop of
+   some 30 us. */
+static __thread struct { int64_t last, late; } fastloss_waking;
+
 #define fastloss_is_alone(now) ((now) < fastloss_sharing.again)
+#define fastloss_others_sleep(now) ((now) - fastloss_waking.last >= INT64_C(30000))
+#define fastloss_until_others() (fastloss_waking.late)
+/* After a call that ended before the others would have come: in the long run that is measured again. */
+#define fastloss_let_sleep() (fastloss_waking.late -= fastloss_waking.late / 64)
+static inline void fastloss_note_others(int64_t now, int slept, int64_t late) {
+    fastloss_waking.last = now;
+    if (slept) fastloss_waking.late = fastloss_waking.late ? fastloss_waking.late + (late - fastloss_waking.late) / 4 : late;
+}
 /* After a shared call that ended `now`, `late` nanoseconds after it would have without the other threads. Until
    these are awake, each on a processor of its own, calls lose some milliseconds together. */
 static inline void fastloss_note(int64_t now, int64_t late) {

@@ -11,6 +11,10 @@ cdef extern from "schedule.h" nogil:
     int64_t fastloss_about_now()
     bint fastloss_is_alone(int64_t now)
     void fastloss_note(int64_t now, int64_t late)
+    bint fastloss_others_sleep(int64_t now)
+    int64_t fastloss_until_others()
+    void fastloss_let_sleep()
+    void fastloss_note_others(int64_t now, bint slept, int64_t late)
     void fastloss_leave_openmp()
     int fastloss_begin(unsigned long main_thread)
     unsigned long fastloss_main_thread
