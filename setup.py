@@ -1,6 +1,6 @@
 """Build of the kernels: one extension for each instruction set, from the same sources.
 
-a) `src/fastloss/_kernels/_<isa>.pyx` is a few lines that include `driver.pxi`, which cimports the modules
+a) `src/fastloss/_kernels/_<isa>.pyx` is a few lines that include `entry.pxi`, which cimports the modules
    beside it (*.pxd); the flags are here.
 b) -ffp-contract=off: a multiply-add is fused exactly where the source says so, hence the same bits from
    every instruction set with FMA. The other flags drop only what the kernels do not use (errno, traps, the

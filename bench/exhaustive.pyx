@@ -3,11 +3,9 @@
 from fastloss._kernels.math cimport *
 
 cdef enum:
-    EXP_NONPOSITIVE, EXP_SCALED, EXP_OF, EXP_ARGUMENT_OF, LOG_POSITIVE, LOG_OF, LOG_OF_1M, LOG1P_OF, LOG1P_NONNEGATIVE
+    EXP_OF, EXP_ARGUMENT_OF, LOG_POSITIVE, LOG_OF, LOG_OF_1M, LOG1P_OF, LOG1P_NONNEGATIVE
 
 FUNCTIONS = {
-    "exp_nonpositive": EXP_NONPOSITIVE,
-    "exp_scaled": EXP_SCALED,
     "exp_of": EXP_OF,
     "exp_argument_of": EXP_ARGUMENT_OF,
     "log_positive": LOG_POSITIVE,
@@ -41,15 +39,9 @@ def evaluate(int function, const float[::1] x, double[::1] y):
     cdef float low = 0, high
     cdef float step[16]
     with nogil:
-        if function == EXP_NONPOSITIVE:
+        if function == LOG_POSITIVE:
             for i in range(n):
-                y[i] = exp_nonpositive(x[i])
-        elif function == EXP_SCALED:
-            for i in range(n):
-                y[i] = exp_scaled(x[i])
-        elif function == LOG_POSITIVE:
-            for i in range(n):
-                high = log_positive(x[i], False, &low)
+                high = log_positive(x[i], &low)
                 y[i] = <double>high + <double>low
         elif function == LOG1P_NONNEGATIVE:
             for i in range(n):
@@ -58,6 +50,6 @@ def evaluate(int function, const float[::1] x, double[::1] y):
             for i in range(0, n, 16):
                 for k in range(16):
                     step[k] = x[min(i + k, n - 1)]
-                f16_store(of_step(function, f16_load(&step[0])), &step[0])
+                store(of_step(function, load(&step[0], 0, f16_all(0))), &step[0], 0)
                 for k in range(min(16, n - i)):
                     y[i + k] = step[k] / (FASTLOSS_EXP_FACTOR * 2.0**60) if function == EXP_OF else step[k]

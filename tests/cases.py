@@ -11,10 +11,18 @@ CLASSES = {
     "cross_entropy": "CrossEntropyLoss",
     "nll_loss": "NLLLoss",
     "multinomial_nll_loss": "MultinomialNLLLoss",
+    "focal_loss": "FocalLoss",
+    "generalized_cross_entropy": "GeneralizedCrossEntropyLoss",
+    "poly_loss": "PolyLoss",
     "binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
     "binary_cross_entropy": "BCELoss",
     "kl_div": "KLDivLoss",
     "mse_loss": "MSELoss",
+    "sigmoid_focal_loss": "SigmoidFocalLoss",
+    "soft_margin_loss": "SoftMarginLoss",
+    "multilabel_soft_margin_loss": "MultiLabelSoftMarginLoss",
+    "poisson_nll_loss": "PoissonNLLLoss",
+    "gaussian_nll_loss": "GaussianNLLLoss",  # has a third argument, and tests of its own
 }
 
 WITH_OUT = ["logsumexp", "softmax", "log_softmax", "sigmoid", "logsigmoid"]
@@ -31,6 +39,21 @@ VARIANTS = [
     "nll_loss:weighted",
     "multinomial_nll_loss",
     "multinomial_nll_loss:full",
+    "cross_entropy:z_loss",
+    "cross_entropy:softcap",
+    "cross_entropy:smoothed z_loss softcap",
+    "cross_entropy:probabilities z_loss softcap",
+    "multinomial_nll_loss:z_loss softcap",
+    "focal_loss",
+    "focal_loss:weighted",
+    "focal_loss:rooted",
+    "focal_loss:z_loss softcap",
+    "generalized_cross_entropy",
+    "generalized_cross_entropy:weighted",
+    "generalized_cross_entropy:z_loss softcap",
+    "poly_loss",
+    "poly_loss:weighted",
+    "poly_loss:z_loss softcap",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits:weighted",
     "binary_cross_entropy",
@@ -38,11 +61,19 @@ VARIANTS = [
     "kl_div",
     "kl_div:log_target",
     "mse_loss",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss:alpha",
+    "sigmoid_focal_loss:gamma",
+    "soft_margin_loss",
+    "multilabel_soft_margin_loss",
+    "multilabel_soft_margin_loss:weighted",
+    "poisson_nll_loss",
+    "poisson_nll_loss:rate",
 ]
-WITH_CLASSES = [v for v in VARIANTS if v.startswith(("cross", "nll", "multi"))]
+HEADS = ["focal_loss", "generalized_cross_entropy", "poly_loss"]  # functions of a label's cross-entropy
+WITH_CLASSES = [v for v in VARIANTS if v.startswith(("cross", "nll", "multinomial", *HEADS))]
 POINTWISE = [v for v in VARIANTS if v not in WITH_CLASSES]
-INDEXED = ["cross_entropy", "cross_entropy:weighted", "cross_entropy:smoothed"]
-INDEXED += ["nll_loss", "nll_loss:weighted"]
+INDEXED = [v for v in WITH_CLASSES if not v.startswith("multi") and "probabilities" not in v]
 REDUCTIONS = ["mean", "sum", "none"]
 
 
@@ -71,6 +102,12 @@ def make(variant, rng, shape, dtype=np.float64, axis=1, spread=3.0, ignored=0.0)
         options["axis"] = axis
         if kind in ("weighted", "smoothed", "probabilities smoothed"):
             options["weight"] = (0.1 + rng.random(classes)).astype(dtype)
+        if "z_loss" in kind:
+            options["z_loss"] = 0.125
+        if "softcap" in kind:
+            options["softcap"] = 4.0
+        if kind == "rooted":
+            options["gamma"] = 0.5
         if "smoothed" in kind:
             options["label_smoothing"] = 0.125
     if variant in INDEXED:
@@ -89,8 +126,12 @@ def make(variant, rng, shape, dtype=np.float64, axis=1, spread=3.0, ignored=0.0)
         if kind == "log_target":
             target = -3 * rng.random(shape)
         x = -np.abs(x)
-    elif name == "mse_loss":
+    elif name in ("mse_loss", "soft_margin_loss"):
         target = rng.standard_normal(shape)
+    elif name == "poisson_nll_loss":
+        target = rng.poisson(3.0, shape).astype(np.float64)
+        options["log_input"], options["full"] = kind != "rate", kind == "rate"
+        x = np.abs(x) if kind == "rate" else x
     else:
         target = rng.choice([0.0, 1.0, 0.25, 0.7], shape)
         if name == "binary_cross_entropy":
@@ -99,6 +140,10 @@ def make(variant, rng, shape, dtype=np.float64, axis=1, spread=3.0, ignored=0.0)
             options["weight"] = (0.1 + rng.random(shape[-1:])).astype(dtype)
             if name == "binary_cross_entropy_with_logits":
                 options["pos_weight"] = (0.1 + 2 * rng.random(shape[-1:])).astype(dtype)
+        if name == "sigmoid_focal_loss":
+            options |= {"": {}, "alpha": {"alpha": 0.25}, "gamma": {"gamma": 1.5}}[kind]
+        if name.startswith("multilabel"):
+            value_shape = shape[:-1]
     target = np.asarray(target)
     if target.dtype.kind == "f":
         target = target.astype(dtype)

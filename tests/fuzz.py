@@ -31,10 +31,12 @@ except ImportError:
 CORPUS = Path(__file__).with_name("corpus.txt")  # one call a line, in hexadecimal
 
 FUNCTIONS = [*CLASSES, *ARRAY_FUNCTIONS]
-WITH_CLASSES = ["cross_entropy", "nll_loss", "multinomial_nll_loss"]
+HEADS = {"focal_loss": "gamma", "generalized_cross_entropy": "q", "poly_loss": "epsilon"}
+INDEXED = ["cross_entropy", "nll_loss", *HEADS]
+WITH_CLASSES = [*INDEXED, "multinomial_nll_loss"]
 NAMED = re.compile(
     r"(input|target|weight|pos_weight|sample_weight|grad_output|out|grad_out|reduction|ignore_index|label_smoothing"
-    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty)\b"
+    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty|gamma|q|epsilon|z_loss|softcap|alpha|eps|log_input|var)\b"
 )
 DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
 
@@ -209,7 +211,7 @@ def call_of(b):
     options["reduction"] = b.one_of(UNFIT) if b.rarely() else reduction
     values = UNIT if name == "binary_cross_entropy" else LOGITS if name in WITH_CLASSES else POINTS
     x = b.array(values, shape, dtypes)
-    if name in ("cross_entropy", "nll_loss"):
+    if name in INDEXED:
         soft = name == "cross_entropy" and b.sometimes()
         y = b.array(UNIT, shape) if soft else b.labels(classes, value_shape)
         if b.sometimes():
@@ -220,6 +222,9 @@ def call_of(b):
             options["label_smoothing"] = (
                 b.one_of(UNFIT) if b.rarely() else b.one_of([0.125, 1, 0.0, 1e-9, -0.5, 2])
             )
+        if name in HEADS and b.sometimes():
+            parameters = [0.5, 1, 0, 2, 1e-9, 2.5, 17, -0.5, 1e4]
+            options[HEADS[name]] = b.one_of(UNFIT) if b.rarely() else b.one_of(parameters)
     elif name == "multinomial_nll_loss":
         y = b.array(COUNTS, shape)
         if b.sometimes():
@@ -228,8 +233,20 @@ def call_of(b):
         y = b.array(TARGETS if name in ("mse_loss", "kl_div") and b.sometimes() else UNIT, shape)
         if name == "kl_div" and b.sometimes():
             options["log_target"] = b.one_of(UNFIT) if b.rarely() else True
-        if name.startswith("binary") and b.sometimes():
+        if name == "multilabel_soft_margin_loss" and shape:
+            value_shape = shape[:-1]
+        if name.startswith(("binary", "multilabel")) and b.sometimes():
             options["weight"] = b.array(WEIGHTS, b.broadcast_shape(shape))
+        if name == "sigmoid_focal_loss" and b.sometimes():
+            options["gamma"] = b.one_of(UNFIT) if b.rarely() else b.one_of([0, 1, 0.5, 5, 30.5, -1])
+            options["alpha"] = b.one_of(UNFIT) if b.rarely() else b.one_of([None, 0.25, 0, 1, 2])
+        if name in ("poisson_nll_loss", "gaussian_nll_loss") and b.sometimes():
+            options["full"] = b.one_of(UNFIT) if b.rarely() else True
+            options["eps"] = b.one_of(UNFIT) if b.rarely() else b.one_of([1e-3, 2, 0, -1])
+        if name == "poisson_nll_loss" and b.sometimes():
+            options["log_input"] = b.one_of(UNFIT) if b.rarely() else False
+        if name == "gaussian_nll_loss":
+            given["var"] = b.array(WEIGHTS, shape if b.sometimes() else b.broadcast_shape(shape))
         if name.endswith("logits") and b.sometimes():
             options["pos_weight"] = b.array(WEIGHTS, b.broadcast_shape(shape))
     if b.sometimes():
@@ -250,9 +267,13 @@ def call_of(b):
         given["normalizer"] = (
             b.one_of(UNFIT) if b.rarely() else b.one_of([8, 0.75, np.float32(3), 1e9, -1, 0])
         )
+    if name in WITH_CLASSES and name != "nll_loss" and b.sometimes():
+        options["z_loss"] = b.one_of(UNFIT) if b.rarely() else b.one_of([0.125, 1e-4, 0.0, 3, -1])
+    if name in WITH_CLASSES and name != "nll_loss" and b.sometimes():
+        options["softcap"] = b.one_of(UNFIT) if b.rarely() else b.one_of([4.0, 30, None, 1e4, 0])
     if b.sometimes():
         options["empty"] = b.one_of(UNFIT) if b.rarely() else "zero"
-    if name in ("cross_entropy", "nll_loss") and b.sometimes():
+    if name in INDEXED and b.sometimes():
         options["ignore_index"] = b.one_of([(1,), (0, 2), [255, -1], {3}, (), np.array([1, 2]), (1.5,), "1"])
     return name, (x, y), options, given
 
@@ -376,7 +397,7 @@ def shorter(name, args, options, given, first):
             name, first, settled(attempt(loss(name, **options).value_and_grad, args, free)), "without outputs"
         )
     alone = {k: v for k, v in free.items() if k != "grad_output"}
-    weights = [options.pop("weight")] if "weight" in options else []
+    weights = [options.pop("weight")] if "weight" in options and name not in HEADS else []
     value = settled(attempt(getattr(fastloss, name), [*args, *weights], {**options, **alone}))
     if first[0] == "value":
         agree(name, (first[0], first[1][:1]), value, "value alone")

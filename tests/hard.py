@@ -106,6 +106,12 @@ def pairs(kind, dtype):
     p = np.concatenate([p, 1 - 10 ** rng.uniform(-8, 0, n)]).astype(dtype)
     if kind == "probabilities":
         return p, rng.choice([0, 1, 0.3, 0.99], len(p)).astype(dtype)
+    if kind == "signs":
+        return np.concatenate([x, x]), np.repeat([1, -1], n).astype(dtype)
+    if kind == "counts":
+        return np.minimum(x, 80), rng.poisson(10 ** rng.uniform(-1, 4, n)).astype(dtype)
+    if kind == "rates":
+        return np.abs(x), rng.poisson(10 ** rng.uniform(-1, 4, n)).astype(dtype)
     if kind == "kl":
         return -np.abs(rng.standard_normal(len(p)) * 10).astype(dtype), p
     if kind == "kl_log":

@@ -109,6 +109,45 @@ class Row:
         return [(total - k) * p - k * q for k, p, q in zip(c, self.p, self.not_p, strict=True)]
 
 
+class CappedRow(Row):
+    """A row of logits with a softcap, and what its gradient is multiplied by; infinities pass."""
+
+    def __init__(self, x, softcap):
+        cap, exact = mp.mpf(softcap), [mp.mpf(float(v)) for v in x]
+        super().__init__([0.0])
+        self.x = [v if mp.isinf(v) else cap * mp.tanh(v / cap) for v in exact]
+        self.slope = [mp.sech(v / cap) ** 2 for v in exact]
+        self.m = max(self.x)
+        self.d = [v - self.m for v in self.x]
+        top = self.x.index(self.m)
+        e = [mp.exp(v) for v in self.d]
+        s = mp.fsum(v for j, v in enumerate(e) if j != top)
+        self.L = mp.log1p(s)
+        self.p = [v / (1 + s) for v in e]
+        self.not_p = [s / (1 + s) if j == top else (1 + s - v) / (1 + s) for j, v in enumerate(e)]
+
+
+def loss_of_label(row, t, name="cross_entropy", z_loss=0.0, gamma=2.0, q=0.7, epsilon=1.0):
+    """Value and gradient of a loss of label t under a Row, which may be capped."""
+    ce, p, not_p, slope = row.L - row.d[t], row.p[t], row.not_p[t], mp.mpf(1)
+    value = ce
+    if name == "focal_loss":
+        power = not_p ** mp.mpf(gamma) if not_p or gamma else mp.mpf(1)
+        ratio = p * ce / not_p if not_p and not mp.isinf(ce) else mp.mpf(not not_p)
+        value, slope = power * ce, power * (1 + gamma * ratio)
+    elif name == "generalized_cross_entropy":
+        value, slope = -mp.expm1(-q * ce) / q, mp.exp(-q * ce)
+    elif name == "poly_loss":
+        value, slope = ce + epsilon * not_p, 1 + epsilon * p
+    s = row.logsumexp()
+    square = 2 * z_loss * s
+    grad = [(slope + square) * p_j for p_j in row.p]
+    grad[t] = square * p - slope * not_p
+    if hasattr(row, "slope"):
+        grad = [g * c for g, c in zip(grad, row.slope, strict=True)]
+    return value + z_loss * s * s, grad
+
+
 class WideRows:
     """Rows of logits in long double: for more classes than 50 digits are affordable for.
 
@@ -151,8 +190,28 @@ class WideRows:
         return (c.sum(1, keepdims=True) - c) * self.p - c * self.not_p
 
 
-def wide_points(name, x, y, pos_weight=1, weight=1, sample_weight=1, log_target=False):
+LOG_2_PI = np.longdouble("1.83787706640934548356065947281123527972")
+
+
+def _wide_focal(x, y, gamma, alpha):
+    e = np.exp(-np.abs(x))
+    p, q = np.where(x > 0, 1, e) / (1 + e), np.where(x > 0, e, 1) / (1 + e)
+    m = y * q + (1 - y) * p
+    power = m**gamma * (1 if alpha is None else alpha * y + (1 - np.longdouble(alpha)) * (1 - y))
+    plain = y * (np.maximum(-x, 0) + np.log1p(e)) + (1 - y) * (np.maximum(x, 0) + np.log1p(e))
+    return power * plain, power * ((1 - y) * p - y * q + gamma * plain * p * q / m * (1 - 2 * y))
+
+
+#: The options of losses that have more than weights.
+NUMBERS = {
+    "sigmoid_focal_loss": {"gamma": 2.0, "alpha": None},
+    "poisson_nll_loss": {"log_input": True, "full": False, "eps": 1e-8},
+}
+
+
+def wide_points(name, x, y, pos_weight=1, weight=1, sample_weight=1, log_target=False, **more):
     """Value and gradient of a loss without classes in long double: for many elements."""
+    more = {**NUMBERS.get(name, {}), **more}.values()
     x, y, b, w, s = (np.asarray(a).astype(np.longdouble) for a in (x, y, pos_weight, weight, sample_weight))
     with np.errstate(all="ignore"):
         e = np.exp(-np.abs(x))
@@ -161,6 +220,19 @@ def wide_points(name, x, y, pos_weight=1, weight=1, sample_weight=1, log_target=
         elif name == "kl_div":
             p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1, y)))
             value, slope = p * (log_p - x), -p
+        elif name == "sigmoid_focal_loss":
+            return [w * s * v for v in _wide_focal(x, y, *more)]
+        elif name == "soft_margin_loss":
+            z = x * y
+            e = np.exp(-np.abs(z))
+            value, slope = np.maximum(-z, 0) + np.log1p(e), -y * np.where(z < 0, 1, e) / (1 + e)
+        elif name == "poisson_nll_loss":
+            log_input, full, eps = more
+            value = np.exp(x) - y * x if log_input else x - y * np.log(x + eps)
+            slope = np.exp(x) - y if log_input else 1 - y / (x + eps)
+            if full:
+                k = np.maximum(y, 1)
+                value = value + np.where(y > 1, (k + 0.5) * np.log(k) - k + LOG_2_PI / 2, 0)
         elif name == "binary_cross_entropy":
             logs = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
             value, slope = -y * logs[0] - (1 - y) * logs[1], (x - y) / np.maximum(x * (1 - x), 1e-12)
@@ -214,3 +286,29 @@ def kl_div_log_target(x, t):
 
 def mse_loss(x, y):
     return (x - y) ** 2, 2 * (x - y)
+
+
+def soft_margin_loss(x, y):
+    return softplus(-x * y), -y * logistic(-x * y)
+
+
+def sigmoid_focal_loss(x, y, gamma=2.0, alpha=None):
+    m = y * logistic(-x) + (1 - y) * logistic(x)
+    power = m**gamma * (1 if alpha is None else alpha * y + (1 - mp.mpf(alpha)) * (1 - y))
+    plain = binary_cross_entropy_with_logits(x, y)
+    rest = logistic(x) * logistic(-x) / m
+    return power * plain[0], power * (plain[1] + gamma * plain[0] * rest * (1 - 2 * y))
+
+
+def poisson_nll_loss(x, y, log_input=True, full=False, eps=1e-8):
+    constant = (y + 0.5) * mp.log(y) - y + mp.log(2 * mp.pi) / 2 if full and y > 1 else 0
+    if log_input:
+        return mp.exp(x) - y * x + constant, mp.exp(x) - y
+    return x - y * mp.log(x + eps) + constant, 1 - y / (x + eps)
+
+
+def gaussian_nll_loss(x, y, var, full=False, eps=1e-6):
+    """Value, and the gradient by input and variance."""
+    d, v = x - y, max(var, mp.mpf(eps))
+    value = (mp.log(v) + d * d / v + (mp.log(2 * mp.pi) if full else 0)) / 2
+    return value, d / v, (1 / v - d * d / v**2) / 2

@@ -90,6 +90,51 @@ def test_cross_entropy_of_indices(which, kind, dtype, layout, isa):
     assert_within(alone, values, allowed.value, dtype)
 
 
+#: Losses of a label, and options of the losses of softmax.
+LABEL_LOSSES = [
+    *(("focal_loss", {"gamma": gamma}) for gamma in (0.0, 0.5, 1.0, 2.0, 2.5, 5.0, 40.0)),
+    *(("generalized_cross_entropy", {"q": q}) for q in (1e-9, 0.3, 0.7, 1.0)),
+    *(("poly_loss", {"epsilon": epsilon}) for epsilon in (0.0, 1.0, -1.0, 1e4, -1e9)),
+    ("cross_entropy", {"z_loss": 1e-4}),
+    ("cross_entropy", {"z_loss": 3.0}),
+    ("focal_loss", {"gamma": 2.0, "z_loss": 0.5}),
+    ("cross_entropy", {"softcap": 30.0}),
+    ("cross_entropy", {"softcap": 2.0, "z_loss": 0.1}),
+    ("cross_entropy", {"softcap": 1e4}),
+    ("generalized_cross_entropy", {"q": 0.7, "softcap": 5.0}),
+]
+
+
+@functools.cache
+def label_truth(kind, dtype, which, at):
+    x, rows, targets = problem(kind, dtype)
+    name, given = LABEL_LOSSES[at]
+    options = {option: value for option, value in given.items() if option != "softcap"}
+    if "softcap" in given:
+        rows = [oracle.CappedRow(row, given["softcap"]) for row in x]
+    found = [
+        oracle.loss_of_label(row, t, name, **options) for row, t in zip(rows, targets[which], strict=True)
+    ]
+    return oracle.array([value for value, _ in found]), oracle.array([grad for _, grad in found])
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["confident", "hopeless", "any"])
+@pytest.mark.parametrize("at", range(len(LABEL_LOSSES)), ids=[f"{n}-{o}" for n, o in LABEL_LOSSES])
+def test_losses_of_a_label(at, which, dtype, layout, isa):
+    x, _, targets = problem("adversarial", dtype)
+    arrange, axis, read = layout
+    name, options = LABEL_LOSSES[at]
+    values, slopes = label_truth("adversarial", dtype, which, at)
+    made = loss(name, reduction="none", axis=axis, **options)
+    value, grad = made.value_and_grad(arrange(x), targets[which])
+    allowed = row_bounds(name, x, targets[which], dtype, **options)
+    assert_within(value, values, allowed.value, dtype)
+    assert_within(read(grad), slopes, allowed.grad, dtype)
+    assert np.array_equal(value, made(arrange(x), targets[which]), equal_nan=True)
+    x = arrange(x).copy()
+    assert np.array_equal(grad, made.value_and_grad(x, targets[which], grad_out=x)[1], equal_nan=True)
+
+
 def test_rows_are_long_enough():
     """Or the layout "rows" would run the lanes kernel."""
     assert WIDTH >= _kernels.ROWS_MIN_CLASSES
@@ -258,6 +303,17 @@ POINTWISE = [
     ("kl_div", "kl", {}),
     ("kl_div", "kl_log", {"log_target": True}),
     ("mse_loss", "real", {}),
+    *(
+        ("sigmoid_focal_loss", kind, {"gamma": gamma, "alpha": alpha})
+        for kind in ("hard", "soft")
+        for gamma, alpha in ((0, 0.25), (0.5, None), (1, None), (2, None), (2, 0.75), (5, None), (12.5, 0.25))
+    ),
+    ("soft_margin_loss", "signs", {}),
+    ("soft_margin_loss", "real", {}),
+    ("poisson_nll_loss", "counts", {}),
+    ("poisson_nll_loss", "counts", {"full": True}),
+    ("poisson_nll_loss", "rates", {"log_input": False}),
+    ("poisson_nll_loss", "rates", {"log_input": False, "full": True, "eps": 1e-3}),
 ]
 
 
@@ -287,16 +343,17 @@ def test_sigmoids_of_every_so_many_numbers(dtype, isa):
 
 
 @functools.cache
-def pointwise_truth(function, kind, dtype):
+def pointwise_truth(function, kind, dtype, options):
     x, y = hard.pairs(kind, dtype)
     formula = getattr(oracle, function + ("_log_target" if kind == "kl_log" else ""))
-    found = [formula(a, b) for a, b in zip(mpf(x), mpf(y), strict=True)]
+    options = {} if kind == "kl_log" else dict(options)
+    found = [formula(a, b, **options) for a, b in zip(mpf(x), mpf(y), strict=True)]
     return x, y, *(oracle.array(list(of)) for of in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize(("function", "kind", "options"), POINTWISE)
 def test_pointwise_losses(function, kind, options, dtype, isa):
-    x, y, values, slopes = pointwise_truth(function, kind, dtype)
+    x, y, values, slopes = pointwise_truth(function, kind, dtype, tuple(options.items()))
     value, grad = loss(function, reduction="none", **options).value_and_grad(x, y)
     assert value.dtype == grad.dtype == dtype
     allowed = bounds.loss(function, x, y, dtype=dtype, reduction="none", **options)

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import loss
+from cases import HEADS, loss
 from numpy.lib.stride_tricks import as_strided
 
 import fastloss
@@ -115,11 +115,22 @@ NOT_LABELS = {key: bad for key, bad in NOT_INTEGERS.items() if key not in ("list
 NOT_LABELS |= {"floats": [1.0], "list of bools": [True], "nested": [[1], [2]], "2^63 in a list": [2**63]}
 NOT_LABELS |= {"bytes": b"1", "matrix": np.ones((2, 2), int), "None": None}
 INDEXED = {**CLASS_OPTIONS, "weight": NOT_ARRAYS, "ignore_index": NOT_LABELS}
+NOT_AT_LEAST_0 = {**{kind: bad for kind, bad in NOT_FLOATS.items() if kind != "above 1"}, "None": None}
+NOT_CAPS = {**{kind: bad for kind, bad in NOT_FLOATS.items() if kind != "above 1"}, "0": 0.0, "1e31": 1e31}
+SOFTMAX = {"z_loss": NOT_AT_LEAST_0, "softcap": NOT_CAPS}
+NOT_FINITE = {kind: bad for kind, bad in NOT_AT_LEAST_0.items() if kind != "negative"}
+NOT_NONNEGATIVE = {key: bad for key, bad in NOT_FLOATS.items() if key not in ("above 1", "huge integer")}
 #: Target and, for each option, what it may not be.
 LOSSES = {
-    "cross_entropy": (LABELS, {**INDEXED, "label_smoothing": {**NOT_FLOATS, "None": None}}),
+    "cross_entropy": (LABELS, {**INDEXED, **SOFTMAX, "label_smoothing": {**NOT_FLOATS, "None": None}}),
+    "focal_loss": (LABELS, {**INDEXED, **SOFTMAX, "gamma": NOT_AT_LEAST_0}),
+    "generalized_cross_entropy": (
+        LABELS,
+        {**INDEXED, **SOFTMAX, "q": {**NOT_FLOATS, "0": 0.0, "None": None}},
+    ),
+    "poly_loss": (LABELS, {**INDEXED, **SOFTMAX, "epsilon": NOT_FINITE}),
     "nll_loss": (LABELS, INDEXED),
-    "multinomial_nll_loss": (Y, {**CLASS_OPTIONS, "full": NOT_FLAGS}),
+    "multinomial_nll_loss": (Y, {**CLASS_OPTIONS, **SOFTMAX, "full": NOT_FLAGS}),
     "binary_cross_entropy_with_logits": (
         Y,
         {**SHARED_OPTIONS, "weight": NOT_ARRAYS, "pos_weight": NOT_ARRAYS},
@@ -127,6 +138,21 @@ LOSSES = {
     "binary_cross_entropy": (Y, {**SHARED_OPTIONS, "weight": NOT_ARRAYS}),
     "kl_div": (Y, {**SHARED_OPTIONS, "log_target": NOT_FLAGS}),
     "mse_loss": (Y, SHARED_OPTIONS),
+    "sigmoid_focal_loss": (
+        Y,
+        {**SHARED_OPTIONS, "gamma": {**NOT_NONNEGATIVE, "None": None}, "alpha": NOT_FLOATS},
+    ),
+    "soft_margin_loss": (Y, SHARED_OPTIONS),
+    "multilabel_soft_margin_loss": (Y, {**SHARED_OPTIONS, "weight": NOT_ARRAYS}),
+    "poisson_nll_loss": (
+        Y,
+        {
+            **SHARED_OPTIONS,
+            "log_input": NOT_FLAGS,
+            "full": NOT_FLAGS,
+            "eps": {**NOT_NONNEGATIVE, "None": None},
+        },
+    ),
 }
 NOT_CALLED_WITH = {
     "input": {**NOT_ARRAYS, "None": None},
@@ -262,7 +288,7 @@ def assert_unharmed(made, x, y, grad_out):
 
 
 @pytest.mark.parametrize("dtype", "bhilqBHILQ")
-@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "focal_loss"])
 def test_labels(name, dtype, isa):
     """The extremes of each integer type and their neighbours, in the first, a middle and the last place."""
     info = np.iinfo(dtype)
@@ -306,12 +332,13 @@ def test_array_functions(name, axes):
 @pytest.mark.parametrize("name", LOSSES)
 def test_zero_size_in_every_axis(name):
     """Nothing to do, unless it is the classes that are missing."""
-    axes = (0, 1, 2) if "axis" in LOSSES[name][1] else (None,)
+    last = name == "multilabel_soft_margin_loss"
+    axes = (0, 1, 2) if "axis" in LOSSES[name][1] else (2,) if last else (None,)
     for shape, axis in itertools.product(itertools.product((0, 3), repeat=3), axes):
         value_shape = shape if axis is None else shape[:axis] + shape[axis + 1 :]
         x = np.zeros(shape)
-        target = np.zeros(value_shape, int) if name in ("cross_entropy", "nll_loss") else x
-        made = loss(name, reduction="none", **({} if axis is None else {"axis": axis}))
+        target = np.zeros(value_shape, int) if "ignore_index" in LOSSES[name][1] else x
+        made = loss(name, reduction="none", **({} if axis is None or last else {"axis": axis}))
         if axis is not None and shape[axis] == 0:
             refuses("input", [], made.value_and_grad, x, target)
         else:
@@ -347,7 +374,17 @@ def test_a_number_may_be_byte_swapped():
         assert fastloss.MSELoss().value_and_grad([1.0], [0.0], grad_output=swapped)[1] == 6
 
 
-@pytest.mark.parametrize("option", ["reduction", "label_smoothing", "ignore_index", "empty"])
+@pytest.mark.parametrize("name", HEADS)
+def test_losses_of_a_label_take_labels(name):
+    """Neither probabilities nor label smoothing."""
+    refuses("target: got shape", [], loss(name), X, Y)
+    refuses("target: got dtype", [], loss(name), X, np.ones(4))
+    for make in (loss, lambda name, **options: getattr(fastloss, name)(X, LABELS, **options)):
+        with pytest.raises(TypeError, match="label_smoothing"):
+            make(name, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("option", ["reduction", "label_smoothing", "ignore_index", "empty", "z_loss"])
 def test_what_equals_a_default_is_not_one(option):
     """Arrays, and numbers of another kind; a plain call of cross_entropy takes a short way."""
     for bad in (

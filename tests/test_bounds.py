@@ -17,6 +17,7 @@ wide = pytest.mark.skipif(oracle.WideRows.bits < 64, reason="long double is no w
 
 BCE = "binary_cross_entropy"
 WITH_LOGITS = BCE + "_with_logits"
+FOCAL = "sigmoid_focal_loss"
 
 
 def shares(got, truth, bound):
@@ -151,6 +152,16 @@ POINTS = [
     (BCE, ("weight", "sample_weight"), {}),
     ("kl_div", (), {}),
     ("kl_div", (), {"log_target": True}),
+    (FOCAL, ("hard",), {}),
+    (FOCAL, (), {}),
+    (FOCAL, ("hard",), {"gamma": 1.5, "alpha": 0.25}),
+    (FOCAL, ("sample_weight",), {"gamma": 5.0, "alpha": 0.75}),
+    (FOCAL, (), {"gamma": 0.5}),
+    ("soft_margin_loss", ("signs",), {}),
+    ("soft_margin_loss", (), {}),
+    ("poisson_nll_loss", (), {}),
+    ("poisson_nll_loss", ("sample_weight",), {"full": True}),
+    ("poisson_nll_loss", (), {"log_input": False, "full": True}),
 ]
 
 
@@ -158,17 +169,19 @@ POINTS = [
 @pytest.mark.parametrize(("name", "kinds", "options"), POINTS)
 def test_search_of_elements(name, kinds, options, dtype, isa):
     rng = np.random.default_rng(31)
-    names = [kind for kind in kinds if kind != "hard"]
+    names = [kind for kind in kinds if kind not in ("hard", "signs")]
 
     def valid(arrays):
         x, y, *weights = arrays
-        if name.startswith(BCE):
+        if name.startswith((BCE, FOCAL)):
             y = np.clip(np.abs(y), 0, 1)
         elif name == "kl_div":
             y = -np.abs(y) if options else np.abs(y)
+        elif name == "poisson_nll_loss":
+            x, y = np.abs(x) if "log_input" in options else np.minimum(x, 80), np.abs(y)
         if name == BCE:
             x = np.clip(np.abs(x), 0, 1)
-        y = y.round() if "hard" in kinds else y
+        y = y.round() if "hard" in kinds else np.sign(y) if "signs" in kinds else y
         return [x, y, *map(np.abs, weights)]
 
     def found_of(arrays):

@@ -13,12 +13,14 @@ from cases import (
     WITH_CLASSES,
     loss,
     make,
+    refer,
     run,
     same_bits,
 )
 from oracle import assert_within
 
 import fastloss
+from fastloss import bounds
 from fastloss.bounds import ulp
 
 inf, nan = math.inf, math.nan
@@ -123,7 +125,8 @@ def test_everything_ignored(variant, reduction, layout, dtype, rng, isa):
 
 @pytest.mark.parametrize(("variant", "reduction"), REDUCED)
 def test_empty_batch(variant, reduction, dtype, rng, isa):
-    for shape in [(0, 5), (0, 70), (0, 5, 3), (3, 5, 0)]:
+    shapes = [(0, 5), (0, 70), (0, 5, 3), (3, 5, 0)]
+    for shape in shapes[: 3 if variant.startswith("multilabel") else 4]:  # whose classes come last
         case = make(variant, rng, shape, dtype)
         value, grad = run(case, reduction)
         if reduction == "batchmean" and shape[0]:
@@ -193,8 +196,10 @@ def test_masked_class(variant, reduction, layout, dtype, rng, isa):
     if "weight" in case.options:
         without.options["weight"] = case.options["weight"][:-1]
     value_2, grad_2 = run(without, reduction)
-    assert_within(value, np.float64(value_2), 4 * ulp(value_2, dtype), dtype)
-    assert_within(np.delete(grad, -1, axis), np.float64(grad_2), 4 * ulp(grad_2, dtype), dtype)
+    options = {**without.options, "reduction": reduction}
+    allowed = bounds.loss(without.name, without.input, without.target, dtype=dtype, **options)
+    assert_within(value, np.float64(value_2), 2 * allowed.value, dtype)
+    assert_within(np.delete(grad, -1, axis), np.float64(grad_2), 2 * allowed.grad, dtype)
 
 
 def test_masked_class_in_array_functions(layout, dtype, rng, isa):
@@ -222,12 +227,14 @@ def test_mass_on_a_masked_class_is_infinite(variant, layout, dtype, rng, isa):
     else:
         case.target[tuple(at)] = 1
     value, grad = run(case, "none")
-    assert value[sample(case, 3)] == inf
+    bounded = case.name == "generalized_cross_entropy"  # by 1 / q
+    wanted = refer(case, "none")[0][sample(case, 3)] if bounded else inf
+    assert value[sample(case, 3)] == pytest.approx(wanted, rel=float(8 * np.finfo(value.dtype).eps))
     assert not np.isnan(grad).any()
     others = np.arange(value.size) != 3
     assert same_bits(value.ravel()[others], good.ravel()[others])
-    assert run(case, "sum")[0] == inf
-    assert run(case, "mean")[0] == inf
+    for reduction in ("sum", "mean"):
+        assert (run(case, reduction)[0] == inf) != bounded
 
 
 def alone(case, i, value, grad, wanted):
@@ -308,7 +315,7 @@ def test_array_functions_of_bad_rows(layout, dtype, rng, isa):
 @pytest.mark.parametrize("variant", POINTWISE)
 def test_nan_in_pointwise_losses_is_the_elements_own(variant, dtype, rng, isa):
     for n in (3, 520):
-        case = make(variant, rng, (n,), dtype)
+        case = make(variant, rng, (n, 1), dtype)
         case.input[1] = nan
         value, grad = run(case, "none")
         if case.target[1] != 0 or "kl_div" not in variant:

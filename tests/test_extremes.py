@@ -11,11 +11,11 @@ import mpmath as mp
 import numpy as np
 import oracle
 import pytest
-from cases import CLASSES, loss
+from cases import CLASSES, WITH_CLASSES, loss
 from oracle import logistic, softplus
 
 import fastloss
-from fastloss import reference
+from fastloss import bounds, reference
 from fastloss.bounds import unit
 
 inf, nan = math.inf, math.nan
@@ -48,6 +48,12 @@ INFINITE = [  # function, options, input, target: the loss is infinite
     ("binary_cross_entropy_with_logits", {}, inf, 0.0),
     ("binary_cross_entropy_with_logits", {}, -inf, 1.0),
     ("binary_cross_entropy_with_logits", {"pos_weight": 2.0}, -inf, 1.0),
+    ("sigmoid_focal_loss", {}, inf, 0.0),
+    ("sigmoid_focal_loss", {"gamma": 0.5, "alpha": 0.25}, -inf, 1.0),
+    ("soft_margin_loss", {}, -inf, 1.0),
+    ("poisson_nll_loss", {}, inf, 2.0),
+    ("poisson_nll_loss", {}, -inf, 2.0),
+    ("poisson_nll_loss", {"log_input": False, "eps": 0.0}, 0.0, 2.0),
     ("kl_div", {}, -inf, 0.5),
     ("kl_div", {"log_target": True}, -inf, -1.0),
     ("cross_entropy", {}, [-inf, 0.0], 0),
@@ -55,6 +61,9 @@ INFINITE = [  # function, options, input, target: the loss is infinite
     ("cross_entropy", {}, [-inf, 0.0], [0.5, 0.5]),
     ("nll_loss", {}, [-inf, 0.0], 0),
     ("multinomial_nll_loss", {}, [-inf, 0.0], [1.0, 1.0]),
+    ("cross_entropy", {"z_loss": 0.25, "softcap": 3.0}, [-inf, 0.0], 0),
+    ("focal_loss", {}, [-inf, 0.0], 0),
+    ("poly_loss", {}, [-inf, 0.0], 0),
 ]
 
 
@@ -133,7 +142,16 @@ def pointwise_truth(name, options, x, y):
         slopes = [b * logistic(x), -a * logistic(-x)]
         return sum(terms), sum(slopes), sum(map(abs, terms)), sum(map(abs, slopes))
     truth = getattr(oracle, "kl_div_log_target" if options.get("log_target") else name)
-    value, slope = truth(x, y)
+    numbers = {k: v if isinstance(v, bool) else float(v) for k, v in options.items() if k != "log_target"}
+    value, slope = truth(x, y, **numbers)
+    if name == "poisson_nll_loss":
+        rate, log_rate = (
+            (x, mp.log(x + numbers.get("eps", 1e-8))) if "log_input" in options else (mp.exp(x), x)
+        )
+        return value, slope, abs(rate) + abs(y * log_rate), abs(rate) + abs(y) + abs(slope)
+    if name == "sigmoid_focal_loss":  # the power is off by its exponent
+        size = 4 * (1 + options["gamma"] * (1 + abs(x)))
+        return value, slope, size * abs(value), size * abs(slope)
     if name == "kl_div":
         p, log_p = (mp.exp(y), y) if options.get("log_target") else (y, mp.log(y) if y else 0)
         return value, slope, abs(p * log_p) + abs(p * x), abs(slope)
@@ -146,6 +164,7 @@ def pointwise_truth(name, options, x, y):
 
 
 LOGITS = "binary_cross_entropy_with_logits"
+FOCAL = "sigmoid_focal_loss"
 EXTREME_POINTS = {  # function, options, input, target, the factors of its value and gradient
     np.float32: [
         ("mse_loss", {}, 2.5e38, 0, [0.25]),
@@ -167,6 +186,31 @@ EXTREME_POINTS = {  # function, options, input, target, the factors of its value
         ("binary_cross_entropy", {}, 1e-37, 1, [1e38]),
         ("binary_cross_entropy", {}, 0.5, 1e38, [1e-3]),
         ("binary_cross_entropy", {}, 1e-42, 0, [1e38]),
+        (FOCAL, {"gamma": 2.0}, -45, 0, [1e30]),
+        (FOCAL, {"gamma": 2.0}, -20, 0, [1e30]),
+        (FOCAL, {"gamma": 2.0}, -90, 0, [1e38]),
+        (FOCAL, {"gamma": 0.5}, -90, 0, [1e38]),
+        (FOCAL, {"gamma": 1.0}, -60, 0, [1e38]),
+        (FOCAL, {"gamma": 0.0}, 95, 1, [1e10, 1e10]),
+        (FOCAL, {"gamma": 5.0}, 3e38, 0, [1e-3]),
+        (FOCAL, {"gamma": 2.0}, -3e38, 0, [1]),
+        (FOCAL, {"gamma": 2.0}, 1e4, 1e-20, [1]),
+        (FOCAL, {"gamma": 8.0}, 1e30, 1e-4, [1]),
+        (FOCAL, {"gamma": 40.0}, 1e30, 1e-3, [1]),
+        (FOCAL, {"gamma": 40.0}, 2, 1, [1]),
+        (FOCAL, {"gamma": 1e4}, -0.01, 0, [1]),
+        ("soft_margin_loss", {}, 20, 1, [1e-30]),
+        ("soft_margin_loss", {}, 95, 1, [1e30]),
+        ("soft_margin_loss", {}, 1e-28, 1e30, [1]),
+        ("soft_margin_loss", {}, 1e-20, 1e-30, [1e30]),
+        ("soft_margin_loss", {}, -1e20, 1e20, [1e-3]),
+        ("poisson_nll_loss", {}, -95, 0, [1e30]),
+        ("poisson_nll_loss", {}, 88.5, 1, [1]),
+        ("poisson_nll_loss", {}, 95, 1, [1e-10]),
+        ("poisson_nll_loss", {}, -1e20, 1e20, [1e-10]),
+        ("poisson_nll_loss", {"log_input": False, "eps": 0.0}, 1e-41, 2, [1]),
+        ("poisson_nll_loss", {"log_input": False, "eps": 0.0}, 1e-30, 1e20, [1e-20]),
+        ("poisson_nll_loss", {"log_input": False, "eps": 0.0}, 3e38, 2e38, [1e-20]),
         ("kl_div", {}, -3e38, 1, [1e-3]),
         ("kl_div", {}, -3e38, 2, [1e-3]),
         ("kl_div", {}, -5, 1e-40, [1e38]),
@@ -185,6 +229,15 @@ EXTREME_POINTS = {  # function, options, input, target, the factors of its value
         (LOGITS, {"pos_weight": 1e308}, 1000, 1, [1]),
         (LOGITS, {"pos_weight": 1e308}, -10, 1, [1e-10]),
         ("binary_cross_entropy", {}, 1e-310, 0, [1e300]),
+        (FOCAL, {"gamma": 2.0}, -400, 0, [1e300]),
+        (FOCAL, {"gamma": 0.5}, -720, 0, [1e300]),
+        (FOCAL, {"gamma": 2.0}, 1e4, 1, [1]),
+        (FOCAL, {"gamma": 2.0}, -1e4, 1, [1]),
+        ("soft_margin_loss", {}, 750, 1, [1e300]),
+        ("soft_margin_loss", {}, -1e200, 1e200, [1e-300]),
+        ("poisson_nll_loss", {}, -720, 0, [1e300]),
+        ("poisson_nll_loss", {}, 720, 1, [1e-100]),
+        ("poisson_nll_loss", {"log_input": False, "eps": 0.0}, 1e-310, 2, [1]),
         ("kl_div", {}, -1.5e308, 2, [1e-3]),
         ("kl_div", {"log_target": True}, -1, -800, [1e200]),
         ("kl_div", {"log_target": True}, -1, 800, [1e-200]),
@@ -196,9 +249,10 @@ POINT_CASES = [(dtype, *case) for dtype, cases in EXTREME_POINTS.items() for cas
 @pytest.mark.parametrize("samples", [1, 4, 700])
 @pytest.mark.parametrize(("dtype", "name", "options", "x", "y", "factors"), POINT_CASES)
 def test_pointwise(dtype, name, options, x, y, factors, samples, isa):
-    options = {k: v if isinstance(v, bool) else dtype(v) for k, v in options.items()}
+    options = {k: dtype(v) if k == "pos_weight" else v for k, v in options.items()}
     position = samples - 1
-    xs = np.full(samples, 0.25 if name == "binary_cross_entropy" else -0.75, dtype)
+    positive = name == "binary_cross_entropy" or "log_input" in options
+    xs = np.full(samples, 0.25 if positive else -0.75, dtype)
     ys = np.full(samples, -0.5 if options.get("log_target") else 0.5, dtype)
     ordinary = xs.copy(), ys.copy()
     xs[position], ys[position] = x, y
@@ -391,6 +445,61 @@ def test_classes(dtype, kind, row, target, options, factors, family, isa):
         total.value_and_grad(*one, sample_weight=weights[0, position : position + 1])
 
 
+HEAD_CASES = [  # loss, options, input over the first classes, label, factors
+    ("focal_loss", {"gamma": 2.0}, lambda b: [0, -40], 0, [1e38, 1]),
+    ("focal_loss", {"gamma": 0.5}, lambda b: [0, -60], 0, [1e30, 1]),
+    ("focal_loss", {"gamma": 0.5}, lambda b: [0, -150], 0, [1e38, 1e38]),
+    ("focal_loss", {"gamma": 5.0}, lambda b: [0, -90], 0, [1e38, 1e38]),
+    ("focal_loss", {"gamma": 2.0}, lambda b: [b, -b], 1, [0.25, 1]),
+    ("focal_loss", {"gamma": 2.0}, lambda b: [1, 2], 0, [1e-38, 1e-3]),
+    ("generalized_cross_entropy", {"q": 0.7}, lambda b: [-90, 0], 0, [1e38, 1]),
+    ("generalized_cross_entropy", {"q": 0.7}, lambda b: [-200, 0], 0, [1e38, 1e38]),
+    ("generalized_cross_entropy", {"q": 0.7}, lambda b: [0, -90], 0, [1e30, 1]),
+    ("generalized_cross_entropy", {"q": 1.0}, lambda b: [b, -b], 1, [1e30, 1]),
+    ("poly_loss", {"epsilon": 1e30}, lambda b: [0, -90], 0, [1e10, 1]),
+    ("poly_loss", {"epsilon": 1e30}, lambda b: [-100, 0], 0, [1e-20, 1]),
+    ("poly_loss", {"epsilon": -1e300}, lambda b: [1, 2], 0, [1e-30, 1e-30]),
+    ("cross_entropy", {"z_loss": 1e-30}, lambda b: [b, -b], 0, [1e-10, 1]),
+    ("cross_entropy", {"z_loss": 1e30}, lambda b: [1e10, 1], 0, [1e-10, 1e-10]),
+    ("cross_entropy", {"z_loss": 1e-4, "softcap": 30.0}, lambda b: [b, -b], 0, [1e30, 1e-10]),
+    ("cross_entropy", {"softcap": 1e30}, lambda b: [b, -b], 1, [1e-3, 1]),
+    ("cross_entropy", {"softcap": 1e-30}, lambda b: [1, 2], 0, [1e30, 1]),
+]
+
+
+@pytest.mark.parametrize("family", ["few", "strided", "rows", "two blocks"])
+@pytest.mark.parametrize(("name", "options", "row", "target", "factors"), HEAD_CASES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_heads(dtype, name, options, row, target, factors, family, isa):
+    classes = {"few": 3, "strided": 5, "rows": 130, "two blocks": 2100}[family]
+    axis = 0 if family == "strided" else 1
+    row = row(BIG[dtype])
+    x = np.ones((5, classes), dtype)
+    x[3] = min(row)
+    x[3, : len(row)] = row
+    t = np.array([0, 0, 0, target, 0])
+    weights = np.ones((2, 5), dtype)
+    weights[:, 3] = factors
+    arguments = {"sample_weight": weights[0], "grad_output": weights[1]}
+    given = np.ascontiguousarray(x.T) if axis == 0 else x
+    made = loss(name, **options, reduction="none", axis=axis)
+    value, grad = made.value_and_grad(given, t, **arguments)
+    exact_row = oracle.CappedRow(x[3], options["softcap"]) if "softcap" in options else oracle.Row(x[3])
+    of = {option: v for option, v in options.items() if option != "softcap"}
+    truth, slopes = oracle.loss_of_label(exact_row, target, name, **of)
+    allowed = bounds.loss(name, given, t, dtype=dtype, reduction="none", axis=axis, **options, **arguments)
+    weight, factor = exact(weights[0, 3]), exact(weights[0, 3]) * exact(weights[1, 3])
+    oracle.assert_within(value[3:4], oracle.array([weight * truth]), allowed.value[3], dtype)
+    entries, allowed = (grad.T, allowed.grad.T) if axis == 0 else (grad, allowed.grad)
+    slopes = oracle.array([factor * slope for slope in slopes])
+    oracle.assert_within(entries[3], slopes, allowed[3], dtype)
+    assert np.array_equal(value, made(given, t, sample_weight=weights[0]))
+    ordinary = made.value_and_grad(np.ones_like(given), np.zeros(5, int), **arguments)
+    assert np.array_equal(np.delete(value, 3), np.delete(ordinary[0], 3))
+    with fastloss.checking():
+        made.value_and_grad(given, t, **arguments)
+
+
 def test_cross_entropy_beside_the_largest_numbers(isa):
     b = np.float32(2.5e38)
     value, grad = fastloss.CrossEntropyLoss().value_and_grad(np.array([[b, -b]]), np.float32([[0.75, 0.25]]))
@@ -473,17 +582,20 @@ def test_the_processor_flushes_subnormal_numbers(function, dtype, isa, threads):
     """The same bits as without: a threshold may be subnormal, and other threads are in another mode."""
     rng = np.random.default_rng(1)
     n = 70_000
-    if function in ("cross_entropy", "nll_loss", "multinomial_nll_loss"):
+    if function in WITH_CLASSES:
         x = rng.choice([0, -90, -100, -5, 3], (n // 10, 10)).astype(dtype)
         t = rng.integers(0, 10, n // 10) if function != "multinomial_nll_loss" else np.ones(x.shape, dtype)
     else:
         x = rng.choice([0, 1, 0.5, 1e-42, 1e-30, 1e-320], n).astype(dtype)
         t = rng.choice([0, 1, 0.5, 1e-42], n).astype(dtype)
+    if function == "multilabel_soft_margin_loss":
+        x, t = x.reshape(-1, 2), t.reshape(-1, 2)
     weights = rng.choice([1e-42, 1.0, 1e30], t.shape if t.ndim == 1 else t.shape[0]).astype(dtype)
     made = loss(function, reduction="none")
-    want = made.value_and_grad(x, t, sample_weight=weights)
+    given = {"sample_weight": weights, **({"var": t} if function == "gaussian_nll_loss" else {})}
+    want = made.value_and_grad(x, t, **given)
     with flushing():
-        got = made.value_and_grad(x, t, sample_weight=weights)
+        got = made.value_and_grad(x, t, **given)
     for a, b in zip(got, want, strict=True):
         assert a.tobytes() == b.tobytes()
 

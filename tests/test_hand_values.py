@@ -1,6 +1,6 @@
 """Values and gradients that fit on the back of an envelope."""
 
-from math import lgamma, log
+from math import exp, inf, lgamma, log, log1p, nan, pi
 
 import numpy as np
 import pytest
@@ -33,6 +33,11 @@ CE = "cross_entropy"
 BCE_LOGITS = "binary_cross_entropy_with_logits"
 BCE = "binary_cross_entropy"
 TWO = [[0, 0], [0, log(3)]]
+FOCAL_SLOPE = (1 + 6 * log(4 / 3)) / 16
+AT_HALF, AT_QUARTER = (1 + log(2)) / 16, 3 * (1 + 3 * log(4 / 3)) / 64
+FOCAL_TWO = [[-AT_HALF, AT_HALF], [AT_QUARTER, -AT_QUARTER]]
+FOCAL = "sigmoid_focal_loss"
+HALF = log(2 * pi) / 2
 
 #: function, input, target, options, value, gradient
 LOSSES = [
@@ -82,6 +87,39 @@ LOSSES = [
     ),
     ("multinomial_nll_loss", [0, 0], [3, 2], {}, 5 * log(2), [-0.5, 0.5]),
     ("multinomial_nll_loss", [0, 0], [3, 2], {"full": True}, 5 * log(2) - log(10), [-0.5, 0.5]),
+    (
+        CE,
+        [0, log(3)],
+        1,
+        {"z_loss": 0.5},
+        log(4 / 3) + 0.5 * log(4) ** 2,
+        [(1 + log(4)) / 4, 0.75 * log(4) - 0.25],
+    ),
+    (CE, [inf, 0, 0], 1, {"softcap": 5.0}, nan, [nan] * 3),
+    (CE, [-inf, 0, 0], 1, {"softcap": 5.0}, log(2), [0, -0.5, 0.5]),
+    (
+        CE,
+        [2 * log(3), 0],
+        0,
+        {"softcap": 2.0},
+        log1p(exp(-1.6)),
+        [-0.36 / (1 + exp(1.6)), 1 / (1 + exp(1.6))],
+    ),
+    ("focal_loss", [0, log(3)], 1, {}, log(4 / 3) / 16, [s / 4 for s in (FOCAL_SLOPE, -FOCAL_SLOPE)]),
+    ("focal_loss", [0, log(3)], 1, {"gamma": 0}, log(4 / 3), [0.25, -0.25]),
+    (
+        "focal_loss",
+        TWO,
+        [0, 1],
+        {"weight": [1, 3], "gamma": 1},
+        (log(2) / 2 + 0.75 * log(4 / 3)) / 4,
+        FOCAL_TWO,
+    ),
+    ("generalized_cross_entropy", [0, log(3)], 1, {"q": 1}, 0.25, [3 / 16, -3 / 16]),
+    ("generalized_cross_entropy", [0, log(3)], 0, {"q": 0.5}, 1, [-0.375, 0.375]),
+    ("generalized_cross_entropy", [-inf, 0], 0, {"q": 0.5}, 2, [0, 0]),
+    ("poly_loss", [0, log(3)], 1, {}, log(4 / 3) + 0.25, [7 / 16, -7 / 16]),
+    ("poly_loss", [0, log(3)], 1, {"epsilon": -1}, log(4 / 3) - 0.25, [1 / 16, -1 / 16]),
     (BCE_LOGITS, [0], [1], {}, log(2), [-0.5]),
     (BCE_LOGITS, [log(3), log(3)], [1, 0], {}, (log(4 / 3) + log(4)) / 2, [-0.125, 0.375]),
     (BCE_LOGITS, [-30], [0], {}, 9.357622968839737e-14, [9.357622968839299e-14]),
@@ -109,6 +147,34 @@ LOSSES = [
     ),
     ("mse_loss", [1, 2], [0, 0], {}, 2.5, [1, 2]),
     ("mse_loss", [1, 2], [0, 0], {"reduction": "none"}, [1, 4], [2, 4]),
+    (FOCAL, [0], [1], {}, log(2) / 4, [-0.125 - 0.25 * log(2)]),
+    (FOCAL, [log(3)], [1], {}, log(4 / 3) / 16, [-(1.5 * log(4 / 3) + 0.25) / 16]),
+    (FOCAL, [log(3)], [0], {"gamma": 1}, 0.75 * log(4), [0.75 * (0.75 + 0.25 * log(4))]),
+    (FOCAL, [log(3)], [0], {"gamma": 0, "alpha": 0.25}, 0.75 * log(4), [0.75**2]),
+    (FOCAL, [log(3)], [0], {"gamma": 0.5}, 0.75**0.5 * log(4), [0.75**0.5 * (0.75 + log(4) / 8)]),
+    (FOCAL, [0], [0.25], {}, log(2) / 4, [0.25 * (0.25 + log(2) / 2)]),
+    (FOCAL, [-30], [0], {"gamma": 1}, 8.756510762695291e-27, [1.7513021525389353e-26]),
+    ("soft_margin_loss", [log(3), log(3)], [1, -1], {}, (log(4 / 3) + log(4)) / 2, [-0.125, 0.375]),
+    ("soft_margin_loss", [-1000], [1], {}, 1000, [-1]),
+    ("multilabel_soft_margin_loss", [0, log(3)], [1, 0], {}, (log(2) + log(4)) / 2, [-0.25, 0.375]),
+    (
+        "multilabel_soft_margin_loss",
+        [[0, log(3)], [0, 0]],
+        [[1, 0], [1, 1]],
+        {"reduction": "none", "weight": [1, 2]},
+        [(log(2) + 2 * log(4)) / 2, 1.5 * log(2)],
+        [[-0.25, 0.75], [-0.25, -0.5]],
+    ),
+    ("poisson_nll_loss", [log(3)], [2], {}, 3 - 2 * log(3), [1]),
+    ("poisson_nll_loss", [3], [2], {"log_input": False, "eps": 0}, 3 - 2 * log(3), [1 / 3]),
+    (
+        "poisson_nll_loss",
+        [0, 0],
+        [1, 4],
+        {"full": True, "reduction": "sum"},
+        4.5 * log(4) - 2 + HALF,
+        [0, -3],
+    ),
 ]
 
 

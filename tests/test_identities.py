@@ -106,6 +106,56 @@ def test_two_classes_are_the_binary_loss_of_the_difference(rng, isa):
     equal(grad[:, 0], -binary)
 
 
+def test_limits_of_the_losses_of_a_label(logits, labels):
+    """Focal loss of gamma 0 and poly-1 of epsilon 0 are cross-entropy; generalized of q 1 is 1 - p_t."""
+    value, grad = fastloss.CrossEntropyLoss(reduction="none").value_and_grad(logits, labels)
+    for made in (fastloss.FocalLoss(0, reduction="none"), fastloss.PolyLoss(0, reduction="none")):
+        same, same_grad = made.value_and_grad(logits, labels)
+        equal(same, value, logits)
+        equal(same_grad, grad)
+    p = fastloss.softmax(logits)[np.arange(len(labels)), labels]
+    made = fastloss.GeneralizedCrossEntropyLoss(1, reduction="none")
+    absolute, slope = made.value_and_grad(logits, labels)
+    equal(absolute, 1 - p)
+    equal(slope, p[:, None] * grad, roundings=64)
+    near = fastloss.generalized_cross_entropy(logits, labels, 1e-12, reduction="none")
+    np.testing.assert_allclose(near, value, rtol=1e-12 * (1 + value.max()))
+
+
+def test_poly_and_generalized_meet(logits, labels):
+    """Cross-entropy and 1 - p_t: their sum is poly-1, and focal loss of gamma 1 is less by what p_t takes."""
+    ce = fastloss.cross_entropy(logits, labels, reduction="none")
+    absolute = fastloss.generalized_cross_entropy(logits, labels, 1.0, reduction="none")
+    equal(fastloss.poly_loss(logits, labels, reduction="none"), ce + absolute, logits)
+    equal(fastloss.focal_loss(logits, labels, 1.0, reduction="none"), absolute * ce, logits)
+
+
+def test_z_loss_is_the_square_of_logsumexp(logits, labels):
+    square = fastloss.logsumexp(logits) ** 2
+    q = fastloss.softmax(logits[::-1])
+    for target in (labels, q):
+        for options in ({}, {"label_smoothing": 0.1}):
+            plain = fastloss.cross_entropy(logits, target, reduction="none", **options)
+            ours = fastloss.cross_entropy(logits, target, reduction="none", z_loss=0.5, **options)
+            equal(ours, plain + 0.5 * square, square)
+    weight = np.linspace(0.5, 2, logits.shape[1])  # no factor of the square
+    plain = fastloss.focal_loss(logits, labels, weight=weight, reduction="none")
+    ours = fastloss.focal_loss(logits, labels, weight=weight, reduction="none", z_loss=0.5)
+    equal(ours, plain + 0.5 * square, square)
+
+
+def test_softcap_is_tanh_before(logits, labels):
+    cap = 7.0
+    inner = cap * np.tanh(logits / cap)
+    slope = 1 / np.cosh(logits / cap) ** 2
+    for name in ("CrossEntropyLoss", "FocalLoss", "GeneralizedCrossEntropyLoss", "PolyLoss"):
+        kind = getattr(fastloss, name)
+        value, grad = kind(softcap=cap, reduction="none").value_and_grad(logits, labels)
+        plain, plain_grad = kind(reduction="none").value_and_grad(inner, labels)
+        equal(value, plain, logits)
+        equal(grad, plain_grad * slope, 1.0, roundings=64)
+
+
 def test_uniform_smoothing_is_a_mixture(logits, labels):
     eps = 0.25
     smooth = fastloss.cross_entropy(logits, labels, label_smoothing=eps, reduction="none")

@@ -10,13 +10,22 @@ from cases import CLASSES, loss
 import fastloss
 
 OPTIONS = {
-    "cross_entropy": {"weight": [1.0, 2.0], "ignore_index": (1, 2), "label_smoothing": 0.5, "axis": -1},
+    "cross_entropy": {"weight": [1.0, 2.0], "ignore_index": (1, 2), "label_smoothing": 0.5, "axis": -1}
+    | {"z_loss": 0.5, "softcap": 30.0},
+    "focal_loss": {"gamma": 0.5, "weight": [1.0, 2.0], "ignore_index": 3, "axis": 1, "z_loss": 0.5},
+    "generalized_cross_entropy": {"q": 0.5, "weight": [1.0, 2.0], "softcap": 30.0},
+    "poly_loss": {"epsilon": 0.5, "weight": [1.0, 2.0], "axis": -1},
     "nll_loss": {"weight": [1.0, 2.0], "ignore_index": 3, "axis": 1},
     "multinomial_nll_loss": {"full": True, "axis": 0},
     "binary_cross_entropy_with_logits": {"weight": [1.0, 2.0], "pos_weight": 3.0},
     "binary_cross_entropy": {"weight": [[1.0], [2.0]]},
     "kl_div": {"log_target": True},
     "mse_loss": {},
+    "sigmoid_focal_loss": {"gamma": 1.5, "alpha": 0.5},
+    "soft_margin_loss": {},
+    "multilabel_soft_margin_loss": {"weight": [1.0, 2.0]},
+    "poisson_nll_loss": {"log_input": False, "full": True, "eps": 0.5},
+    "gaussian_nll_loss": {"full": True, "eps": 0.5},
 }
 LOSSES = [(name, {**options, "reduction": "sum", "empty": "zero"}) for name, options in OPTIONS.items()]
 
@@ -27,6 +36,8 @@ def differing(option, value):
         return not value
     if option in ("weight", "pos_weight"):
         return np.asarray(value) * 2
+    if option in ("gamma", "q", "epsilon", "z_loss", "softcap", "alpha", "eps"):
+        return 2.0 if value is None else value / 2
     return {"ignore_index": -1, "label_smoothing": 0.25, "axis": None, "reduction": "none", "empty": "nan"}[
         option
     ]

@@ -90,6 +90,62 @@ def test_cross_entropy(reduction, dtype, rng, isa):
         compare("cross_entropy", x, target, options)
 
 
+def by_autograd(name, x, target, options):
+    """Mean loss and gradient by PyTorch's autograd, in float64."""
+    leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    cap, z = options.get("softcap"), options.get("z_loss", 0.0)
+    logits = cap * torch.tanh(leaf / cap) if cap else leaf
+    labels = isinstance(target, np.ndarray) and target.dtype.kind == "i"
+    ignore = {"ignore_index": -100} if labels else {}
+    smoothing = options.get("label_smoothing", 0.0)
+    ce = functional.cross_entropy(
+        logits, tensor(target), reduction="none", label_smoothing=smoothing, **ignore
+    )
+    p = torch.exp(-ce)
+    if name == "focal_loss":
+        ce = (1 - p) ** options["gamma"] * ce
+    elif name == "generalized_cross_entropy":
+        ce = (1 - p ** options["q"]) / options["q"]
+    elif name == "poly_loss":
+        ce = ce + options["epsilon"] * (1 - p)
+    ce = ce + z * torch.logsumexp(logits, 1) ** 2
+    used = tensor(target) != -100 if labels else torch.ones(ce.shape, dtype=bool)
+    value = torch.where(used, ce, 0).sum() / used.sum()
+    value.backward()
+    return value, leaf.grad
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(("focal_loss", {"gamma": gamma}) for gamma in (0.5, 1.0, 2.0, 5.0)),
+        *(("generalized_cross_entropy", {"q": q}) for q in (0.3, 0.7, 1.0)),
+        *(("poly_loss", {"epsilon": epsilon}) for epsilon in (1.0, -0.5)),
+        ("cross_entropy", {}),
+        ("cross_entropy", {"label_smoothing": 0.1}),
+    ],
+)
+def test_losses_of_softmax_and_autograd(name, options, dtype, rng, isa):
+    for shape, z_loss, softcap, soft in itertools.product(
+        [(4, 5), (40, 130), (3, 5, 7), (3, 2500)], [0.0, 0.01], [None, 3.0], [False, True]
+    ):
+        if soft and name != "cross_entropy":
+            continue
+        x = (2 * rng.standard_normal(shape)).astype(dtype)
+        batch = shape[:1] + shape[2:]
+        target = np.where(rng.random(batch) < 0.3, -100, rng.integers(0, shape[1], batch))
+        target.flat[0] = 1
+        if soft:
+            target = fastloss.softmax(rng.standard_normal(shape), 1)
+        given = {**options, "z_loss": z_loss, "softcap": softcap}
+        wanted, wanted_grad = by_autograd(name, x, target, given)
+        mine = target.astype(dtype) if soft else target
+        value, grad = loss(name, **given).value_and_grad(x, mine)
+        close(value, wanted, dtype, what=(name, given))
+        close(grad, wanted_grad, dtype, float(wanted_grad.abs().max()), (name, given))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_nll_loss(reduction, dtype, rng, isa):
@@ -152,6 +208,81 @@ def test_kl_div_and_mse_loss(reduction, dtype, rng, isa):
             compare("mse_loss", x, target, {"reduction": reduction}, terms=100.0 * x.size)
 
 
+def torchvision_focal(x, target, gamma=2.0, alpha=None, reduction="mean"):
+    """The formula of torchvision.ops.sigmoid_focal_loss, with our defaults."""
+    p = torch.sigmoid(x)
+    plain = functional.binary_cross_entropy_with_logits(x, target, reduction="none")
+    p_t = p * target + (1 - p) * (1 - target)
+    value = plain * ((1 - p_t) ** gamma)
+    if alpha is not None:
+        value = (alpha * target + (1 - alpha) * (1 - target)) * value
+    return value if reduction == "none" else getattr(value, reduction)()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_sigmoid_focal_loss(reduction, dtype, rng, isa, monkeypatch):
+    monkeypatch.setattr(functional, "sigmoid_focal_loss", torchvision_focal, raising=False)
+    for shape, gamma, alpha, hard in itertools.product(
+        [(), (7,), (2, 3, 600)], [0.0, 0.5, 1.0, 2.0, 5.0], [None, 0.25, 1.0], [False, True]
+    ):
+        x = np.asarray(2 * rng.standard_normal(shape)).clip(-6, 6).astype(dtype)
+        target = np.asarray(rng.random(shape)).astype(dtype)
+        target = np.asarray(np.round(target)) if hard else target
+        options = {"gamma": gamma, "alpha": alpha, "reduction": reduction}
+        compare("sigmoid_focal_loss", x, target, options, terms=30.0 * max(1, x.size))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_soft_margin_losses(reduction, dtype, rng, isa):
+    for shape in [(7,), (4, 5), (2, 3, 600)]:
+        x = (3 * rng.standard_normal(shape)).astype(dtype)
+        signs, soft = rng.choice([-1.0, 1.0], shape).astype(dtype), rng.random(shape).astype(dtype)
+        for target in (signs, 2 * soft):
+            compare("soft_margin_loss", x, target, {"reduction": reduction})
+        for weight in (None, (0.1 + rng.random(shape[-1])).astype(dtype)):
+            options = (
+                {"reduction": reduction} if weight is None else {"reduction": reduction, "weight": weight}
+            )
+            compare("multilabel_soft_margin_loss", x, soft, options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_poisson_nll_loss(reduction, dtype, rng, isa):
+    for shape, log_input, full, eps in itertools.product(
+        [(), (7,), (2, 3, 600)], [False, True], [False, True], [1e-8, 0.5]
+    ):
+        x = np.asarray(2 * rng.standard_normal(shape)).astype(dtype)
+        x = x if log_input else np.asarray(np.abs(x) + dtype(0.1))
+        target = np.asarray(rng.poisson(3.0, shape)).astype(dtype)
+        options = {"log_input": log_input, "full": full, "eps": eps, "reduction": reduction}
+        compare("poisson_nll_loss", x, target, options, terms=1e4 * max(1, x.size))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_gaussian_nll_loss(reduction, dtype, rng, isa):
+    """Of every shape of the variance, by input and by variance, some below eps."""
+    x, y = rng.standard_normal((2, 4, 3, 5)).astype(dtype)
+    for shape, full in itertools.product([(4, 3, 5), (4, 3), (4, 3, 1), (4, 1, 5)], [False, True]):
+        var = (0.5 + rng.random(shape)).astype(dtype)
+        var.flat[0] = 0.01
+        options = {"full": full, "eps": 0.125, "reduction": reduction}
+        leaf, variance = torch.tensor(x, requires_grad=True), torch.tensor(var, requires_grad=True)
+        wanted = functional.gaussian_nll_loss(leaf, torch.tensor(y), variance, **options)
+        wanted.sum().backward()
+        made = loss("gaussian_nll_loss", **options)
+        value, grads = made.value_and_grad(x, y, var, wrt=("input", "var"))
+        close(value, wanted, dtype, 200.0)
+        close(grads[0], leaf.grad, dtype, 100.0)
+        close(grads[1], variance.grad, dtype, 1000.0)
+        close(fastloss.gaussian_nll_loss(x, y, var, **options), wanted, dtype, 200.0)
+    wanted = functional.gaussian_nll_loss(torch.tensor(x), torch.tensor(y), 0.75, reduction=reduction)
+    close(fastloss.gaussian_nll_loss(x, y, 0.75, reduction=reduction), wanted, dtype, 200.0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_array_functions(dtype, rng, isa):
     for shape, axis in itertools.product([(5, 7), (3, 4, 70)], [0, 1, -1]):
@@ -189,6 +320,9 @@ LOSSES = [
     "binary_cross_entropy_with_logits",
     "kl_div",
     "mse_loss",
+    "soft_margin_loss",
+    "multilabel_soft_margin_loss",
+    "poisson_nll_loss",
 ]
 FUNCTIONS = ["softmax", "log_softmax", "logsumexp", "sigmoid", "nn.functional.logsigmoid"]
 

@@ -100,9 +100,10 @@ def expected_loss(loss: _Loss, call: _Call) -> Expected:
         if options.get(option) is not None:
             options[option] = real_operand(options[option], option, call.dtype)
     target = call.y
-    if name not in ("cross_entropy", "nll_loss") or target.shape == call.x.shape:
+    if not hasattr(loss, "ignore_index") or target.shape == call.x.shape:
         target = real_operand(target, "target", call.dtype)
     x = widened(call.x).astype(np.float64)
+    options |= {option: real_operand(array, option, call.dtype) for option, array in call.more.items()}
     options["mask"], options["normalizer"] = call.mask, call.normalizer
     value, grad = getattr(reference, name)(x, target, **options)
     bound = bounds.against_reference(bounds.loss, call.dtype, name, x, target, **options)

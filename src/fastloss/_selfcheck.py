@@ -37,7 +37,22 @@ LOSSES = {
     "binary_cross_entropy": "BCELoss",
     "kl_div": "KLDivLoss",
     "mse_loss": "MSELoss",
+    "sigmoid_focal_loss": "SigmoidFocalLoss",
+    "soft_margin_loss": "SoftMarginLoss",
+    "multilabel_soft_margin_loss": "MultiLabelSoftMarginLoss",
+    "poisson_nll_loss": "PoissonNLLLoss",
+    "gaussian_nll_loss": "GaussianNLLLoss",
     "multinomial_nll_loss": "MultinomialNLLLoss",
+    "focal_loss": "FocalLoss",
+    "generalized_cross_entropy": "GeneralizedCrossEntropyLoss",
+    "poly_loss": "PolyLoss",
+}
+
+#: Losses of a label that are a function of its cross-entropy, with some of its parameters.
+HEADS: dict[str, tuple[dict[str, Any], ...]] = {
+    "focal_loss": ({"gamma": 0.5}, {"gamma": 2.0}, {"gamma": 3.5}),
+    "generalized_cross_entropy": ({"q": 0.7}, {"q": 1.0}),
+    "poly_loss": ({"epsilon": 1.0}, {"epsilon": -0.5}),
 }
 
 FUNCTIONS = (*ARRAY_FUNCTIONS, *LOSSES)
@@ -107,13 +122,24 @@ def class_cases(function: str, dtype: Any) -> Iterator[LossCase]:
             counts[0, -1] = 0
             for full in (False, True):
                 yield x, counts, {"axis": axis, "full": full}
+            yield x, counts, {"axis": axis, "z_loss": 0.01, "softcap": 20.0}
             continue
         target = rng.integers(0, classes - 1, (shape[0], *shape[2:]))
         weight = rng.uniform(0.5, 2.0, classes)
         if function == "nll_loss":
             yield x, target, {"axis": axis, "weight": weight}
             continue
+        if function in HEADS:
+            for parameter in HEADS[function]:
+                yield x, target, {"axis": axis, **parameter}
+                yield (
+                    x,
+                    target,
+                    {"axis": axis, "weight": weight, **parameter, "z_loss": 0.01, "softcap": 20.0},
+                )
+            continue
         yield x, target, {"axis": axis}
+        yield x, target, {"axis": axis, "z_loss": 0.01}
         skipped, holed = target.copy(), x.copy()
         skipped[1], holed[1] = -100, np.nan
         yield holed, skipped, {"axis": axis, "weight": weight}
@@ -122,6 +148,7 @@ def class_cases(function: str, dtype: Any) -> Iterator[LossCase]:
         yield x, soft, {"axis": axis, "weight": weight}
         for q in (target, soft):  # mass on a masked class: inf
             yield x, q, {"axis": axis, "weight": weight, "label_smoothing": 0.1}
+            yield x, q, {"axis": axis, "label_smoothing": 0.1, "z_loss": 0.01, "softcap": 20.0}
 
 
 def element_cases(function: str, dtype: Any) -> Iterator[LossCase]:
@@ -145,6 +172,18 @@ def element_cases(function: str, dtype: Any) -> Iterator[LossCase]:
         yield x, soft, {}
         log_soft[0] = -np.inf
         yield x, log_soft, {"log_target": True}
+    elif function == "sigmoid_focal_loss":
+        yield x, hard, {}
+        yield x, soft, {"gamma": 1.5, "alpha": 0.25}
+    elif function == "soft_margin_loss":
+        yield x, 2.0 * hard - 1, {}
+    elif function == "multilabel_soft_margin_loss":
+        yield x, soft, {"weight": weight}
+    elif function == "poisson_nll_loss":
+        yield x, rng.poisson(2.0, shape), {"full": True}
+        yield np.abs(x), rng.poisson(2.0, shape), {"log_input": False}
+    elif function == "gaussian_nll_loss":
+        yield x, soft, {"var": weight, "full": True}
     else:
         yield x, rng.standard_normal(shape) * 8, {}
 
@@ -163,7 +202,7 @@ def check_loss(outcome: Outcome, dtype: Any) -> None:
     """Compare a loss as function and as class, value and gradient, with its reference."""
     ours, theirs = getattr(fastloss, outcome.function), getattr(reference, outcome.function)
     loss_class = getattr(fastloss, LOSSES[outcome.function])
-    pointwise = outcome.function not in ("cross_entropy", "nll_loss", "multinomial_nll_loss")
+    pointwise = outcome.function not in ("cross_entropy", "nll_loss", "multinomial_nll_loss", *HEADS)
     outcome.gradient = 0.0
     for x, target, given in (element_cases if pointwise else class_cases)(outcome.function, dtype):
         args = x, as_computed(target, dtype)
@@ -171,9 +210,10 @@ def check_loss(outcome: Outcome, dtype: Any) -> None:
             name: as_computed(option, dtype) if isinstance(option, np.ndarray) else option
             for name, option in given.items()
         }
+        beside = {"var": options.pop("var")} if "var" in options else {}  # what is an argument of the call
         loss = loss_class(**options, reduction="none")
-        weight = np.random.default_rng(23).uniform(0.5, 2.0, np.shape(loss(*args)))
-        for extra in ({}, {"sample_weight": as_computed(weight, dtype)}):
+        weight = np.random.default_rng(23).uniform(0.5, 2.0, np.shape(loss(*args, **beside)))
+        for extra in (beside, {**beside, "sample_weight": as_computed(weight, dtype)}):
             every = {**options, "reduction": "none", **extra}
             expected = theirs(*args, **every)
             bound = bounds.against_reference(bounds.loss, computed(dtype), outcome.function, *args, **every)

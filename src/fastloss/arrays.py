@@ -91,7 +91,8 @@ def _over_elements(op: str, x: Any, out: Any, where: Any) -> Any:
     output = Output(out, "out", array.shape, stored, stored, apart_from=apart_from)
     data = array if counted is None else _replaced(array, counted, stored, -math.inf)
     data = native(data, stored)
-    _kernels.module.point_pass(_kernels.OPS[op], data, None, threads_for(array.size), value=output.buffer)
+    threads = threads_for(array.size)
+    _kernels.module.point_pass(_kernels.POINT_OPS[op], data, None, threads, value=output.buffer)
     return _finish(op, output, (array,), {}, counted)
 
 

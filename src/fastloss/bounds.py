@@ -15,6 +15,10 @@ the error of S, in which one maximum's own 1 is neither computed nor added. Of e
 
 so that S is relatively off by s = SUM u (1 - max p) + EXP u Σ p_k |d_k|, and L absolutely.
 
+With a softcap x_j is what tanh makes of it, off by CAP u |x_j|, which comes to what d_j is off. A loss of a
+label that is a function φ of its cross-entropy is off by what that is off times φ', and by what p and 1 - p
+are off in φ.
+
 A loss of softmax is Σ c_j (L - d_j), its gradient (Σ c_k - c_j) p_j - c_j (1 - p_j). Where the coefficients
 have one sign no term cancels another; in general a bound is on the sum of the terms' magnitudes, here as
 everywhere. What a term is multiplied by, c_j with all weights, reductions and whatever other options there
@@ -52,9 +56,23 @@ ENTROPY, BLOCK = 9, 128
 # A loss of two terms: exp 1.7 or log 1, log1p 0.8, each product 1, their sum 1, storing 1. Without fma also
 # (x - y) / (x (1 - x)): 1 + 2, 1 / 1, * 1, storing 1.
 POINT = 6
+# Of the normal distribution: x - y twice 2, / 1, * 1, log 1, their sum 1, the constant 1, eps 1.
+GAUSSIAN = 8
+# Focal loss: cross-entropy 6, the power * 1, and storing 1; with alpha 4 more; in the derivative 12 more for
+# sigmoid(-|x|) 3.6 and what multiplies it 4, / 1, the factors 2, the sum 1. The power of 1 - p_t, for each
+# unit of gamma 8: that itself 6, and * 1, or its logarithm 1 and exponential 1; of the exponent 3 more.
+FOCAL, FOCAL_SLOPE, FOCAL_POWER, FOCAL_LOG, ALPHA = 8, 12, 8, 3, 4
 POS = 3  # and with pos_weight: its product with y 1, the sum with 1 - y 1, the product with log1p 1
 SMOOTHING = 4  # c_j with label smoothing ε: 1 - ε or ε/C 1, * 1, + 1, their sum over the classes 1
 SCALE = 2  # a number that all is multiplied by, grad_output or 1 / divisor: converted 1, * 1
+# a tanh(x / a) by y = -2 |x| / a, f = exp(y) - 1 and r = 1 / (2 + f): 2 / a 1, * 1, f 1.5, r 2, of which the
+# first two count twice at most, a 1, a f r 2. Its derivative 4 e r^2: e 1.7, r 3 each, products 2, storing
+# 1; and e's argument, off by 2, for each unit of it.
+CAP, CAP_SLOPE, CAP_EXP = 11, 11, 2.2
+# φ and its slope: p or 1 - p 4 beside exponentials and their sum, each power, product and quotient 1, storing
+# 1; x^a by a logarithm and an exponential, for each unit of a log x 2.5, and else a - 1 products.
+HEAD, POWER = 8, 2.5
+PSI = 6  # z_loss s^2, s = m + L: s 1, both products 1, z_loss 1, added 1, storing 1
 LGAMMA = 8  # the logarithm of a factorial by the C library in float64, 4 ulp
 # Of float64: a sum of values, two plain additions 2, then without loss, 1; the divisor 1; the quotient 1.
 TOTALS = 5
@@ -69,10 +87,25 @@ MAPS = ("softmax", "log_softmax", "sigmoid", "logsigmoid")
 TABLE = (
     (
         "`sigmoid`, `logsigmoid`, `mse_loss`; `binary_cross_entropy_with_logits` and `binary_cross_entropy`"
-        " with targets 0 and 1; values and gradients",
+        " with targets 0 and 1; `soft_margin_loss` with 1 and −1; values and gradients",
         f"{ULP} ulp",
     ),
-    ("the latter two with other targets, `kl_div`", f"{POINT}u of the sum of the terms' magnitudes"),
+    (
+        "binary cross-entropies with other targets, `multilabel_soft_margin_loss`, `kl_div`,"
+        " `poisson_nll_loss`",
+        f"{POINT}u of the sum of the terms' magnitudes",
+    ),
+    ("the division by C in `multilabel_soft_margin_loss`", f"u of it more, {SCALE}u in the gradient"),
+    ("`gaussian_nll_loss`", f"{GAUSSIAN}u of the sum of the terms' magnitudes"),
+    (
+        "`sigmoid_focal_loss`",
+        f"({FOCAL} + γ ({FOCAL_POWER} + {FOCAL_LOG}·abs(log(1 − p_t))))u of it; {ALPHA}u more with `alpha`,"
+        f" {FOCAL_SLOPE}u in the gradient",
+    ),
+    (
+        "`soft_margin_loss` with other targets",
+        "u·abs(x y)·sigmoid(−x y), of the gradient u (1 + abs(x y)) of it, more",
+    ),
     (
         "`binary_cross_entropy_with_logits` with `pos_weight`",
         f"{POINT + POS}u of the sum of the terms' magnitudes",
@@ -89,6 +122,24 @@ TABLE = (
         f"s Σⱼ abs(cⱼ) + {DOT}u Σⱼ abs(cⱼ)·(L − dⱼ)",
     ),
     ("the constant of `full=True`", "u of the sum of its terms' magnitudes"),
+    (
+        "`generalized_cross_entropy`, `poly_loss`: φ of ℓ = −log p_t, which is off by e = s + 7.1uℓ",
+        f"φ′·e + {ROW + HEAD}u of the sum of φ's terms' magnitudes",
+    ),
+    (
+        "`focal_loss`, likewise",
+        f"φ′·e + {ROW + HEAD}u φ + γu ({HEAD - 3} + {POWER}·abs(log(1 − p_t))) φ",
+    ),
+    ("what φ′, a factor of their gradients, is off", f"φ″·e, and as much of φ′ as there of φ, + {HEAD}u φ′"),
+    (
+        "`z_loss` λ, with S = max x + L",
+        f"λ (2·abs(S)·(s + u (2·abs(max x) + 4L)) + {PSI}u S²); in the gradient its derivative",
+    ),
+    (
+        "`softcap` a",
+        f"that of xⱼ, off by {CAP}u·abs(xⱼ); and of the gradient's factor,"
+        f" u ({CAP_SLOPE} + {2 * CAP_EXP}·abs(x / a))",
+    ),
     (
         "entries of their gradients",
         f"pⱼ (s + {EXP}u·abs(dⱼ)) Σₖ abs(cₖ) + {ENTRY}u ((Σₖ abs(cₖ) − abs(cⱼ))·pⱼ + abs(cⱼ)·(1 − pⱼ))",
@@ -230,7 +281,7 @@ class _Terms(NamedTuple):
 def loss(name: str, input: ArrayLike, target: ArrayLike, *, dtype: Any, **options: Any) -> Bounds:
     """Bounds of a loss that is computed in `dtype`, float32 or float64, with its reference's options."""
     x, tiny = np.asarray(input).astype(np.float64), smallest(dtype)
-    of = _of_classes if name in ("cross_entropy", "multinomial_nll_loss") else _of_points
+    of = _of_classes if name in ("cross_entropy", "multinomial_nll_loss", *_HEADS) else _of_points
     upstream = options.pop("grad_output", None)
     found = of(name, x, target, dtype, options)
     entries = found.entries
@@ -266,18 +317,117 @@ def _coefficients(name: str, x: Array, target: ArrayLike, axis: int, options: di
     return np.moveaxis(c, axis, -1)
 
 
+#: What a loss of a label is called by, and its parameter.
+_HEADS = {"focal_loss": "gamma", "generalized_cross_entropy": "q", "poly_loss": "epsilon"}
+_DEFAULTS = {"focal_loss": 2.0, "generalized_cross_entropy": 0.7, "poly_loss": 1.0}
+
+
+class _Head(NamedTuple):
+    """φ and its slope, the magnitudes of their terms, and what they are off."""
+
+    size: Array
+    error: Array
+    slope: Array
+    slope_error: Array
+
+
+def _head(name: str, parameter: float, ce: Array, p: Array, not_p: Array, error: Array, u: float) -> _Head:
+    """Where the cross-entropy ``ce``, and the logarithm of p, are off by ``error``."""
+    of_p = error + 4 * u
+    of_not_p = np.where(not_p == 0, 0.0, p * error / not_p) + 4 * u
+    if name == "generalized_cross_entropy":
+        slope, size = np.exp(-parameter * ce), -np.expm1(-parameter * ce) / parameter
+        return _Head(
+            size,
+            slope * error + HEAD * u * size,
+            slope,
+            slope * np.where(slope == 0, 0.0, np.expm1(parameter * (error + EXP * u * ce) + HEAD * u)),
+        )
+    if name == "poly_loss":
+        size, slope = ce + abs(parameter) * not_p, 1 + abs(parameter) * p
+        return _Head(size, slope * error + HEAD * u * size, slope, slope * (of_p + HEAD * u))
+    power = np.where(not_p == 0, float(parameter == 0), not_p**parameter)
+    far = np.where(not_p == 0, 0.0, parameter * -np.log(not_p))
+    off = np.expm1(np.minimum(parameter * (of_not_p + u) + u * (POWER * far + HEAD), 50.0))
+    ratio = parameter * np.where(np.isinf(ce), 0.0, p * np.where(not_p == 0, 1.0, ce / not_p))
+    of_ratio = of_p + of_not_p + np.where(ce == 0, 0.0, error / ce) + HEAD * u
+    return _Head(
+        power * ce,
+        power * (off * ce + error),
+        power * (1 + ratio),
+        power * (off * (1 + ratio) + ratio * of_ratio),
+    )
+
+
+def _factor(name: str, x: Array, target: ArrayLike, axis: int, options: dict[str, Any]) -> Array:
+    """What z_loss is multiplied by, classes last: from a class whose logarithm of the sum is 1/2."""
+    at = np.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)]) == 0
+    place = np.broadcast_to(np.where(at, 0.5, -np.inf), x.shape)
+    one, none = (getattr(reference, name)(place, target, **options, z_loss=z)[1] for z in (1.0, 0.0))
+    return np.asarray(np.abs(np.moveaxis(one - none, axis, -1)[..., :1]))
+
+
+class _Off(NamedTuple):
+    """Of capped logits: what d_j and the maximum are off; the slope, and what that is off relatively."""
+
+    d: Any
+    top: Any
+    slope: Any
+    of_slope: Any
+
+
+def _capped(x: Array, cap: float | None, u: float) -> tuple[Array, _Off]:
+    """Logits, classes last, and what they are off."""
+    if cap is None:
+        return x, _Off(0.0, 0.0, 1.0, 0.0)
+    y, slope = reference._capped(x, cap)
+    off = CAP * u * np.where(np.isinf(y), 0.0, np.abs(y))
+    at = np.arange(y.shape[-1]) == y.argmax(-1)[..., None]
+    top = np.where(at, off, 0.0).sum(-1, keepdims=True)
+    far = np.where(np.isinf(x), 0.0, CAP_EXP * np.abs(2 * x / cap))
+    return y, _Off(np.where(at, 0.0, off + top), top, slope, u * (CAP_SLOPE + far))
+
+
 def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict[str, Any]) -> _Terms:
     u, u64, tiny = unit(dtype), unit(np.float64), smallest(dtype)
     axis = reference._class_axis(x, options.get("axis")) % x.ndim
-    c = _coefficients(name, x, target, axis, options)
+    plain = {k: v for k, v in options.items() if k not in ("z_loss", "softcap", *_HEADS.values())}
+    of = "cross_entropy" if name in _HEADS else name
+    c = _coefficients(of, x, target, axis, plain)
     total = c.sum(-1, keepdims=True)
-    row = _Row(np.where(total == 0, 0.0, np.moveaxis(x, axis, -1)), u)  # an ignored one may hold NaN
-    label = np.shape(target) != x.shape and not options.get("label_smoothing")
+    used, z = total != 0, options.get("z_loss") or 0.0
+    factor = z * _factor(of, x, target, axis, plain) if z else 0.0
+    used = used | (np.asarray(factor) != 0)
+    x = np.where(used, np.moveaxis(x, axis, -1), 0.0)  # an ignored one may hold NaN
+    x, off = _capped(x, options.get("softcap"), u)
+    row = _Row(x, u)
+    row.sum_error = row.sum_error + (row.p * off.d).sum(-1, keepdims=True)
+    label = np.shape(target) != np.moveaxis(x, -1, axis).shape and not options.get("label_smoothing")
     extra = _roundings(options, False)
-    size = reference._times(c, row.log_sum + row.far).sum(-1)
+    sizes = reference._times(c, row.log_sum + row.far)
     flushed = np.minimum(c, tiny * _largest(options.get("sample_weight")))  # of the coefficients themselves
-    value = (total * (row.sum_error + tiny))[..., 0] + u * ((ROW if label else DOT) + extra) * size
-    value = value + reference._times(flushed, row.log_sum + row.far).sum(-1)
+    error = row.sum_error + tiny
+    value = total * error + reference._times(c, off.d).sum(-1, keepdims=True)
+    value = value + reference._times(flushed, row.log_sum + row.far).sum(-1, keepdims=True)
+    slope: Any = 1.0
+    of_slope: Any = 0.0
+    if name in _HEADS:
+        parameter = options.get(_HEADS[name], _DEFAULTS[name])
+        ce = row.log_sum + row.far
+        error = np.where(np.isinf(ce), 0.0, error + off.d + u * (ROW + EXP) * ce)
+        head = _head(name, parameter, ce, row.p, row.not_p, error, u)
+        sizes, slope, of_slope = reference._times(c, head.size), head.slope, head.slope_error
+        value = (reference._times(c, head.error) + c * tiny).sum(-1, keepdims=True)
+    size = sizes.sum(-1, keepdims=True)
+    value = value + u * ((ROW if label else DOT) + extra) * size
+    square: Any = 0.0
+    if z:
+        s = row.m + row.log_sum
+        of_s = row.sum_error + off.top + u * (2 * np.abs(row.m) + 4 * row.log_sum)
+        square = 2 * factor * np.abs(s)
+        value, size = value + square * of_s + u * (PSI + extra) * factor * s * s, size + factor * s * s
+        of_square = 2 * factor * of_s + (PSI * u + tiny) * square
+    value, size = value[..., 0], size[..., 0]
     if options.get("full"):
         k = np.abs(np.moveaxis(np.asarray(target).astype(np.float64), axis, -1))
         lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
@@ -285,20 +435,143 @@ def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dic
         constants = np.abs(lgamma(k + 1)).sum(-1) + np.abs(lgamma(n + 1))
         constants *= np.where(n > 0, total[..., 0] / n, 0.0)
         value, size = value + (u * (1 + extra) + u64 * LGAMMA) * constants, size + constants
-    lost = np.where(np.count_nonzero(c, -1, keepdims=True) > 1, TOTAL * u64 * total * row.p, 0.0)
+    several = np.count_nonzero(c, -1, keepdims=True) > 1
+    of_c = np.where(c != 0, c * of_slope, 0.0).sum(-1, keepdims=True)
+    flushed = flushed + tiny * c * (name in _HEADS)
+    c = c * slope
+    total = c.sum(-1, keepdims=True) + square
+    lost = np.where(several, TOTAL * u64 * total * row.p, 0.0)
     terms = np.abs(total - c) * row.p + c * row.not_p
-    entries = total * (row.p * (row.sum_error + EXP * u * row.d) + tiny) + lost
+    entries = total * (row.p * (row.sum_error + EXP * u * row.d + off.d) + tiny) + lost
     entries = entries + row.p * flushed.sum(-1, keepdims=True) + flushed
     entries = entries + u * (ENTRY + _roundings(options, True)) * terms
+    entries = entries + np.where(c != 0, row.not_p, row.p) * of_c + (row.p * of_square if z else 0.0)
+    entries = off.slope * (entries + off.of_slope * terms) + (tiny * terms if options.get("softcap") else 0.0)
     return _Terms(value, size, np.moveaxis(entries, -1, axis))
 
 
-#: Input and target at which the gradient is a loss's factor, and how many times.
-_AT_ONE = {
-    "binary_cross_entropy_with_logits": (np.inf, 0.0, 1.0),
-    "binary_cross_entropy": (0.5, 0.0, 2.0),
-    "kl_div": (0.0, 1.0, -1.0),
-    "mse_loss": (1.0, 0.0, 2.0),
+class _Point(NamedTuple):
+    """Of each element: the sum of the terms' magnitudes of value and slope, and what they are off by."""
+
+    size: Array
+    error: Array
+    slope: Array
+    slope_error: Array
+    flushed: Any = 1.0  # times the smallest normal number: what a term that becomes 0 is multiplied by
+
+
+def _counted(size: Array, slope: Array, dtype: Any, times: Any, **more: Any) -> _Point:
+    """Each off by so many u."""
+    u = unit(dtype)
+    return _Point(size, u * times * size, slope, u * times * slope, **more)
+
+
+def _mse(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
+    size, slope = (x - y) ** 2, np.abs(2 * (x - y))
+    return _Point(size, ULP * ulp(size, dtype), slope, ULP * ulp(slope, dtype))
+
+
+def _labels_better(point: _Point, y: Array, dtype: Any) -> _Point:
+    """One term, ULP, where the target is 0 or 1."""
+    single = (y == 0) | (y == 1)
+    return point._replace(
+        error=np.where(single, ULP * ulp(point.size, dtype), point.error),
+        slope_error=np.where(single, ULP * ulp(point.slope, dtype), point.slope_error),
+    )
+
+
+def _bce_with_logits(x: Array, y: Array, dtype: Any, *, pos_weight: Any = None, **_: Any) -> _Point:
+    a, b = np.abs(y), np.abs(1 - y)
+    if pos_weight is not None:
+        a = a * np.abs(np.broadcast_to(np.asarray(pos_weight, np.float64), x.shape))
+    size = reference._times(a, reference._softplus(-x)) + reference._times(b, reference._softplus(x))
+    slope = a * reference.sigmoid(-x) + b * reference.sigmoid(x)
+    times = POINT if pos_weight is None else POINT + POS
+    point = _counted(size, slope, dtype, times, flushed=np.maximum(a + b, 1.0))
+    return point if pos_weight is not None else _labels_better(point, y, dtype)
+
+
+def _bce(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
+    log_x, log_not_x = np.minimum(-np.log(x), 100.0), np.minimum(-np.log1p(-x), 100.0)
+    size = np.abs(y) * log_x + np.abs(1 - y) * log_not_x
+    slope = np.abs(x - y) / np.maximum(x * (1 - x), 1e-12)
+    return _labels_better(_counted(size, slope, dtype, POINT), y, dtype)
+
+
+def _kl_div(x: Array, y: Array, dtype: Any, *, log_target: bool = False, **_: Any) -> _Point:
+    p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1.0, y)))
+    size, slope = reference._times(np.abs(p), np.abs(log_p) + np.abs(x)), np.abs(p)
+    return _counted(size, slope, dtype, POINT)
+
+
+def _soft_margin(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
+    z, times = x * y, np.abs(y)
+    size, slope = reference._softplus(-z), times * reference.sigmoid(-z)
+    off = np.where(
+        (times == 1) | (times == 0), 0.0, unit(dtype) * np.abs(z)
+    )  # by the rounding of the product
+    error = ULP * ulp(size, dtype) + off * reference.sigmoid(-z)
+    slope_error = ULP * ulp(slope, dtype) + np.where(off > 0, unit(dtype) + off, 0.0) * slope
+    return _Point(size, error, slope, slope_error, np.maximum(times, 1.0))
+
+
+def _poisson_nll(
+    x: Array, y: Array, dtype: Any, *, log_input: bool = True, full: bool = False, eps: float = 1e-8, **_: Any
+) -> _Point:
+    if log_input:
+        size, slope = np.exp(x) + reference._times(np.abs(y), np.abs(x)), np.exp(x) + np.abs(y)
+    else:  # x + eps is off by its rounding and that of eps
+        rate, off = np.abs(x + eps), (np.abs(x) + eps) / np.abs(x + eps)
+        size, slope = np.abs(x) + np.abs(y) * (np.abs(np.log(rate)) + off), 1 + np.abs(y) / rate * off
+    if full:
+        size = size + np.where(y > 1, (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) + y + 1, 0.0)
+    return _counted(size, slope, dtype, POINT)
+
+
+def _gaussian_nll(
+    x: Array,
+    y: Array,
+    dtype: Any,
+    *,
+    var: Any,
+    full: bool = False,
+    eps: float = 1e-6,
+    wrt: str = "input",
+    **_: Any,
+) -> _Point:
+    var = reference._var("var", var, x.shape)
+    v, d = np.maximum(var, eps), np.abs(x - y)
+    size = (np.abs(np.log(v)) + np.where(d == 0, 0.0, d / v * d) + (var < eps) + 2 * full) / 2
+    return _counted(size, d / v if wrt == "input" else (1 / v + (d / v) ** 2) / 2, dtype, GAUSSIAN)
+
+
+def _sigmoid_focal(
+    x: Array, y: Array, dtype: Any, *, gamma: float = 2.0, alpha: float | None = None, **_: Any
+) -> _Point:
+    p, q = reference.sigmoid(x), reference.sigmoid(-x)
+    m = y * q + (1 - y) * p
+    rest = np.where(y == 1, p, np.where(y == 0, q, p * q / m))
+    log_m = np.where(y == 1, reference.logsigmoid(-x), np.where(y == 0, reference.logsigmoid(x), np.log(m)))
+    power = np.power(m, gamma) * (1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y))
+    plain = reference._times(y, reference._softplus(-x)) + reference._times(1 - y, reference._softplus(x))
+    slope = power * (m + reference._times(gamma * np.abs(1 - 2 * y) * rest, plain))
+    exponent = gamma * (FOCAL_POWER + FOCAL_LOG * np.abs(log_m))
+    times = FOCAL + ALPHA * (alpha is not None) + np.where(power == 0, 0.0, exponent if gamma else 0.0)
+    size, u = reference._times(power, plain), unit(dtype)
+    return _Point(size, u * times * size, slope, u * (times + FOCAL_SLOPE) * slope)
+
+
+#: Of each loss its terms, and where the gradient is its factor: input, target, how many times, and options.
+_POINTS: dict[str, tuple[Callable[..., _Point], float, float, float, dict[str, Any]]] = {
+    "binary_cross_entropy_with_logits": (_bce_with_logits, np.inf, 0.0, 1.0, {"pos_weight": None}),
+    "binary_cross_entropy": (_bce, 0.5, 0.0, 2.0, {}),
+    "kl_div": (_kl_div, 0.0, 1.0, -1.0, {"log_target": False}),
+    "mse_loss": (_mse, 1.0, 0.0, 2.0, {}),
+    "sigmoid_focal_loss": (_sigmoid_focal, np.inf, 0.0, 1.0, {"gamma": 0.0, "alpha": None}),
+    "soft_margin_loss": (_soft_margin, -np.inf, 1.0, -1.0, {}),
+    "multilabel_soft_margin_loss": (_bce_with_logits, np.inf, 0.0, 1.0, {}),
+    "poisson_nll_loss": (_poisson_nll, -np.inf, 1.0, -1.0, {"log_input": True}),
+    "gaussian_nll_loss": (_gaussian_nll, 1.0, 0.0, 1.0, {"var": 1.0, "eps": 1e-6, "wrt": "input"}),
 }
 
 
@@ -310,36 +583,16 @@ def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict
         size = np.where(entries == 0, 0.0, entries * np.abs(x))  # others may hold anything
         size = size.sum(reference._class_axis(x, options.get("axis")))
         return _Terms(u * (1 + of_value) * size, size, u * (1 + of_slope) * entries)
-    y = np.asarray(target).astype(np.float64)
-
-    def factor(at_x: float, at_y: float, times: float) -> Array:
-        slope = function(np.full(x.shape, at_x), np.full(x.shape, at_y), **options)[1]
-        return np.asarray(np.abs(slope / times))
-
-    log_target = bool(options.get("log_target"))
-    f = factor(0.0, 0.0, -1.0) if log_target else factor(*_AT_ONE[name])
-    single, times = (y == 0) | (y == 1), POINT  # single: one term, ULP
-    flushed: Any = smallest(dtype)
-    if name == "mse_loss":
-        size, slope, single = (x - y) ** 2, np.abs(2 * (x - y)), np.ones(x.shape, bool)
-    elif name == "kl_div":
-        p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1.0, y)))
-        size, slope = reference._times(np.abs(p), np.abs(log_p) + np.abs(x)), np.abs(p)
-        single = np.zeros(x.shape, bool)
-    elif name == "binary_cross_entropy":
-        log_x, log_not_x = np.minimum(-np.log(x), 100.0), np.minimum(-np.log1p(-x), 100.0)
-        size = np.abs(y) * log_x + np.abs(1 - y) * log_not_x
-        slope = np.abs(x - y) / np.maximum(x * (1 - x), 1e-12)
-    else:
-        a, b = np.abs(y), np.abs(1 - y)
-        if options.get("pos_weight") is not None:
-            a, times, single = a * factor(-np.inf, 1.0, -1.0) / f, POINT + POS, np.zeros(x.shape, bool)
-        size = reference._times(a, reference._softplus(-x)) + reference._times(b, reference._softplus(x))
-        slope = a * reference.sigmoid(-x) + b * reference.sigmoid(x)
-        flushed = flushed * np.maximum(a + b, 1.0)
-
-    def bound(size: Array, extra: int) -> Array:
-        error = np.where(single, ULP * ulp(size, dtype), u * times * size)
-        return np.asarray(f * (error + u * extra * size + flushed))
-
-    return _Terms(bound(size, of_value), f * size, bound(slope, of_slope))
+    terms, at_x, at_y, times, plain = _POINTS[name]
+    given = {**options, **{option: value for option, value in plain.items() if option in options}}
+    slope = function(np.full(x.shape, at_x), np.full(x.shape, at_y), **given)[1]
+    f = np.abs(slope / times)
+    point = terms(x, np.asarray(target).astype(np.float64), dtype, **options)
+    flushed = smallest(dtype) * point.flushed
+    values = f * (point.error + u * of_value * point.size + flushed)
+    sizes, entries = f * point.size, f * (point.slope_error + u * of_slope * point.slope + flushed)
+    if name == "multilabel_soft_margin_loss":  # / C 1; and the sum in float64, of float64 without loss, 3
+        additions = x.shape[-1] if u > unit(np.float64) else 3
+        values = values + (u + additions * unit(np.float64)) * sizes
+        return _Terms(_known(values).sum(-1), _known(sizes).sum(-1), entries + u * SCALE * f * point.slope)
+    return _Terms(values, sizes, entries)

@@ -35,14 +35,22 @@ __all__ = [
     "cross_entropy",
     "entropy",
     "entropy_from_logits",
+    "focal_loss",
+    "gaussian_nll_loss",
+    "generalized_cross_entropy",
     "kl_div",
     "log_softmax",
     "logsigmoid",
     "logsumexp",
     "mse_loss",
+    "multilabel_soft_margin_loss",
     "multinomial_nll_loss",
     "nll_loss",
+    "poisson_nll_loss",
+    "poly_loss",
     "sigmoid",
+    "sigmoid_focal_loss",
+    "soft_margin_loss",
     "softmax",
 ]
 
@@ -148,6 +156,8 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     axis: int | None = None,
     empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -158,7 +168,8 @@ def cross_entropy(
     A row's loss is the sum of c_j (L - d_j), its gradient c.sum() p_j - c_j. With smoothing eps
     and class weights w, c_j = w_j ((1 - eps) q_j + eps / C) for probabilities q, and
     c_j = (1 - eps) w_t [j = t] + eps w_j / C for the index t. The mean divides by the sum of w_t,
-    or the number of rows for probabilities, both weighted by ``sample_weight``.
+    or the number of rows for probabilities, both weighted by ``sample_weight``. ``z_loss`` adds
+    z_loss logsumexp(x)**2 to a row; ``softcap`` puts softcap tanh(x / softcap) in the place of x.
     """
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
@@ -174,10 +185,104 @@ def cross_entropy(
         hot, used = _one_hot(target, x.shape, ignore_index, used)
         c = np.where(hot, (1 - label_smoothing) * w, 0.0) + spread
         divisor = np.where(hot, w, 0.0).sum(axis=-1)
-    rows, grad = _softmax_loss(np.where(used[..., None], x, 0.0), np.where(used[..., None], c, 0.0))
+    x, c = np.where(used[..., None], x, 0.0), np.where(used[..., None], c, 0.0)
+    rows, grad = _softmax_loss(x, c, z_loss, softcap)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output)
     value, grad = _reduce(rows, grad, weights, divisor)
     return value, np.moveaxis(grad, -1, axis)
+
+
+@_loss
+def focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Focal loss of class indices: w_t (1 - p_t)**gamma l with l = -log p_t.
+
+    Its derivative with respect to l is w_t (1 - p_t)**gamma (1 + gamma p_t l / (1 - p_t)); see
+    ``_label_loss``.
+    """
+
+    def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array]:
+        ratio = np.where(not_p == 0, 1.0, ce / not_p)  # its limit
+        slope = not_p**gamma * (1 + gamma * np.where(np.isinf(ce), 0.0, p * ratio))
+        return not_p**gamma * ce, slope
+
+    weights = reduction, empty, sample_weight, mask, normalizer, grad_output
+    return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, softcap, *weights)
+
+
+@_loss
+def generalized_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    q: float = 0.7,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Generalized cross-entropy of class indices: w_t (1 - p_t**q) / q.
+
+    Its derivative with respect to l = -log p_t is w_t p_t**q; see ``_label_loss``.
+    """
+
+    def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array]:
+        return -np.expm1(-q * ce) / q, np.exp(-q * ce)
+
+    weights = reduction, empty, sample_weight, mask, normalizer, grad_output
+    return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, softcap, *weights)
+
+
+@_loss
+def poly_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    epsilon: float = 1.0,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Poly-1 loss of class indices: w_t (l + epsilon (1 - p_t)) with l = -log p_t.
+
+    Its derivative with respect to l is w_t (1 + epsilon p_t); see ``_label_loss``.
+    """
+
+    def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array]:
+        return ce + epsilon * not_p, 1 + epsilon * p
+
+    weights = reduction, empty, sample_weight, mask, normalizer, grad_output
+    return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, softcap, *weights)
 
 
 @_loss
@@ -220,6 +325,8 @@ def multinomial_nll_loss(
     reduction: str = "mean",
     axis: int | None = None,
     empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -228,14 +335,15 @@ def multinomial_nll_loss(
     """Negative log likelihood of counts k under softmax(input).
 
     A row's loss is the sum of k_j (L - d_j), its gradient n p_j - k_j, n the sum of the counts.
-    ``full=True`` adds the constant -log(n! / prod k_j!).
+    ``full=True`` adds the constant -log(n! / prod k_j!). ``z_loss`` and ``softcap`` are as in
+    ``cross_entropy``.
     """
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
     k = _classes_last("target", _like("target", target, np.shape(input)), axis)
     used = _mask(mask, x.shape[:-1])
     x, k = np.where(used[..., None], x, 0.0), np.where(used[..., None], k, 0.0)
-    rows, grad = _softmax_loss(x, k)
+    rows, grad = _softmax_loss(x, k, z_loss, softcap)
     if full:
         lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
         rows = rows + lgamma(k + 1).sum(axis=-1) - lgamma(k.sum(axis=-1) + 1)
@@ -357,6 +465,150 @@ def mse_loss(
     return _reduce(d * d, 2 * d, weights)
 
 
+@_loss
+def sigmoid_focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Focal loss of sigmoid(x) with targets y: a m**gamma l, l the binary cross-entropy.
+
+    p = sigmoid(x), q = sigmoid(-x), m = y q + (1 - y) p, a = alpha y + (1 - alpha) (1 - y) or 1. The gradient
+    is a m**gamma ((1 - y) p - y q + gamma l (1 - 2 y) p q / m), where p q / m is p for y = 1 and q for y = 0.
+    """
+    x = _float64(input)
+    y = _like("target", target, x.shape)
+    p, q = sigmoid(x), sigmoid(-x)
+    m = y * q + (1 - y) * p
+    rest = np.where(y == 1, p, np.where(y == 0, q, p * q / m))
+    a = 1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y)
+    power = a * np.power(m, gamma)
+    plain = _times(y, _softplus(-x)) + _times(1 - y, _softplus(x))
+    slope = (1 - y) * p - y * q + _times(gamma * (1 - 2 * y) * rest, plain)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(_times(power, plain), power * slope, weights)
+
+
+@_loss
+def soft_margin_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Logistic loss of targets y of 1 and -1: softplus(-y x), gradient -y sigmoid(-y x)."""
+    x = _float64(input)
+    y = _like("target", target, x.shape)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(_softplus(-y * x), -y * sigmoid(-y * x), weights)
+
+
+@_loss
+def multilabel_soft_margin_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Binary cross-entropy of sigmoid(x) with targets y, averaged over the last axis."""
+    x = _float64(input)
+    y = _like("target", target, x.shape)
+    w = _broadcast("weight", weight, x.shape)
+    values = _times(w, _times(y, _softplus(-x)) + _times(1 - y, _softplus(x)))
+    used = _mask(mask, x.shape[:-1])
+    values = np.where(used[..., None], values, 0.0).mean(axis=-1)
+    grad = _times(w, (1 - y) * sigmoid(x) - y * sigmoid(-x)) / x.shape[-1]
+    return _reduce(values, grad, _Weights(reduction, empty, sample_weight, used, normalizer, grad_output))
+
+
+@_loss
+def poisson_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Poisson likelihood of counts y: exp(x) - y x, gradient exp(x) - y.
+
+    Without ``log_input`` x - y log(x + eps), gradient 1 - y / (x + eps). ``full=True`` adds
+    y log y - y + log(2 pi y) / 2, Stirling's approximation of log y!, where y > 1.
+    """
+    x = _float64(input)
+    y = _like("target", target, x.shape)
+    rate, log_rate = (np.exp(x), x) if log_input else (x, np.log(x + eps))
+    values = rate - _times(y, log_rate)
+    values = np.where(np.isposinf(x), x + 0 * y, values)
+    grad = rate - y if log_input else 1 - np.where(y == 0, 0 * rate, y / (x + eps))
+    if full:
+        stirling = (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) - y + 0.5 * math.log(2 * math.pi)
+        values = values + np.where(y > 1, stirling, 0.0)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(values, grad, weights)
+
+
+@_loss
+def gaussian_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    *,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+    wrt: str = "input",
+) -> Result:
+    """Gaussian likelihood: (log v + d**2 / v) / 2 with d = x - y, v = max(var, eps); gradient d / v.
+
+    ``full=True`` adds log(2 pi) / 2. ``wrt="var"`` takes the gradient by the variance of each element,
+    (1 / v - d**2 / v**2) / 2.
+    """
+    x = _float64(input)
+    d = x - _like("target", target, x.shape)
+    var = np.where(_mask(mask, x.shape), _var("var", var, x.shape), 1.0)
+    if (var < 0).any():
+        where = tuple(np.argwhere(var < 0)[0])
+        raise ValueError(f"var{_at(where)} = {var[where]} is negative")
+    v = np.maximum(var, eps)
+    values = 0.5 * (np.log(v) + np.where(d == 0, d, d / v * d)) + (
+        0.5 * math.log(2 * math.pi) if full else 0.0
+    )
+    grad = d / v if wrt == "input" else 0.5 * (1 / v - (d / v) ** 2)
+    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
+    return _reduce(values, grad, weights)
+
+
 # ------------------------------------------------------------------------------------------ helpers
 
 
@@ -380,13 +632,69 @@ def _shift(x: Array) -> _Row:
     return _Row(m, d, np.log1p(s), e / (1 + s), np.where(top, s, 1 + s - e) / (1 + s))
 
 
-def _softmax_loss(x: Array, c: Array) -> tuple[Array, Array]:
-    """Each row's sum of -c_j log p_j and its gradient, c.sum() p_j - c_j without cancellation."""
+Head: TypeAlias = "Callable[[Array, Array, Array], tuple[Array, Array]]"
+
+
+def _softmax_loss(
+    x: Array, c: Array, z_loss: float = 0.0, softcap: float | None = None, head: Head | None = None
+) -> tuple[Array, Array]:
+    """Each row's sum of -c_j log p_j and its gradient, c.sum() p_j - c_j without cancellation.
+
+    With a ``head``, c has one coefficient k a row, and the row is k times its function of -log p_t.
+    """
+    x, cap_slope = _capped(x, softcap)
     row = _shift(x)
-    rows = _times(c, row.L - row.d).sum(axis=-1)
+    terms = row.L - row.d
+    if head is not None:
+        terms, slope = head(terms, row.p, row.not_p)
+        c, k = _times(c, slope), c
+    rows = _times(c if head is None else k, terms).sum(axis=-1)
     largest = np.arange(c.shape[-1]) == np.abs(c).argmax(axis=-1)[..., None]
     others = np.where(largest, np.where(largest, 0.0, c).sum(-1, keepdims=True), c.sum(-1, keepdims=True) - c)
-    return rows, others * row.p - c * row.not_p
+    if z_loss:
+        s = row.m + row.L
+        rows, others = rows + (z_loss * s * s)[..., 0], others + 2 * z_loss * s
+    return rows, cap_slope * (others * row.p - c * row.not_p)
+
+
+def _capped(x: Array, softcap: float | None) -> tuple[Array, Array | float]:
+    """softcap tanh(x / softcap), -inf and inf as they are, and its derivative 1 / cosh(x / softcap)**2."""
+    if softcap is None:
+        return x, 1.0
+    e = np.exp(-2 * np.abs(x) / softcap)
+    return np.where(np.isinf(x), x, softcap * np.tanh(x / softcap)), 4 * e / (1 + e) ** 2
+
+
+def _label_loss(
+    head: Head,
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    ignore_index: int | Sequence[int],
+    axis: int | None,
+    z_loss: float,
+    softcap: float | None,
+    reduction: str,
+    empty: str,
+    sample_weight: ArrayLike | None,
+    mask: ArrayLike | None,
+    normalizer: float | None,
+    grad_output: ArrayLike | None,
+) -> Result:
+    """w_t phi(l) for l = -log p_t, where ``head`` gives phi and its derivative from l, p_t and 1 - p_t.
+
+    The gradient is w_t phi'(l) (p_j - [j = t]). The mean divides by the sum of w_t, weighted by
+    ``sample_weight``. ``z_loss`` and ``softcap`` are as in ``cross_entropy``.
+    """
+    axis = _class_axis(input, axis)
+    x = _classes_last("input", input, axis)
+    w = _class_weight(weight, x.shape[-1])
+    hot, used = _one_hot(target, x.shape, ignore_index, _mask(mask, x.shape[:-1]))
+    c = np.where(hot, w, 0.0)
+    rows, grad = _softmax_loss(np.where(used[..., None], x, 0.0), c, z_loss, softcap, head)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output)
+    value, grad = _reduce(rows, grad, weights, c.sum(axis=-1))
+    return value, np.moveaxis(grad, -1, axis)
 
 
 def _softplus(x: Array) -> Array:
@@ -501,6 +809,13 @@ def _broadcast(name: str, a: ArrayLike | None, shape: tuple[int, ...]) -> Array:
     except ValueError:
         wanted = f"one that broadcasts to {shape}"
         raise ValueError(f"{name}: got shape {array.shape}, wanted {wanted}") from None
+
+
+def _var(name: str, var: ArrayLike, shape: tuple[int, ...]) -> Array:
+    array = _float64(var)
+    return _broadcast(
+        name, array[..., None] if array.ndim > 0 and array.shape == shape[:-1] else array, shape
+    )
 
 
 def _float64(a: Any) -> Array:

@@ -69,12 +69,14 @@ module: Any
 ROWS_BLOCK: int = _base.BLOCKS["ROWS_BLOCK"]
 ROWS_MIN_CLASSES: int = _base.BLOCKS["ROWS_MIN_CLASSES"]
 LANES: int = _base.BLOCKS["LANES"]
-LANES_BLOCK: int = _base.BLOCKS["LANES_BLOCK"]
+PLANE_SAMPLES: int = _base.BLOCKS["PLANE_SAMPLES"]
 POINTWISE_BLOCK: int = _base.BLOCKS["POINTWISE_BLOCK"]
 SERIAL_ELEMENTS: int = _base.BLOCKS["SERIAL_ELEMENTS"]
 BFLOAT16: np.dtype[Any] = _base.BFLOAT16_DTYPE
 """bfloat16 for who has no NumPy dtype of that name, as PyTorch: its bits."""
 OPS: dict[str, int] = _base.OPS
+HEADS: dict[str, int] = _base.HEADS
+POINT_OPS: dict[str, int] = _base.POINT_OPS
 
 
 def use(name: str) -> None:

@@ -12,6 +12,10 @@
 #     counts            c_j = k_j                multinomial likelihood
 # and its gradient is (sum_j c_j + k) p_j - c_j - k [j = t] with p = softmax(x).
 #
+# Other losses of a label are k phi(l) for its cross-entropy l = L - d_t, their gradient is k phi'(l) times that of l
+# (`head_of`). The square of s = logsumexp(x) adds z_loss s^2, and 2 z_loss s p_j to the gradient. With a softcap x is
+# `capped` as it is read, and the gradient multiplied by its slope as it is written.
+#
 # Both families work on WIDTH numbers at a time, in fixed accumulators that stay in registers: classes of one
 # sample in `rows`, samples in `lanes`. So the order of the additions, and with it the bits, does not depend on
 # the instruction set. No sum in the loop's type is longer than GROUP terms: in a long sum of equal terms all
@@ -36,6 +40,9 @@ cdef struct Batch:
     double b[LANES]                # sum c_j d_j; for the entropy sum exp(d_j) d_j
     double k[LANES]                # weight of the index term
     double d[LANES]                # d_t
+    double own[LANES]              # exp(d_t)
+    double slope[LANES]            # phi'(l)
+    double square[LANES]           # derivative of the square of logsumexp: 2 z_loss s
     double keep[LANES]             # 0 where the sample does not count, otherwise 1
     double log_sum[LANES]          # log1p(others)
     double value[LANES]
@@ -51,8 +58,158 @@ cdef struct Wide:
     long double b
     long double k
     long double d
+    long double phi
+    long double slope
+    long double square
     long double weight
     long double scale
+
+
+# ---- Heads: what becomes of the cross-entropy of a label ----
+
+
+cdef inline vec head_of(int HEAD, vec l, vec p, vec not_p, double parameter, vec* slope) noexcept nogil:
+    """phi(l) and its slope, for l = -log p of the label, p and 1 - p, each at full relative precision.
+
+        CROSS_ENTROPY  l                          1
+        FOCAL          (1 - p)^gamma l            (1 - p)^gamma (1 + gamma p l / (1 - p))
+        GENERALIZED    (1 - p^q) / q              p^q
+        POLY           l + epsilon (1 - p)        1 + epsilon p
+
+    At p = 1, l / (1 - p) is 1; at p = 0, where l is inf, p l is 0.
+    """
+    cdef vec one = all_of(1, l), zero = all_of(0, l), a, b, c
+    if HEAD == FOCAL:
+        a = power_of(not_p, parameter)
+        b = if_equal(not_p, zero, one, div(l, not_p))
+        b = if_equal(l, all_of(INFINITY, l), zero, mul(p, b))
+        slope[0] = fma_of(mul(a, all_of(min(parameter, 1e30), l)), b, a)
+        return mul(a, l)
+    if HEAD == GENERALIZED:
+        c = all_of(max(parameter, 1e-30), l)
+        return div(negative(expm1_of(negative(mul(c, l)), slope)), c)
+    if HEAD == POLY:
+        c = all_of(parameter, l)
+        slope[0] = fma_of(c, p, one)
+        return fma_of(c, not_p, l)
+    slope[0] = one
+    return l
+
+
+cdef inline bint is_usual_head(const ClassJob* job, double top) noexcept nogil:
+    """Whether options leave a sample with this maximum in the range of float64, and its gradient in that of float32."""
+    return (job.head != POLY or fabs(job.head_parameter) <= 1e6) and job.z_loss * (fabs(top) + 1e3) <= 1e6
+
+
+cdef inline void heads_of(int HEAD, const ClassJob* job, Py_ssize_t first, Py_ssize_t n, Batch* batch) noexcept nogil:
+    cdef Py_ssize_t l
+    cdef d8 one = d8_all(1), zero = d8_all(0), others, own, total, log_sum, k, value, slope, s
+    cdef d8 z = d8_all(job.z_loss)
+    for l in range(first, first + n, 8):
+        others = d8_load(batch.others + l)
+        own = d8_load(batch.own + l)
+        k = d8_load(batch.k + l)
+        log_sum = log1p_of_sum(others)
+        total = add(one, others)
+        value = head_of(
+            HEAD, sub(log_sum, d8_load(batch.d + l)), div(own, total),
+            div(add(others, sub(one, own)), total), job.head_parameter, &slope,
+        )
+        value = mul(k, if_equal(k, zero, log_sum, value))  # a weight of 0 drops inf, but keeps NaN
+        if job.op == LOSS_LINEAR:
+            value = add(value, sub(mul(d8_load(batch.a + l), log_sum), d8_load(batch.b + l)))
+        if job.z_loss != 0:
+            s = add(d8_load(batch.top + l), log_sum)
+            value = add(value, mul(z, mul(s, s)))
+            d8_store(mul(add(z, z), s), batch.square + l)
+        d8_store(log_sum, batch.log_sum + l)
+        d8_store(value, batch.value + l)
+        d8_store(slope, batch.slope + l)
+
+
+cdef inline void heads(const ClassJob* job, Py_ssize_t first, Py_ssize_t n, Batch* batch) noexcept nogil:
+    """Values, unweighted, and slopes of n places from `first` on, multiples of 8. To be called out of line."""
+    if job.head == FOCAL:
+        heads_of(FOCAL, job, first, n, batch)
+    elif job.head == GENERALIZED:
+        heads_of(GENERALIZED, job, first, n, batch)
+    elif job.head == POLY:
+        heads_of(POLY, job, first, n, batch)
+    else:
+        heads_of(CROSS_ENTROPY, job, first, n, batch)
+
+ctypedef void (*heads_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Batch*) noexcept nogil
+
+
+cdef inline void capped_steps(const void* x, Py_ssize_t n, double cap, vec tag, void* y) noexcept nogil:
+    """y = `capped` x."""
+    cdef Py_ssize_t k, full = n // step_of(tag)
+    cdef vec slope
+    for k in range(full):
+        store(capped(load(x, k, tag), cap, &slope), y, k)
+    if n > full * step_of(tag):
+        store_part(
+            capped(load_part(x, full, n - full * step_of(tag), 0, tag), cap, &slope), y, full, n - full * step_of(tag)
+        )
+
+
+cdef inline void capped_slope_steps(
+    const void* x, const void* grad, Py_ssize_t n, double cap, vec tag, void* y
+) noexcept nogil:
+    """y = grad times the slope of `capped` x; y may be either."""
+    cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
+    cdef vec slope
+    for k in range(full):
+        capped(load(x, k, tag), cap, &slope)
+        store(mul(load(grad, k, tag), slope), y, k)
+    if rest > 0:
+        capped(load_part(x, full, rest, 0, tag), cap, &slope)
+        store_part(mul(load_part(grad, full, rest, 0, tag), slope), y, full, rest)
+
+
+cdef inline void capped_exp_gradient_steps(
+    const void* x, Py_ssize_t n, double cap, vec magic, vec least_exp, double factor, double least, void* grad
+) noexcept nogil:
+    """`exp_gradient_steps` with a softcap; grad may be x."""
+    cdef Py_ssize_t k, full = n // step_of(magic), rest = n - full * step_of(magic)
+    cdef vec zero = all_of(0, magic), f = all_of(factor, magic), low_end = all_of(least, magic), e, slope
+    for k in range(full):
+        e = exp_of(capped(load(x, k, magic), cap, &slope), magic, least_exp)
+        store(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, k)
+    if rest > 0:
+        e = exp_of(capped(load_part(x, full, rest, 0, magic), cap, &slope), magic, least_exp)
+        store_part(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, full, rest)
+
+
+cdef inline double capped_one(double x, double cap, vec tag) noexcept nogil:
+    """The bits that `capped_steps` gives for x; x itself where cap is 0."""
+    cdef vec slope
+    return x if cap == 0 else first(capped(all_of(x, tag), cap, &slope))
+
+
+cdef inline long double wide_capped(long double x, double cap, long double* slope) noexcept nogil:
+    cdef long double e = expl(-2 * fabsl(x) / cap)
+    slope[0] = 4 * e / ((1 + e) * (1 + e))
+    return cap * tanhl(x / cap) if fabsl(x) < INFINITY else x
+
+
+cdef inline long double wide_head(
+    int head, long double l, long double p, long double not_p, double parameter, long double* slope
+) noexcept nogil:
+    """`head_of` in `long double`."""
+    cdef long double a
+    slope[0] = 1
+    if head == FOCAL:
+        a = powl(not_p, parameter)
+        slope[0] = a * (1 + parameter * (p * (l / not_p if not_p != 0 else 1) if l < INFINITY else 0))
+        return a * l
+    if head == GENERALIZED:
+        slope[0] = expl(-parameter * l)
+        return -expm1l(-parameter * l) / parameter
+    if head == POLY:
+        slope[0] = 1 + parameter * p
+        return l + parameter * not_p
+    return l
 
 
 cdef inline double sum_past_inf(const ClassJob* job, real* tag, Py_ssize_t position) noexcept nogil:
@@ -132,7 +289,8 @@ cdef inline bint gradient_is_wide(
 ) noexcept nogil:
     """The same for its gradient."""
     cdef double small = 3.009265538105056e-36 if sizeof(real) == 4 else 2.409919865102884e-181
-    cdef double least = 1e-30 if sizeof(real) == 4 else 1e-270, greatest = 1 / exp_unit(tag)
+    cdef double least = 1e-30 if sizeof(real) == 4 else 1e-270
+    cdef double greatest = 16777216.0 if sizeof(real) == 4 else 18014398509481984.0
     cdef double factor = scale / (1 + others), size = fabs(factor * (k + a))
     cdef bint wide = is_out_of_range(size, least, greatest) | (others < small) & (size > 1)
     wide |= is_out_of_range(scale, 1e-270, 1e270) | is_out_of_range(k + a, 1e-90, 1e90)
@@ -141,10 +299,6 @@ cdef inline bint gradient_is_wide(
     else:
         wide |= (size == 0) & (k != 0) & (scale != 0)
     return wide & (others == others)
-
-
-cdef inline long double wide_exp(const real* tag, long double d) noexcept nogil:
-    return exp_nonpositive(<double>d) if real is float else expl(d)
 
 
 cdef inline long double wide_coefficient(
@@ -165,6 +319,11 @@ cdef inline long double wide_coefficient(
     return times(w[j], c) if w != NULL else c
 
 
+cdef inline long double wide_read(const real* tag, const ClassJob* job, Py_ssize_t position) noexcept nogil:
+    cdef long double slope, x = read_one(job.x, job.storage, position, <real*>tag)
+    return wide_capped(x, job.softcap, &slope) if job.softcap != 0 else x
+
+
 cdef inline void wide_statistics(
     const real* tag, const ClassJob* job, Py_ssize_t i, int64_t t, Wide* wide
 ) noexcept nogil:
@@ -172,33 +331,42 @@ cdef inline void wide_statistics(
     cdef const real* w = <const real*>job.class_weight
     cdef Py_ssize_t outer = i // job.inner, first = outer * job.x_stride + i - outer * job.inner, j, top = 0
     cdef long double d, c
-    cdef long double k = <long double>job.index_scale * (w[t] if w != NULL else 1) if t >= 0 else 0
+    cdef long double k = <long double>job.index_scale * (w[t] if w != NULL else 1) if t >= 0 else 0, own = 1
     wide.weight = per_sample(<const real*>job.sample_weight, i)
     wide.scale = times(times(wide.weight, per_sample(<const real*>job.grad_output, i)), job.wide_scale)
     wide.k = k
     wide.top = -INFINITY
     wide.others = wide.a = wide.b = wide.d = 0
     for j in range(job.classes):
-        d = read_one(job.x, job.storage, first + j * job.inner, <real*>tag)
+        d = wide_read(tag, job, first + j * job.inner)
         if d > wide.top:
             wide.top = d
             top = j
     for j in range(job.classes):
-        d = read_one(job.x, job.storage, first + j * job.inner, <real*>tag) - wide.top
+        d = wide_read(tag, job, first + j * job.inner) - wide.top
         if j != top:
-            wide.others += wide_exp(tag, d)
+            wide.others += expl(d)
         if j == t:
             wide.d = d
+            own = expl(d)
         c = wide_coefficient(tag, job, i, j)
         if c != 0:
             wide.a += c
             wide.b += c * d
     wide.others += wide.top - wide.top
+    d = wide.others
+    c = log1pl(d)
+    wide.phi = wide_head(
+        job.head, c - wide.d, own / (1 + d), (d + (1 - own)) / (1 + d), job.head_parameter, &wide.slope
+    )
+    wide.square = 2 * job.z_loss * (wide.top + c) if job.z_loss != 0 else 0
 
 
 cdef inline long double wide_value(const ClassJob* job, const Wide* wide, Py_ssize_t i) noexcept nogil:
     cdef long double log_sum = log1pl(wide.others)
-    cdef long double value = weighted(log_sum - wide.d, wide.k) + (wide.a * log_sum - wide.b)
+    cdef long double value = weighted(wide.phi, wide.k) + (wide.a * log_sum - wide.b)
+    if wide.square != 0:
+        value += wide.square / 2 * (wide.top + log_sum)
     return weighted(value + (job.offset[i] if job.offset != NULL else 0), wide.weight)
 
 
@@ -213,10 +381,11 @@ cdef inline real wide_gradient(
     const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
 ) noexcept nogil:
     """Entry j of sample i's gradient, where x_j is x; as `linear_gradient` and `target_gradient`."""
-    cdef long double e = wide_exp(tag, x - wide.top), c = wide_coefficient(tag, job, i, j)
-    cdef long double rest = (wide.a - c) + (0 if is_target else wide.k)
-    c += wide.k if is_target else 0
-    return <real>weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others), wide.scale)
+    cdef long double cap_slope = 1, y = wide_capped(x, job.softcap, &cap_slope) if job.softcap != 0 else x
+    cdef long double e = expl(y - wide.top), c = wide_coefficient(tag, job, i, j), k = wide.k * wide.slope
+    cdef long double rest = (wide.a - c) + wide.square + (0 if is_target else k)
+    c += k if is_target else 0
+    return <real>weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others) * cap_slope, wide.scale)
 
 
 cdef inline double target_gradient(
@@ -231,24 +400,32 @@ cdef inline void clear(Batch* batch, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t l
     for l in range(count, (count + 7) // 8 * 8):
         batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.k[l] = batch.d[l] = batch.keep[l] = 0
+        batch.own[l] = 0
 
 
 cdef inline void finish(
     real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t place, Batch* batch, double* total,
     double* low, Huge* huge
 ) noexcept nogil:
-    """The values of the samples from `first` on: stored where job.value is set, and added up, from lane `place` on."""
+    """The values of the samples from `first` on: stored where job.value is set, and added up, from lane `place` on.
+
+    Where a job is headed, `heads` has computed them for its gradients already.
+    """
     cdef Py_ssize_t l, n = (count + 7) // 8 * 8, turn = min(n, LANES - place)
     cdef double index_term, weight
-    cdef bint wide = batch.any_wide
-    for l in range(n):
-        batch.log_sum[l] = log1p_nonnegative(<real>batch.others[l])
-    if job.op == LOSS or job.op == LOSS_LINEAR:
+    cdef bint wide = batch.any_wide, headed = job.headed
+    if headed:
+        if job.grad == NULL:
+            (<heads_function>fastloss_out_of_line(<void*>heads))(job, 0, n, batch)
+    else:
         for l in range(n):
+            batch.log_sum[l] = log1p_nonnegative(<real>batch.others[l])
+    if job.op == LOSS or job.op == LOSS_LINEAR:
+        for l in range(n if not headed else 0):
             # A weight of 0 drops an infinite d, but keeps NaN.
             index_term = batch.log_sum[l] - batch.d[l] if batch.k[l] != 0 else batch.log_sum[l]
             batch.value[l] = batch.k[l] * index_term
-        if job.op == LOSS_LINEAR:
+        if job.op == LOSS_LINEAR and not headed:
             for l in range(n):
                 batch.value[l] += batch.a[l] * batch.log_sum[l] - batch.b[l]
         if job.offset != NULL:

@@ -6,8 +6,16 @@ cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
     LOG_MULTINOMIAL
 
+# The losses of a label under softmax, functions of its -log p; see `head_of` in heads.pxd.
+cdef enum:
+    CROSS_ENTROPY, FOCAL, GENERALIZED, POLY
+
 cdef struct ClassJob:
     int op
+    int head                       # of an index target; CROSS_ENTROPY with all others
+    double head_parameter          # gamma, q or epsilon
+    double z_loss                  # factor of the square of logsumexp, or 0
+    double softcap                 # x is read as softcap tanh(x / softcap), or 0
     bint float32
     const void* x                  # (outer, classes, inner); `x_stride` elements from one outer index to the next
     int storage
@@ -33,6 +41,7 @@ cdef struct ClassJob:
     const void* grad_output        # (samples,), or NULL
     double grad_scale              # grad_output / divisor where these are one number
     long double wide_scale         # the same, which may leave the range of float64
+    bint headed                    # there is a head or z_loss: values and gradients take more than cross-entropy does
     bint unweighted                # and that is at most 1: with one label for a sample no gradient can be wide
     const double* offset           # (samples,) added to the loss of each sample, or NULL
     void* value                    # (samples,), or NULL
@@ -46,3 +55,13 @@ cdef struct ClassJob:
 
 cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
     return array[i] if array != NULL else 1.0
+
+
+cdef inline Py_ssize_t position_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
+    """Of sample i's first class in x; classes are job.inner apart."""
+    return i // job.inner * job.x_stride + i % job.inner
+
+
+cdef inline Py_ssize_t position_in_results(const ClassJob* job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    """Of class j of sample i, in a gradient or coefficients."""
+    return (i // job.inner * job.classes + j) * job.inner + i % job.inner

@@ -3,6 +3,7 @@
 from fastloss._kernels.math cimport *
 from fastloss._kernels.schedule cimport *
 from fastloss._kernels.job cimport *
+include "tuning.pxi"
 
 
 cdef inline int64_t load_label(const void* labels, int kind, Py_ssize_t i) noexcept nogil:
@@ -35,32 +36,48 @@ cdef inline int64_t label_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
 
 cdef inline void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Lower job.invalid to the first label that is neither a class nor ignored; the weights in force, summed."""
-    cdef Py_ssize_t first = chunk * job.chunk, i, used = 0
+    cdef Py_ssize_t first = chunk * job.chunk, start, i, l, used = 0
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef int64_t t, counts, classes = job.classes, ignore_index = job.ignore_index
     cdef uint64_t invalid = 0      # the sign bit
     cdef const int64_t* labels64 = <const int64_t*>job.labels
-    cdef bint weighted = job.class_weight != NULL or job.sample_weight != NULL
-    cdef bint usual = job.label_kind == 8 and not weighted and job.mask == NULL
-    cdef double total = 0, low = 0
+    cdef const real* by_class = <const real*>job.class_weight
+    cdef const real* by_sample = <const real*>job.sample_weight
+    cdef bint weighted = by_class != NULL or by_sample != NULL
+    cdef bint usual = job.label_kind == 8 and job.mask == NULL
+    cdef double weight[LANES]
+    cdef int64_t keep[LANES]
+    cdef double total[LANES]
+    cdef double low[LANES]
+    cdef Huge huge
+    huge.total = huge.low = 0
+    for i in range(LANES):
+        total[i] = low[i] = 0
     if usual:  # vectorised
         for i in range(first, last):
             counts = labels64[i] != ignore_index
             used += counts
             invalid |= (<uint64_t>labels64[i] | (<uint64_t>(classes - 1) - <uint64_t>labels64[i])) & <uint64_t>-counts
-        total = used
+        total[0] = used
     if invalid >> 63 or not usual:
-        total = 0
+        total[0] = 0
         for i in range(first, last):
             t = label_of(job, i)
-            if t != ignore_index:
-                if t < 0 or t >= classes:
-                    fastloss_lower(&job.invalid, i)
-                    break
+            total[0] += t != ignore_index
+            if t != ignore_index and (t < 0 or t >= classes):
+                fastloss_lower(&job.invalid, i)
+                weighted = False
+                break
+    if weighted:
+        total[0] = 0
+        for start in range(first, last, LANES):
+            for l in range(min(<Py_ssize_t>LANES, last - start)):
+                t = labels64[start + l] if usual else label_of(job, start + l)
+                keep[l] = t != ignore_index
+                weight[l] = by_class[t if keep[l] else 0] if by_class != NULL else <real>1
+            for l in range(min(<Py_ssize_t>LANES, last - start)):
                 two_sum(
-                    per_sample(<const real*>job.class_weight, t) * per_sample(<const real*>job.sample_weight, i),
-                    &total, &low,
+                    weight[l] * <double>(by_sample[start + l] if by_sample != NULL else <real>1) if keep[l] else 0.0,
+                    total + l, low + l,
                 )
-    job.partial[3 * chunk] = total
-    job.partial[3 * chunk + 1] = low
-    job.partial[3 * chunk + 2] = 0
+    sum_lanes(total, low, LANES, &huge, job.partial + 3 * chunk)

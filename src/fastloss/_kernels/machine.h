@@ -4,7 +4,9 @@
 
 #ifdef _OPENMP
 #include <omp.h>
+#define fastloss_openmp _OPENMP
 #else
+#define fastloss_openmp 0
 #define omp_get_max_threads() 1
 #endif
 #ifdef __VERSION__
@@ -12,17 +14,11 @@
 #else
 #define fastloss_compiler "unknown"
 #endif
-#ifdef _OPENMP
-#define fastloss_openmp _OPENMP
-#else
-#define fastloss_openmp 0
-#endif
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
-#define fastloss_v3 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") \
-    && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
-#define fastloss_v4 (fastloss_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") \
-    && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") \
-    && __builtin_cpu_supports("avx512vl"))
+#define FASTLOSS_HAS(name) __builtin_cpu_supports(name)
+#define fastloss_v3 (FASTLOSS_HAS("avx2") && FASTLOSS_HAS("fma") && FASTLOSS_HAS("bmi") && FASTLOSS_HAS("bmi2"))
+#define fastloss_v4 (fastloss_v3 && FASTLOSS_HAS("avx512f") && FASTLOSS_HAS("avx512bw") && FASTLOSS_HAS("avx512cd") \
+    && FASTLOSS_HAS("avx512dq") && FASTLOSS_HAS("avx512vl"))
 #else
 #define fastloss_v3 0
 #define fastloss_v4 0

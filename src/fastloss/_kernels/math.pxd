@@ -4,8 +4,7 @@
 #    is fused exactly where `fma` stands, in vector code and in its scalar remainder alike. That is why
 #    AVX2 and AVX-512 give the same bits.
 # b) Literals carry the type of the loop: a lone `0.5` would turn a float32 loop into float64 arithmetic.
-# c) Comparisons are written so that NaN takes the branch that keeps it. `zero_if` is not a conditional
-#    expression: from one that may be a constant gcc derives two versions of all that follows, and runs both.
+# c) Comparisons are written so that NaN takes the branch that keeps it.
 # d) Polynomials are evaluated in pairs (Estrin): what bounds these loops is not the number of operations but
 #    how many of them wait for each other, as many iterations as the processor's queues hold.
 # e) The bound beside each function is in ulp of the result, with fma; without it logarithms are up to 0.15 ulp worse.
@@ -15,7 +14,7 @@
 #    processor's extended format (of float64 where there is none). Whether is decided by the number alone.
 
 
-from libc.math cimport INFINITY, NAN, expl, fabs, fabsl, log1pl, logl, rint
+from libc.math cimport INFINITY, NAN, expl, expm1l, fabs, fabsl, log1pl, logl, powl, rint, tanhl
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastloss._kernels.vector cimport *
@@ -24,13 +23,12 @@ ctypedef fused real:
     float
     double
 
-cdef extern from "vector.h":
+cdef extern from "vector.h" nogil:
     long double fastloss_huge_unit
     bint fastloss_fused
-    float fastloss_fmaf(float, float, float) noexcept nogil
-    double fastloss_fma(double, double, double) noexcept nogil
-    float fastloss_absf(float) noexcept nogil
-    double fastloss_abs(double) noexcept nogil
+    float fma "fastloss_fmaf" (float, float, float)
+
+cdef extern double fma "fastloss_fma" (double, double, double) noexcept nogil
 
 cdef union Bits32:
     float f
@@ -43,18 +41,8 @@ cdef union Bits64:
     uint64_t u
 
 
-cdef inline real fma(real a, real b, real c) noexcept nogil:
-    if real is float:
-        return fastloss_fmaf(a, b, c)
-    else:
-        return fastloss_fma(a, b, c)
-
-
 cdef inline real absolute(real x) noexcept nogil:
-    if real is float:
-        return fastloss_absf(x)
-    else:
-        return fastloss_abs(x)
+    return <real>fabs(x)
 
 
 cdef inline real minus(real a, real b) noexcept nogil:
@@ -72,136 +60,6 @@ cdef inline real sum_low_added(real a, real b, real s) noexcept nogil:
     """`sum_low` by additions alone, for loops that wait for products."""
     cdef real z = s - a
     return (a - (s - z)) + (b - z)
-
-
-cdef inline real one_unless_zero(real d) noexcept nogil:
-    """1 where d is negative or NaN, 0 at +0: what x - m is, for a maximum m. One operation on integers in float32."""
-    cdef Bits32 bits
-    if real is float:
-        bits.f = d
-        bits.u = bits.u if bits.u < <uint32_t>0x3F800000 else <uint32_t>0x3F800000
-        return bits.f
-    else:
-        return <real>0 if d == 0 else <real>1
-
-
-cdef inline real zero_if(bint condition, real y) noexcept nogil:
-    """0 if condition, otherwise y."""
-    cdef Bits32 b32
-    cdef Bits64 b64
-    if real is float:
-        b32.f = y
-        b32.i &= <int32_t>condition - 1
-        return b32.f
-    else:
-        b64.f = y
-        b64.i &= <int64_t>condition - 1
-        return b64.f
-
-
-cdef inline real zero_below(real y, real x, real least) noexcept nogil:
-    """0 if x < least, otherwise y."""
-    return zero_if(x < least, y)
-
-
-cdef inline real expm1_reduced(real r) noexcept nogil:
-    """exp(r) - 1 for |r| <= ln(2)/2: r + r^2 q(r), q minimax (0.05 ulp in float32, 0.03 in float64)."""
-    cdef real r2 = r * r, r4, r8, q, q1, q2, q3
-    if real is float:
-        q = fma(<real>0.1666652113199234, r, <real>0.4999999403953552)
-        q1 = fma(<real>0.00836874544620514, r, <real>0.04166838899254799)
-        q1 = fma(<real>0.001381453825160861, r2, q1)
-        q = fma(q1, r2, q)
-    else:
-        r4 = r2 * r2
-        r8 = r4 * r4
-        q = fma(<real>0.16666666666666411495, r, <real>0.50000000000000106696)
-        q1 = fma(<real>0.0083333333334949804837, r, <real>0.041666666666529721607)
-        q2 = fma(<real>0.0001984126950577377448, r, <real>0.0013888888943761593691)
-        q3 = fma(<real>2.7557586799774599803e-6, r, <real>0.000024801492948052900755)
-        q = fma(q1, r2, q)
-        q2 = fma(q3, r2, q2)
-        q3 = fma(<real>2.5000021047632982775e-8, r, <real>2.7630306780393872446e-7)
-        q = fma(q3, r8, fma(q2, r4, q))
-    return fma(q, r2, r)
-
-
-cdef inline real exp_argument(real x, int bias, bint exact, real* shifted) noexcept nogil:
-    """r of x = k ln 2 + r; the low bits of `shifted` are k + bias: with the format's own bias, the exponent of 2^k.
-
-    Adding 1.5 * 2^p (p mantissa bits) rounds to the nearest integer; the high part of ln 2 is short enough
-    that k times it is exact, with or without fma. Unless `exact`, float32 with fma takes ln 2 as one number, which
-    is 2^-28.5 off: exp(x) gains an error of 0.05 |x| ulp, a twentieth of what rounding x to float32 costs.
-    """
-    cdef real k, r, magic
-    if real is float:
-        magic = <real>12582912.0 + <real>bias  # 1.5 * 2^23
-        shifted[0] = fma(x, <real>1.44269504088896341, magic)
-        k = shifted[0] - magic
-        if fastloss_fused and not exact:
-            return fma(k, <real>-0.69314718055994531, x)
-        r = fma(k, <real>-0.693359375, x)
-        return fma(k, <real>2.12194440054690583e-4, r)
-    else:
-        magic = <real>6755399441055744.0 + <real>bias  # 1.5 * 2^52
-        shifted[0] = fma(x, <real>1.44269504088896341, magic)
-        k = shifted[0] - magic
-        r = fma(k, <real>-6.93147180369123816490e-01, x)
-        return fma(k, <real>-1.90821492927058770002e-10, r)
-
-
-cdef inline real exponent_of(real shifted) noexcept nogil:
-    """2^k from the low bits of `shifted`."""
-    cdef Bits32 b32
-    cdef Bits64 b64
-    if real is float:
-        b32.f = shifted
-        b32.i = <int32_t>(<uint32_t>b32.i << 23)
-        return b32.f
-    else:
-        b64.f = shifted
-        b64.i = <int64_t>(<uint64_t>b64.i << 52)
-        return b64.f
-
-
-cdef inline real exp_nonpositive(real x) noexcept nogil:
-    """exp(x) for x <= 0, within 1.03 + 0.05 |x| ulp (1.03 in float64); 0 where that is not a normal number."""
-    cdef real shifted = 0
-    cdef real p, power, least
-    if real is float:
-        p = expm1_reduced(exp_argument(x, 127, False, &shifted))
-        least = <real>-87.33654
-    else:
-        p = expm1_reduced(exp_argument(x, 1023, False, &shifted))
-        least = <real>-708.39641853226408
-    power = exponent_of(shifted)
-    return zero_below(fma(p, power, power), x, least)
-
-
-# Terms of a sum are scaled up: a million exponentials, each below the smallest normal number, may sum to one
-# that is not. 2^24 in float32, 2^54 in float64.
-cdef inline real exp_scaled(real x) noexcept nogil:
-    """2^24 exp(x) (float32) or 2^54 exp(x), x <= 0, as exact as `exp_nonpositive`; 0 where that is not normal."""
-    cdef real shifted = 0
-    cdef real p, power, least
-    if real is float:
-        p = expm1_reduced(exp_argument(x, 127 + 24, False, &shifted))
-        least = <real>-103.97207641601562
-    else:
-        p = expm1_reduced(exp_argument(x, 1023 + 54, False, &shifted))
-        least = <real>-745.8263662825011
-    power = exponent_of(shifted)
-    return zero_below(fma(p, power, power), x, least)
-
-
-cdef inline double exp_unit(real tag) noexcept nogil:
-    """What a term of `exp_scaled` in tag's type has to be multiplied by."""
-    return 5.9604644775390625e-08 if sizeof(real) == 4 else 5.551115123125783e-17
-
-
-cdef inline double unscaled_sum(double s, real tag) noexcept nogil:
-    """A sum of `exp_scaled` terms of tag's type, unscaled."""
-    return s * exp_unit(tag)
 
 
 cdef inline real log_reduced(real f, real rest, real k, real* low) noexcept nogil:
@@ -268,41 +126,22 @@ cdef inline real log_fraction(real u, real* k, real* scale) noexcept nogil:
     return u - <real>1
 
 
-cdef inline real log_of_sum(real u, real c, real* low) noexcept nogil:
-    """log(u + c) for finite normal u > 0 and |c| <= ulp(u), as a sum within 0.44 ulp of the first number."""
-    cdef real k = 0, scale = 0
-    cdef real m = log_fraction(u, &k, &scale)
-    cdef real f = fma(c, scale, m)
-    return log_reduced(f, fma(c, scale, m - f), k, low)
-
-
-cdef inline real log_positive(real x, bint usual, real* low) noexcept nogil:
-    """log(x) for finite x > 0, subnormal too, as a sum within 0.36 ulp of the first number; some number at 0.
-
-    `usual`: it is known that x is normal.
-    """
-    cdef real tiny, scaled, exponent, k = 0, scale = 0
-    if usual:
-        x = log_fraction(x, &k, &scale)
-        return log_reduced(x, <real>0, k, low)
-    if real is float:
-        tiny = <real>1.17549435e-38
-        scaled = x * <real>33554432.0  # 2^25
-        exponent = <real>-25 if x < tiny else <real>0
-    else:
-        tiny = <real>2.2250738585072014e-308
-        scaled = x * <real>18014398509481984.0  # 2^54
-        exponent = <real>-54 if x < tiny else <real>0
-    scaled = log_fraction(scaled if x < tiny else x, &k, &scale)
-    return log_reduced(scaled, <real>0, k + exponent, low)
+cdef inline real log_positive(real x, real* low) noexcept nogil:
+    """log(x) for finite x > 0, subnormal too, as a sum within 0.36 ulp of the first number; some number at 0."""
+    cdef real tiny = <real>(1.17549435e-38 if real is float else 2.2250738585072014e-308), k = 0, scale = 0
+    cdef real larger = x * <real>(33554432.0 if real is float else 18014398509481984.0)  # 2^25, 2^54
+    cdef real exponent = <real>(-25 if real is float else -54) if x < tiny else <real>0
+    x = log_fraction(larger if x < tiny else x, &k, &scale)
+    return log_reduced(x, <real>0, k + exponent, low)
 
 
 cdef inline double log1p_nonnegative(real x) noexcept nogil:
     """log(1 + x) for 0 <= x < 2^127 (2^1023) or inf, within 0.44 ulp of x's type and, for float64, one rounding."""
     cdef real u = <real>1 + x
     cdef real c = x - (u - <real>1) if x < <real>1 else <real>1 - (u - x)
-    cdef real low = 0
-    cdef real y = log_of_sum(u, c, &low)
+    cdef real k = 0, scale = 0, low = 0
+    cdef real m = log_fraction(u, &k, &scale), f = fma(c, scale, m)
+    cdef real y = log_reduced(f, fma(c, scale, m - f), k, &low)
     low = low if u < <real>INFINITY else <real>0
     y = y if u < <real>INFINITY else u  # inf and NaN pass
     return <double>y + low
@@ -310,7 +149,7 @@ cdef inline double log1p_nonnegative(real x) noexcept nogil:
 
 cdef inline real log_any(real x, real* low) noexcept nogil:
     """log(x) as a sum within 0.36 ulp of the first number, subnormal x included; -inf at 0, NaN below."""
-    cdef real y = log_positive(x, False, low)
+    cdef real y = log_positive(x, low)
     cdef bint usual = x > <real>0 and x < <real>INFINITY
     low[0] = low[0] if usual else <real>0
     y = y if usual else (<real>-INFINITY if x == <real>0 else x)
@@ -386,12 +225,14 @@ cdef inline double exp_lead(vec tag) noexcept nogil:
     return 60 if vec is f16 else 500
 
 
+cdef inline double exp_most(vec tag) noexcept nogil:
+    """Below this the reduction of |x| is as exact as `exp_of` is."""
+    return 1e3 if vec is f16 and not fastloss_exp_table else 1e5
+
+
 cdef inline bint exp_can_reduce(double x, vec tag) noexcept nogil:
-    """Whether the reduction of x is as exact as `exp_of` is; otherwise, or if x is inf or NaN, x - max x it must be."""
-    if vec is f16:
-        return fabs(x) < (1e5 if fastloss_exp_table else 1e3)
-    else:
-        return fabs(x) < 1e5
+    """Whether x can be reduced; otherwise, or if x is inf or NaN, x - max x it must be."""
+    return fabs(x) < exp_most(tag)
 
 
 cdef inline double exp_reference(double top, double lead, vec tag) noexcept nogil:
@@ -406,12 +247,14 @@ cdef inline bint exp_fits(double top, double c, vec tag) noexcept nogil:
     return fabs(lead - exp_lead(tag)) <= around
 
 
+cdef inline double rounding_magic(double raised, vec tag) noexcept nogil:
+    """1.5 * 2^p, with 2^(k + raised) for the rounded k in the low bits of a sum."""
+    return (12582912.0 + 127 if vec is f16 else 6755399441055744.0 + 1023) + raised
+
+
 cdef inline double magic_of(double c, vec tag) noexcept nogil:
-    """What `exp_of` adds to round: 1.5 * 2^p, less the reference; an integer, |c| < 2^18."""
-    if vec is f16:
-        return 12582912.0 - 8 * c if fastloss_exp_table else 12582912.0 + 127 - c
-    else:
-        return 6755399441055744.0 + 1023 - c
+    """What `exp_of` adds to round; c is an integer, |c| < 2^18."""
+    return 12582912.0 - 8 * c if vec is f16 and fastloss_exp_table else rounding_magic(-c, tag)
 
 
 cdef inline double least_of(double c, vec tag) noexcept nogil:
@@ -453,11 +296,21 @@ cdef inline vec expm1_of_reduced(vec r) noexcept nogil:
     return fma_of(expm1_rest(r, r2, 1), r2, r)
 
 
-cdef inline vec exp_of(vec x, vec magic, vec least) noexcept nogil:
-    """FASTLOSS_EXP_FACTOR exp(x (1 - EXP_SLOPE)) 2^-c within 0.97 ulp in float32, factor and slope common to all x.
+cdef inline vec exp_reduced(vec x, vec magic, vec* power_of_k) noexcept nogil:
+    """r with x = k ln 2 + r, |r| <= ln(2)/2, and the power of 2 that `rounding_magic` leaves."""
+    cdef vec shifted = fma_of(x, all_of(1.44269504088896341, x), magic), k = sub(shifted, magic)
+    power_of_k[0] = power(shifted)
+    if vec is f16:
+        return fma_of(k, all_of(2.12194440054690583e-4, x), fma_of(k, all_of(-0.693359375, x), x))
+    else:
+        return fma_of(k, all_of(-1.90821492927058770002e-10, x), fma_of(k, all_of(-6.93147180369123816490e-01, x), x))
 
-    The slope is what ln 2 is off as one number. A table of eighths saves half the polynomial; where there is no
-    instruction for it, ln 2 is in two parts, factor 1 and slope 0. NaN passes.
+
+cdef inline vec exp_of(vec x, vec magic, vec least) noexcept nogil:
+    """FASTLOSS_EXP_FACTOR exp(x (1 - slope)) 2^-c within 0.97 ulp in float32, factor and slope common to all x.
+
+    The slope, 2.7478353e-9, is what ln 2 is off as one number. A table of eighths saves half the polynomial; where
+    there is no instruction for it, ln 2 is in two parts, factor 1 and slope 0. NaN passes.
     """
     cdef vec shifted, k, r, p, power_of_k
     x = max_of(least, x)
@@ -470,20 +323,8 @@ cdef inline vec exp_of(vec x, vec magic, vec least) noexcept nogil:
             p = mul(fma_of(p, r, all_of(1, x)), r)
             power_of_k = f16_power_of_eighths(shifted)
             return fma_of(p, power_of_k, power_of_k)
-        shifted = fma_of(x, all_of(1.44269504088896341, x), magic)
-        k = sub(shifted, magic)
-        r = fma_of(k, all_of(2.12194440054690583e-4, x), fma_of(k, all_of(-0.693359375, x), x))
-    else:
-        shifted = fma_of(x, all_of(1.44269504088896341, x), magic)
-        k = sub(shifted, magic)
-        r = fma_of(k, all_of(-1.90821492927058770002e-10, x), fma_of(k, all_of(-6.93147180369123816490e-01, x), x))
-    power_of_k = power(shifted)
+    r = exp_reduced(x, magic, &power_of_k)
     return fma_of(expm1_of_reduced(r), power_of_k, power_of_k)
-
-
-cdef inline double exp_slope(vec tag) noexcept nogil:
-    """The error of ln 2 that `exp_of` leaves: it is exp(x (1 - slope))."""
-    return 2.7478353e-9 if vec is f16 and fastloss_exp_table else 0.0
 
 
 # ---- Exponentials and logarithms of single elements ----
@@ -494,18 +335,7 @@ cdef inline double exp_slope(vec tag) noexcept nogil:
 
 cdef inline vec exp_argument_of(vec x, int raised, vec* power_of_k) noexcept nogil:
     """r with x = k ln 2 + r, |r| <= ln(2)/2, and 2^(k + raised), or 0 for the k next to those of normal numbers."""
-    cdef vec magic, shifted, k
-    if vec is f16:
-        magic = all_of(12582912.0 + 127 + raised, x)
-    else:
-        magic = all_of(6755399441055744.0 + 1023 + raised, x)
-    shifted = fma_of(x, all_of(1.44269504088896341, x), magic)
-    k = sub(shifted, magic)
-    power_of_k[0] = power(shifted)
-    if vec is f16:
-        return fma_of(k, all_of(2.12194440054690583e-4, x), fma_of(k, all_of(-0.693359375, x), x))
-    else:
-        return fma_of(k, all_of(-1.90821492927058770002e-10, x), fma_of(k, all_of(-6.93147180369123816490e-01, x), x))
+    return exp_reduced(x, all_of(rounding_magic(raised, x), x), power_of_k)
 
 
 cdef inline vec log1p_of(vec e, vec s) noexcept nogil:
@@ -538,8 +368,8 @@ cdef inline vec log_argument(vec a, vec b, vec* k) noexcept nogil:
     return fma_of(b, scale, fma_of(a, scale, all_of(-1, a)))
 
 
-cdef inline vec log_of(vec f, vec s, vec k) noexcept nogil:
-    """log((1 + f) 2^k) for such f, and s = -f / (2 + f)."""
+cdef inline vec log1p_of_fraction(vec f, vec s) noexcept nogil:
+    """log(1 + f) for such f, and s = -f / (2 + f)."""
     cdef vec z = mul(s, s), z2, p, p1, p2
     if vec is f16:
         p = fma_of(all_of(-0.29870694875717163, z), z, all_of(-0.3997758626937866, z))
@@ -551,4 +381,55 @@ cdef inline vec log_of(vec f, vec s, vec k) noexcept nogil:
         p2 = fma_of(all_of(-1.531383769920937332e-01, z), z, all_of(-1.818357216161805012e-01, z))
         p2 = fma_of(all_of(-1.479819860511658591e-01, z), z2, p2)
         p = fma_of(fma_of(p2, z2, p1), z2, p)
-    return fma_of(k, all_of(0.69314718055994531, k), fma_of(s, fma_of(z, p, f), f))
+    return fma_of(s, fma_of(z, p, f), f)
+
+
+cdef inline vec log_of(vec f, vec s, vec k) noexcept nogil:
+    """log((1 + f) 2^k) for such f and s."""
+    return fma_of(k, all_of(0.69314718055994531, k), log1p_of_fraction(f, s))
+
+
+cdef inline vec expm1_of(vec x, vec* e) noexcept nogil:
+    """exp(x) - 1 for x <= 0, within 1.5 ulp however small it is; and exp(x), 0 where that is not a normal number."""
+    cdef vec least = all_of(-87.33654 if vec is f16 else -708.39641853226408, x), zero = all_of(0, x), power_of_k, p
+    p = expm1_of_reduced(exp_argument_of(max_of(least, x), 0, &power_of_k))
+    e[0] = if_less(x, least, zero, fma_of(p, power_of_k, power_of_k))
+    return fma_of(p, power_of_k, sub(power_of_k, all_of(1, x)))
+
+
+cdef inline vec log1p_of_sum(vec x) noexcept nogil:
+    """log(1 + x) for x >= 0, within 2 ulp; inf and NaN pass."""
+    cdef vec k, one = all_of(1, x), most = all_of(8.5e37 if vec is f16 else 8.9e307, x)
+    cdef vec f = log_argument(one, min_of(most, x), &k)
+    return if_less(x, all_of(INFINITY, x), log_of(f, div(negative(f), add(all_of(2, x), f)), k), x)
+
+
+cdef inline vec power_of(vec x, double a) noexcept nogil:
+    """x^a for 0 <= x <= 1 and a >= 0, 0 where that or x is not a normal number; 0^0 is 1.
+
+    Whole numbers a up to 16 are a - 1 products at most, 1 ulp each. Otherwise 2.5 |a log x| + 1.5 ulp.
+    """
+    cdef int n = <int>a if a <= 16 else -1
+    cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, x), y = all_of(1, x), f, k, e
+    if n == a:
+        while n > 0:
+            y = mul(y, x) if n & 1 else y
+            x = mul(x, x)
+            n >>= 1
+        return y
+    f = log_argument(max_of(tiny, x), all_of(0, x), &k)
+    f = log_of(f, div(negative(f), add(all_of(2, x), f)), k)
+    expm1_of(mul(all_of(a, x), f), &e)
+    return if_less(x, tiny, all_of(0, x), e)
+
+
+cdef inline vec capped(vec x, double cap, vec* slope) noexcept nogil:
+    """cap tanh(x / cap), within 5.5 ulp however small it is, and its derivative 4 e / (1 + e)^2, e = exp(-2 |x| / cap).
+
+    An infinite x passes: -inf remains a masked class.
+    """
+    cdef vec e, y = expm1_of(mul(minus_absolute(x), all_of(2 / cap, x)), &e)
+    cdef vec half = div(all_of(1, x), add(all_of(2, x), y)), r = add(half, half)
+    slope[0] = mul(e, mul(r, r))
+    y = mul(mul(y, all_of(cap, x)), half)
+    return if_less(absolute_of(x), all_of(INFINITY, x), if_negative(x, y, negative(y)), x)

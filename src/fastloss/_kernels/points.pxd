@@ -1,7 +1,8 @@
 # points: the losses of one element, over a block of elements.
 #
-# a) A loss is one function here, its value and its slope, the derivative, from x and y; its name stands in the list of
-#    operations and in `function_of` below. Nothing else knows its formula, but for `wide_point` in pointwise.pxd.
+# a) A loss is one function here, its value and its slope, the derivative, from x and y, and its twin for one element in
+#    `long double`, next to it. Its line in the table at the end of entry.pxi names both. Nothing else knows its
+#    formula.
 # b) It takes two or three loops, which leave to each other what is in L1: in one, fewer elements would fit the
 #    processor's queues than it takes to hide what each waits for.
 # c) What only rare elements need is left out. A function tells which elements are not right for that reason by `doubt`,
@@ -15,14 +16,11 @@
 from fastloss._kernels.math cimport *
 include "tuning.pxi"
 
-cdef enum:
-    MSE, BCE, BCE_WITH_LOGITS, BCE_WITH_LOGITS_POS_WEIGHT, KL_DIV, KL_DIV_LOG_TARGET, SIGMOID, LOGSIGMOID, IDENTITY,
-    UNIT_INTERVAL
-
 cdef struct Points:                # a block, in whole steps
     const void* x
     const void* y
-    const void* pos_weight
+    const void* extra              # pos_weight or the variances, where the loss has them
+    const double* options          # numbers that the loss has, OPTIONS of them
     void* value
     void* slope                    # NULL unless it is wanted
     void* first                    # four blocks in L1, for what one loop leaves to the next
@@ -35,29 +33,31 @@ cdef struct Points:                # a block, in whole steps
 
 ctypedef void (*block_function)(void* doubt, const Points* block) noexcept nogil
 
+cdef struct Point:                 # one element
+    long double x
+    long double y
+    long double extra
+    const double* options
+    long double value
+    long double slope
 
-cdef inline block_function function_of(int op, bint single) noexcept nogil:
-    """The function of an operation for float32 if `single`, otherwise float64."""
-    cdef void* f = NULL
-    if op == MSE:
-        f = <void*>mse[f16] if single else <void*>mse[d8]
-    elif op == BCE:
-        f = <void*>bce[f16] if single else <void*>bce[d8]
-    elif op == BCE_WITH_LOGITS:
-        f = <void*>bce_with_logits[f16] if single else <void*>bce_with_logits[d8]
-    elif op == BCE_WITH_LOGITS_POS_WEIGHT:
-        f = <void*>bce_with_logits_pos_weight[f16] if single else <void*>bce_with_logits_pos_weight[d8]
-    elif op == KL_DIV:
-        f = <void*>kl_div[f16] if single else <void*>kl_div[d8]
-    elif op == KL_DIV_LOG_TARGET:
-        f = <void*>kl_div_log_target[f16] if single else <void*>kl_div_log_target[d8]
-    elif op == SIGMOID:
-        f = <void*>sigmoid[f16] if single else <void*>sigmoid[d8]
-    elif op == LOGSIGMOID:
-        f = <void*>logsigmoid[f16] if single else <void*>logsigmoid[d8]
-    elif op == IDENTITY:
-        f = <void*>identity[f16] if single else <void*>identity[d8]
-    return <block_function>fastloss_out_of_line(f)
+ctypedef void (*point_function)(Point* p) noexcept nogil
+
+cdef struct PointLoss:             # an operation
+    void* single                   # its function for float32
+    void* double_                  # and for float64
+    point_function wide
+    int domain                     # beyond which it is an error
+    bint weighs                    # `extra` is a weight
+
+cdef enum:
+    EVERYWHERE
+    UNIT_INTERVAL                  # x in [0, 1]
+    NOT_NEGATIVE                   # `extra` at least 0
+
+
+cdef inline block_function function_of(const PointLoss* loss, bint single) noexcept nogil:
+    return <block_function>fastloss_out_of_line(<void*>loss.single if single else <void*>loss.double_)
 
 
 # ---- Doubt ----
@@ -96,6 +96,18 @@ cdef inline vec not_finite(vec value, bint weighted, vec doubt) noexcept nogil:
     if vec is d8:  # then it is infinite
         value = mul(value, all_of(8.82504362096318e+217 if weighted else 1.7014118346046923e+38, value))
     return fma_of(value, doubt, doubt)
+
+
+cdef inline vec of_odd_size(const void* x, Py_ssize_t steps, vec tag) noexcept nogil:
+    """Not 0 where one of the numbers is so small or large that a product with weights may leave the type; 0 is not."""
+    cdef vec one = all_of(1, tag), zero = all_of(0, tag), near = one, far = one, size
+    cdef Py_ssize_t k
+    for k in range(steps):
+        size = absolute_of(load(x, k, tag))
+        far = max_of(size, far)
+        near = min_of(if_equal(size, zero, one, size), near)
+    near = if_less_than(near, 3.009265538105056e-36 if vec is f16 else 9.332636185032189e-302)  # 2^-118, 2^-1000
+    return either(near, if_more(far, 1099511627776.0 if vec is f16 else 2.037035976334486e90))  # 2^40, 2^300
 
 
 cdef inline vec within(double most, vec x) noexcept nogil:
@@ -165,6 +177,12 @@ cdef inline void mse(vec* doubt, const Points* block) noexcept nogil:
     near = if_less_than(near, 1.734723475976807e-18 if vec is f16 else 3.054936363499605e-151)  # 2^-59, 2^-500
     far = if_more(far, 1099511627776.0 if vec is f16 else 1.4272476927059599e+45)  # 2^40, 2^150
     doubt[0] = either(if_more(most, most_of_a_sum(b.weighted, most)), either(near, far))
+
+
+cdef inline void wide_mse(Point* p) noexcept nogil:
+    cdef long double d = p.x - p.y
+    p.value = d * d
+    p.slope = 2 * d
 
 
 cdef inline bint are_labels(const void* y, Py_ssize_t steps, vec tag) noexcept nogil:
@@ -242,6 +260,14 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
     doubt[0] = either(either(if_less_than(low, 0), if_more(high, 1)), if_more(far, 16))
 
 
+cdef inline void wide_bce(Point* p) noexcept nogil:
+    cdef long double log_x = logl(p.x), log_y = log1pl(-p.x), d = p.x * (1 - p.x)
+    log_x = -100 if log_x < -100 else log_x
+    log_y = -100 if log_y < -100 else log_y
+    p.value = -(p.y * log_x + (1 - p.y) * log_y)
+    p.slope = (p.x - p.y) / (1e-12 if d < 1e-12 else d)
+
+
 cdef inline void bce_with_logits(vec* doubt, const Points* block) noexcept nogil:
     """y softplus(-x) + (1 - y) softplus(x), softplus(x) = log(1 + exp x)."""
     if block.slope != NULL:
@@ -279,7 +305,7 @@ cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint 
         y = load(b.y, k, one)
         t = log1p_of(load(b.first, k, one), load(b.second, k, one))
         if WITH_POS_WEIGHT:
-            c = mul(load(b.pos_weight, k, one), y)
+            c = mul(load(b.extra, k, one), y)
             both = add(c, sub(one, y))
             t = mul(both, t)
             c = if_negative(x, c, sub(one, y))
@@ -299,6 +325,13 @@ cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint 
                 x = add(x, all_of(28 if vec is f16 else 140, x))
             far = max_of(unless_gone(x), far)
     doubt[0] = either(found, either(if_more(high, 1073741824.0), if_vanishing(far)))
+
+
+cdef inline void wide_bce_with_logits(Point* p) noexcept nogil:
+    cdef long double d = fabsl(p.x), e = expl(-d), a = times(p.extra, p.y), b = 1 - p.y
+    p.value = weighted(d, b if p.x > 0 else a) + (a + b) * log1pl(e)
+    p.slope = (a + b) * (e / (1 + e))
+    p.slope = b - p.slope if p.x > 0 else p.slope - a
 
 
 cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
@@ -333,6 +366,11 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
     doubt[0] = either(either(found, if_less_than(low, 0)), either(near, high))
 
 
+cdef inline void wide_kl_div(Point* p) noexcept nogil:
+    p.value = p.y * (logl(p.y) - p.x) if p.y != 0 else 0 * p.y if p.x == p.x else p.x
+    p.slope = -p.y
+
+
 cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nogil:
     """exp(y) (y - x)."""
     cdef Points b = block[0]
@@ -362,6 +400,346 @@ cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nog
         for k in range(b.steps):
             near = max_of(unless_gone(negative(load(b.y, k, zero))), near)
     doubt[0] = either(either(if_more(high, 15), if_more(far, 1e9)), if_vanishing(near))
+
+
+cdef inline void wide_kl_div_log_target(Point* p) noexcept nogil:
+    cdef long double e = expl(p.y), d = p.y - p.x
+    p.value = e * d if e != 0 else d if fabsl(d) == INFINITY else 0 * d
+    if p.y == -INFINITY or d == 0:
+        p.value = 0 if p.x == p.x else p.x
+    p.slope = -e
+
+
+cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
+    """log(1 + exp(-y x)) = -log sigmoid(y x)."""
+    cdef Points b = block[0]
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, far = zero, high = zero, y, z, t
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        store(mul(load(b.x, k, one), load(b.y, k, one)), b.fourth, k)
+    b.x = b.fourth
+    if b.slope != NULL:
+        leave_logistic(one, b, True)
+    else:
+        leave_logistic(one, b, False)
+    for k in range(b.steps):
+        y = load(b.y, k, one)
+        z = load(b.x, k, one)
+        high = max_of(absolute_of(y), high)
+        t = sub(log1p_of(load(b.first, k, one), load(b.second, k, one)), min_of(zero, z))
+        found = not_finite(t, b.weighted, found)
+        store(t, b.value, k)
+        if b.slope != NULL:
+            t = load(b.third, k, one)
+            store(mul(negative(y), if_negative(z, sub(one, t), t)), b.slope, k)
+    if b.weighted:
+        for k in range(b.steps):
+            far = max_of(unless_gone(absolute_of(load(b.x, k, one))), far)
+        if b.slope != NULL:
+            found = either(found, of_odd_size(b.slope, b.steps, one))
+    doubt[0] = either(found, either(if_more(high, 1073741824.0), if_vanishing(far)))
+
+
+cdef inline void wide_soft_margin(Point* p) noexcept nogil:
+    cdef long double z = p.x * p.y, e = expl(-fabsl(z))
+    p.value = log1pl(e) - (z if z < 0 else 0)
+    p.slope = -times(p.y, (1 if z < 0 else e) / (1 + e))
+
+
+cdef inline void poisson_nll(vec* doubt, const Points* block) noexcept nogil:
+    """x - y log(x + options[0]), and with options[1] Stirling's approximation of log y!, for y > 1."""
+    cdef Points b = block[0]
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, low = one, high = one
+    cdef vec eps = all_of(b.options[0], one), x, y, d, v, power = one
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        d = add(x, eps)
+        low = min_of(d, low)
+        high = max_of(d, high)
+        v = log_argument(x, eps, &power)
+        leave_logarithm(v, power, b, k)
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        y = load(b.y, k, one)
+        v = fma_of(negative(y), left_logarithm(b, k, one), x)
+        store(v, b.value, k)
+        if b.slope != NULL:
+            v = sub(one, div(y, add(x, eps)))
+            found = not_finite(v, b.weighted, found)
+            store(v, b.slope, k)
+    low = if_less_than(low, 1.1754943508222875e-38 if vec is f16 else 2.2250738585072014e-308)
+    high = if_more(high, 4e37 if vec is f16 else 2e307)
+    doubt[0] = either(either(low, high), either(found, with_stirling(b, one)))
+
+
+cdef inline void wide_poisson_nll(Point* p) noexcept nogil:
+    cdef long double d = p.x + p.options[0]
+    p.value = p.x - times(p.y, logl(d)) if p.x < INFINITY else p.x + 0 * p.y
+    p.value += wide_stirling(p.y) if p.options[1] != 0 else 0
+    p.slope = 1 - (p.y / d if p.y != 0 else 0 * d)
+
+
+cdef inline void poisson_nll_log_input(vec* doubt, const Points* block) noexcept nogil:
+    """exp(x) - y x, and with options[1] the same."""
+    cdef Points b = block[0]
+    cdef vec zero = all_of(0, doubt[0]), found = zero, near = zero, high = zero, x, y, v, p, w
+    cdef vec least = all_of(-88.3 if vec is f16 else -709, zero), most = all_of(88 if vec is f16 else 709, zero)
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        x = load(b.x, k, zero)
+        high = max_of(x, high)
+        leave_exponential(min_of(most, max_of(least, x)), 0, b, k)
+    if b.careful:  # an infinite x of coefficient 0
+        for k in range(b.steps):
+            x = load(b.x, k, zero)
+            store(if_equal(load(b.y, k, zero), zero, within(most_of_a_sum(True, x), x), x), b.fourth, k)
+        b.x = b.fourth
+    for k in range(b.steps):
+        y = load(b.y, k, zero)
+        p = expm1_of_reduced(load(b.first, k, zero))
+        w = load(b.second, k, zero)
+        v = fma_of(p, w, w)
+        if b.slope != NULL:
+            store(sub(v, y), b.slope, k)
+        store(fma_of(negative(y), load(b.x, k, zero), v), b.value, k)
+    if b.weighted:
+        for k in range(b.steps):
+            near = max_of(unless_gone(negative(load(b.x, k, zero))), near)
+        if b.slope != NULL:
+            found = of_odd_size(b.slope, b.steps, zero)
+    high = if_more(high, 88 if vec is f16 else 709)
+    doubt[0] = either(either(high, if_vanishing(near)), either(found, with_stirling(b, zero)))
+
+
+cdef inline void wide_poisson_nll_log_input(Point* p) noexcept nogil:
+    cdef long double e = expl(p.x)
+    p.value = e - times(p.y, p.x) if p.x < INFINITY else p.x + 0 * p.y
+    p.value += wide_stirling(p.y) if p.options[1] != 0 else 0
+    p.slope = e - p.y
+
+
+cdef inline vec with_stirling(Points b, vec tag) noexcept nogil:
+    """Add (y + 1/2) log y - y + log(2 pi) / 2 where y > 1, if options[1]; the doubt about the values."""
+    cdef vec zero = all_of(0, tag), one = all_of(1, tag), found = zero, high = zero, y, v, power = zero
+    cdef vec half = all_of(0.5, tag), constant = all_of(0.918938533204672742, tag)
+    cdef Py_ssize_t k
+    if b.options[1] != 0:
+        for k in range(b.steps):
+            y = max_of(load(b.y, k, tag), one)
+            high = max_of(y, high)
+            leave_logarithm(sub(mul(y, inverse_power(y, &power)), one), power, b, k)
+        for k in range(b.steps):
+            y = load(b.y, k, tag)
+            v = fma_of(add(y, half), left_logarithm(b, k, tag), sub(constant, y))
+            store(add(load(b.value, k, tag), if_less(one, y, v, zero)), b.value, k)
+    for k in range(b.steps):
+        found = not_finite(load(b.value, k, tag), b.weighted, found)
+    if b.weighted:
+        found = either(found, of_odd_size(b.value, b.steps, tag))
+    return either(found, if_more(high, 4e37 if vec is f16 else 2e307))
+
+
+cdef inline long double wide_stirling(long double y) noexcept nogil:
+    return (y + 0.5) * logl(y) - y + <long double>0.918938533204672742 if y > 1 else 0 * y
+
+
+cdef inline void gaussian_nll(vec* doubt, const Points* block) noexcept nogil:
+    """(log v + (x - y)^2 / v) / 2 + options[1], v the larger one of the variance and options[0]."""
+    gaussian(doubt, block[0], False)
+
+
+cdef inline void gaussian_nll_of_var(vec* doubt, const Points* block) noexcept nogil:
+    """The same, with the derivative by v as slope."""
+    gaussian(doubt, block[0], True)
+
+
+cdef inline void gaussian(vec* doubt, Points b, bint OF_VAR) noexcept nogil:
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), half = all_of(0.5, one), found = zero, near = one
+    cdef vec least = all_of(b.options[0], one), constant = all_of(b.options[1], one), low = one, high = one
+    cdef vec v, d, r, t, power = one
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        v = load(b.extra, k, one)
+        low = min_of(v, low)
+        v = max_of(least, v)
+        high = max_of(v, high)
+        leave_logarithm(sub(mul(v, inverse_power(v, &power)), one), power, b, k)
+    for k in range(b.steps):
+        v = max_of(least, load(b.extra, k, one))
+        d = sub(load(b.x, k, one), load(b.y, k, one))
+        r = div(d, v)
+        t = fma_of(half, fma_of(r, d, left_logarithm(b, k, one)), constant)
+        found = not_finite(t, b.weighted, found)
+        store(t, b.value, k)
+        if b.slope != NULL:
+            if OF_VAR:
+                r = mul(half, fma_of(negative(r), r, div(one, v)))
+            found = not_finite(r, b.weighted, found)
+            store(r, b.slope, k)
+        if b.weighted:
+            d = absolute_of(d)
+            near = min_of(if_equal(d, zero, one, d), near)
+    if b.weighted:
+        near = if_less_than(near, 1.734723475976807e-18 if vec is f16 else 3.054936363499605e-151)  # 2^-59, 2^-500
+        found = either(found, either(near, of_odd_size(b.value, b.steps, one)))
+        if b.slope != NULL:
+            found = either(found, of_odd_size(b.slope, b.steps, one))
+    else:
+        found = either(found, zero)
+    low = either(if_less_than(low, 0), if_less_than(least, 1.1754943508222875e-38 if vec is f16 else 2.3e-308))
+    high = if_more(high, 4e37 if vec is f16 else 2e307)
+    doubt[0] = either(found, either(low, high))
+
+
+cdef inline void wide_gaussian_nll(Point* p) noexcept nogil:
+    cdef long double v = p.options[0] if p.extra < p.options[0] else p.extra, d = p.x - p.y
+    p.value = (logl(v) + (d / v * d if d != 0 else d)) / 2 + p.options[1]
+    p.slope = d / v
+
+
+cdef inline void wide_gaussian_nll_of_var(Point* p) noexcept nogil:
+    wide_gaussian_nll(p)
+    p.slope = (1 / (p.options[0] if p.extra < p.options[0] else p.extra) - p.slope * p.slope) / 2
+
+
+cdef inline void sigmoid_focal(vec* doubt, const Points* block) noexcept nogil:
+    """l m^options[0], l of `bce_with_logits`, m = y sigmoid(-x) + (1 - y) sigmoid(x); times a y + (1 - a) (1 - y) for
+    a = options[1] unless that is negative."""
+    if block.options[0] == 2 and not block.weighted and not block.careful:
+        focal_of_targets(doubt, block, True)
+    else:
+        focal_of_targets(doubt, block, False)
+
+
+cdef inline void focal_of_targets(vec* doubt, const Points* block, bint USUAL) noexcept nogil:
+    if block.slope == NULL:
+        focal_of_logits(doubt, block[0], USUAL, False, False)
+    elif are_labels(block.y, block.steps, all_of(1, doubt[0])):
+        focal_of_logits(doubt, block[0], USUAL, True, True)
+    else:
+        focal_of_logits(doubt, block[0], USUAL, False, True)
+
+
+cdef inline void focal_of_logits(vec* doubt, Points b, bint USUAL, bint LABELS, bint WITH_SLOPE) noexcept nogil:
+    """With s = sigmoid(-|x|) and c as in `bce_of_logits`, m = c (1 - s) + (1 - c) s, and the derivative is
+    +-m^g (c - s + g l (2 c - 1) s (1 - s) / m). For a label s (1 - s) / m is s or 1 - s, in both loops.
+
+    USUAL is g = 2 where nothing else is asked for; the bits are the same.
+    """
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, far = zero, low = one, high = zero
+    cdef vec gamma = all_of(b.options[0], one), more = all_of(1 + b.options[0], one), near = one
+    cdef vec x, y, c, l, m, s, t = zero, most = all_of(most_of_a_sum(True, one), one)
+    cdef bint sure = USUAL or b.options[0] <= 16 and not b.weighted  # what vanishes for a label does not count
+    cdef bint whole = b.options[0] == rint(b.options[0]) and b.options[0] <= 8
+    cdef Py_ssize_t k
+    leave_logistic(one, b, True)
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        y = load(b.y, k, one)
+        if not LABELS:
+            low = min_of(if_equal(y, zero, one, y), low)
+            high = max_of(y, high)
+        c = if_negative(x, y, sub(one, y))
+        if not USUAL and b.careful:  # an infinite x of coefficient 0
+            x = if_equal(c, zero, within(most_of_a_sum(True, x), x), x)
+        l = fma_of(c, absolute_of(x), log1p_of(load(b.first, k, one), load(b.second, k, one)))
+        s = load(b.third, k, one)
+        t = sub(one, s)
+        m = fma_of(c, t, mul(sub(one, c), s))
+        if WITH_SLOPE:
+            t = if_equal(c, zero, t, s if LABELS else if_equal(c, one, s, div(mul(s, t), m)))
+            t = mul(mul(gamma, min_of(most, l)), mul(t, sub(add(c, c), one)))
+            t = add(sub(c, s), t)
+        if not USUAL and not sure:
+            far = max_of(unless_gone(if_equal(c, zero, mul(more, add(one, absolute_of(x))), zero)), far)
+        if USUAL:
+            found = leave_focal(b, k, x, y, l, mul(m, m), t, WITH_SLOPE, found)
+        elif whole:
+            m = whole_power(m, <int>b.options[0])
+            if b.options[0] > 2:  # 1 - p_t is more than 2^-41, or for a label 0
+                near = min_of(if_equal(c, zero, one, m), near)
+            found = leave_focal(b, k, x, y, l, m, t, WITH_SLOPE, found)
+        else:
+            store(l, b.value, k)
+            store(m, b.first, k)
+            store(t, b.fourth, k)
+    if not USUAL and not whole:
+        leave_powers(b, one)
+        for k in range(b.steps):
+            x = load(b.x, k, one)
+            y = load(b.y, k, one)
+            m = load(b.first, k, one)
+            near = min_of(if_equal(if_negative(x, y, sub(one, y)), zero, one, m), near)
+            l = load(b.value, k, one)
+            found = leave_focal(b, k, x, y, l, m, load(b.fourth, k, one), WITH_SLOPE, found)
+    if not USUAL and b.weighted:
+        found = either(found, of_odd_size(b.value, b.steps, one))
+        if WITH_SLOPE:
+            found = either(found, of_odd_size(b.slope, b.steps, one))
+    near = if_less_than(near, 2.407412430484045e-35 if vec is f16 else 9.332636185032189e-302)  # 2^-115, 2^-1000
+    low = either(if_less_than(low, 9.094947017729282e-13), if_more(high, 1))  # 2^-40
+    doubt[0] = either(either(found, if_vanishing(far)), either(near, low))
+
+
+cdef inline vec leave_focal(
+    Points b, Py_ssize_t k, vec x, vec y, vec l, vec power, vec t, bint WITH_SLOPE, vec found
+) noexcept nogil:
+    """Value and slope, l and t times the power and the weight of the class; the doubt about them."""
+    cdef vec other
+    if b.options[1] >= 0:
+        other = mul(all_of(1 - b.options[1], y), sub(all_of(1, y), y))
+        power = mul(fma_of(all_of(b.options[1], y), y, other), power)
+    l = mul(power, l)
+    store(l, b.value, k)
+    found = not_finite(l, b.weighted, found)
+    if WITH_SLOPE:
+        t = mul(power, t)
+        store(if_negative(x, negative(t), t), b.slope, k)
+        found = not_finite(t, b.weighted, found)
+    return found
+
+
+cdef inline vec whole_power(vec m, int n) noexcept nogil:
+    cdef vec power = mul(m, m)
+    cdef int _
+    if n < 2:
+        return m if n == 1 else all_of(1, m)
+    for _ in range(2, n):
+        power = mul(power, m)
+    return power
+
+
+cdef inline void leave_powers(Points b, vec tag) noexcept nogil:
+    """m^options[0] in place of m; of one that is not normal, that of the least normal number, or 0."""
+    cdef vec least = all_of(1.1754943508222875e-38 if vec is f16 else 2.2250738585072014e-308, tag), m, power = tag
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        m = max_of(least, load(b.first, k, tag))
+        leave_logarithm(sub(mul(m, inverse_power(m, &power)), all_of(1, m)), power, b, k)
+    least = all_of(-88.3 if vec is f16 else -709, tag)
+    for k in range(b.steps):
+        leave_exponential(max_of(least, mul(all_of(b.options[0], tag), left_logarithm(b, k, tag))), 0, b, k)
+    for k in range(b.steps):
+        m = load(b.second, k, tag)
+        store(fma_of(expm1_of_reduced(load(b.first, k, tag)), m, m), b.first, k)
+
+
+cdef inline void wide_sigmoid_focal(Point* p) noexcept nogil:
+    cdef long double d = fabsl(p.x), e = expl(-d), c = 1 - p.y if p.x > 0 else p.y, a = c + (1 - c) * e
+    cdef long double loss = weighted(d, c) + log1pl(e), gamma = p.options[0], alpha = p.options[1], power
+    if gamma == 0:
+        power = 1
+    elif c == 0:
+        power = expl(-gamma * (d + log1pl(e)))
+    else:
+        power = powl(a / (1 + e), gamma)
+    if alpha >= 0:
+        power *= alpha * p.y + (1 - alpha) * (1 - p.y)
+    p.value = weighted(loss, power)
+    p.slope = weighted(loss, gamma * (1 if c == 0 else e / a) / (1 + e) * (2 * c - 1)) + (c - e / (1 + e))
+    p.slope = times(power, p.slope)
+    p.slope = p.slope if p.x > 0 else -p.slope
 
 
 cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:
@@ -404,3 +782,8 @@ cdef inline void identity(vec* doubt, const Points* block) noexcept nogil:
         most = max_of(absolute_of(v), most)
         store(v, b.value, k)
     doubt[0] = if_more(most, most_of_a_sum(b.weighted, most))
+
+
+cdef inline void wide_identity(Point* p) noexcept nogil:
+    p.value = p.x
+    p.slope = 0

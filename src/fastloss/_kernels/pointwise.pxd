@@ -7,8 +7,8 @@
 # c) Values are summed in WIDTH fixed float64 accumulators, without loss (two_sum); float32 values in fours, for
 #    two plain additions, one ulp, are within the bound of the sum.
 # d) An element is `odd` where its function is in doubt of it, or a weight is so large or small that the loop's type may
-#    not hold what comes on the way to the result: `wide_point` computes it again. This depends on the element alone,
-#    and so do its bits.
+#    not hold what comes on the way to the result: its twin in `long double` computes it again. This depends on the
+#    element alone, and so do its bits.
 
 from libc.string cimport memcpy, memmove, memset
 from fastloss._kernels.math cimport *
@@ -32,14 +32,15 @@ ctypedef fused element:
     uint8_t
 
 cdef struct PointJob:
-    int op
+    const PointLoss* loss
+    double options[2]              # numbers that the loss has
     bint float32
     const void* x
     int storage
     const void* y                  # target, or NULL
     int y_storage
     Py_ssize_t size
-    Operand pos_weight
+    Operand extra                  # of the loss, a weight or not
     Operand weight
     Operand sample_weight
     Operand mask                   # bytes, 0 where an element does not count
@@ -48,13 +49,15 @@ cdef struct PointJob:
     long double wide_scale         # the same, which may leave the range of float64
     bint weighted                  # a factor may be larger than 1: what is flushed to 0 could count
     bint odd                       # all elements are
-    double least_weight            # what is neither in between nor 0 is odd, and pos_weight by `greatest_weight` alone
+    double least_weight            # what is neither in between nor 0 is odd; an extra weight by `greatest_extra` alone
     double greatest_weight
+    double greatest_extra
     void* value                    # as x, or NULL
     int value_storage
     void* grad                     # as x, or NULL
     int grad_storage
-    int outside                    # set where an element is outside the interval that the operation is defined on
+    bint check                     # only that, without a result
+    int outside                    # set where an element is outside of what the operation is defined on
     Py_ssize_t chunk
     double* partial
 
@@ -149,7 +152,7 @@ cdef inline const real* in_steps(const real* x, Py_ssize_t n, real other, real* 
 
 # What multiplies the elements of a block, NULL for ones; the last two are products of those that apply.
 cdef struct Weights:
-    const void* pos_weight
+    const void* extra
     const void* of_value
     const void* of_grad
 
@@ -167,7 +170,7 @@ cdef inline bint expand_weights(
     cdef bint odd = False
     cdef int j
     cdef Py_ssize_t k
-    operands[0] = &job.pos_weight
+    operands[0] = &job.extra
     operands[1] = &job.weight
     operands[2] = &job.sample_weight
     operands[3] = &job.grad_output
@@ -178,13 +181,16 @@ cdef inline bint expand_weights(
             if mask != NULL:
                 w = where_counted(w, mask, <real>(j != 2), n, buffer)
             w = in_steps(w, n, <real>1, buffer)
-            odd |= any_outside_sizes(w, n, job.least_weight if j > 0 else 1 / job.greatest_weight, job.greatest_weight)
+            if j > 0:
+                odd |= any_outside_sizes(w, n, job.least_weight, job.greatest_weight)
+            else:
+                odd |= any_outside_sizes(w, n, 1 / job.greatest_extra, job.greatest_extra)
         elif mask != NULL and j == 2:
             for k in range(n):
                 buffer[k] = <real>(mask[k] != 0)
             w = buffer
         if j == 0:
-            weights.pos_weight = w
+            weights.extra = w
         elif w == NULL or product == NULL:
             product = w if product == NULL else product
         else:
@@ -196,46 +202,6 @@ cdef inline bint expand_weights(
         buffer += POINTWISE_BLOCK
     weights.of_grad = product
     return odd
-
-
-cdef inline void wide_point(
-    int op, long double x, long double y, long double pos_weight, long double* value, long double* slope
-) noexcept nogil:
-    """The functions of points.pxd for one element in `long double`."""
-    cdef long double d = fabsl(x), e, a, b, c, log_x, log_y
-    if op == MSE:
-        d = x - y
-        value[0] = d * d
-        slope[0] = 2 * d
-    elif op == BCE_WITH_LOGITS or op == BCE_WITH_LOGITS_POS_WEIGHT:
-        e = expl(-d)
-        a = times(pos_weight, y)
-        b = 1 - y
-        c = b if x > 0 else a
-        value[0] = weighted(d, c) + (a + b) * log1pl(e)
-        slope[0] = (a + b) * (e / (1 + e))
-        slope[0] = b - slope[0] if x > 0 else slope[0] - a
-    elif op == BCE:
-        log_x = logl(x)
-        log_y = log1pl(-x)
-        log_x = -100 if log_x < -100 else log_x
-        log_y = -100 if log_y < -100 else log_y
-        d = x * (1 - x)
-        value[0] = -(y * log_x + (1 - y) * log_y)
-        slope[0] = (x - y) / (1e-12 if d < 1e-12 else d)
-    elif op == KL_DIV:
-        value[0] = y * (logl(y) - x) if y != 0 else 0 * y if x == x else x
-        slope[0] = -y
-    elif op == KL_DIV_LOG_TARGET:
-        e = expl(y)
-        d = y - x
-        value[0] = e * d if e != 0 else d if fabsl(d) == INFINITY else 0 * d
-        if y == -INFINITY or d == 0:
-            value[0] = 0 if x == x else x
-        slope[0] = -e
-    else:
-        value[0] = x
-        slope[0] = 0
 
 
 cdef inline bint any_doubt(const void* doubt, real* tag) noexcept nogil:
@@ -257,7 +223,7 @@ cdef inline void note_doubts(
     for i in range(block.steps):
         step.x = <const real*>block.x + i * n
         step.y = <const real*>block.y + i * n
-        step.pos_weight = <const real*>block.pos_weight + i * n if block.pos_weight != NULL else NULL
+        step.extra = <const real*>block.extra + i * n if block.extra != NULL else NULL
         step.value = <real*>block.value + i * n
         step.slope = <real*>block.slope + i * n if block.slope != NULL else NULL
         function(&doubt, &step)
@@ -276,34 +242,40 @@ cdef inline void odd_block(
     cdef real* slope = <real*>block.slope
     cdef const real* of_value = <const real*>weights.of_value
     cdef const real* of_grad = <const real*>weights.of_grad
-    cdef long double factor, wide_value, wide_slope
-    cdef real pos_weight, weight, sample_weight, grad_output, scale = <real>job.grad_scale
+    cdef long double factor, wide_value
+    cdef Point point
+    cdef real extra, weight, sample_weight, grad_output, scale = <real>job.grad_scale
     cdef double least = job.least_weight, greatest = job.greatest_weight
     cdef uint8_t doubts[POINTWISE_BLOCK]
     cdef Py_ssize_t k
     cdef bint odd
+    point.options = block.options
     memset(doubts, 0, sizeof(doubts))
     if in_doubt:
         note_doubts(tag, function, block, &doubts[0])
     for k in range(n):
-        pos_weight = weight = sample_weight = grad_output = 1
+        extra = weight = sample_weight = grad_output = 1
         if mask != NULL and mask[k] == 0:
             sample_weight = 0
-        elif job.weighted:
-            pos_weight = weight_at(&job.pos_weight, first + k, tag)
+        else:
+            extra = weight_at(&job.extra, first + k, tag)
             weight = weight_at(&job.weight, first + k, tag)
             sample_weight = weight_at(&job.sample_weight, first + k, tag)
             grad_output = weight_at(&job.grad_output, first + k, tag)
         odd = doubts[k] and (value[k] == value[k] or x[k] == x[k] and y[k] == y[k])
-        odd |= is_outside_sizes(pos_weight, 1 / greatest, greatest) or is_outside_sizes(weight, least, greatest)
+        odd |= is_outside_sizes(extra, 1 / job.greatest_extra, job.greatest_extra)
+        odd |= is_outside_sizes(weight, least, greatest)
         odd |= is_outside_sizes(sample_weight, least, greatest) or is_outside_sizes(grad_output, least, greatest)
         if job.odd or odd:
-            wide_point(job.op, x[k], y[k], pos_weight, &wide_value, &wide_slope)
+            point.x = x[k]
+            point.y = y[k]
+            point.extra = extra
+            job.loss.wide(&point)
             factor = times(weight, sample_weight)
-            wide_value = weighted(wide_value, factor)
+            wide_value = weighted(point.value, factor)
             if job.grad != NULL:
                 factor = times(times(factor, grad_output), job.wide_scale)
-                slope[k] = <real>weighted(wide_slope, factor)
+                slope[k] = <real>weighted(point.slope, factor)
             value[k] = <real>wide_value
         else:
             if job.grad != NULL:
@@ -376,12 +348,15 @@ cdef inline void add_values(
         add_block(value, weight, full, total, low)
 
 
-cdef inline bint any_outside(const real* x, Py_ssize_t n) noexcept nogil:
-    """Whether an element is outside [0, 1]; NaN is not."""
+cdef inline bint any_outside(real* tag, int domain, const Points* block, Py_ssize_t n) noexcept nogil:
+    """Whether one of n elements is where the loss is not defined; NaN is not."""
+    cdef const real* x = <const real*>(block.extra if domain == NOT_NEGATIVE else block.x)
+    cdef real most = <real>1 if domain == UNIT_INTERVAL else <real>INFINITY
     cdef Py_ssize_t k
     cdef int outside = 0
-    for k in range(n):
-        outside |= (x[k] < <real>0) | (x[k] > <real>1)
+    if domain != EVERYWHERE:
+        for k in range(n):
+            outside |= (x[k] < <real>0) | (x[k] > most)
     return outside
 
 
@@ -442,7 +417,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef Points block
     cdef Weights weights
     cdef bint odd, in_doubt, whole
-    cdef block_function function = function_of(job.op, sizeof(real) == 4)
+    cdef block_function function = function_of(job.loss, sizeof(real) == 4)
     huge.total = huge.low = 0
     memset(total, 0, sizeof(total))
     memset(low, 0, sizeof(low))
@@ -452,13 +427,14 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     block.second = &room[POINTWISE_BLOCK]
     block.third = &room[2 * POINTWISE_BLOCK]
     block.fourth = &room[3 * POINTWISE_BLOCK]
+    block.options = &job.options[0]
     block.weighted = job.weighted
     block.careful = False
     for i in range(first, last, POINTWISE_BLOCK):
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
         mask = read_points(tag, job, i, n, &x_buffer[0], &y_buffer[0], &mask_buffer[0], &block)
         odd = job.odd
-        if job.weighted:
+        if job.weighted or job.extra.data != NULL:
             odd |= expand_weights(tag, job, i, n, mask, &expanded[0], &weights)
         of_value = <const real*>weights.of_value
         whole = n * sizeof(real) % 64 == 0
@@ -466,15 +442,15 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
         if job.value != NULL and whole:
             value = block_to_write(job.value, job.value_storage, i, &buffer[0])
         block.value = value
-        block.pos_weight = weights.pos_weight
-        in_doubt = job.op == UNIT_INTERVAL
+        block.extra = weights.extra
+        in_doubt = job.check
         if not in_doubt:
             function(&doubt, &block)
             in_doubt = any_doubt(&doubt, tag)
-        if in_doubt and (job.op == BCE or job.op == UNIT_INTERVAL) and any_outside(<const real*>block.x, n):
+        if in_doubt and any_outside(tag, job.loss.domain, &block, n):
             fastloss_raise_flag(&job.outside)
             break
-        if job.op == UNIT_INTERVAL:
+        if job.check:
             continue
         if in_doubt and not block.careful:
             block.careful = True

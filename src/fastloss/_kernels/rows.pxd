@@ -5,6 +5,8 @@
 # b) The sum without an own term is exact however confident the row is. That term is the label's, taken out of the
 #    exponentials; or the maximum's where it is most of the sum, or where the label's vanishes beside it.
 # c) The gradient of a row that is one block reuses its exponentials; that of a longer one computes them again.
+# d) Where the gradient needs the logarithm of the sum first (`headed`), rows get their heads in groups of HEADED, if
+#    the exponentials of all fit one block; a longer row is a group of its own.
 
 from libc.math cimport fabs, ldexp
 from libc.string cimport memset
@@ -16,14 +18,20 @@ from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
-from fastloss._kernels.classes cimport *
+
 include "tuning.pxi"
+
+# What is done of a row in a call; in two parts, where all rows of a group get their heads in between.
+cdef enum:
+    ALL, COLLECTED, WRITTEN
 
 # What a thread knows of the row that it computes.
 cdef struct Row:
     void* x                        # buffers for a block: of half precision or shifted, exponentials, coefficients
     void* e
     void* c
+    void* e_ahead                  # and for the next row, collected before this one is written
+    void* c_ahead
     const void* c_used             # the coefficients of the last block: in `c`, or where they are in memory
     double guess                   # the reference that the next row is tried with
     double reference               # and that this one was computed with,
@@ -38,21 +46,50 @@ cdef struct Row:
     double b                       # Σ c_j (x_j - top); for the entropy Σ e_j (x_j - top)
 
 
+cdef inline const real* gathered(
+    const void* x, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, real* buffer
+) noexcept nogil:
+    """n numbers from x[first] on, `step` apart: in place, or in the buffer."""
+    cdef Py_ssize_t j
+    if step == 1:
+        return read_block(x, storage, first, n, buffer)
+    for j in range(n):
+        buffer[j] = read_one(x, storage, first + j * step, buffer)
+    return buffer
+
+
+cdef inline const void* cap_row(const ClassJob* job, const void* x, Py_ssize_t n, void* y) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        capped_steps(x, n, job.softcap, f, y)
+    else:
+        capped_steps(x, n, job.softcap, d, y)
+    return y
+
+ctypedef const void* (*cap_function)(const ClassJob*, const void*, Py_ssize_t, void*) noexcept nogil
+
+
 cdef inline const void* read_row(
     const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, vec tag
 ) noexcept nogil:
-    """n classes of row i from j0 on: in place, or widened, or shifted."""
-    cdef Py_ssize_t first = i * job.x_stride + j0, j
+    """n classes of row i from j0 on: in place, or widened, gathered, capped or shifted."""
+    cdef cap_function cap = <cap_function>fastloss_out_of_line(<void*>cap_row)
+    cdef Py_ssize_t first = position_of(job, i) + j0 * job.inner, j
     cdef const float* x32
     cdef const double* x64
     if vec is f16:
-        x32 = read_block(job.x, job.storage, first, n, <float*>row.x)
+        x32 = gathered(job.x, job.storage, first, job.inner, n, <float*>row.x)
+        if job.softcap != 0:
+            x32 = <const float*>cap(job, x32, n, row.x)
         if row.shift == 0:
             return x32
         for j in range(n):
             (<float*>row.x)[j] = x32[j] - <float>row.shift
     else:
-        x64 = read_block(job.x, job.storage, first, n, <double*>row.x)
+        x64 = gathered(job.x, job.storage, first, job.inner, n, <double*>row.x)
+        if job.softcap != 0:
+            x64 = <const double*>cap(job, x64, n, row.x)
         if row.shift == 0:
             return x64
         for j in range(n):
@@ -66,7 +103,7 @@ cdef inline double exp_block(
     """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
     cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
     cdef const void* x
-    if MODE == PLAIN and vec is f16:
+    if MODE == PLAIN and vec is f16 and job.inner == 1 and job.softcap == 0:
         x = <const uint16_t*>job.x + i * job.x_stride + j0
         if job.storage == FLOAT16 and row.shift == 0:
             return greatest(exp_steps(FLOAT16, x, n, magic, least, row.e))
@@ -80,16 +117,16 @@ cdef inline const void* read_coefficients(
 ) noexcept nogil:
     """c of n classes of row i from j0 on, in place or in a buffer: w_j (scale c_j + shift), or those of all rows."""
     cdef int size = step_of(tag)
-    cdef Py_ssize_t k, full = n // size
+    cdef Py_ssize_t k, full = n // size, first = position_in_results(job, i, j0)
     cdef const void* c
     cdef const void* w = job.linear_weight
     cdef vec scale = all_of(job.coefficient_scale, tag), shift = all_of(job.coefficient_shift, tag), c_k, w_k
     if MODE == SHARED:
         return <const char*>job.shared + j0 * (64 // size)
     if vec is f16:
-        c = read_block(job.coefficient, job.coefficient_storage, i * job.classes + j0, n, <float*>row.c)
+        c = gathered(job.coefficient, job.coefficient_storage, first, job.inner, n, <float*>row.c)
     else:
-        c = read_block(job.coefficient, job.coefficient_storage, i * job.classes + j0, n, <double*>row.c)
+        c = gathered(job.coefficient, job.coefficient_storage, first, job.inner, n, <double*>row.c)
     if w == NULL and job.coefficient_scale == 1 and job.coefficient_shift == 0:
         return c
     if w != NULL:
@@ -109,11 +146,15 @@ cdef inline const void* read_coefficients(
 
 
 cdef inline double value_of(const ClassJob* job, Py_ssize_t i, Py_ssize_t j, vec tag) noexcept nogil:
-    """x_ij."""
+    """x_ij, capped."""
     if vec is f16:
-        return read_one(job.x, job.storage, i * job.x_stride + j, <float*>NULL)
+        return capped_one(
+            read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <float*>NULL), job.softcap, tag
+        )
     else:
-        return read_one(job.x, job.storage, i * job.x_stride + j, <double*>NULL)
+        return capped_one(
+            read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <double*>NULL), job.softcap, tag
+        )
 
 
 cdef inline double element(const void* x, Py_ssize_t j, vec tag) noexcept nogil:
@@ -127,18 +168,29 @@ cdef inline void put(double x, void* e, Py_ssize_t j, vec tag) noexcept nogil:
         (<double*>e)[j] = x
 
 
-cdef inline void* place_to_write(const ClassJob* job, Py_ssize_t first, void* buffer, vec tag) noexcept nogil:
-    """Where the gradient from its number `first` on is computed, for `write_row`."""
+cdef inline void* place_to_write(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, void* buffer, vec tag
+) noexcept nogil:
+    """Where the gradient of row i from class j0 on is computed, for `write_row`."""
+    if job.inner > 1:
+        return buffer
     if vec is f16:
-        return block_to_write(job.grad, job.grad_storage, first, <float*>buffer)
+        return block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <float*>buffer)
     else:
-        return block_to_write(job.grad, job.grad_storage, first, <double*>buffer)
+        return block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <double*>buffer)
 
 
 cdef inline void write_row(
-    const ClassJob* job, const void* grad, Py_ssize_t first, Py_ssize_t n, vec tag
+    const ClassJob* job, const void* grad, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, vec tag
 ) noexcept nogil:
-    if vec is f16:
+    cdef Py_ssize_t first = position_in_results(job, i, j0), j
+    if job.inner > 1:
+        for j in range(n):
+            if vec is f16:
+                write_one((<const float*>grad)[j], job.grad, job.grad_storage, first + j * job.inner)
+            else:
+                write_one((<const double*>grad)[j], job.grad, job.grad_storage, first + j * job.inner)
+    elif vec is f16:
         write_block(<const float*>grad, job.grad, job.grad_storage, first, n)
     else:
         write_block(<const double*>grad, job.grad, job.grad_storage, first, n)
@@ -261,21 +313,33 @@ cdef inline void row_statistics(
             row.reference = exact
             continue
         break
+    if job.classes == 1:  # without what fills up the step
+        row.others = 0
     if fabs(row.top * 1.44269504088896341 - row.guess - lead) > 15 and row.shift == 0:
         row.guess = exp_reference(row.top, lead, tag)  # not always: the next row would wait for this one
 
 
-cdef inline void rescale_row(int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row) noexcept nogil:
-    """Smaller exponentials of row i, of float32, the greatest 2^lead. This changes exponents alone."""
-    cdef f16 tag
+cdef inline void rescale_row(
+    int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row, vec tag
+) noexcept nogil:
     cdef double by = exp_reference(row.top, lead, tag) - row.reference
-    if 0 < by < 200:
+    if 0 < by < 2000:
         row.reference += by
         row.unit = ldexp(row.unit, -<int>by)
         row.others = ldexp(row.others, -<int>by)
         row.own = ldexp(row.own, -<int>by)
         if job.classes <= ROWS_BLOCK:
             exp_block(mode, job, i, 0, job.classes, row, tag)
+
+
+cdef inline void rescale_any(int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row) noexcept nogil:
+    """Smaller exponentials of row i, the greatest 2^lead. This changes exponents alone."""
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        rescale_row(mode, job, i, lead, row, f)
+    else:
+        rescale_row(mode, job, i, lead, row, d)
 
 
 cdef inline void long_gradient(
@@ -301,6 +365,55 @@ cdef inline void long_gradient(
         exp_gradient_steps(NATIVE, NATIVE, x, n, magic, least_exp, factor, least, grad)
 
 
+cdef inline void write_capped_as(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec step
+) noexcept nogil:
+    cdef const real* x = gathered(
+        job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, <real*>row.x
+    )
+    cdef real* grad = <real*>place_to_write(job, i, j0, row.e, step)
+    capped_slope_steps(x, row.e, n, job.softcap, step, grad)
+    write_row(job, grad, i, j0, n, step)
+
+
+cdef inline void write_capped(const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row) noexcept nogil:
+    """Multiply a block of the gradient, in row.e, by the slope of `capped`, and write it; it may be x."""
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        write_capped_as(<float*>NULL, job, i, j0, n, row, f)
+    else:
+        write_capped_as(<double*>NULL, job, i, j0, n, row, d)
+
+ctypedef void (*slope_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Row*) noexcept nogil
+
+
+cdef inline void long_capped_as(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, Row* row,
+    vec step
+) noexcept nogil:
+    cdef const real* x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>row.x)
+    cdef real* grad = block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <real*>row.e)
+    capped_exp_gradient_steps(
+        x, n, job.softcap, exp_magic(row.reference, step), exp_least(row.reference, step), factor, least, grad
+    )
+    write_block(grad, job.grad, job.grad_storage, i * job.classes + j0, n)
+
+
+cdef inline void long_capped(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, Row* row
+) noexcept nogil:
+    """`long_gradient` with a softcap."""
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        long_capped_as(<float*>NULL, job, i, j0, n, factor, least, row, f)
+    else:
+        long_capped_as(<double*>NULL, job, i, j0, n, factor, least, row, d)
+
+ctypedef void (*long_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double, Row*) noexcept nogil
+
+
 cdef inline void row_gradient(
     int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
     Row* row, vec tag
@@ -309,43 +422,56 @@ cdef inline void row_gradient(
 
     `entry` is that of class t, unless t is -1.
     """
-    cdef Py_ssize_t j0, n, first
-    cdef double factor, least, uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
+    cdef Py_ssize_t j0, n
+    cdef double factor, least = 7.5e-37 if vec is f16 else 1e-300, lead = -1
+    cdef double uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
     cdef const void* c = row.c_used
     cdef void* grad
-    cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_row)
-    if vec is f16:  # what the exponentials are multiplied by, divided or not, stays in range
+    cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_any)
+    # What the exponentials are multiplied by, divided or not, stays in range.
+    if fabs(scale) < least * (row.others + row.unit):
+        lead = 0
+    if vec is f16:
         if MODE != PLAIN and fabs(coefficients) * (row.others + row.unit) > 1e36:
-            rescale(MODE, job, i, 26, row)
-        elif fabs(scale) < 7.5e-37 * (row.others + row.unit):
-            rescale(MODE, job, i, 16, row)
+            lead = 26
+    if lead >= 0:
+        rescale(MODE, job, i, lead, row)
     factor = scale / (row.others + row.unit)
     least = least_that_counts(<float>factor if MODE == PLAIN else <float>(factor * coefficients)) if vec is f16 \
         else least_that_counts(factor if MODE == PLAIN else factor * coefficients)
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-        first = i * job.classes + j0
         if job.classes > ROWS_BLOCK:
-            if MODE == PLAIN and row.shift == 0 and not (j0 <= t and t < j0 + n):
-                long_gradient(job, i, j0, n, factor, least, row, tag)
+            if MODE == PLAIN and row.shift == 0 and job.inner == 1 and not (j0 <= t and t < j0 + n):
+                if job.softcap == 0:
+                    long_gradient(job, i, j0, n, factor, least, row, tag)
+                else:
+                    (<long_function>fastloss_out_of_line(<void*>long_capped))(job, i, j0, n, factor, least, row)
                 continue
             exp_block(MODE, job, i, j0, n, row, tag)
             if MODE == SHARED or MODE == LINEAR:
                 c = read_coefficients(MODE, job, i, j0, n, row, tag)
-        if MODE == PLAIN and job.grad_storage == FLOAT16:
-            grad = <uint16_t*>job.grad + first
+        if job.softcap != 0:
+            gradient_steps(
+                MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, row.e
+            )
+            if j0 <= t and t < j0 + n:
+                put(entry, row.e, t - j0, tag)
+            (<slope_function>fastloss_out_of_line(<void*>write_capped))(job, i, j0, n, row)
+            continue
+        grad = <uint16_t*>job.grad + i * job.classes + j0
+        if MODE == PLAIN and job.grad_storage == FLOAT16 and job.inner == 1:
             gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
-        elif MODE == PLAIN and job.grad_storage == BFLOAT16:
-            grad = <uint16_t*>job.grad + first
+        elif MODE == PLAIN and job.grad_storage == BFLOAT16 and job.inner == 1:
             gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
         else:
-            grad = place_to_write(job, first, row.e, tag)
+            grad = place_to_write(job, i, j0, row.e, tag)
             gradient_steps(
                 MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, grad
             )
             if j0 <= t and t < j0 + n:
                 put(entry, grad, t - j0, tag)
-            write_row(job, grad, first, n, tag)
+            write_row(job, grad, i, j0, n, tag)
             continue
         if j0 <= t and t < j0 + n:
             write_one(<float>entry, grad, job.grad_storage, t - j0)
@@ -371,7 +497,7 @@ cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, ve
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         x = read_row(job, i, j0, n, row, tag)
-        out = place_to_write(job, i * job.classes + j0, row.e, tag)
+        out = place_to_write(job, i, j0, row.e, tag)
         full = n // size
         for k in range(full + (n > full * size)):
             p = load(x, k, tag) if k < full else load_part(x, k, n - k * size, 0, tag)
@@ -383,7 +509,7 @@ cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, ve
                 store(z, out, k)
             else:
                 store_part(z, out, k, n - k * size)
-        write_row(job, out, i * job.classes + j0, n, tag)
+        write_row(job, out, i, j0, n, tag)
 
 
 cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
@@ -396,12 +522,12 @@ cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) no
 
 
 cdef inline void wide_row_of(
-    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, void* x_buffer, void* buffer,
+    real* tag, vec step, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row,
     long double* value
 ) noexcept nogil:
     """The value of row i, whose label is t, or -1, or its gradient, in `long double`."""
     cdef Wide wide
-    cdef Py_ssize_t j0, n, j, first
+    cdef Py_ssize_t j0, n, j
     cdef const real* x
     cdef real* grad
     wide_statistics(tag, job, i, t, &wide)
@@ -410,21 +536,22 @@ cdef inline void wide_row_of(
         return
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-        first = i * job.classes + j0
-        x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>x_buffer)
-        grad = block_to_write(job.grad, job.grad_storage, first, <real*>buffer)
+        x = gathered(job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, <real*>row.x)
+        grad = <real*>place_to_write(job, i, j0, row.e, step)
         for j in range(n):
             grad[j] = wide_gradient(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])
-        write_block(grad, job.grad, job.grad_storage, first, n)
+        write_row(job, grad, i, j0, n, step)
 
 
 cdef inline void wide_row(
     const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row, long double* value
 ) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
     if job.float32:
-        wide_row_of(<float*>NULL, job, i, t, gradient, row.x, row.e, value)
+        wide_row_of(<float*>NULL, f, job, i, t, gradient, row, value)
     else:
-        wide_row_of(<double*>NULL, job, i, t, gradient, row.x, row.e, value)
+        wide_row_of(<double*>NULL, d, job, i, t, gradient, row, value)
 
 ctypedef void (*log_softmax_function)(const ClassJob*, Py_ssize_t, Row*) noexcept nogil
 ctypedef void (*wide_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, long double*) noexcept nogil
@@ -436,52 +563,59 @@ cdef inline void row_loss(
     """What a loss needs besides `row_statistics`, and its gradient; t is the label, or -1."""
     cdef double entry = 0, c_t = 0, weight = 1, others = batch.others[l], k = batch.k[l], a = batch.a[l], b = batch.b[l]
     cdef double scale = gradient_scale(job, tag, i) if job.grad != NULL else 1.0
-    cdef bint plain = MODE == PLAIN and job.unweighted, ordinary
+    cdef bint usual = not job.headed or is_usual_head(job, batch.top[l])
+    cdef bint plain = MODE == PLAIN and job.unweighted and usual, ordinary
     cdef wide_function wide = <wide_function>fastloss_out_of_line(<void*>wide_row)
     cdef real unused = 0
     cdef long double value = 0
-    if t >= 0:
-        batch.d[l] = value_of(job, i, t, step) - row.anchor
     ordinary = plain and batch.d[l] >= -1e90
-    if not ordinary and (job.float32 or job.sample_weight == NULL):
+    if not ordinary and usual and (job.float32 or job.sample_weight == NULL):
         ordinary = is_ordinary(others, k, batch.d[l], a, b, scale)
     if not ordinary:
         weight = per_sample(<const real*>job.sample_weight, i)
-        if value_is_wide(unused, others, k, batch.d[l], a, b, weight):
+        if not usual or value_is_wide(unused, others, k, batch.d[l], a, b, weight):
             wide(job, i, t, False, row, &value)
             set_wide(batch, l, value)
     if job.grad == NULL:
         return
+    if job.headed:
+        k *= batch.slope[l]
+        a += batch.square[l]
     if not ordinary and not plain:
         others = (row.others + row.unit) / exp_one(row.top, row.reference, step) - 1
-        if gradient_is_wide(unused, max(others, batch.others[l] if others < 1 else 0.0), k, a, scale, MODE != PLAIN):
+        others = max(others, batch.others[l] if others < 1 else 0.0)
+        if not usual or gradient_is_wide(unused, others, k, a, scale, MODE != PLAIN):
             wide(job, i, t, True, row, &value)
             return
     if t >= 0:
         if MODE == SHARED or MODE == UNIFORM:
             c_t = element(job.shared, t, step)
         entry = target_gradient(scale, k, a, c_t, row.own / row.unit, batch.others[l])
-    row_gradient(MODE, job, i, scale * k if MODE == PLAIN else scale, a + k, t, entry, row, step)
+    row_gradient(MODE, job, i, scale * (a + k) if MODE == PLAIN else scale, a + k, t, entry, row, step)
 
 
 cdef inline void row_of(
-    int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch, real* tag, vec step
+    int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch, real* tag, vec step
 ) noexcept nogil:
     """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set."""
-    cdef Py_ssize_t bytes_of_row
     cdef const real* weight = <const real*>job.class_weight
     cdef int64_t t = -1
     cdef bint skipped = masked(job, i)
-    batch.keep[l] = 1
-    batch.k[l] = batch.d[l] = 0
     if job.labels != NULL:
         t = label_of(job, i)
         skipped = t == job.ignore_index
+    if stage == WRITTEN:
+        if not skipped:
+            row_loss(MODE, job, i, l, t, row, batch, tag, step)
+        return
+    batch.keep[l] = 1
+    batch.k[l] = batch.d[l] = batch.own[l] = 0
     if skipped:
         batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
         if job.grad != NULL:
-            bytes_of_row = job.classes * bytes_of(job.storage, tag)
-            memset(<char*>job.grad + i * bytes_of_row, 0, bytes_of_row)
+            for t in range(job.classes):
+                write_one(<real>0, job.grad, NATIVE if job.grad_storage == STREAMED else job.grad_storage,
+                          position_in_results(job, i, t))
         return
     if t >= 0:
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
@@ -492,7 +626,7 @@ cdef inline void row_of(
     batch.b[l] = row.b / row.unit if MODE == EXPECTED else (row.b if MODE != PLAIN else 0)
     if job.op == LOGSUMEXP:
         if not row.top < INFINITY:  # +inf gives +inf, unless the row also holds NaN
-            batch.others[l] = sum_past_inf(job, tag, i * job.x_stride)
+            batch.others[l] = sum_past_inf(job, tag, position_of(job, i))
         return
     batch.others[l] += row.top - row.top
     row.others += row.top - row.top
@@ -501,66 +635,71 @@ cdef inline void row_of(
     elif job.op == LOG_SOFTMAX:
         (<log_softmax_function>fastloss_out_of_line(<void*>log_softmax_any))(job, i, row)
     elif job.op != ENTROPY_FROM_LOGITS:
-        row_loss(MODE, job, i, l, t, row, batch, tag, step)
+        if t >= 0:
+            batch.d[l] = value_of(job, i, t, step) - row.anchor
+            if job.headed:
+                batch.own[l] = row.own / row.unit
+        if stage != COLLECTED:
+            row_loss(MODE, job, i, l, t, row, batch, tag, step)
 
 
 # One function for each mode, to be called by a pointer, so that its loops have the registers for themselves.
-ctypedef void (*row_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, Row*, Batch*) noexcept nogil
+ctypedef void (*row_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, int, Row*, Batch*) noexcept nogil
 
 
 cdef inline void plain_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(PLAIN, job, i, l, row, batch, tag, f)
+        row_of(PLAIN, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(PLAIN, job, i, l, row, batch, tag, d)
+        row_of(PLAIN, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline void uniform_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(UNIFORM, job, i, l, row, batch, tag, f)
+        row_of(UNIFORM, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(UNIFORM, job, i, l, row, batch, tag, d)
+        row_of(UNIFORM, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline void shared_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(SHARED, job, i, l, row, batch, tag, f)
+        row_of(SHARED, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(SHARED, job, i, l, row, batch, tag, d)
+        row_of(SHARED, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline void linear_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(LINEAR, job, i, l, row, batch, tag, f)
+        row_of(LINEAR, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(LINEAR, job, i, l, row, batch, tag, d)
+        row_of(LINEAR, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline void expected_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, Row* row, Batch* batch
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(EXPECTED, job, i, l, row, batch, tag, f)
+        row_of(EXPECTED, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(EXPECTED, job, i, l, row, batch, tag, d)
+        row_of(EXPECTED, job, i, l, stage, row, batch, tag, d)
 
 
 cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
@@ -578,92 +717,100 @@ cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexce
     return <row_function>fastloss_out_of_line(function)
 
 
-cdef extern from "vector.h":
-    double fastloss_sum_width(const double*) noexcept nogil
-    float fastloss_exact_sum_width(const float*) noexcept nogil
-
-
-cdef inline double sum_width(const real* lanes) noexcept nogil:
-    """Sum of WIDTH numbers, in float64."""
-    cdef double s[WIDTH]
-    cdef int k
-    if real is double:
-        return fastloss_sum_width(lanes)
-    else:
-        for k in range(WIDTH):
-            s[k] = lanes[k]
-        return fastloss_sum_width(&s[0])
-
-
-cdef inline double exact_sum_width(const real* lanes) noexcept nogil:
-    """Sum of WIDTH integers that are exact in float32, as their sum is."""
-    if real is float:
-        return fastloss_exact_sum_width(lanes)
-    else:
-        return fastloss_sum_width(lanes)
-
-
-cdef inline void tail_of(const real* end, Py_ssize_t n, real fill, real* tail) noexcept nogil:
-    """The n < WIDTH numbers before `end`, behind `fill`s, so that they run as the others do.
-
-    All WIDTH numbers before `end` are read, without a branch; a row has at least as many.
-    """
-    cdef int k
-    for k in range(WIDTH):
-        tail[k] = fill if k < WIDTH - <int>n else end[k - WIDTH]
-
-
-cdef inline double row_entropy(real* buffer, ClassJob* job, Py_ssize_t i) noexcept nogil:
-    """-sum p log p, with 0 log 0 = 0."""
-    cdef real total[WIDTH]
-    cdef real tail[WIDTH]
-    cdef Py_ssize_t classes = job.classes, j0, j, n, full
+cdef inline double row_entropy(const ClassJob* job, Py_ssize_t i, Row* row, real* e, vec tag) noexcept nogil:
+    """Σ -p log p, with 0 log 0 = 0."""
+    cdef Py_ssize_t j0, j, n
     cdef const real* p
-    cdef double s = 0, low = 0
-    cdef int k
-    for j0 in range(0, classes, ROWS_BLOCK):
-        n = min(<Py_ssize_t>ROWS_BLOCK, classes - j0)
-        full = n - n % WIDTH
-        p = read_block(job.x, job.storage, i * job.x_stride + j0, n, buffer)
-        zero_width(total)
-        for j in range(0, full, WIDTH):
-            for k in range(WIDTH):
-                total[k] += entropy_term(p[j + k])
-        if full < n:
-            tail_of(p + n, n - full, <real>0, tail)
-            for k in range(WIDTH):
-                total[k] += entropy_term(tail[k])
-        two_sum(sum_width(&total[0]), &s, &low)
-    return joined(s, low)
+    cdef Sum s
+    s.total = s.low = 0
+    row.shift = 0
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        p = <const real*>read_row(job, i, j0, n, row, tag)
+        for j in range(n):
+            e[j] = entropy_term(p[j])
+        for j in range(n, n + step_of(tag)):
+            e[j] = <real>0
+        sum_steps(e, n, False, 0, tag, &s)
+    return joined(s.total, s.low)
+
+
+cdef inline void place_row(real* tag, Row* row) noexcept nogil:
+    """The buffers, in this thread's memory."""
+    cdef void* memory = own_memory()
+    row.x = <real*>part_of(memory, 0, BYTES_OF_ROWS_BLOCK)
+    row.c = <real*>part_of(memory, 1, BYTES_OF_ROWS_BLOCK)
+    row.e = <real*>part_of(memory, 2, BYTES_OF_ROWS_BLOCK)
+    row.c_ahead = <real*>part_of(memory, 3, BYTES_OF_ROWS_BLOCK)
+    row.e_ahead = <real*>part_of(memory, 4, BYTES_OF_ROWS_BLOCK)
+    row.guess = -60 if real is float else -500
+
+
+cdef inline void headed_rows(
+    row_function row_by_mode, real* tag, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch
+) noexcept nogil:
+    """`count` samples from `start` on into the batch, and their gradients, which need their heads first.
+
+    By groups: while the heads of one are computed, the next is collected, in the other half of the buffers.
+    """
+    cdef Row rows[2 * HEADED]
+    cdef Row* next_row
+    cdef bint together = job.classes <= ROWS_BLOCK // HEADED, again = job.classes > ROWS_BLOCK
+    cdef Py_ssize_t size = HEADED if together else 1, l = 0, n = 0, first, m, g
+    cdef int half = 0
+    memset(batch, 0, sizeof(Batch))
+    while l < count or n > 0:
+        first = l - n
+        if n > 0:
+            (<heads_function>fastloss_out_of_line(<void*>heads))(job, first // 8 * 8, 8, batch)
+        m = 0
+        if n == 0 or not again:  # a row that is read again should be in the cache
+            m = min(size, count - l)
+        for g in range(max(m, n)):  # by turns: a burst of stores would stall
+            if g < m:
+                next_row = rows + half * HEADED + g
+                next_row[0] = row[0]
+                next_row.e = <real*>(row.e if half == 0 else row.e_ahead) + g * (ROWS_BLOCK // HEADED)
+                next_row.c = <real*>(row.c if half == 0 else row.c_ahead) + g * (ROWS_BLOCK // HEADED)
+                row_by_mode(tag, job, start + l + g, l + g, COLLECTED, next_row, batch)
+                row.guess = next_row.guess
+            if g < n:
+                row_by_mode(tag, job, start + first + g, first + g, WRITTEN, rows + (1 - half) * HEADED + g, batch)
+        half = 1 - half
+        l += m
+        n = m
 
 
 cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...) of a job whose class axis is contiguous."""
     cdef Py_ssize_t first = chunk * job.chunk, start, l, count
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
-    cdef void* memory = own_memory()
-    cdef Py_ssize_t bytes_of_block = (WIDTH + ROWS_BLOCK) * sizeof(real)
     cdef row_function row_by_mode = row_of_job(job, tag)
+    cdef f16 f
+    cdef d8 d
+    cdef bint headed = job.headed and job.grad != NULL
     cdef Row row
     cdef Batch batch
     cdef double total[LANES]
     cdef double low[LANES]
     cdef Huge huge
     huge.total = huge.low = 0
-    row.x = <real*>part_of(memory, 0, bytes_of_block) + WIDTH
-    row.c = <real*>part_of(memory, 1, bytes_of_block) + WIDTH
-    row.e = <real*>part_of(memory, 2, bytes_of_block) + WIDTH
-    row.guess = -60 if real is float else -500
+    place_row(tag, &row)
     for l in range(LANES):
         total[l] = low[l] = 0
     for start in range(first, last, LANES):
         count = min(<Py_ssize_t>LANES, last - start)
         batch.any_wide = False
-        for l in range(count):
+        if headed:
+            headed_rows(row_by_mode, tag, job, start, count, &row, &batch)
+        for l in range(count if not headed else 0):
             if job.op == ENTROPY:
-                (<real*>job.value)[start + l] = <real>row_entropy(<real*>row.x, job, start + l)
+                if real is float:
+                    (<float*>job.value)[start + l] = <float>row_entropy(job, start + l, &row, <float*>row.e, f)
+                else:
+                    (<double*>job.value)[start + l] = row_entropy(job, start + l, &row, <double*>row.e, d)
             else:
-                row_by_mode(tag, job, start + l, l, &row, &batch)
+                row_by_mode(tag, job, start + l, l, ALL, &row, &batch)
         if job.op != ENTROPY:
             clear(&batch, count)
             finish(tag, job, start, count, 0, &batch, total, low, &huge)

@@ -2,32 +2,48 @@
 #ifndef FASTLOSS_SCHEDULE_H
 #define FASTLOSS_SCHEDULE_H
 
-#include <immintrin.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
-static inline int64_t fastloss_now(void) {  /* nanoseconds */
+static inline int64_t fastloss_clock(clockid_t clock) {  /* nanoseconds */
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
-/* The same within some milliseconds, in a quarter of the time. */
-#ifdef CLOCK_MONOTONIC_COARSE
-static inline int64_t fastloss_about_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
+#define fastloss_now() fastloss_clock(CLOCK_MONOTONIC)
+#ifdef CLOCK_MONOTONIC_COARSE  /* the same within some milliseconds, in a quarter of the time */
+#define fastloss_about_now() fastloss_clock(CLOCK_MONOTONIC_COARSE)
 #else
 #define fastloss_about_now fastloss_now
 #endif
+#define fastloss_take(next, n) __atomic_fetch_add(next, n, __ATOMIC_RELAXED)
+#define fastloss_raise_flag(flag) __atomic_store_n(flag, 1, __ATOMIC_RELAXED)  /* several threads may */
+static inline void fastloss_lower(uint64_t* least, uint64_t x) {
+    uint64_t now = __atomic_load_n(least, __ATOMIC_RELAXED);
+    while (x < now && !__atomic_compare_exchange_n(least, &now, x, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+}
+
 /* What this thread lost lately by sharing chunks, when it shares again, and how many times what it lost that is. */
 static __thread struct { int64_t lost, again, patience; } fastloss_sharing;
 
-static inline int fastloss_is_alone(int64_t now) {
-    return now < fastloss_sharing.again;
+/* When this thread shared last, and how long the others took to come out of their sleep. They fall asleep after a loop of
+   some 30 us. */
+static __thread struct { int64_t last, late; } fastloss_waking;
+
+#define fastloss_is_alone(now) ((now) < fastloss_sharing.again)
+#define fastloss_others_sleep(now) ((now) - fastloss_waking.last >= INT64_C(30000))
+#define fastloss_until_others() (fastloss_waking.late)
+/* After a call that ended before the others would have come: in the long run that is measured again. */
+#define fastloss_let_sleep() (fastloss_waking.late -= fastloss_waking.late / 64)
+static inline void fastloss_note_others(int64_t now, int slept, int64_t late) {
+    fastloss_waking.last = now;
+    if (slept) fastloss_waking.late = fastloss_waking.late ? fastloss_waking.late + (late - fastloss_waking.late) / 4 : late;
 }
 /* After a shared call that ended `now`, `late` nanoseconds after it would have without the other threads. Until
    these are awake, each on a processor of its own, calls lose some milliseconds together. */
@@ -45,12 +61,10 @@ static inline void fastloss_note(int64_t now, int64_t late) {
 
 /* The process that may use OpenMP. A fork that passes by the handler, as a bare system call, changes the number. */
 static pid_t fastloss_process;
-
 static unsigned long fastloss_main_thread;  /* of Python: after a fork, the one that is left */
 
-static void fastloss_leave_openmp(void) {
-    fastloss_process = 0;
-}
+#define fastloss_leave_openmp() (fastloss_process = 0)
+#define fastloss_forked() (getpid() != fastloss_process)
 static void fastloss_in_child(void) {
     fastloss_leave_openmp();
     fastloss_main_thread = PyThread_get_thread_ident();
@@ -59,9 +73,6 @@ static int fastloss_begin(unsigned long main_thread) {
     fastloss_main_thread = main_thread;
     fastloss_process = getpid();
     return pthread_atfork(NULL, NULL, fastloss_in_child);
-}
-static inline int fastloss_forked(void) {
-    return getpid() != fastloss_process;
 }
 
 /* The memory of this thread; the key is there for its release. */
@@ -91,43 +102,31 @@ static inline void* fastloss_own_memory(size_t bytes) {
 __attribute__((noinline, malloc, assume_aligned(64))) static void* fastloss_offset(void* memory, size_t offset) {
     return (char*)memory + offset;
 }
-static inline void fastloss_lower(uint64_t* least, uint64_t x) {
-    uint64_t now = __atomic_load_n(least, __ATOMIC_RELAXED);
-    while (x < now && !__atomic_compare_exchange_n(least, &now, x, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
-}
+
 /* Subnormal numbers count, whatever the calling thread's mode is (torch.set_flush_denormal, -ffast-math in another
    library) and that of the workers: thresholds are, and the same bits from every thread. */
-#if defined(__SSE2__)
-typedef unsigned int fastloss_mode;
-#define FASTLOSS_FLUSH 0x8040u
-#define fastloss_get_mode() _mm_getcsr()
-#define fastloss_set_mode(mode) _mm_setcsr(mode)
-#elif defined(__aarch64__) && defined(__GNUC__)
 typedef uint64_t fastloss_mode;
+#if defined(__SSE2__)
+#define FASTLOSS_FLUSH 0x8040u
+#define fastloss_get_mode(mode) (mode = _mm_getcsr())
+#define fastloss_set_mode(mode) _mm_setcsr((unsigned)(mode))
+#elif defined(__aarch64__)
 #define FASTLOSS_FLUSH 0x1000000u
-static inline fastloss_mode fastloss_get_mode(void) {
-    fastloss_mode mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    return mode;
-}
-#define fastloss_set_mode(mode) __asm__ volatile("msr fpcr, %0" :: "r"((fastloss_mode)(mode)))
+#define fastloss_get_mode(mode) __asm__ volatile("mrs %0, fpcr" : "=r"(mode))
+#define fastloss_set_mode(mode) __asm__ volatile("msr fpcr, %0" :: "r"(mode))
 #else
-typedef int fastloss_mode;
 #define FASTLOSS_FLUSH 0
-#define fastloss_get_mode() 0
-#define fastloss_set_mode(mode) ((void)0)
+#define fastloss_get_mode(mode) (mode = 0)
+#define fastloss_set_mode(mode) ((void)(mode))
 #endif
 static inline fastloss_mode fastloss_count_subnormals(void) {
-    fastloss_mode mode = fastloss_get_mode();
+    fastloss_mode mode;
+    fastloss_get_mode(mode);
     if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode & ~(fastloss_mode)FASTLOSS_FLUSH);
     return mode;
 }
 static inline void fastloss_restore(fastloss_mode mode) {
     if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode);
 }
-#define fastloss_take(next, n) __atomic_fetch_add(next, n, __ATOMIC_RELAXED)
-
-/* several threads may */
-#define fastloss_raise_flag(flag) __atomic_store_n(flag, 1, __ATOMIC_RELAXED)
 
 #endif

@@ -3,24 +3,28 @@
 from fastloss._kernels.math cimport *
 include "tuning.pxi"
 
-cdef extern from "schedule.h":
+cdef extern from "schedule.h" nogil:
     ctypedef int fastloss_mode
-    fastloss_mode fastloss_count_subnormals() noexcept nogil
-    void fastloss_restore(fastloss_mode) noexcept nogil
-    int64_t fastloss_now() noexcept nogil
-    int64_t fastloss_about_now() noexcept nogil
-    bint fastloss_is_alone(int64_t now) noexcept nogil
-    void fastloss_note(int64_t now, int64_t late) noexcept nogil
-    void fastloss_leave_openmp() noexcept
-    int fastloss_begin(unsigned long main_thread) noexcept
+    fastloss_mode fastloss_count_subnormals()
+    void fastloss_restore(fastloss_mode)
+    int64_t fastloss_now()
+    int64_t fastloss_about_now()
+    bint fastloss_is_alone(int64_t now)
+    void fastloss_note(int64_t now, int64_t late)
+    bint fastloss_others_sleep(int64_t now)
+    int64_t fastloss_until_others()
+    void fastloss_let_sleep()
+    void fastloss_note_others(int64_t now, bint slept, int64_t late)
+    void fastloss_leave_openmp()
+    int fastloss_begin(unsigned long main_thread)
     unsigned long fastloss_main_thread
-    bint fastloss_forked() noexcept nogil
-    int fastloss_prepare_memory() noexcept
-    void* fastloss_own_memory(size_t bytes) noexcept nogil
-    void* fastloss_offset(void* memory, size_t offset) noexcept nogil
-    void fastloss_lower(uint64_t* least, uint64_t x) noexcept nogil
-    Py_ssize_t fastloss_take(Py_ssize_t* next, Py_ssize_t n) noexcept nogil
-    void fastloss_raise_flag(int*) noexcept nogil
+    bint fastloss_forked()
+    int fastloss_prepare_memory()
+    void* fastloss_own_memory(size_t bytes)
+    void* fastloss_offset(void* memory, size_t offset)
+    void fastloss_lower(uint64_t* least, uint64_t x)
+    Py_ssize_t fastloss_take(Py_ssize_t* next, Py_ssize_t n)
+    void fastloss_raise_flag(int*)
 
 
 cdef inline void* own_memory() noexcept nogil:
@@ -29,7 +33,7 @@ cdef inline void* own_memory() noexcept nogil:
 
 
 cdef inline void* part_of(void* memory, int part, Py_ssize_t bytes_of_part) noexcept nogil:
-    """One of three parts of a thread's memory, which a chunk takes once each."""
+    """One of the parts of a thread's memory, of which a chunk takes three or five, once each."""
     return fastloss_offset(memory, part * (bytes_of_part + APART))
 
 

@@ -9,6 +9,8 @@
 #    slice of some milliseconds, and OpenMP's threads, which wait for the next call in a loop, then take theirs from
 #    OpenBLAS. So a call notes how much longer it took than the calling thread would have taken alone. Where calls lose
 #    more by sharing than they gain, those after them are computed alone, for a time that grows while this goes on.
+#    Threads that sleep are called once the calling thread has computed for as long as they took to come last time,
+#    if more than that is left: a short call is over by then.
 # d) Python runs signal handlers on its main thread. In a call of more than a few ms that thread takes the GIL now and
 #    then to run them, and what they raise ends the call: the other threads take no further chunk.
 # e) What the kernels need beyond 20 KiB is not on the stack, which is 128 KiB in threads of musl, or as OMP_STACKSIZE
@@ -35,6 +37,7 @@ cdef struct Work:
     void* caller                   # the memory of the thread that called, and waits for the others
     Py_ssize_t done                # chunks that it computed
     int64_t begun                  # when it took the first
+    int64_t joined                 # when another thread came
     int64_t left                   # when it found no more
     int64_t look                   # when it looks at the signals next; 0 for never
     int stop                       # set where a signal handler raised an exception
@@ -78,6 +81,8 @@ cdef void take_chunks(Work* work) noexcept nogil:
         return
     if caller:
         work.begun = fastloss_now()
+    else:
+        work.joined = fastloss_now()
     while not work.stop:
         first = fastloss_take(&work.next, work.neighbours)
         if first >= work.chunks:
@@ -92,16 +97,31 @@ cdef void take_chunks(Work* work) noexcept nogil:
 
 cdef void share(Work* work, int threads) noexcept nogil:
     """Compute all chunks on so many threads, unless that was no gain a moment ago."""
-    cdef int64_t begun = fastloss_now(), now, alone
+    cdef int64_t begun = fastloss_now(), now = begun, alone, late
+    cdef bint slept = fastloss_others_sleep(begun)
+    cdef Py_ssize_t first = 0
     cdef int i
     if fastloss_forked() or fastloss_is_alone(begun):
         compute(work, 0, work.chunks, True)
         return
+    late = fastloss_until_others() if slept else 0
+    while (now - begun < late or (now - begun) * (work.chunks - first) < late * first) and not work.stop:
+        compute(work, first, first + 1, True)
+        first += 1
+        if first == work.chunks:
+            fastloss_let_sleep()
+            return
+        now = fastloss_now()
+    if work.stop:
+        return
+    begun = work.joined = now
+    work.next = first
     for i in prange(threads, schedule="static", chunksize=1, num_threads=threads):
         take_chunks(work)
     now = fastloss_now()
+    fastloss_note_others(now, slept, work.joined - begun)
     if work.done > 0 and not work.stop:
-        alone = <int64_t>(<double>(work.left - work.begun) * work.chunks / work.done)
+        alone = <int64_t>(<double>(work.left - work.begun) * (work.chunks - first) / work.done)
         fastloss_note(now, now - begun - alone)
 
 

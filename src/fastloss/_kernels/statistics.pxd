@@ -37,11 +37,11 @@ cdef inline void add_group(vec group, Sums* sums) noexcept nogil:
     """Add the sum of a group of steps."""
     cdef d8 t, z
     if vec is f16:
-        sums.total = d8_add(sums.total, d8_of_halves(group))
+        sums.total = add(sums.total, d8_of_halves(group))
     else:
-        t = d8_add(sums.total, group)
-        z = d8_sub(t, sums.total)
-        sums.low = d8_add(sums.low, d8_add(d8_sub(sums.total, d8_sub(t, z)), d8_sub(group, z)))
+        t = add(sums.total, group)
+        z = sub(t, sums.total)
+        sums.low = add(sums.low, add(sub(sums.total, sub(t, z)), sub(group, z)))
         sums.total = t
 
 
@@ -147,8 +147,8 @@ cdef inline void linear_steps(
                 b_group = fma_of(c_k, if_equal(c_k, zero, zero, d), b_group)
             if MODE == LINEAR:
                 if vec is f16:  # exactly: the gradient needs a - c_j where one c_j is nearly all of a
-                    a_sums.total = d8_add(a_sums.total, d8_of_half(c_k, False))
-                    a_sums.low = d8_add(a_sums.low, d8_of_half(c_k, True))
+                    a_sums.total = add(a_sums.total, d8_of_half(c_k, False))
+                    a_sums.low = add(a_sums.low, d8_of_half(c_k, True))
                 else:
                     a_group = add(a_group, c_k)
         add_group(b_group, &b_sums)
@@ -157,7 +157,7 @@ cdef inline void linear_steps(
     add_sums(&b_sums, tag, b)
     if MODE == LINEAR:
         if vec is f16:
-            a_sums.total = d8_add(a_sums.total, a_sums.low)
+            a_sums.total = add(a_sums.total, a_sums.low)
         add_sums(&a_sums, tag, a)
 
 

@@ -15,25 +15,20 @@ cdef enum:
     BFLOAT16
     STREAMED                       # NATIVE, of a result
 
-cdef extern from "vector.h":
-    void fastloss_prefetch(const void*) noexcept nogil
-    void fastloss_prefetch_l2(const void*) noexcept nogil
-    void fastloss_stream(const void*, size_t, void*) noexcept nogil
-    void fastloss_stream_end() noexcept nogil
-    void f16_stream(f16, float*) noexcept nogil
-    void d8_stream(d8, double*) noexcept nogil
-    f16 f16_load_float16(const uint16_t*) noexcept nogil
-    f16 f16_load_bfloat16(const uint16_t*) noexcept nogil
-    f16 f16_load_part_float16(const uint16_t*, int, float) noexcept nogil
-    f16 f16_load_part_bfloat16(const uint16_t*, int, float) noexcept nogil
-    void f16_store_float16(f16, uint16_t*) noexcept nogil
-    void f16_store_bfloat16(f16, uint16_t*) noexcept nogil
-    void f16_store_part_float16(f16, uint16_t*, int) noexcept nogil
-    void f16_store_part_bfloat16(f16, uint16_t*, int) noexcept nogil
-    void fastloss_widen_float16(const uint16_t*, Py_ssize_t, float*) noexcept nogil
-    void fastloss_widen_bfloat16(const uint16_t*, Py_ssize_t, float*) noexcept nogil
-    void fastloss_narrow_float16(const float*, Py_ssize_t, uint16_t*) noexcept nogil
-    void fastloss_narrow_bfloat16(const float*, Py_ssize_t, uint16_t*) noexcept nogil
+cdef extern from "vector.h" nogil:
+    void fastloss_prefetch(const void*)
+    void fastloss_stream(const void*, size_t, void*)
+    void fastloss_stream_end()
+    f16 f16_load_half(const void*, bint bfloat16)
+    f16 f16_load_part_half(const void*, Py_ssize_t n, float fill, bint bfloat16)
+    void f16_store_half(f16, void*, bint bfloat16)
+    void f16_store_part_half(f16, void*, Py_ssize_t n, bint bfloat16)
+    void fastloss_widen(const void*, Py_ssize_t n, float*, bint bfloat16)
+    void fastloss_narrow(const float*, Py_ssize_t n, void*, bint bfloat16)
+
+
+cdef inline bint is_half(int storage) noexcept nogil:
+    return storage == FLOAT16 or storage == BFLOAT16
 
 
 cdef inline const real* read_block(
@@ -41,11 +36,8 @@ cdef inline const real* read_block(
 ) noexcept nogil:
     """Numbers [first, first + n) of x: in place, or widened, exactly, in `buffer`."""
     if real is float:
-        if storage != NATIVE:
-            if storage == FLOAT16:
-                fastloss_widen_float16(<const uint16_t*>x + first, n, buffer)
-            else:
-                fastloss_widen_bfloat16(<const uint16_t*>x + first, n, buffer)
+        if is_half(storage):
+            fastloss_widen(<const uint16_t*>x + first, n, buffer, storage == BFLOAT16)
             return buffer
     return <const real*>x + first
 
@@ -60,10 +52,8 @@ cdef inline void write_block(const real* x, void* y, int storage, Py_ssize_t fir
     if storage == STREAMED:
         fastloss_stream(x, n * sizeof(real), <real*>y + first)
     if real is float:
-        if storage == FLOAT16:
-            fastloss_narrow_float16(x, n, <uint16_t*>y + first)
-        elif storage == BFLOAT16:
-            fastloss_narrow_bfloat16(x, n, <uint16_t*>y + first)
+        if is_half(storage):
+            fastloss_narrow(x, n, <uint16_t*>y + first, storage == BFLOAT16)
 
 
 cdef inline real read_one(const void* x, int storage, Py_ssize_t i, real* tag) noexcept nogil:
@@ -78,7 +68,7 @@ cdef inline void write_one(real value, void* y, int storage, Py_ssize_t i) noexc
 
 
 cdef inline Py_ssize_t bytes_of(int storage, real* tag) noexcept nogil:
-    return 2 if storage == FLOAT16 or storage == BFLOAT16 else <Py_ssize_t>sizeof(real)
+    return 2 if is_half(storage) else <Py_ssize_t>sizeof(real)
 
 
 cdef inline Py_ssize_t before_line(const void* y, Py_ssize_t n, vec tag) noexcept nogil:
@@ -90,10 +80,8 @@ cdef inline Py_ssize_t before_line(const void* y, Py_ssize_t n, vec tag) noexcep
 cdef inline vec load_as(int STORAGE, const void* x, Py_ssize_t step, vec tag) noexcept nogil:
     """A step of numbers, which are widened without a buffer."""
     if vec is f16:
-        if STORAGE == FLOAT16:
-            return f16_load_float16(<const uint16_t*>x + 16 * step)
-        if STORAGE == BFLOAT16:
-            return f16_load_bfloat16(<const uint16_t*>x + 16 * step)
+        if is_half(STORAGE):
+            return f16_load_half(<const uint16_t*>x + 16 * step, STORAGE == BFLOAT16)
     return load(x, step, tag)
 
 
@@ -101,37 +89,26 @@ cdef inline vec load_part_as(
     int STORAGE, const void* x, Py_ssize_t step, Py_ssize_t n, double fill, vec tag
 ) noexcept nogil:
     if vec is f16:
-        if STORAGE == FLOAT16:
-            return f16_load_part_float16(<const uint16_t*>x + 16 * step, <int>n, <float>fill)
-        if STORAGE == BFLOAT16:
-            return f16_load_part_bfloat16(<const uint16_t*>x + 16 * step, <int>n, <float>fill)
+        if is_half(STORAGE):
+            return f16_load_part_half(<const uint16_t*>x + 16 * step, n, <float>fill, STORAGE == BFLOAT16)
     return load_part(x, step, n, fill, tag)
 
 
 cdef inline void store_as(int STORAGE, vec a, void* y, Py_ssize_t step) noexcept nogil:
     """A step of results, rounded to nearest, ties to even; STREAMED, y + step begins a line."""
     if STORAGE == STREAMED:
-        if vec is f16:
-            f16_stream(a, <float*>y + 16 * step)
-        else:
-            d8_stream(a, <double*>y + 8 * step)
+        stream(a, y, step)
         return
     if vec is f16:
-        if STORAGE == FLOAT16:
-            f16_store_float16(a, <uint16_t*>y + 16 * step)
-            return
-        if STORAGE == BFLOAT16:
-            f16_store_bfloat16(a, <uint16_t*>y + 16 * step)
+        if is_half(STORAGE):
+            f16_store_half(a, <uint16_t*>y + 16 * step, STORAGE == BFLOAT16)
             return
     store(a, y, step)
 
 
 cdef inline void store_part_as(int STORAGE, vec a, void* y, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     if vec is f16:
-        if STORAGE == FLOAT16:
-            f16_store_part_float16(a, <uint16_t*>y + 16 * step, <int>n)
-            return
-        if STORAGE == BFLOAT16:
-            f16_store_part_bfloat16(a, <uint16_t*>y + 16 * step, <int>n)
+        if is_half(STORAGE):
+            f16_store_part_half(a, <uint16_t*>y + 16 * step, n, STORAGE == BFLOAT16)
             return
     store_part(a, y, step, n)

@@ -1,16 +1,32 @@
-/* What the loops need of C: vector instructions by intrinsics and vector extensions, chosen by the flags of the build.
+/* What the loops need of C: vector instructions, chosen by the flags of the build.
 
-   Each operation is defined for AVX-512, AVX2, and in plain C or SSE2 for the rest; all give the same bits, but for the
-   products and sums that are rounded twice where the processor cannot fuse them. */
+   Each operation is defined once, over registers: for AVX-512, for AVX2, for SSE4.1, and in vector extensions of C for the
+   rest. All give the same bits, but for products and sums that are rounded twice where the processor cannot fuse them. */
 #ifndef FASTLOSS_VECTOR_H
 #define FASTLOSS_VECTOR_H
 
+#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__SSE2__)
+#if defined(__SSE4_1__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
+
+#define FASTLOSS_INLINE static inline __attribute__((always_inline))
+#define FASTLOSS_APART __attribute__((noinline, unused)) static
+#define fastloss_huge_unit (LDBL_MAX_EXP > 1024 ? 0x1p1100L : 0x1p64L)
+#define fastloss_prefetch(p) __builtin_prefetch((const void*)(p))
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define fastloss_fused 1
+#else   /* a library call for each element would be far slower than two roundings */
+#define fastloss_fused 0
+#endif
+
+FASTLOSS_INLINE float fastloss_fmaf(float a, float b, float c) { return fastloss_fused ? __builtin_fmaf(a, b, c) : a * b + c; }
+FASTLOSS_INLINE double fastloss_fma(double a, double b, double c) { return fastloss_fused ? __builtin_fma(a, b, c) : a * b + c; }
 
 /* A function in a form that the compiler does not see through. Everything that a module defines would be inlined into
    its caller: rare code and the loops of one loss are called by such a pointer, and keep the registers to themselves. */
@@ -19,260 +35,266 @@ static inline void* fastloss_out_of_line(void* function) {
     return function;
 }
 
-/* ---- Products and sums that are rounded once ---- */
+/* ---- Registers ---- */
 
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-#define fastloss_fused 1
-#define fastloss_fmaf(a, b, c) __builtin_fmaf(a, b, c)
-#define fastloss_fma(a, b, c) __builtin_fma(a, b, c)
-#else   /* a library call for each element would be far slower than two roundings */
-#define fastloss_fused 0
-#define fastloss_fmaf(a, b, c) ((a) * (b) + (c))
-#define fastloss_fma(a, b, c) ((a) * (b) + (c))
+/* Suffix and type are those of the intrinsics: ps, float32; pd, float64. FL_HALF is what fills half a register. */
+#if defined(__AVX512F__)
+#define FL_BYTES 64
+#define FL_MM(operation) _mm512_##operation
+#define FL_HALF(p) _mm256_loadu_si256((const __m256i*)(p))
+#define FL_STORE_HALF(p, a) _mm256_storeu_si256((__m256i*)(p), a)
+#elif defined(__AVX2__)
+#define FL_BYTES 32
+#define FL_MM(operation) _mm256_##operation
+#define FL_HALF(p) _mm_loadu_si128((const __m128i*)(p))
+#define FL_STORE_HALF(p, a) _mm_storeu_si128((__m128i*)(p), a)
+#else
+#define FL_BYTES 16
+#define FL_MM(operation) _mm_##operation
+#define FL_HALF(p) _mm_loadl_epi64((const __m128i*)(p))
 #endif
-#define fastloss_absf __builtin_fabsf
-#define fastloss_abs __builtin_fabs
-#include <float.h>
-#define fastloss_huge_unit (LDBL_MAX_EXP > 1024 ? 0x1p1100L : 0x1p64L)
+#define FL_VECTOR(name, type, bytes, align) typedef type name __attribute__((vector_size(bytes), aligned(align), may_alias));
+#define FL_EACH for (int i = 0; i < 64 / FL_BYTES; i++)  /* register of a step, see below */
+FL_VECTOR(fl_ps, float, FL_BYTES, FL_BYTES)
+FL_VECTOR(fl_pd, double, FL_BYTES, FL_BYTES)
+FL_VECTOR(fl_int_ps, int32_t, FL_BYTES, FL_BYTES)
+FL_VECTOR(fl_int_pd, int64_t, FL_BYTES, FL_BYTES)
+FL_VECTOR(fl_bits_ps, uint32_t, FL_BYTES, FL_BYTES)
+FL_VECTOR(fl_bits_pd, uint64_t, FL_BYTES, FL_BYTES)
+FL_VECTOR(fl_ps_in_memory, float, FL_BYTES, 4)
+FL_VECTOR(fl_pd_in_memory, double, FL_BYTES, 8)
+FL_VECTOR(fl_halves, uint16_t, FL_BYTES / 2, 2)
+FL_VECTOR(fl_floats, float, FL_BYTES / 2, 4)
+#define FL_SIGN_ps 0x80000000u
+#define FL_SIGN_pd 0x8000000000000000u
+#define FL_MANTISSA_ps 23
+#define FL_MANTISSA_pd 52
+
+/* What varies. max and min are b where either is NaN; IF_NEGATIVE looks at the sign bit, IF takes lanes of ones or zeros. */
+#define FL_WHERE(m, a, b) (((m) & (a)) | (~(m) & (b)))
+#if defined(__SSE4_1__)
+#define FL_MAX(s, a, b) FL_MM(max_##s)(a, b)
+#define FL_MIN(s, a, b) FL_MM(min_##s)(a, b)
+#define FL_IF(s, m, a, b) FL_MM(blendv_##s)(b, a, (fl_##s)(m))
+#define FL_IF_NEGATIVE FL_IF
+#define FL_WIDEN(p) (fl_bits_ps)FL_MM(cvtepu16_epi32)(FL_HALF(p))
+#else
+#define FL_IF(s, m, a, b) (fl_##s)FL_WHERE((fl_int_##s)(m), (fl_int_##s)(a), (fl_int_##s)(b))
+#define FL_IF_NEGATIVE(s, m, a, b) FL_IF(s, (fl_int_##s)(m) >> (8 * sizeof(m[0]) - 1), a, b)
+#define FL_MAX(s, a, b) FL_IF(s, (a) > (b), a, b)
+#define FL_MIN(s, a, b) FL_IF(s, (a) < (b), a, b)
+#define FL_WIDEN(p) __builtin_convertvector(*(const fl_halves*)(p), fl_bits_ps)
+#endif
+#if defined(__AVX512F__)
+#undef FL_IF_NEGATIVE
+#define FL_SIGNS_ps(a) _mm512_movepi32_mask((__m512i)(a))
+#define FL_SIGNS_pd(a) _mm512_movepi64_mask((__m512i)(a))
+#define FL_IF_NEGATIVE(s, m, a, b) _mm512_mask_blend_##s(FL_SIGNS_##s(m), b, a)
+#define FL_IF_LESS(s, a, b, c, d) _mm512_mask_blend_##s(_mm512_cmp_##s##_mask(a, b, _CMP_LT_OQ), d, c)
+#define FL_IF_EQUAL(s, a, b, c, d) _mm512_mask_blend_##s(_mm512_cmp_##s##_mask(a, b, _CMP_EQ_OQ), d, c)
+#else
+#define FL_IF_LESS(s, a, b, c, d) FL_IF(s, (a) < (b), c, d)
+#define FL_IF_EQUAL(s, a, b, c, d) FL_IF(s, (a) == (b), c, d)
+#endif
+#if defined(__FMA__)
+#define FL_FMA(s, a, b, c) FL_MM(fmadd_##s)(a, b, c)
+#elif defined(__aarch64__)
+#define FL_FMA(s, a, b, c) (fl_##s)FL_FMA_##s(a, b, c)
+#define FL_FMA_ps(a, b, c) vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b))
+#define FL_FMA_pd(a, b, c) vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b))
+#else
+#define FL_FMA(s, a, b, c) ((a) * (b) + (c))
+#endif
+
+/* 32 bytes, of any instruction set: W = 8 numbers of float32, or 4 of float64. */
+#pragma GCC diagnostic ignored "-Wpsabi"  /* vectors wider than a register, in functions that are all inlined */
+FL_VECTOR(fl_number_8, float, 32, 4)
+FL_VECTOR(fl_number_4, double, 32, 8)
+FL_VECTOR(fl_mask_8, int32_t, 32, 4)
+FL_VECTOR(fl_mask_4, int64_t, 32, 8)
+#define FL_AT(W, p, i) (((const fl_number_##W*)(p))[i])
+#define FL_EITHER(W, m, a, b) (fl_number_##W)FL_WHERE(m, (fl_mask_##W)(a), (fl_mask_##W)(b))
+#if defined(__AVX__)
+#define FL_MAX_8(a, b) _mm256_max_ps(a, b)
+#define FL_MIN_8(a, b) _mm256_min_ps(a, b)
+#define FL_MAX_4(a, b) _mm256_max_pd(a, b)
+#define FL_MIN_4(a, b) _mm256_min_pd(a, b)
+#else
+#define FL_MAX_8(a, b) FL_EITHER(8, (a) > (b), a, b)
+#define FL_MIN_8(a, b) FL_EITHER(8, (a) < (b), a, b)
+#define FL_MAX_4(a, b) FL_EITHER(4, (a) > (b), a, b)
+#define FL_MIN_4(a, b) FL_EITHER(4, (a) < (b), a, b)
+#endif
+#define FL_ADD(a, b) ((a) + (b))
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define FL_PICK(W, a, b, ...) (fl_number_##W)__builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+#endif
+#if !defined(FL_PICK)   /* gcc before 12 */
+#define FL_PICK(W, a, b, ...) __builtin_shuffle(a, b, (fl_mask_##W){__VA_ARGS__})
+#endif
+#define FL_PLACES_8 ((fl_mask_8){0, 1, 2, 3, 4, 5, 6, 7})
+#define FL_EVEN_8(a, b) FL_PICK(8, a, b, 0, 2, 8, 10, 4, 6, 12, 14)
+#define FL_ODD_8(a, b) FL_PICK(8, a, b, 1, 3, 9, 11, 5, 7, 13, 15)
+#define FL_FIRST_8(a, b) FL_PICK(8, a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define FL_LAST_8(a, b) FL_PICK(8, a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+#define FL_ORDER_8(a) FL_PICK(8, a, a, 0, 1, 4, 5, 2, 3, 6, 7)
+#define FL_TWICE_8(a) FL_PICK(8, a, a, 0, 0, 1, 1, 2, 2, 3, 3)
+#define FL_EVEN_4(a, b) FL_PICK(4, a, b, 0, 4, 2, 6)
+#define FL_ODD_4(a, b) FL_PICK(4, a, b, 1, 5, 3, 7)
+#define FL_FIRST_4(a, b) FL_PICK(4, a, b, 0, 1, 4, 5)
+#define FL_LAST_4(a, b) FL_PICK(4, a, b, 2, 3, 6, 7)
+#define FL_ORDER_4(a) FL_PICK(4, a, a, 0, 2, 1, 3)
+#define FL_TWICE_4(a) FL_PICK(4, a, a, 0, 0, 1, 1)
+
+static const int32_t fl_within[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+#define FL_FIRST(W, n) (*(const fl_mask_##W*)(fl_within + 16 - (n) * (8 / W)))  /* the mask of n < W numbers */
+
+/* Results that pass the caches: of a step whose p begins a line, and of an array the lines of 64 bytes that it has alone. */
+#if defined(__SSE4_1__)
+#define FL_STREAM(from, to) FL_MM(stream_ps)((float*)(to), *(const fl_ps_in_memory*)(from))
+#define fastloss_stream_end() _mm_sfence()  /* before other threads may read it */
+#else
+#define FL_STREAM(from, to) memcpy(to, from, FL_BYTES)
+#define fastloss_stream_end() ((void)0)
+#endif
+FASTLOSS_INLINE void fl_stream_line(const char* from, char* to) { FL_EACH FL_STREAM(from + FL_BYTES * i, to + FL_BYTES * i); }
+static inline void fastloss_stream(const void* from, size_t bytes, void* to) {
+    const char* x = (const char*)from;
+    char* y = (char*)to;
+    size_t i = -(uintptr_t)y & 63;
+    if (i > bytes) i = bytes;
+    if (i) memcpy(y, x, i);
+    for (; i + 64 <= bytes; i += 64) fl_stream_line(x + i, y + i);
+    if (i < bytes) memcpy(y + i, x + i, bytes - i);
+}
 
 /* ---- Steps: 64 bytes of numbers side by side ---- */
 
 /* One step of a loop is 16 numbers of float32 (f16) or 8 of float64 (d8), in one register of AVX-512, two of AVX2, four of
-   SSE2 and NEON. What is done to a step is done to each of its registers: the bits are those of any width. */
-#if defined(__AVX512F__)
-#define FASTLOSS_BYTES 64
-#elif defined(__AVX2__)
-#define FASTLOSS_BYTES 32
-#else
-#define FASTLOSS_BYTES 16
-#endif
-#define FASTLOSS_INLINE static inline __attribute__((always_inline))
-#define FASTLOSS_REGISTERS (64 / FASTLOSS_BYTES)
-#define FASTLOSS_EACH for (int i = 0; i < FASTLOSS_REGISTERS; i++)
-#define FASTLOSS_REGISTER(type, name, align)                                                                  \
-    typedef type name __attribute__((vector_size(FASTLOSS_BYTES), aligned(align), may_alias));
-FASTLOSS_REGISTER(float, fastloss_f, FASTLOSS_BYTES)
-FASTLOSS_REGISTER(double, fastloss_d, FASTLOSS_BYTES)
-FASTLOSS_REGISTER(int32_t, fastloss_i32, FASTLOSS_BYTES)
-FASTLOSS_REGISTER(int64_t, fastloss_i64, FASTLOSS_BYTES)
-FASTLOSS_REGISTER(uint32_t, fastloss_u32, FASTLOSS_BYTES)
-FASTLOSS_REGISTER(uint64_t, fastloss_u64, FASTLOSS_BYTES)
-FASTLOSS_REGISTER(float, fastloss_f_in_memory, 4)
-FASTLOSS_REGISTER(double, fastloss_d_in_memory, 8)
-typedef struct { fastloss_f r[FASTLOSS_REGISTERS]; } f16;
-typedef struct { fastloss_d r[FASTLOSS_REGISTERS]; } d8;
+   SSE and NEON. What is done to a step is done to each of its registers: the bits are those of any width. */
+typedef struct { fl_ps r[64 / FL_BYTES]; } f16;
+typedef struct { fl_pd r[64 / FL_BYTES]; } d8;
 
-/* The operations of one register that vary. max and min are b where either is NaN; IF_NEGATIVE looks at the sign bit. */
+/* The first n < 16 (8) numbers at p over those of a; no other memory is touched. */
 #if defined(__AVX512F__)
-#define FASTLOSS_FMA_f(a, b, c) (fastloss_f)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c))
-#define FASTLOSS_FMA_d(a, b, c) (fastloss_d)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c))
-#define FASTLOSS_MAX_f(a, b) (fastloss_f)_mm512_max_ps((__m512)(a), (__m512)(b))
-#define FASTLOSS_MAX_d(a, b) (fastloss_d)_mm512_max_pd((__m512d)(a), (__m512d)(b))
-#define FASTLOSS_MIN_f(a, b) (fastloss_f)_mm512_min_ps((__m512)(a), (__m512)(b))
-#define FASTLOSS_MIN_d(a, b) (fastloss_d)_mm512_min_pd((__m512d)(a), (__m512d)(b))
-#define FASTLOSS_IF_NEGATIVE_f(s, a, b)                                                                       \
-    (fastloss_f)_mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)(s)), (__m512)(b), (__m512)(a))
-#define FASTLOSS_IF_NEGATIVE_d(s, a, b)                                                                       \
-    (fastloss_d)_mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)(s)), (__m512d)(b), (__m512d)(a))
-#define FASTLOSS_IF_f(op, a, b, c, d)                                                                         \
-    (fastloss_f)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)(a), (__m512)(b), op), (__m512)(d), (__m512)(c))
-#define FASTLOSS_IF_d(op, a, b, c, d)                                                                         \
-    (fastloss_d)_mm512_mask_blend_pd(_mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), op), (__m512d)(d), (__m512d)(c))
-#define FASTLOSS_IF_LESS_f(a, b, c, d) FASTLOSS_IF_f(_CMP_LT_OQ, a, b, c, d)
-#define FASTLOSS_IF_LESS_d(a, b, c, d) FASTLOSS_IF_d(_CMP_LT_OQ, a, b, c, d)
-#define FASTLOSS_IF_EQUAL_f(a, b, c, d) FASTLOSS_IF_f(_CMP_EQ_OQ, a, b, c, d)
-#define FASTLOSS_IF_EQUAL_d(a, b, c, d) FASTLOSS_IF_d(_CMP_EQ_OQ, a, b, c, d)
-#define FASTLOSS_FLOAT_OF(k) (fastloss_f)_mm512_cvtepi32_ps((__m512i)(k))
+#define FL_LOAD_PART(s, W) FL_EACH a.r[i] = _mm512_mask_loadu_##s(a.r[i], (1u << n) - 1, p)
 #elif defined(__AVX2__)
-#define FASTLOSS_FMA_f(a, b, c) (fastloss_f)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
-#define FASTLOSS_FMA_d(a, b, c) (fastloss_d)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c))
-#define FASTLOSS_MAX_f(a, b) (fastloss_f)_mm256_max_ps((__m256)(a), (__m256)(b))
-#define FASTLOSS_MAX_d(a, b) (fastloss_d)_mm256_max_pd((__m256d)(a), (__m256d)(b))
-#define FASTLOSS_MIN_f(a, b) (fastloss_f)_mm256_min_ps((__m256)(a), (__m256)(b))
-#define FASTLOSS_MIN_d(a, b) (fastloss_d)_mm256_min_pd((__m256d)(a), (__m256d)(b))
-#define FASTLOSS_IF_NEGATIVE_f(s, a, b) (fastloss_f)_mm256_blendv_ps((__m256)(b), (__m256)(a), (__m256)(s))
-#define FASTLOSS_IF_NEGATIVE_d(s, a, b) (fastloss_d)_mm256_blendv_pd((__m256d)(b), (__m256d)(a), (__m256d)(s))
-#define FASTLOSS_FLOAT_OF(k) (fastloss_f)_mm256_cvtepi32_ps((__m256i)(k))
+#define FL_LOAD_PART(s, W)                                                                                    \
+    FL_EACH {                                                                                                 \
+        __m256i within = (__m256i)FL_FIRST(W, n - W * i);                                                     \
+        a.r[i] = FL_IF(s, within, _mm256_maskload_##s(p + W * i, within), a.r[i]);                            \
+    }
 #else
-#define FASTLOSS_PICK(type, m, a, b) (fastloss_##type)(((m) & (fastloss_i##type)(a)) | (~(m) & (fastloss_i##type)(b)))
-#define fastloss_32 fastloss_f
-#define fastloss_64 fastloss_d
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#define FASTLOSS_FMA_f(a, b, c) (fastloss_f)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b))
-#define FASTLOSS_FMA_d(a, b, c) (fastloss_d)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b))
+#define FL_LOAD_PART(s, W) FL_EACH for (int k = 0; k < W / 2; k++) if (W / 2 * i + k < n) a.r[i][k] = p[W / 2 * i + k]
+#endif
+/* A store of a part goes by powers of two: a load of what is behind it would wait for a masked store. */
+#if defined(__AVX512F__)
+#define FL_ANY(a, found) (_mm512_test_epi32_mask((__m512i)(a).r[0], (__m512i)(a).r[0]) != 0)
 #else
-#define FASTLOSS_FMA_f(a, b, c) ((a) * (b) + (c))
-#define FASTLOSS_FMA_d(a, b, c) ((a) * (b) + (c))
+#define FL_ANY(a, found) (((found)[0] | (found)[1] | (found)[2] | (found)[3]) != 0)
 #endif
-#define FASTLOSS_MAX_f(a, b) FASTLOSS_PICK(32, (a) > (b), a, b)
-#define FASTLOSS_MAX_d(a, b) FASTLOSS_PICK(64, (a) > (b), a, b)
-#define FASTLOSS_MIN_f(a, b) FASTLOSS_PICK(32, (a) < (b), a, b)
-#define FASTLOSS_MIN_d(a, b) FASTLOSS_PICK(64, (a) < (b), a, b)
-#define FASTLOSS_IF_NEGATIVE_f(s, a, b) FASTLOSS_PICK(32, (fastloss_i32)(s) >> 31, a, b)
-#define FASTLOSS_IF_NEGATIVE_d(s, a, b) FASTLOSS_PICK(64, (fastloss_i64)(s) >> 63, a, b)
-#define FASTLOSS_IF_LESS_f(a, b, c, d) FASTLOSS_PICK(32, (a) < (b), c, d)
-#define FASTLOSS_IF_LESS_d(a, b, c, d) FASTLOSS_PICK(64, (a) < (b), c, d)
-#define FASTLOSS_IF_EQUAL_f(a, b, c, d) FASTLOSS_PICK(32, (a) == (b), c, d)
-#define FASTLOSS_IF_EQUAL_d(a, b, c, d) FASTLOSS_PICK(64, (a) == (b), c, d)
-#define FASTLOSS_FLOAT_OF(k) __builtin_convertvector(k, fastloss_f)
-#endif
-#if defined(__AVX2__) && !defined(__AVX512F__)
-#define FASTLOSS_IF_LESS_f(a, b, c, d) FASTLOSS_IF_NEGATIVE_f((a) < (b), c, d)
-#define FASTLOSS_IF_LESS_d(a, b, c, d) FASTLOSS_IF_NEGATIVE_d((a) < (b), c, d)
-#define FASTLOSS_IF_EQUAL_f(a, b, c, d) FASTLOSS_IF_NEGATIVE_f((a) == (b), c, d)
-#define FASTLOSS_IF_EQUAL_d(a, b, c, d) FASTLOSS_IF_NEGATIVE_d((a) == (b), c, d)
-#endif
-
-#define FASTLOSS_UNARY(vec, name, expression)                                                                 \
-    FASTLOSS_INLINE vec vec##_##name(vec a) { FASTLOSS_EACH a.r[i] = expression(a.r[i]); return a; }
-#define FASTLOSS_BINARY(vec, name, expression)                                                                \
-    FASTLOSS_INLINE vec vec##_##name(vec a, vec b) {                                                          \
-        FASTLOSS_EACH a.r[i] = expression(a.r[i], b.r[i]);                                                    \
-        return a;                                                                                             \
-    }
-#define FASTLOSS_TERNARY(vec, name, expression)                                                               \
-    FASTLOSS_INLINE vec vec##_##name(vec a, vec b, vec c) {                                                   \
-        FASTLOSS_EACH a.r[i] = expression(a.r[i], b.r[i], c.r[i]);                                            \
-        return a;                                                                                             \
-    }
-#define FASTLOSS_QUATERNARY(vec, name, expression)                                                            \
-    FASTLOSS_INLINE vec vec##_##name(vec a, vec b, vec c, vec d) {                                            \
-        FASTLOSS_EACH a.r[i] = expression(a.r[i], b.r[i], c.r[i], d.r[i]);                                    \
-        return a;                                                                                             \
-    }
-#define FASTLOSS_ADD(a, b) ((a) + (b))
-#define FASTLOSS_SUB(a, b) ((a) - (b))
-#define FASTLOSS_MUL(a, b) ((a) * (b))
-#define FASTLOSS_DIV(a, b) ((a) / (b))
-#define FASTLOSS_NEGATIVE_f(a) ((fastloss_f)((fastloss_u32)(a) ^ 0x80000000u))
-#define FASTLOSS_NEGATIVE_d(a) ((fastloss_d)((fastloss_u64)(a) ^ 0x8000000000000000u))
-#define FASTLOSS_ABSOLUTE_f(a) ((fastloss_f)((fastloss_u32)(a) & 0x7fffffffu))
-#define FASTLOSS_ABSOLUTE_d(a) ((fastloss_d)((fastloss_u64)(a) & 0x7fffffffffffffffu))
-#define FASTLOSS_MINUS_ABSOLUTE_f(a) ((fastloss_f)((fastloss_u32)(a) | 0x80000000u))
-#define FASTLOSS_MINUS_ABSOLUTE_d(a) ((fastloss_d)((fastloss_u64)(a) | 0x8000000000000000u))
-#define FASTLOSS_POWER_f(a) ((fastloss_f)((fastloss_u32)(a) << 23))
-#define FASTLOSS_POWER_d(a) ((fastloss_d)((fastloss_u64)(a) << 52))
-#define FASTLOSS_BOTH_f(a, b) ((fastloss_f)((fastloss_u32)(a) | (fastloss_u32)(b)))
-#define FASTLOSS_BOTH_d(a, b) ((fastloss_d)((fastloss_u64)(a) | (fastloss_u64)(b)))
-#define FASTLOSS_STEP(vec, real, s)                                                                           \
+#define FL_TAG(vec) vec tag __attribute__((unused))
+#define FL_OPERATION(vec, name, parameters, result)                                                           \
+    FASTLOSS_INLINE vec vec##_##name parameters { FL_EACH a.r[i] = result; return a; }
+#define FL_STEP(vec, real, s, W)                                                                              \
     FASTLOSS_INLINE vec vec##_load(const real* p) {                                                           \
         vec a;                                                                                                \
-        FASTLOSS_EACH a.r[i] = ((const fastloss_##s##_in_memory*)p)[i];                                       \
+        FL_EACH a.r[i] = ((const fl_##s##_in_memory*)p)[i];                                                   \
         return a;                                                                                             \
     }                                                                                                         \
-    FASTLOSS_INLINE void vec##_store(vec a, real* p) {                                                        \
-        FASTLOSS_EACH ((fastloss_##s##_in_memory*)p)[i] = a.r[i];                                             \
+    FASTLOSS_INLINE void vec##_store(vec a, real* p) { FL_EACH ((fl_##s##_in_memory*)p)[i] = a.r[i]; }        \
+    FASTLOSS_INLINE vec vec##_all(real x) { vec a; FL_EACH a.r[i] = x - (fl_##s){0}; return a; }              \
+    FASTLOSS_INLINE double vec##_first(vec a) { return a.r[0][0]; }                                           \
+    FASTLOSS_INLINE vec vec##_load_part(const real* p, int n, real fill) {                                    \
+        vec a = vec##_all(fill);                                                                              \
+        FL_LOAD_PART(s, W);                                                                                   \
+        return a;                                                                                             \
     }                                                                                                         \
-    FASTLOSS_INLINE vec vec##_all(real x) { vec a; FASTLOSS_EACH a.r[i] = x - (fastloss_##s){0}; return a; }  \
-    FASTLOSS_BINARY(vec, add, FASTLOSS_ADD)                                                                   \
-    FASTLOSS_BINARY(vec, sub, FASTLOSS_SUB)                                                                   \
-    FASTLOSS_BINARY(vec, mul, FASTLOSS_MUL)                                                                   \
-    FASTLOSS_BINARY(vec, div, FASTLOSS_DIV)                                                                   \
-    FASTLOSS_BINARY(vec, max, FASTLOSS_MAX_##s)                                                               \
-    FASTLOSS_BINARY(vec, min, FASTLOSS_MIN_##s)                                                               \
-    FASTLOSS_TERNARY(vec, fma, FASTLOSS_FMA_##s)                                                              \
-    FASTLOSS_TERNARY(vec, if_negative, FASTLOSS_IF_NEGATIVE_##s)                                              \
-    FASTLOSS_QUATERNARY(vec, if_less, FASTLOSS_IF_LESS_##s)                                                   \
-    FASTLOSS_QUATERNARY(vec, if_equal, FASTLOSS_IF_EQUAL_##s)                                                 \
-    FASTLOSS_UNARY(vec, negative, FASTLOSS_NEGATIVE_##s)                                                      \
-    FASTLOSS_UNARY(vec, absolute, FASTLOSS_ABSOLUTE_##s)                                                      \
-    FASTLOSS_UNARY(vec, minus_absolute, FASTLOSS_MINUS_ABSOLUTE_##s)                                          \
-    FASTLOSS_UNARY(vec, power, FASTLOSS_POWER_##s)                                                            \
-    FASTLOSS_BINARY(vec, either, FASTLOSS_BOTH_##s)
-FASTLOSS_STEP(f16, float, f)
-FASTLOSS_STEP(d8, double, d)
-
-/* The first n < 16 (8) numbers of a step and, of a load, `fill` for the others; no other memory is touched. A store goes by
-   powers of two: a load of what is behind it would wait for a masked store. */
-#define FASTLOSS_STORE_PART(vec, real, size)                                                                  \
     FASTLOSS_INLINE void vec##_store_part(vec a, real* p, int n) {                                            \
-        real all[size];                                                                                       \
+        real all[2 * W];                                                                                      \
         const real* from = all;                                                                               \
         vec##_store(a, all);                                                                                  \
-        if (size > 8 && n & 8) { memcpy(p, from, 8 * sizeof(real)); p += 8; from += 8; }                      \
+        if (W == 8 && n & 8) { memcpy(p, from, 8 * sizeof(real)); p += 8; from += 8; }                        \
         if (n & 4) { memcpy(p, from, 4 * sizeof(real)); p += 4; from += 4; }                                  \
         if (n & 2) { memcpy(p, from, 2 * sizeof(real)); p += 2; from += 2; }                                  \
         if (n & 1) *p = *from;                                                                                \
-    }
-FASTLOSS_STORE_PART(f16, float, 16)
-FASTLOSS_STORE_PART(d8, double, 8)
-#if defined(__AVX512F__)
-FASTLOSS_INLINE f16 f16_load_part(const float* p, int n, float fill) {
-    f16 a = {{(fastloss_f)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p)}};
-    return a;
+    }                                                                                                         \
+    FASTLOSS_INLINE vec vec##_load_step(const void* p, ptrdiff_t step, FL_TAG(vec)) {                         \
+        return vec##_load((const real*)p + 2 * W * step);                                                     \
+    }                                                                                                         \
+    FASTLOSS_INLINE void vec##_store_step(vec a, void* p, ptrdiff_t step) { vec##_store(a, (real*)p + 2 * W * step); } \
+    FASTLOSS_INLINE vec vec##_load_part_step(const void* p, ptrdiff_t step, ptrdiff_t n, double fill, FL_TAG(vec)) { \
+        return vec##_load_part((const real*)p + 2 * W * step, (int)n, (real)fill);                            \
+    }                                                                                                         \
+    FASTLOSS_INLINE void vec##_store_part_step(vec a, void* p, ptrdiff_t step, ptrdiff_t n) {                 \
+        vec##_store_part(a, (real*)p + 2 * W * step, (int)n);                                                 \
+    }                                                                                                         \
+    FASTLOSS_INLINE void vec##_stream_step(vec a, void* p, ptrdiff_t step) { /* p + step begins a line */     \
+        fl_stream_line((const char*)&a, (char*)p + 64 * step);                                                \
+    }                                                                                                         \
+    FASTLOSS_INLINE int vec##_any(vec a) {                                                                    \
+        fl_mask_4 found __attribute__((unused)) = ((const fl_mask_4*)&a)[0] | ((const fl_mask_4*)&a)[1];      \
+        return FL_ANY(a, found);                                                                              \
+    }                                                                                                         \
+    FL_OPERATION(vec, add, (vec a, vec b), a.r[i] + b.r[i])                                                   \
+    FL_OPERATION(vec, sub, (vec a, vec b), a.r[i] - b.r[i])                                                   \
+    FL_OPERATION(vec, mul, (vec a, vec b), a.r[i] * b.r[i])                                                   \
+    FL_OPERATION(vec, div, (vec a, vec b), a.r[i] / b.r[i])                                                   \
+    FL_OPERATION(vec, max, (vec a, vec b), FL_MAX(s, a.r[i], b.r[i]))                                         \
+    FL_OPERATION(vec, min, (vec a, vec b), FL_MIN(s, a.r[i], b.r[i]))                                         \
+    FL_OPERATION(vec, fma, (vec a, vec b, vec c), FL_FMA(s, a.r[i], b.r[i], c.r[i]))                          \
+    FL_OPERATION(vec, if_negative, (vec a, vec b, vec c), FL_IF_NEGATIVE(s, a.r[i], b.r[i], c.r[i]))          \
+    FL_OPERATION(vec, if_less, (vec a, vec b, vec c, vec d), FL_IF_LESS(s, a.r[i], b.r[i], c.r[i], d.r[i]))   \
+    FL_OPERATION(vec, if_equal, (vec a, vec b, vec c, vec d), FL_IF_EQUAL(s, a.r[i], b.r[i], c.r[i], d.r[i])) \
+    FL_OPERATION(vec, either, (vec a, vec b), (fl_##s)((fl_bits_##s)a.r[i] | (fl_bits_##s)b.r[i]))            \
+    FL_OPERATION(vec, negative, (vec a), (fl_##s)((fl_bits_##s)a.r[i] ^ FL_SIGN_##s))                         \
+    FL_OPERATION(vec, absolute, (vec a), (fl_##s)((fl_bits_##s)a.r[i] & ~FL_SIGN_##s))                        \
+    FL_OPERATION(vec, minus_absolute, (vec a), (fl_##s)((fl_bits_##s)a.r[i] | FL_SIGN_##s))                   \
+    FL_OPERATION(vec, power, (vec a), (fl_##s)((fl_bits_##s)a.r[i] << FL_MANTISSA_##s))
+FL_STEP(f16, float, ps, 8)
+FL_STEP(d8, double, pd, 4)
+FASTLOSS_INLINE f16 f16_places(FL_TAG(f16)) {
+    return f16_load((const float[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15});
 }
-FASTLOSS_INLINE d8 d8_load_part(const double* p, int n, double fill) {
-    d8 a = {{(fastloss_d)_mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)((1u << n) - 1), p)}};
-    return a;
-}
-#elif defined(__AVX2__)
-static const int32_t fastloss_within[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
-#define FASTLOSS_FIRST(n, i) _mm256_loadu_si256((const __m256i*)(fastloss_within + 16 - (n) + 8 * (i)))
-FASTLOSS_INLINE f16 f16_load_part(const float* p, int n, float fill) {
-    f16 a;
-    FASTLOSS_EACH {
-        __m256i within = FASTLOSS_FIRST(n, i);
-        a.r[i] = (fastloss_f)_mm256_blendv_ps(
-            _mm256_set1_ps(fill), _mm256_maskload_ps(p + 8 * i, within), _mm256_castsi256_ps(within));
-    }
-    return a;
-}
-FASTLOSS_INLINE d8 d8_load_part(const double* p, int n, double fill) {
-    d8 a;
-    FASTLOSS_EACH {
-        __m256i within = FASTLOSS_FIRST(2 * n, i);
-        a.r[i] = (fastloss_d)_mm256_blendv_pd(
-            _mm256_set1_pd(fill), _mm256_maskload_pd(p + 4 * i, within), _mm256_castsi256_pd(within));
-    }
-    return a;
-}
-#else
-#define FASTLOSS_LOAD_PART(vec, real, size)                                                                   \
-    FASTLOSS_INLINE vec vec##_load_part(const real* p, int n, real fill) {                                    \
-        real all[size];                                                                                       \
-        for (int k = 0; k < size; k++) all[k] = k < n ? p[k] : fill;                                          \
-        return vec##_load(all);                                                                               \
-    }
-FASTLOSS_LOAD_PART(f16, float, 16)
-FASTLOSS_LOAD_PART(d8, double, 8)
-#endif
+FASTLOSS_INLINE d8 d8_places(FL_TAG(d8)) { return d8_load((const double[]){0, 1, 2, 3, 4, 5, 6, 7}); }
 
-/* Whether a step has a number that is not 0 */
-#if defined(__AVX512F__)
-FASTLOSS_INLINE int f16_any(f16 a) { return _mm512_cmp_ps_mask((__m512)a.r[0], _mm512_setzero_ps(), _CMP_NEQ_UQ) != 0; }
-FASTLOSS_INLINE int d8_any(d8 a) { return _mm512_cmp_pd_mask((__m512d)a.r[0], _mm512_setzero_pd(), _CMP_NEQ_UQ) != 0; }
-#else
-FASTLOSS_INLINE int fastloss_any(fastloss_i64 a) {
-    for (size_t i = 1; i < FASTLOSS_BYTES / 8; i++) a[0] |= a[i];
-    return a[0] != 0;
-}
-FASTLOSS_INLINE int f16_any(f16 a) {
-    fastloss_i32 found = a.r[0] != 0;
-    for (int i = 1; i < FASTLOSS_REGISTERS; i++) found |= a.r[i] != 0;
-    return fastloss_any((fastloss_i64)found);
-}
-FASTLOSS_INLINE int d8_any(d8 a) {
-    fastloss_i64 found = a.r[0] != 0;
-    for (int i = 1; i < FASTLOSS_REGISTERS; i++) found |= a.r[i] != 0;
-    return fastloss_any(found);
-}
-#endif
+/* A step's numbers to one, by halves. */
+#define FL_ACROSS_8(name, of_two)                                                                             \
+    FASTLOSS_INLINE float f16_##name(f16 a) {                                                                 \
+        fl_number_8 y = of_two(FL_AT(8, &a, 0), FL_AT(8, &a, 1));                                             \
+        y = of_two(y, FL_PICK(8, y, y, 4, 5, 6, 7, 0, 1, 2, 3));                                              \
+        y = of_two(y, FL_PICK(8, y, y, 2, 3, 0, 1, 6, 7, 4, 5));                                              \
+        y = of_two(y, FL_PICK(8, y, y, 1, 0, 3, 2, 5, 4, 7, 6));                                              \
+        return y[0];                                                                                          \
+    }
+#define FL_ACROSS_4(name, of_two)                                                                             \
+    FASTLOSS_INLINE double d8_##name(d8 a) {                                                                  \
+        fl_number_4 y = of_two(FL_AT(4, &a, 0), FL_AT(4, &a, 1));                                             \
+        y = of_two(y, FL_PICK(4, y, y, 2, 3, 0, 1));                                                          \
+        y = of_two(y, FL_PICK(4, y, y, 1, 0, 3, 2));                                                          \
+        return y[0];                                                                                          \
+    }
+FL_ACROSS_8(greatest, FL_MAX_8)
+FL_ACROSS_8(sum, FL_ADD)
+FL_ACROSS_4(greatest, FL_MAX_4)
+FL_ACROSS_4(sum, FL_ADD)
 
 /* 2^-k, with sqrt(1/2) <= u 2^-k < sqrt(2), of normal numbers u > 0 */
 FASTLOSS_INLINE f16 f16_inverse_power(f16 u, f16* k) {
-    FASTLOSS_EACH {
-        fastloss_i32 e = ((fastloss_i32)u.r[i] - 0x3F3504F3) & (int32_t)0xFF800000;
-        k->r[i] = FASTLOSS_FLOAT_OF(e >> 23);
-        u.r[i] = (fastloss_f)(0x3F800000 - e);
+    FL_EACH {
+        fl_int_ps e = ((fl_int_ps)u.r[i] - 0x3F3504F3) & (int32_t)0xFF800000;
+        k->r[i] = __builtin_convertvector(e >> 23, fl_ps);
+        u.r[i] = (fl_ps)(0x3F800000 - e);
     }
     return u;
 }
 FASTLOSS_INLINE d8 d8_inverse_power(d8 u, d8* k) {
-    FASTLOSS_EACH { /* (k + 1024) 2^52, for AVX2 neither shifts signed 64-bit integers nor makes them float64 */
-        fastloss_u64 e = (fastloss_u64)u.r[i] + 0x00195F619980C433u;
-        k->r[i] = (fastloss_d)((e >> 52) | 0x4330000000000000u) - 4503599627371520.0;
-        u.r[i] = (fastloss_d)(0x7FF0000000000000u - (e & 0xFFF0000000000000u));
+    FL_EACH { /* (k + 1024) 2^52, for AVX2 neither shifts signed 64-bit integers nor makes them float64 */
+        fl_bits_pd e = (fl_bits_pd)u.r[i] + 0x00195F619980C433u;
+        k->r[i] = (fl_pd)((e >> 52) | 0x4330000000000000u) - 4503599627371520.0;
+        u.r[i] = (fl_pd)(0x7FF0000000000000u - (e & 0xFFF0000000000000u));
     }
     return u;
 }
@@ -282,27 +304,23 @@ FASTLOSS_INLINE d8 d8_inverse_power(d8 u, d8* k) {
 #if defined(__AVX2__) || defined(__aarch64__)
 #define fastloss_exp_table 1
 #define FASTLOSS_EXP_FACTOR 1.5382611751556396
-#define FASTLOSS_EIGHTH(y, i) (y - ((i) << 20))
-#define FASTLOSS_EIGHTHS                                                                                      \
-    FASTLOSS_EIGHTH(0x3FC4E5BE, 0), FASTLOSS_EIGHTH(0x3FD6B7DA, 1), FASTLOSS_EIGHTH(0x3FEA26DE, 2),            \
-    FASTLOSS_EIGHTH(0x3FFF5829, 3), FASTLOSS_EIGHTH(0x400B3A3E, 4), FASTLOSS_EIGHTH(0x4017D424, 5),            \
-    FASTLOSS_EIGHTH(0x40259202, 6), FASTLOSS_EIGHTH(0x40348E45, 7)
-static const int32_t fastloss_eighths[16] __attribute__((aligned(64))) = {FASTLOSS_EIGHTHS, FASTLOSS_EIGHTHS};
+#define FL_EIGHTHS                                                                                            \
+    0x3FC4E5BE, 0x3FD6B7DA - (1 << 20), 0x3FEA26DE - (2 << 20), 0x3FFF5829 - (3 << 20), 0x400B3A3E - (4 << 20), \
+    0x4017D424 - (5 << 20), 0x40259202 - (6 << 20), 0x40348E45 - (7 << 20)
+static const int32_t fl_eighths[16] __attribute__((aligned(64))) = {FL_EIGHTHS, FL_EIGHTHS};
 FASTLOSS_INLINE f16 f16_power_of_eighths(f16 a) {
-    FASTLOSS_EACH {
-        fastloss_i32 entry;
+    FL_EACH {
 #if defined(__AVX512F__)
-        entry = (fastloss_i32)_mm512_permutexvar_epi32((__m512i)a.r[i], _mm512_load_si512(fastloss_eighths));
+        fl_int_ps entry = (fl_int_ps)_mm512_permutexvar_epi32((__m512i)a.r[i], _mm512_load_si512(fl_eighths));
 #elif defined(__AVX2__)
-        entry = (fastloss_i32)_mm256_permutevar8x32_epi32(
-            _mm256_load_si256((const __m256i*)fastloss_eighths), (__m256i)a.r[i]);
-#else
-        uint8x16x2_t table = {{vld1q_u8((const uint8_t*)fastloss_eighths), vld1q_u8((const uint8_t*)(fastloss_eighths + 4))}};
-        uint32x4_t place = vandq_u32((uint32x4_t)a.r[i], vdupq_n_u32(7));
-        place = vmlaq_n_u32(vdupq_n_u32(0x03020100), place, 0x04040404);
-        entry = (fastloss_i32)vqtbl2q_u8(table, vreinterpretq_u8_u32(place));
+        __m256i table = _mm256_load_si256((const __m256i*)fl_eighths);
+        fl_int_ps entry = (fl_int_ps)_mm256_permutevar8x32_epi32(table, (__m256i)a.r[i]);
+#else   /* the bytes 4 i, 4 i + 1, … of the table */
+        uint8x16x2_t table = {{vld1q_u8((const uint8_t*)fl_eighths), vld1q_u8((const uint8_t*)(fl_eighths + 4))}};
+        fl_bits_ps place = ((fl_bits_ps)a.r[i] & 7) * 0x04040404u + 0x03020100u;
+        fl_int_ps entry = (fl_int_ps)vqtbl2q_u8(table, (uint8x16_t)place);
 #endif
-        a.r[i] = (fastloss_f)(entry + (fastloss_i32)((fastloss_u32)a.r[i] << 20));
+        a.r[i] = (fl_ps)(entry + (fl_int_ps)((fl_bits_ps)a.r[i] << 20));
     }
     return a;
 }
@@ -312,656 +330,295 @@ FASTLOSS_INLINE f16 f16_power_of_eighths(f16 a) {
 #define f16_power_of_eighths(a) (a)
 #endif
 
-/* Half a step in float64: the first 8 numbers or, if `second`, the last. */
-FASTLOSS_INLINE d8 d8_of_half(f16 a, int second) {
-    d8 y;
-#if defined(__AVX512F__)
-    __m512 r = (__m512)a.r[0];
-    y.r[0] = (fastloss_d)_mm512_cvtps_pd(second ? _mm512_extractf32x8_ps(r, 1) : _mm512_castps512_ps256(r));
-#elif defined(__AVX2__)
-    __m256 r = (__m256)(second ? a.r[1] : a.r[0]);
-    y.r[0] = (fastloss_d)_mm256_cvtps_pd(_mm256_castps256_ps128(r));
-    y.r[1] = (fastloss_d)_mm256_cvtps_pd(_mm256_extractf128_ps(r, 1));
-#else
-    float all[16];
-    double wide[8];
-    memcpy(all, &a, sizeof all);
-    for (int k = 0; k < 8; k++) wide[k] = all[8 * second + k];
-    memcpy(&y, wide, sizeof y);
-#endif
-    return y;
-}
-/* The greatest of a step's numbers, and of float64 their sum, by halves. */
-#if defined(__AVX2__)
-#if defined(__AVX512F__)
-#define FASTLOSS_HALVES_f(op, a) op(_mm512_castps512_ps256((__m512)a.r[0]), _mm512_extractf32x8_ps((__m512)a.r[0], 1))
-#define FASTLOSS_HALVES_d(op, a) op(_mm512_castpd512_pd256((__m512d)a.r[0]), _mm512_extractf64x4_pd((__m512d)a.r[0], 1))
-#else
-#define FASTLOSS_HALVES_f(op, a) op((__m256)a.r[0], (__m256)a.r[1])
-#define FASTLOSS_HALVES_d(op, a) op((__m256d)a.r[0], (__m256d)a.r[1])
-#endif
-FASTLOSS_INLINE double f16_greatest(f16 a) {
-    __m256 y = FASTLOSS_HALVES_f(_mm256_max_ps, a);
-    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
-    return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
-}
-#define FASTLOSS_QUARTERS(op, y) op(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1))
-FASTLOSS_INLINE double d8_greatest(d8 a) {
-    __m256d y = FASTLOSS_HALVES_d(_mm256_max_pd, a);
-    __m128d z = FASTLOSS_QUARTERS(_mm_max_pd, y);
-    return _mm_cvtsd_f64(_mm_max_sd(z, _mm_unpackhi_pd(z, z)));
-}
-FASTLOSS_INLINE double d8_sum(d8 a) {
-    __m256d y = FASTLOSS_HALVES_d(_mm256_add_pd, a);
-    __m128d z = FASTLOSS_QUARTERS(_mm_add_pd, y);
-    return _mm_cvtsd_f64(_mm_add_sd(z, _mm_unpackhi_pd(z, z)));
-}
-#else
-#define FASTLOSS_GREATEST(vec, real)                                                                          \
-    FASTLOSS_INLINE double vec##_greatest(vec a) {                                                            \
-        real all[64 / sizeof(real)];                                                                          \
-        memcpy(all, &a, sizeof a);                                                                            \
-        for (int i = 32 / sizeof(real); i > 0; i /= 2)                                                        \
-            for (int k = 0; k < i; k++) all[k] = all[k + i] > all[k] ? all[k + i] : all[k];                   \
-        return all[0];                                                                                        \
-    }
-FASTLOSS_GREATEST(f16, float)
-FASTLOSS_GREATEST(d8, double)
-FASTLOSS_INLINE double d8_sum(d8 a) {
-    double all[8];
-    memcpy(all, &a, sizeof a);
-    return ((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7]));
-}
-#endif
-static const float fastloss_places_f[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-static const double fastloss_places_d[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-FASTLOSS_INLINE f16 f16_places(void) { return f16_load(fastloss_places_f); }
-FASTLOSS_INLINE d8 d8_places(void) { return d8_load(fastloss_places_d); }
-
-FASTLOSS_INLINE double f16_first(f16 a) { return a.r[0][0]; }
-FASTLOSS_INLINE double d8_first(d8 a) { return a.r[0][0]; }
-
-/* Eight numbers of float32 in float64. */
+/* Eight numbers of float32 in float64: from memory; the first half of a step, or the second; the sum of both. */
 FASTLOSS_INLINE d8 d8_of_floats(const float* p) {
     d8 y;
-#if defined(__AVX512F__)
-    y.r[0] = (fastloss_d)_mm512_cvtps_pd(_mm256_loadu_ps(p));
-#elif defined(__AVX2__)
-    FASTLOSS_EACH y.r[i] = (fastloss_d)_mm256_cvtps_pd(_mm_loadu_ps(p + 4 * i));
+#if defined(__AVX2__)
+    FL_EACH y.r[i] = FL_MM(cvtps_pd)(((const fl_floats*)p)[i]);
+#elif defined(__SSE4_1__)
+    FL_EACH y.r[i] = _mm_cvtps_pd((__m128)FL_HALF(p + 2 * i));
 #else
-    double wide[8];
-    for (int k = 0; k < 8; k++) wide[k] = p[k];
-    memcpy(&y, wide, sizeof y);
+    FL_EACH y.r[i] = __builtin_convertvector(((const fl_floats*)p)[i], fl_pd);
 #endif
     return y;
 }
-/* The halves, added in float32, in float64. */
+FASTLOSS_INLINE d8 d8_of_half(f16 a, int second) {
+    fl_number_8 half = second ? FL_AT(8, &a, 1) : FL_AT(8, &a, 0);
+    return d8_of_floats((const float*)&half);
+}
 FASTLOSS_INLINE d8 d8_of_halves(f16 a) {
-#if defined(__AVX512F__)
-    __m512 r = (__m512)a.r[0];
-    d8 y = {{(fastloss_d)_mm512_cvtps_pd(_mm256_add_ps(_mm512_castps512_ps256(r), _mm512_extractf32x8_ps(r, 1)))}};
-    return y;
-#else
-    for (int i = 0; i < FASTLOSS_REGISTERS / 2; i++) a.r[i] += a.r[i + FASTLOSS_REGISTERS / 2];
-    return d8_of_half(a, 0);
-#endif
+    fl_number_8 half = FL_AT(8, &a, 0) + FL_AT(8, &a, 1);
+    return d8_of_floats((const float*)&half);
 }
-
-/* ---- Memory: what comes next, and results that pass the caches ---- */
-
-#define fastloss_prefetch(p) __builtin_prefetch((const void*)(p))
-#define fastloss_prefetch_l2(p) __builtin_prefetch((const void*)(p), 0, 2)
-
-#if defined(__AVX512F__)
-enum { FASTLOSS_STREAMED = 64 };
-#define FASTLOSS_STREAM(x, y) _mm512_stream_si512((__m512i*)(y), _mm512_loadu_si512(x))
-#elif defined(__AVX2__)
-enum { FASTLOSS_STREAMED = 32 };
-#define FASTLOSS_STREAM(x, y) _mm256_stream_si256((__m256i*)(y), _mm256_loadu_si256((const __m256i*)(x)))
-#elif defined(__SSE2__)
-enum { FASTLOSS_STREAMED = 16 };
-#define FASTLOSS_STREAM(x, y) _mm_stream_si128((__m128i*)(y), _mm_loadu_si128((const __m128i*)(x)))
-#endif
-#if defined(FASTLOSS_STREAM)
-/* Whole lines of 64 bytes pass the caches; the ends, which share a line with other memory, do not. */
-static inline void fastloss_stream(const void* from, size_t bytes, void* to) {
-    const char* x = (const char*)from;
-    char* y = (char*)to;
-    size_t i = -(uintptr_t)y & 63;
-    if (i > bytes) i = bytes;
-    if (i) memcpy(y, x, i);
-    for (; i + 64 <= bytes; i += 64)
-        for (int k = 0; k < 64; k += FASTLOSS_STREAMED) FASTLOSS_STREAM(x + i + k, y + i + k);
-    if (i < bytes) memcpy(y + i, x + i, bytes - i);
-}
-#define fastloss_stream_end() _mm_sfence()  /* before other threads may read it */
-#else
-#define fastloss_stream(from, bytes, to) memcpy(to, from, bytes)
-#define fastloss_stream_end() ((void)0)
-#endif
-
-#if defined(FASTLOSS_STREAM)
-#define FASTLOSS_STREAM_STEP(vec, real)                                                                       \
-    FASTLOSS_INLINE void vec##_stream(vec a, real* p) { /* p is the begin of a line */                        \
-        FASTLOSS_EACH FASTLOSS_STREAM((const char*)&a + FASTLOSS_BYTES * i, (char*)p + FASTLOSS_BYTES * i);   \
-    }
-#else
-#define FASTLOSS_STREAM_STEP(vec, real)                                                                       \
-    FASTLOSS_INLINE void vec##_stream(vec a, real* p) { vec##_store(a, p); }
-#endif
-FASTLOSS_STREAM_STEP(f16, float)
-FASTLOSS_STREAM_STEP(d8, double)
 
 /* ---- Half precision: 16 numbers in memory are a step of float32 ---- */
 
-typedef union { float f; uint32_t u; int32_t i; } fastloss_bits;
-
-#if defined(__SSE4_1__)
-#if defined(__AVX512F__)
-#define FASTLOSS_WIDEN(p, i) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(p)))
-#elif defined(__AVX2__)
-#define FASTLOSS_WIDEN(p, i) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)((p) + 8 * (i))))
-#else
-#define FASTLOSS_WIDEN(p, i) _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i*)((p) + 4 * (i))))
-#endif
 FASTLOSS_INLINE f16 f16_load_bfloat16(const uint16_t* p) {
     f16 a;
-    FASTLOSS_EACH a.r[i] = (fastloss_f)((fastloss_u32)FASTLOSS_WIDEN(p, i) << 16);
+    FL_EACH a.r[i] = (fl_ps)(FL_WIDEN(p + FL_BYTES / 4 * i) << 16);
     return a;
 }
-/* integers below 2^16 */
-FASTLOSS_INLINE void fastloss_store_halves(const fastloss_u32* a, uint16_t* p) {
+FASTLOSS_INLINE void f16_store_bfloat16(f16 a, uint16_t* p) {
+    fl_bits_ps half[64 / FL_BYTES];
+    FL_EACH {
+        fl_bits_ps u = (fl_bits_ps)a.r[i], is_nan = (fl_bits_ps)(a.r[i] != a.r[i]);
+        half[i] = FL_WHERE(is_nan, 0x7fc00000u, u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    }
 #if defined(__AVX512F__)
-    _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)a[0]));
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)half[0]));
 #elif defined(__AVX2__)
-    __m256i all = _mm256_packus_epi32((__m256i)a[0], (__m256i)a[1]);
+    __m256i all = _mm256_packus_epi32((__m256i)half[0], (__m256i)half[1]);
     _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(all, 0xD8));
 #else
-    for (int i = 0; i < 2; i++)
-        _mm_storeu_si128((__m128i*)(p + 8 * i), _mm_packus_epi32((__m128i)a[2 * i], (__m128i)a[2 * i + 1]));
+    FL_EACH ((fl_halves*)p)[i] = __builtin_convertvector(half[i], fl_halves);
 #endif
 }
-#else
-FASTLOSS_INLINE f16 f16_load_bfloat16(const uint16_t* p) {
-    float all[16];
-    for (int k = 0; k < 16; k++) { fastloss_bits wide = {.u = (uint32_t)p[k] << 16}; all[k] = wide.f; }
-    return f16_load(all);
-}
-FASTLOSS_INLINE void fastloss_store_halves(const fastloss_u32* a, uint16_t* p) {
-    uint32_t all[16];
-    memcpy(all, a, sizeof all);
-    for (int k = 0; k < 16; k++) p[k] = (uint16_t)all[k];
-}
-#endif
-FASTLOSS_INLINE void f16_store_bfloat16(f16 a, uint16_t* p) {
-    fastloss_u32 half[FASTLOSS_REGISTERS];
-    FASTLOSS_EACH {
-        fastloss_u32 u = (fastloss_u32)a.r[i], is_nan = (fastloss_u32)(a.r[i] != a.r[i]);
-        half[i] = (((u + 0x7fffu + ((u >> 16) & 1u)) & ~is_nan) | (is_nan & 0x7fc00000u)) >> 16;
-    }
-    fastloss_store_halves(half, p);
-}
-#if defined(__F16C__)
+#if defined(__F16C__) && defined(__AVX2__)
 FASTLOSS_INLINE f16 f16_load_float16(const uint16_t* p) {
     f16 a;
-#if defined(__AVX512F__)
-    a.r[0] = (fastloss_f)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
-#elif defined(__AVX2__)
-    FASTLOSS_EACH a.r[i] = (fastloss_f)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8 * i)));
-#endif
+    FL_EACH a.r[i] = FL_MM(cvtph_ps)(FL_HALF(p + FL_BYTES / 4 * i));
     return a;
 }
 FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
-#if defined(__AVX512F__)
-    _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)a.r[0], _MM_FROUND_TO_NEAREST_INT));
-#elif defined(__AVX2__)
-    FASTLOSS_EACH _mm_storeu_si128((__m128i*)(p + 8 * i), _mm256_cvtps_ph((__m256)a.r[i], _MM_FROUND_TO_NEAREST_INT));
-#endif
+    FL_EACH FL_STORE_HALF(p + FL_BYTES / 4 * i, FL_MM(cvtps_ph)(a.r[i], _MM_FROUND_TO_NEAREST_INT));
 }
 #else   /* in signed integers; a subnormal number is a difference of normal ones */
 FASTLOSS_INLINE f16 f16_load_float16(const uint16_t* p) {
-    float all[16];
-    for (int k = 0; k < 16; k++) {
-        int32_t u = (int32_t)(p[k] & 0x7fff) << 13;
-        fastloss_bits low = {.i = u + 0x38800000}, wide = {.i = u + 0x38000000};
-        low.f -= 6.103515625e-05f;                                /* 2^-14 */
-        wide.i = u < 0x00800000 ? low.i : wide.i;
-        wide.i = u >= 0x0f800000 ? u + 0x70000000 : wide.i;       /* inf, NaN */
-        wide.u |= (uint32_t)(p[k] & 0x8000) << 16;
-        all[k] = wide.f;
+    f16 a;
+    FL_EACH {
+        fl_int_ps half = (fl_int_ps)FL_WIDEN(p + FL_BYTES / 4 * i), u = (half & 0x7fff) << 13, wide;
+        wide = FL_WHERE(u < 0x00800000, (fl_int_ps)((fl_ps)(u + 0x38800000) - 0x1p-14f), u + 0x38000000);
+        wide = FL_WHERE(u >= 0x0f800000, u + 0x70000000, wide);  /* inf, NaN */
+        a.r[i] = (fl_ps)(wide | (half & 0x8000) << 16);
     }
-    return f16_load(all);
+    return a;
 }
 FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
-    float all[16];
-    f16_store(a, all);
-    for (int k = 0; k < 16; k++) {
-        fastloss_bits wide = {.f = all[k]}, low;
-        int32_t sign = (wide.i >> 16) & 0x8000, half;
-        wide.i &= 0x7fffffff;
-        low.f = wide.f + 0.5f;                                    /* to a multiple of 2^-24 */
-        half = (wide.i - 0x38000000 + 0xfff + ((wide.i >> 13) & 1)) >> 13;
-        half = wide.i < 0x38800000 ? low.i - 0x3f000000 : half;
-        half = wide.i >= 0x477ff000 ? 0x7c00 : half;
-        half = wide.i > 0x7f800000 ? 0x7e00 : half;
-        p[k] = (uint16_t)(half | sign);
+    FL_EACH {
+        fl_int_ps u = (fl_int_ps)a.r[i] & 0x7fffffff, sign = ((fl_int_ps)a.r[i] >> 16) & 0x8000, half;
+        fl_int_ps low = (fl_int_ps)((fl_ps)u + 0.5f) - 0x3f000000;  /* to a multiple of 2^-24 */
+        half = FL_WHERE(u < 0x38800000, low, (u - 0x38000000 + 0xfff + ((u >> 13) & 1)) >> 13);
+        half = FL_WHERE(u >= 0x477ff000, 0x7c00, half);
+        half = FL_WHERE(u > 0x7f800000, 0x7e00, half);
+        ((fl_halves*)p)[i] = __builtin_convertvector(half | sign, fl_halves);
     }
 }
 #endif
+FASTLOSS_INLINE f16 f16_load_half(const uint16_t* p, int bfloat16) {
+    return bfloat16 ? f16_load_bfloat16(p) : f16_load_float16(p);
+}
+FASTLOSS_INLINE void f16_store_half(f16 a, uint16_t* p, int bfloat16) {
+    if (bfloat16) f16_store_bfloat16(a, p);
+    else f16_store_float16(a, p);
+}
 /* The first n < 16 numbers of a step, as of float32, and all of an array. */
-#define FASTLOSS_HALF_PRECISION(format)                                                                       \
-    FASTLOSS_INLINE f16 f16_load_part_##format(const uint16_t* p, int n, float fill) {                        \
-        uint16_t half[16] = {0};                                                                              \
-        float all[16];                                                                                        \
-        for (int k = 0; k < n; k++) half[k] = p[k];                                                           \
-        f16_store(f16_load_##format(half), all);                                                              \
-        return f16_load_part(all, n, fill);                                                                   \
-    }                                                                                                         \
-    FASTLOSS_INLINE void f16_store_part_##format(f16 a, uint16_t* p, int n) {                                 \
-        uint16_t half[16];                                                                                    \
-        f16_store_##format(a, half);                                                                          \
-        for (int k = 0; k < n; k++) p[k] = half[k];                                                           \
-    }                                                                                                         \
-    __attribute__((unused)) static void fastloss_widen_##format(const uint16_t* x, ptrdiff_t n, float* y) {                           \
-        ptrdiff_t i = 0;                                                                                      \
-        for (; i + 16 <= n; i += 16) {                                                                        \
-            fastloss_prefetch(x + i + 2048);                                                                  \
-            f16_store(f16_load_##format(x + i), y + i);                                                       \
-        }                                                                                                     \
-        if (i < n) f16_store_part(f16_load_part_##format(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
-    }                                                                                                         \
-    __attribute__((unused)) static void fastloss_narrow_##format(const float* x, ptrdiff_t n, uint16_t* y) {                          \
-        ptrdiff_t i = 0;                                                                                      \
-        for (; i + 16 <= n; i += 16) f16_store_##format(f16_load(x + i), y + i);                              \
-        if (i < n) f16_store_part_##format(f16_load_part(x + i, (int)(n - i), 0), y + i, (int)(n - i));       \
+FASTLOSS_INLINE f16 f16_load_part_half(const uint16_t* p, int n, float fill, int bfloat16) {
+    uint16_t half[16] = {0};
+    float all[16];
+    for (int k = 0; k < n; k++) half[k] = p[k];
+    f16_store(f16_load_half(half, bfloat16), all);
+    return f16_load_part(all, n, fill);
+}
+FASTLOSS_INLINE void f16_store_part_half(f16 a, uint16_t* p, int n, int bfloat16) {
+    uint16_t half[16];
+    f16_store_half(a, half, bfloat16);
+    for (int k = 0; k < n; k++) p[k] = half[k];
+}
+FASTLOSS_INLINE void fl_widen(const uint16_t* x, ptrdiff_t n, float* y, int bfloat16) {
+    ptrdiff_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        fastloss_prefetch(x + i + 2048);
+        f16_store(f16_load_half(x + i, bfloat16), y + i);
     }
-FASTLOSS_HALF_PRECISION(float16)
-FASTLOSS_HALF_PRECISION(bfloat16)
-
-/* ---- Horizontal sums ---- */
-
-/* WIDTH numbers to one, as a tree, in halves: of loops as short as these gcc makes scalar code. */
-#define FASTLOSS_VECTOR(name, type, n) \
-    typedef type name __attribute__((vector_size(n * sizeof(type)), aligned(sizeof(type)), may_alias));
-FASTLOSS_VECTOR(fastloss_double2, double, 2)
-FASTLOSS_VECTOR(fastloss_double4, double, 4)
-FASTLOSS_VECTOR(fastloss_double8, double, 8)
-FASTLOSS_VECTOR(fastloss_float4, float, 4)
-FASTLOSS_VECTOR(fastloss_float8, float, 8)
-FASTLOSS_VECTOR(fastloss_float16, float, 16)
-#define FASTLOSS_ADD_HALVES(type, x) (((const type*)&(x))[0] + ((const type*)&(x))[1])
-static inline double fastloss_sum_width(const double* x) {
-    const fastloss_double8* x8 = (const fastloss_double8*)x;
-    fastloss_double8 s8 = (x8[0] + x8[2]) + (x8[1] + x8[3]);
-    fastloss_double4 s4 = FASTLOSS_ADD_HALVES(fastloss_double4, s8);
-    fastloss_double2 s2 = FASTLOSS_ADD_HALVES(fastloss_double2, s4);
-    return s2[0] + s2[1];
+    if (i < n) f16_store_part(f16_load_part_half(x + i, (int)(n - i), 0, bfloat16), y + i, (int)(n - i));
 }
-static inline float fastloss_exact_sum_width(const float* x) {
-    const fastloss_float16* x16 = (const fastloss_float16*)x;
-    fastloss_float16 s16 = x16[0] + x16[1];
-    fastloss_float8 s8 = FASTLOSS_ADD_HALVES(fastloss_float8, s16);
-    fastloss_float4 s4 = FASTLOSS_ADD_HALVES(fastloss_float4, s8);
-    return (s4[0] + s4[2]) + (s4[1] + s4[3]);
+FASTLOSS_INLINE void fl_narrow(const float* x, ptrdiff_t n, uint16_t* y, int bfloat16) {
+    ptrdiff_t i = 0;
+    for (; i + 16 <= n; i += 16) f16_store_half(f16_load(x + i), y + i, bfloat16);
+    if (i < n) f16_store_part_half(f16_load_part(x + i, (int)(n - i), 0), y + i, (int)(n - i), bfloat16);
+}
+FASTLOSS_APART void fastloss_widen(const uint16_t* x, ptrdiff_t n, float* y, int bfloat16) {
+    if (bfloat16) fl_widen(x, n, y, 1);
+    else fl_widen(x, n, y, 0);
+}
+FASTLOSS_APART void fastloss_narrow(const float* x, ptrdiff_t n, uint16_t* y, int bfloat16) {
+    if (bfloat16) fl_narrow(x, n, y, 1);
+    else fl_narrow(x, n, y, 0);
 }
 
-/* ---- Transposition and gathering ---- */
+/* ---- Transposition ---- */
 
 /* y[j * y_step + i] = x[i * x_step + j] in registers, for PANEL rows of 4 numbers (split) or 4 rows of PANEL
    numbers (join); gcc makes scatters of the plain loops. Pairs are made within 128 bits, by one instruction. */
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define FASTLOSS_SHUFFLE __builtin_shufflevector
-#endif
-#endif
-#ifdef FASTLOSS_SHUFFLE
-#define FASTLOSS_FOUR(p, q, r, s) p, q, r, s
-#define FASTLOSS_LOAD(type, x, step) (*(const type*)(x))
-#define FASTLOSS_STORE(type, y, step, row) (*(type*)(y) = (row))
+#define FL_LOAD(type, x, step) (*(const type*)(x))
+#define FL_STORE(type, y, step, row) (*(type*)(y) = (row))
 #ifdef __AVX__  /* rows i and i + 4 in the halves of a register */
-#define FASTLOSS_PANEL 8
-typedef fastloss_float8 fastloss_panel;
-#define FASTLOSS_IN_HALF(i, half) ((i) + ((i) < 4 ? 0 : 4) + 4 * (half))
-#define FASTLOSS_EIGHT(p, q, r, s)                                                                              \
-    FASTLOSS_IN_HALF(p, 0), FASTLOSS_IN_HALF(q, 0), FASTLOSS_IN_HALF(r, 0), FASTLOSS_IN_HALF(s, 0),             \
-    FASTLOSS_IN_HALF(p, 1), FASTLOSS_IN_HALF(q, 1), FASTLOSS_IN_HALF(r, 1), FASTLOSS_IN_HALF(s, 1)
-#define FASTLOSS_WITHIN FASTLOSS_EIGHT
-#define FASTLOSS_LOAD_HALVES(type, x, step) FASTLOSS_SHUFFLE(                                                   \
-    *(const fastloss_float4*)(x), *(const fastloss_float4*)((x) + 4 * (step)), 0, 1, 2, 3, 4, 5, 6, 7)
-#define FASTLOSS_STORE_HALVES(type, y, step, row)                                                               \
-    (*(fastloss_float4*)(y) = FASTLOSS_SHUFFLE(row, row, 0, 1, 2, 3),                                           \
-     *(fastloss_float4*)((y) + 4 * (step)) = FASTLOSS_SHUFFLE(row, row, 4, 5, 6, 7))
+#define FL_PANEL 8
+typedef fl_number_8 fl_panel;
+#define FL_IN(i, half) ((i) + ((i) < 4 ? 0 : 4) + 4 * (half))
+#define FL_FOUR(a, b, p, q, r, s) FL_PICK(                                                                    \
+    8, a, b, FL_IN(p, 0), FL_IN(q, 0), FL_IN(r, 0), FL_IN(s, 0), FL_IN(p, 1), FL_IN(q, 1), FL_IN(r, 1), FL_IN(s, 1))
+#define FL_LOAD_HALVES(type, x, step) _mm256_set_m128(_mm_loadu_ps((x) + 4 * (step)), _mm_loadu_ps(x))
+#define FL_STORE_HALVES(type, y, step, row)                                                                   \
+    (_mm_storeu_ps(y, _mm256_castps256_ps128(row)), _mm_storeu_ps((y) + 4 * (step), _mm256_extractf128_ps(row, 1)))
 #else
-#define FASTLOSS_PANEL 4
-typedef fastloss_float4 fastloss_panel;
-#define FASTLOSS_WITHIN FASTLOSS_FOUR
-#define FASTLOSS_LOAD_HALVES FASTLOSS_LOAD
-#define FASTLOSS_STORE_HALVES FASTLOSS_STORE
+#define FL_PANEL 4
+FL_VECTOR(fl_number_floats, float, 16, 4)
+FL_VECTOR(fl_mask_floats, int32_t, 16, 4)
+typedef fl_number_floats fl_panel;
+#define FL_FOUR(a, b, p, q, r, s) FL_PICK(floats, a, b, p, q, r, s)
+#define FL_LOAD_HALVES FL_LOAD
+#define FL_STORE_HALVES FL_STORE
 #endif
-#define FASTLOSS_TRANSPOSE_PANEL(name, real, type, load, store, four, p0, p1, p2, p3, q0, q1, q2, q3, u, v)     \
-    static inline void name(const real* x, ptrdiff_t x_step, real* y, ptrdiff_t y_step) {                       \
-        type a = load(type, x, x_step), b = load(type, x + x_step, x_step);                                     \
-        type c = load(type, x + 2 * x_step, x_step), d = load(type, x + 3 * x_step, x_step);                    \
-        type ab0 = FASTLOSS_SHUFFLE(a, b, four(p0, p1, p2, p3));                                                \
-        type ab1 = FASTLOSS_SHUFFLE(a, b, four(q0, q1, q2, q3));                                                \
-        type cd0 = FASTLOSS_SHUFFLE(c, d, four(p0, p1, p2, p3));                                                \
-        type cd1 = FASTLOSS_SHUFFLE(c, d, four(q0, q1, q2, q3));                                                \
-        type y0 = FASTLOSS_SHUFFLE(ab0, cd0, four(0, 1, 4, 5));                                                 \
-        type y1 = FASTLOSS_SHUFFLE(ab0, cd0, four(2, 3, 6, 7));                                                 \
-        type y2 = FASTLOSS_SHUFFLE(ab1, cd1, four(0, 1, 4, 5));                                                 \
-        type y3 = FASTLOSS_SHUFFLE(ab1, cd1, four(2, 3, 6, 7));                                                 \
-        store(type, y, y_step, y0);                                                                             \
-        store(type, y + u * y_step, y_step, y1);                                                                \
-        store(type, y + v * y_step, y_step, y2);                                                                \
-        store(type, y + 3 * y_step, y_step, y3);                                                                \
-    }
-FASTLOSS_TRANSPOSE_PANEL(fastloss_split_float, float, fastloss_panel, FASTLOSS_LOAD_HALVES, FASTLOSS_STORE,
-    FASTLOSS_WITHIN, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
-FASTLOSS_TRANSPOSE_PANEL(fastloss_join_float, float, fastloss_panel, FASTLOSS_LOAD, FASTLOSS_STORE_HALVES,
-    FASTLOSS_WITHIN, 0, 4, 1, 5, 2, 6, 3, 7, 1, 2)
-FASTLOSS_TRANSPOSE_PANEL(fastloss_panel_double, double, fastloss_double4, FASTLOSS_LOAD, FASTLOSS_STORE,
-    FASTLOSS_FOUR, 0, 4, 2, 6, 1, 5, 3, 7, 2, 1)
-#else
-#define FASTLOSS_PANEL 4
-#define FASTLOSS_TRANSPOSE_PANEL(name, real)                                                                    \
-    static inline void name(const real* x, ptrdiff_t x_step, real* y, ptrdiff_t y_step) {                       \
-        for (int i = 0; i < 4; i++)                                                                             \
-            for (int j = 0; j < 4; j++) y[j * y_step + i] = x[i * x_step + j];                                  \
-    }
-FASTLOSS_TRANSPOSE_PANEL(fastloss_split_float, float)
-FASTLOSS_TRANSPOSE_PANEL(fastloss_join_float, float)
-FASTLOSS_TRANSPOSE_PANEL(fastloss_panel_double, double)
-#endif
+#define FL_EVEN_panel(a, b) FL_FOUR(a, b, 0, 4, 1, 5)  /* of pairs */
+#define FL_ODD_panel(a, b) FL_FOUR(a, b, 2, 6, 3, 7)
+#define FL_FIRST_panel(a, b) FL_FOUR(a, b, 0, 1, 4, 5)
+#define FL_LAST_panel(a, b) FL_FOUR(a, b, 2, 3, 6, 7)
 /* what does not fill a panel runs through the last one again */
-#define FASTLOSS_TRANSPOSE(name, real, panel, down, across)                                                     \
-    __attribute__((noinline)) static void name(                                                                 \
-        const real* x, ptrdiff_t x_step, ptrdiff_t rows, ptrdiff_t columns, real* y, ptrdiff_t y_step           \
-    ) {                                                                                                         \
-        ptrdiff_t i, j, last_i = rows - down, last_j = columns - across;                                        \
-        if (last_i < 0 || last_j < 0) {                                                                         \
-            for (i = 0; i < rows; i++)                                                                          \
-                for (j = 0; j < columns; j++) y[j * y_step + i] = x[i * x_step + j];                            \
-            return;                                                                                             \
-        }                                                                                                       \
-        for (j = 0;; j = j + across < last_j ? j + across : last_j) {                                           \
-            for (i = 0;; i = i + down < last_i ? i + down : last_i) {                                           \
-                panel(x + i * x_step + j, x_step, y + j * y_step + i, y_step);                                  \
-                if (i == last_i) break;                                                                         \
-            }                                                                                                   \
-            if (j == last_j) break;                                                                             \
-        }                                                                                                       \
+#define FL_TRANSPOSE(name, real, type, load, store, kind, u, down, across)                                    \
+    FASTLOSS_INLINE void name##_panel(const real* x, ptrdiff_t x_step, real* y, ptrdiff_t y_step) {           \
+        type a = load(type, x, x_step), b = load(type, x + x_step, x_step);                                   \
+        type c = load(type, x + 2 * x_step, x_step), d = load(type, x + 3 * x_step, x_step);                  \
+        type ab0 = FL_EVEN_##kind(a, b), ab1 = FL_ODD_##kind(a, b);                                           \
+        type cd0 = FL_EVEN_##kind(c, d), cd1 = FL_ODD_##kind(c, d);                                           \
+        store(type, y, y_step, FL_FIRST_##kind(ab0, cd0));                                                    \
+        store(type, y + u * y_step, y_step, FL_LAST_##kind(ab0, cd0));                                        \
+        store(type, y + (3 - u) * y_step, y_step, FL_FIRST_##kind(ab1, cd1));                                 \
+        store(type, y + 3 * y_step, y_step, FL_LAST_##kind(ab1, cd1));                                        \
+    }                                                                                                         \
+    FASTLOSS_APART void name(                                                                                 \
+        const real* x, ptrdiff_t x_step, ptrdiff_t rows, ptrdiff_t columns, real* y, ptrdiff_t y_step         \
+    ) {                                                                                                       \
+        ptrdiff_t i, j, last_i = rows - down, last_j = columns - across;                                      \
+        if (last_i < 0 || last_j < 0) {                                                                       \
+            for (i = 0; i < rows; i++)                                                                        \
+                for (j = 0; j < columns; j++) y[j * y_step + i] = x[i * x_step + j];                          \
+            return;                                                                                           \
+        }                                                                                                     \
+        for (j = 0;; j = j + across < last_j ? j + across : last_j) {                                         \
+            for (i = 0;; i = i + down < last_i ? i + down : last_i) {                                         \
+                name##_panel(x + i * x_step + j, x_step, y + j * y_step + i, y_step);                         \
+                if (i == last_i) break;                                                                       \
+            }                                                                                                 \
+            if (j == last_j) break;                                                                           \
+        }                                                                                                     \
     }
-FASTLOSS_TRANSPOSE(fastloss_samples_to_lanes_float, float, fastloss_split_float, FASTLOSS_PANEL, 4)
-FASTLOSS_TRANSPOSE(fastloss_lanes_to_samples_float, float, fastloss_join_float, 4, FASTLOSS_PANEL)
-FASTLOSS_TRANSPOSE(fastloss_transpose_double, double, fastloss_panel_double, 4, 4)
-/* y[l] = x[label[l] * step + l] */
-#define FASTLOSS_GATHER(name, real)                                                                             \
-    __attribute__((noinline)) static void name(                                                                 \
-        const real* x, ptrdiff_t step, const int64_t* label, int lanes, real* restrict y                        \
-    ) {                                                                                                         \
-        _Pragma("GCC unroll 8")                                                                                 \
-        for (int l = 0; l < lanes; l++) y[l] = x[label[l] * step + l];                                          \
-    }
-FASTLOSS_GATHER(fastloss_gather_float, float)
-FASTLOSS_GATHER(fastloss_gather_double, double)
+FL_TRANSPOSE(fastloss_samples_to_lanes_float, float, fl_panel, FL_LOAD_HALVES, FL_STORE, panel, 1, FL_PANEL, 4)
+FL_TRANSPOSE(fastloss_lanes_to_samples_float, float, fl_panel, FL_LOAD, FL_STORE_HALVES, panel, 1, 4, FL_PANEL)
+FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 4, 2, 4, 4)
 
 /* ---- Short rows, one after another: sums, maxima, products ---- */
 
-/* W rows are added up side by side: each into W lanes, which a tree of sums of neighbours then makes one register of W
-   sums. So the order of the additions is that of W lanes on every instruction set, also where registers hold more. */
-#pragma GCC diagnostic ignored "-Wpsabi"  /* vectors wider than a register, in functions that are all inlined */
-typedef int32_t fastloss_mask8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int64_t fastloss_mask4 __attribute__((vector_size(32), aligned(8), may_alias));
-#ifdef FASTLOSS_SHUFFLE
-#define FASTLOSS_PICK_FLOAT(a, b, ...) FASTLOSS_SHUFFLE(a, b, __VA_ARGS__)
-#define FASTLOSS_PICK_DOUBLE FASTLOSS_PICK_FLOAT
-#else
-#define FASTLOSS_PICK_FLOAT(a, b, ...) __builtin_shuffle(a, b, (fastloss_mask8){__VA_ARGS__})
-#define FASTLOSS_PICK_DOUBLE(a, b, ...) __builtin_shuffle(a, b, (fastloss_mask4){__VA_ARGS__})
-#endif
-#define FASTLOSS_EVEN_8(a, b) FASTLOSS_PICK_FLOAT(a, b, 0, 2, 8, 10, 4, 6, 12, 14)
-#define FASTLOSS_ODD_8(a, b) FASTLOSS_PICK_FLOAT(a, b, 1, 3, 9, 11, 5, 7, 13, 15)
-#define FASTLOSS_FIRST_8(a, b) FASTLOSS_PICK_FLOAT(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
-#define FASTLOSS_LAST_8(a, b) FASTLOSS_PICK_FLOAT(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
-#define FASTLOSS_EVEN_4(a, b) FASTLOSS_PICK_DOUBLE(a, b, 0, 4, 2, 6)
-#define FASTLOSS_ODD_4(a, b) FASTLOSS_PICK_DOUBLE(a, b, 1, 5, 3, 7)
-#define FASTLOSS_FIRST_4(a, b) FASTLOSS_PICK_DOUBLE(a, b, 0, 1, 4, 5)
-#define FASTLOSS_LAST_4(a, b) FASTLOSS_PICK_DOUBLE(a, b, 2, 3, 6, 7)
-#define FASTLOSS_ORDER_8(a) FASTLOSS_PICK_FLOAT(a, a, 0, 1, 4, 5, 2, 3, 6, 7)
-#define FASTLOSS_ORDER_4(a) FASTLOSS_PICK_DOUBLE(a, a, 0, 2, 1, 3)
-#define FASTLOSS_TWICE_8(a) FASTLOSS_PICK_FLOAT(a, a, 0, 0, 1, 1, 2, 2, 3, 3)
-#define FASTLOSS_TWICE_4(a) FASTLOSS_PICK_DOUBLE(a, a, 0, 0, 1, 1)
-#define FASTLOSS_LESSER(a, b, mask) ((mask)((a) < (b)))
-#if defined(__AVX__)
-#define FASTLOSS_MIN_8(a, b, pick, mask) (fastloss_float8)_mm256_min_ps((__m256)(a), (__m256)(b))
-#define FASTLOSS_MAX_8(a, b, pick, mask) (fastloss_float8)_mm256_max_ps((__m256)(a), (__m256)(b))
-#define FASTLOSS_MIN_4(a, b, pick, mask) (fastloss_double4)_mm256_min_pd((__m256d)(a), (__m256d)(b))
-#define FASTLOSS_MAX_4(a, b, pick, mask) (fastloss_double4)_mm256_max_pd((__m256d)(a), (__m256d)(b))
-#else   /* as those: b where either is NaN */
-#define FASTLOSS_MIN_8(a, b, pick, mask) pick(FASTLOSS_LESSER(a, b, mask), a, b)
-#define FASTLOSS_MAX_8(a, b, pick, mask) pick(FASTLOSS_LESSER(b, a, mask), a, b)
-#define FASTLOSS_MIN_4 FASTLOSS_MIN_8
-#define FASTLOSS_MAX_4 FASTLOSS_MAX_8
-#endif
-
-#define FASTLOSS_ROWS(name, real, W, number, bits, mask)                                                      \
-    FASTLOSS_INLINE number name##_pick(mask m, number a, number b) {                                          \
-        return (number)((m & (mask)a) | (~m & (mask)b));                                                      \
-    }                                                                                                         \
-    /* the last classes % W numbers of a row, and `fill` */                                                   \
-    FASTLOSS_INLINE number name##_rest(const real* p, mask rest, number fill) {                               \
-        return name##_pick(rest, *(const number*)p, fill);                                                    \
-    }                                                                                                         \
-    FASTLOSS_INLINE mask name##_mask(ptrdiff_t n) {                                                           \
-        static const bits ones[2 * W] = {[0 ... W - 1] = -1};                                                 \
-        return *(const mask*)(ones + W - n);                                                                  \
-    }                                                                                                         \
-    FASTLOSS_INLINE number name##_row_sum(const real* p, ptrdiff_t full, mask rest) {                         \
-        number s = name##_rest(p + full, rest, (number){0});                                                  \
-        if (full >= 4 * W) {                                                                                  \
-            number a = *(const number*)p, b = *(const number*)(p + W);                                        \
-            number c = *(const number*)(p + 2 * W), d = *(const number*)(p + 3 * W);                          \
-            ptrdiff_t j = 4 * W;                                                                              \
-            for (; j + 4 * W <= full; j += 4 * W) {                                                           \
-                a += *(const number*)(p + j), b += *(const number*)(p + j + W);                               \
-                c += *(const number*)(p + j + 2 * W), d += *(const number*)(p + j + 3 * W);                   \
-            }                                                                                                 \
-            for (; j < full; j += W) s += *(const number*)(p + j);                                            \
-            return ((a + c) + (b + d)) + s;                                                                   \
+/* Each row to one number by `of_two`; the last classes % W numbers of a row are a register with `fill`. W rows go side by
+   side: each into W lanes, of which a tree of neighbours then makes one register of W results. So the order of the
+   additions is that of W lanes on every instruction set, also where registers hold more. The rows are a multiple of W, of
+   which the last ones need not be any; W numbers behind are read. If FOUR, long rows go by as many registers. */
+#define FL_ROWS_JOIN(name, real, W, FOUR, fill, of_two)                                                       \
+    FASTLOSS_INLINE fl_number_##W name##_row(const real* p, ptrdiff_t full, fl_mask_##W rest) {               \
+        const fl_number_##W none = {0};                                                                       \
+        fl_number_##W m = FL_EITHER(W, rest, FL_AT(W, p + full, 0), fill - none), r[4];                       \
+        ptrdiff_t j = 0;                                                                                      \
+        if (FOUR && full >= 4 * W) {                                                                          \
+            for (int i = 0; i < 4; i++) r[i] = FL_AT(W, p, i);                                                \
+            for (j = 4 * W; j + 4 * W <= full; j += 4 * W)                                                    \
+                for (int i = 0; i < 4; i++) r[i] = of_two(W, r[i], FL_AT(W, p + j, i));                       \
+            for (; j < full; j += W) m = of_two(W, m, FL_AT(W, p + j, 0));                                    \
+            r[0] = of_two(W, r[0], r[2]), r[1] = of_two(W, r[1], r[3]), r[0] = of_two(W, r[0], r[1]);         \
+            return of_two(W, r[0], m);                                                                        \
         }                                                                                                     \
-        for (ptrdiff_t j = 0; j < full; j += W) s += *(const number*)(p + j);                                 \
-        return s;                                                                                             \
+        for (; j < full; j += W) m = of_two(W, m, FL_AT(W, p + j, 0));                                        \
+        return m;                                                                                             \
     }                                                                                                         \
-    FASTLOSS_INLINE void name##_sums_of(const real* e, ptrdiff_t classes, ptrdiff_t rows, real* sum) {        \
+    FASTLOSS_INLINE void name##_of(const real* x, ptrdiff_t classes, ptrdiff_t rows, real* y) {               \
         ptrdiff_t full = classes - classes % W;                                                               \
-        mask rest = name##_mask(classes - full);                                                              \
-        for (ptrdiff_t l = 0; l < rows; l += W, e += W * classes) {                                           \
-            number r[W];                                                                                      \
-            if (classes == 2) {                                                                               \
-                r[0] = *(const number*)e, r[1] = *(const number*)(e + W);                                     \
-                r[0] = FASTLOSS_EVEN_##W(r[0], r[1]) + FASTLOSS_ODD_##W(r[0], r[1]);                          \
-                *(number*)(sum + l) = FASTLOSS_ORDER_##W(r[0]);                                               \
-                continue;                                                                                     \
-            }                                                                                                 \
-            _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) r[i] = name##_row_sum(e + i * classes, full, rest);                   \
-            _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                        \
-                _Pragma("GCC unroll 4") for (int i = 0; i < n; i++)                                           \
-                    r[i] = FASTLOSS_EVEN_##W(r[2 * i], r[2 * i + 1]) + FASTLOSS_ODD_##W(r[2 * i], r[2 * i + 1]); \
-            *(number*)(sum + l) = FASTLOSS_FIRST_##W(r[0], r[1]) + FASTLOSS_LAST_##W(r[0], r[1]);             \
-        }                                                                                                     \
-    }                                                                                                         \
-    /* the sums of `rows` rows, a multiple of W of which the last ones need not be any; W numbers behind are read */ \
-    __attribute__((noinline)) static void name##_sums(const real* e, ptrdiff_t classes, ptrdiff_t rows, real* sum) { \
-        if (classes == 10) name##_sums_of(e, 10, rows, sum);                                                  \
-        else if (classes == 2) name##_sums_of(e, 2, rows, sum);                                               \
-        else name##_sums_of(e, classes, rows, sum);                                                           \
-    }                                                                                                         \
-    /* the greatest number of each row, and the sum of the others, which are not negative; NaN is in the sum */ \
-    FASTLOSS_INLINE void name##_peak_of(number* a, number b, number* others) {                                \
-        *others += FASTLOSS_MIN_##W(*a, b, name##_pick, mask);                                                \
-        *a = FASTLOSS_MAX_##W(*a, b, name##_pick, mask);                                                      \
-    }                                                                                                         \
-    FASTLOSS_INLINE void name##_peaks_of(                                                                     \
-        const real* e, ptrdiff_t classes, ptrdiff_t rows, real* peak, real* others                            \
-    ) {                                                                                                       \
-        ptrdiff_t full = classes - classes % W;                                                               \
-        mask rest = name##_mask(classes - full);                                                              \
-        for (ptrdiff_t l = 0; l < rows; l += W, e += W * classes) {                                           \
-            number m[W], s[W];                                                                                \
-            if (classes == 2) {                                                                               \
-                m[0] = s[0] = (number){0};                                                                    \
-                name##_peak_of(m, FASTLOSS_EVEN_##W(*(const number*)e, *(const number*)(e + W)), s);          \
-                name##_peak_of(m, FASTLOSS_ODD_##W(*(const number*)e, *(const number*)(e + W)), s);           \
-                m[0] = FASTLOSS_ORDER_##W(m[0]), s[0] = FASTLOSS_ORDER_##W(s[0]);                             \
-            } else {                                                                                          \
-                _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) {                                         \
-                    m[i] = s[i] = (number){0};                                                                \
-                    name##_peak_of(m + i, name##_rest(e + i * classes + full, rest, (number){0}), s + i);     \
-                    for (ptrdiff_t j = 0; j < full; j += W)                                                   \
-                        name##_peak_of(m + i, *(const number*)(e + i * classes + j), s + i);                  \
-                }                                                                                             \
-                _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                    \
-                    _Pragma("GCC unroll 4") for (int i = 0; i < n; i++) {                                     \
-                        number a = FASTLOSS_EVEN_##W(m[2 * i], m[2 * i + 1]);                                 \
-                        s[i] = FASTLOSS_EVEN_##W(s[2 * i], s[2 * i + 1]) + FASTLOSS_ODD_##W(s[2 * i], s[2 * i + 1]); \
-                        name##_peak_of(&a, FASTLOSS_ODD_##W(m[2 * i], m[2 * i + 1]), s + i);                  \
-                        m[i] = a;                                                                             \
-                    }                                                                                         \
-                s[0] = FASTLOSS_FIRST_##W(s[0], s[1]) + FASTLOSS_LAST_##W(s[0], s[1]);                        \
-                number last = FASTLOSS_LAST_##W(m[0], m[1]);                                                  \
-                m[0] = FASTLOSS_FIRST_##W(m[0], m[1]);                                                        \
-                name##_peak_of(m, last, s);                                                                   \
-            }                                                                                                 \
-            *(number*)(peak + l) = m[0], *(number*)(others + l) = s[0];                                       \
-        }                                                                                                     \
-    }                                                                                                         \
-    __attribute__((noinline)) static void name##_peaks(                                                       \
-        const real* e, ptrdiff_t classes, ptrdiff_t rows, real* peak, real* others                            \
-    ) {                                                                                                       \
-        if (classes == 10) name##_peaks_of(e, 10, rows, peak, others);                                        \
-        else if (classes == 2) name##_peaks_of(e, 2, rows, peak, others);                                     \
-        else name##_peaks_of(e, classes, rows, peak, others);                                                 \
-    }                                              \
-    /* the greatest number of each row */                                                                     \
-    FASTLOSS_INLINE number name##_greater(number a, number b) {                                               \
-        return FASTLOSS_MAX_##W(a, b, name##_pick, mask);                                                     \
-    }                                                                                                         \
-    FASTLOSS_INLINE void name##_tops_of(const real* x, ptrdiff_t classes, ptrdiff_t rows, real* top) {        \
-        ptrdiff_t full = classes - classes % W;                                                               \
-        mask rest = name##_mask(classes - full);                                                              \
+        fl_mask_##W rest = FL_FIRST(W, classes - full);                                                       \
         for (ptrdiff_t l = 0; l < rows; l += W, x += W * classes) {                                           \
-            number m[W];                                                                                      \
+            fl_number_##W m[W];                                                                               \
             if (classes == 2) {                                                                               \
-                number a = *(const number*)x, b = *(const number*)(x + W);                                    \
-                a = name##_greater(FASTLOSS_EVEN_##W(a, b), FASTLOSS_ODD_##W(a, b));                          \
-                *(number*)(top + l) = FASTLOSS_ORDER_##W(a);                                                  \
-                continue;                                                                                     \
+                m[0] = FL_EVEN_##W(FL_AT(W, x, 0), FL_AT(W, x, 1));                                           \
+                m[0] = of_two(W, m[0], FL_ODD_##W(FL_AT(W, x, 0), FL_AT(W, x, 1)));                           \
+                m[0] = FL_ORDER_##W(m[0]);                                                                    \
+            } else {                                                                                          \
+                _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) m[i] = name##_row(x + i * classes, full, rest); \
+                _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                    \
+                    _Pragma("GCC unroll 4") for (int i = 0; i < n; i++)                                       \
+                        m[i] = of_two(W, FL_EVEN_##W(m[2 * i], m[2 * i + 1]), FL_ODD_##W(m[2 * i], m[2 * i + 1])); \
+                m[0] = of_two(W, FL_FIRST_##W(m[0], m[1]), FL_LAST_##W(m[0], m[1]));                          \
             }                                                                                                 \
-            _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) {                                             \
-                m[i] = name##_rest(x + i * classes + full, rest, (real)-__builtin_inf() - (number){0});       \
-                for (ptrdiff_t j = 0; j < full; j += W)                                                       \
-                    m[i] = name##_greater(m[i], *(const number*)(x + i * classes + j));                       \
-            }                                                                                                 \
-            _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                        \
-                _Pragma("GCC unroll 4") for (int i = 0; i < n; i++)                                           \
-                    m[i] = name##_greater(                                                                    \
-                        FASTLOSS_EVEN_##W(m[2 * i], m[2 * i + 1]), FASTLOSS_ODD_##W(m[2 * i], m[2 * i + 1])); \
-            *(number*)(top + l) = name##_greater(FASTLOSS_FIRST_##W(m[0], m[1]), FASTLOSS_LAST_##W(m[0], m[1])); \
+            *(fl_number_##W*)(y + l) = m[0];                                                                  \
         }                                                                                                     \
     }                                                                                                         \
-    __attribute__((noinline)) static void name##_tops(const real* x, ptrdiff_t classes, ptrdiff_t rows, real* top) { \
-        if (classes == 10) name##_tops_of(x, 10, rows, top);                                                  \
-        else if (classes == 2) name##_tops_of(x, 2, rows, top);                                               \
-        else name##_tops_of(x, classes, rows, top);                                                           \
+    FASTLOSS_APART void name(const real* x, ptrdiff_t classes, ptrdiff_t rows, real* y) {                     \
+        if (classes == 10) name##_of(x, 10, rows, y);                                                         \
+        else if (classes == 2) name##_of(x, 2, rows, y);                                                      \
+        else name##_of(x, classes, rows, y);                                                                  \
     }
-
-/* Numbers of 8 rows, each as often as its row is long, n < 8: registers whose numbers are those at `places`. */
-#if defined(__AVX2__)
-#define FASTLOSS_SPREAD_8(a, places)                                                                          \
-    (fastloss_float8)_mm256_permutevar8x32_ps((__m256)(a), _mm256_loadu_si256((const __m256i*)(places)))
-#define FASTLOSS_PLACES(n, i)                                                                                 \
-    {(i) / (n), ((i) + 1) / (n), ((i) + 2) / (n), ((i) + 3) / (n), ((i) + 4) / (n), ((i) + 5) / (n), ((i) + 6) / (n), \
-     ((i) + 7) / (n)}
-#define FASTLOSS_PLACES_OF(n)                                                                                 \
-    {FASTLOSS_PLACES(n, 0), FASTLOSS_PLACES(n, 8), FASTLOSS_PLACES(n, 16), FASTLOSS_PLACES(n, 24),            \
-     FASTLOSS_PLACES(n, 32), FASTLOSS_PLACES(n, 40), FASTLOSS_PLACES(n, 48)}
-static const int32_t fastloss_places[8][7][8] = {
-    {{0}}, {{0}}, {{0}}, FASTLOSS_PLACES_OF(3), FASTLOSS_PLACES_OF(4), FASTLOSS_PLACES_OF(5), FASTLOSS_PLACES_OF(6),
-    FASTLOSS_PLACES_OF(7)};
-#define FASTLOSS_SPREADS_8(classes) ((classes) > 2 && (classes) < 8)
-#else
-#define fastloss_places ((const int32_t (*)[7][8])0)
-#define FASTLOSS_SPREAD_8(a, places) (a)
-#define FASTLOSS_SPREADS_8(classes) 0
-#endif
-#define FASTLOSS_SPREAD_4(a, places) (a)
-#define FASTLOSS_SPREADS_4(classes) 0
+#define FL_SUM(W, a, b) ((a) + (b))
+#define FL_TOP(W, a, b) FL_MAX_##W(a, b)
 
 /* y of x and two numbers for each row. Rows shorter than a register are written in order, each over what the one before
    wrote too far; not so the last ones, for behind them is other memory. y is elsewhere than x; W numbers behind the
-   others may be read. */
-#define FASTLOSS_ROWS_MAP(name, result, real, W, number, mask, of_vector, of_one)                             \
-    FASTLOSS_INLINE void name##_##result##_of(                                                                \
+   others may be read. Where FL_SPREADS, the numbers of 8 rows are put as often as a row is long, in as many registers. */
+#if defined(__AVX2__)
+#define FL_SPREADS_8(classes) ((classes) > 2 && (classes) < 8)
+#define FL_SPREAD_8(a, places) _mm256_permutevar8x32_ps(a, (__m256i)(places))
+#else
+#define FL_SPREADS_8(classes) 0
+#define FL_SPREAD_8(a, places) (a)
+#endif
+#define FL_SPREADS_4(classes) 0
+#define FL_SPREAD_4(a, places) (a)
+#define FL_ROWS_MAP(name, real, W, result)                                                                    \
+    FASTLOSS_INLINE void name##_of(                                                                           \
         const real* restrict x, const real* a, const real* b, ptrdiff_t classes, ptrdiff_t rows, real* restrict y \
     ) {                                                                                                       \
         ptrdiff_t l = 0, j, last = classes >= W ? rows : rows - (W + classes - 1) / classes;                  \
-        number q, f, t;                                                                                       \
+        fl_number_##W f, t;                                                                                   \
+        fl_mask_8 places[8] __attribute__((unused));                                                          \
         if (classes == 2)                                                                                     \
             for (; l + W / 2 <= rows; l += W / 2) {                                                           \
-                f = *(const number*)(a + l), t = *(const number*)(b + l), q = *(const number*)(x + 2 * l);    \
-                f = FASTLOSS_TWICE_##W(f), t = FASTLOSS_TWICE_##W(t);                                         \
-                *(number*)(y + 2 * l) = of_vector(q, f, t, mask);                                             \
+                f = FL_TWICE_##W(FL_AT(W, a + l, 0)), t = FL_TWICE_##W(FL_AT(W, b + l, 0));                   \
+                *(fl_number_##W*)(y + 2 * l) = result(W, FL_AT(W, x + 2 * l, 0), f, t);                       \
             }                                                                                                 \
-        if (FASTLOSS_SPREADS_##W(classes))                                                                    \
+        if (FL_SPREADS_##W(classes)) {                                                                        \
+            for (j = 0; j < classes; j++)  /* (8 j + i) / classes, of floats, with no number near an integer */ \
+                places[j] = __builtin_convertvector(                                                          \
+                    (__builtin_convertvector(FL_PLACES_8, fl_number_8) + (8 * j + 0.5f)) * (1.0f / classes), fl_mask_8); \
             for (; l + W <= rows; l += W)                                                                     \
                 for (j = 0; j < classes; j++) {                                                               \
-                    f = FASTLOSS_SPREAD_##W(*(const number*)(a + l), fastloss_places[classes][j]);            \
-                    t = FASTLOSS_SPREAD_##W(*(const number*)(b + l), fastloss_places[classes][j]);            \
-                    q = *(const number*)(x + l * classes + j * W);                                            \
-                    *(number*)(y + l * classes + j * W) = of_vector(q, f, t, mask);                           \
+                    f = FL_SPREAD_##W(FL_AT(W, a + l, 0), places[j]);                                         \
+                    t = FL_SPREAD_##W(FL_AT(W, b + l, 0), places[j]);                                         \
+                    ((fl_number_##W*)(y + l * classes))[j] = result(W, FL_AT(W, x + l * classes, j), f, t);   \
                 }                                                                                             \
+        }                                                                                                     \
         for (; l < last; l++) {                                                                               \
             const real* p = x + l * classes;                                                                  \
             real* to = y + l * classes;                                                                       \
-            f = a[l] - (number){0}, t = b[l] - (number){0};                                                   \
-            for (j = 0; j + W <= classes; j += W) {                                                           \
-                q = *(const number*)(p + j);                                                                  \
-                *(number*)(to + j) = of_vector(q, f, t, mask);                                                \
-            }                                                                                                 \
+            f = a[l] - (fl_number_##W){0}, t = b[l] - (fl_number_##W){0};                                     \
+            for (j = 0; j + W <= classes; j += W) *(fl_number_##W*)(to + j) = result(W, FL_AT(W, p + j, 0), f, t); \
             if (j < classes) {                                                                                \
                 j = classes > W ? classes - W : 0;                                                            \
-                q = *(const number*)(p + j);                                                                  \
-                *(number*)(to + j) = of_vector(q, f, t, mask);                                                \
+                *(fl_number_##W*)(to + j) = result(W, FL_AT(W, p + j, 0), f, t);                              \
             }                                                                                                 \
         }                                                                                                     \
         for (; l < rows; l++)                                                                                 \
-            for (j = l * classes; j < (l + 1) * classes; j++) y[j] = of_one(x[j], a[l], b[l]);                \
+            for (j = l * classes; j < (l + 1) * classes; j++)                                                 \
+                y[j] = result(W, x[j] - (fl_number_##W){0}, a[l] - (fl_number_##W){0}, b[l] - (fl_number_##W){0})[0]; \
     }                                                                                                         \
-    __attribute__((noinline)) static void name##_##result(                                                    \
+    FASTLOSS_APART void name(                                                                                 \
         const real* x, const real* a, const real* b, ptrdiff_t classes, ptrdiff_t rows, real* y               \
     ) {                                                                                                       \
-        if (classes == 10) name##_##result##_of(x, a, b, 10, rows, y);                                        \
-        else if (classes == 2) name##_##result##_of(x, a, b, 2, rows, y);                                     \
-        else if (classes == 3) name##_##result##_of(x, a, b, 3, rows, y);                                     \
-        else name##_##result##_of(x, a, b, classes, rows, y);                                                 \
+        if (classes == 10) name##_of(x, a, b, 10, rows, y);                                                   \
+        else if (classes == 2) name##_of(x, a, b, 2, rows, y);                                                \
+        else if (classes == 3) name##_of(x, a, b, 3, rows, y);                                                \
+        else name##_of(x, a, b, classes, rows, y);                                                            \
     }
-#define FASTLOSS_PRODUCTS(q, factor, least, mask) \
-    ((__typeof__(q))(~FASTLOSS_LESSER(q, least, mask) & (mask)(q))*(factor))
-#define FASTLOSS_PRODUCT(q, factor, least) ((q) < (least) ? 0 : (q) * (factor))
-#define FASTLOSS_DIFFERENCES(x, a, b, mask) (((x) - (a)) - (b))
-#define FASTLOSS_DIFFERENCE(x, a, b) (((x) - (a)) - (b))
-FASTLOSS_ROWS(fastloss_rows_float, float, 8, fastloss_float8, int32_t, fastloss_mask8)
-FASTLOSS_ROWS(fastloss_rows_double, double, 4, fastloss_double4, int64_t, fastloss_mask4)
-FASTLOSS_ROWS_MAP(
-    fastloss_rows_float, products, float, 8, fastloss_float8, fastloss_mask8, FASTLOSS_PRODUCTS, FASTLOSS_PRODUCT)
-FASTLOSS_ROWS_MAP(
-    fastloss_rows_double, products, double, 4, fastloss_double4, fastloss_mask4, FASTLOSS_PRODUCTS, FASTLOSS_PRODUCT)
-FASTLOSS_ROWS_MAP(
-    fastloss_rows_float, differences, float, 8, fastloss_float8, fastloss_mask8, FASTLOSS_DIFFERENCES,
-    FASTLOSS_DIFFERENCE)
-FASTLOSS_ROWS_MAP(
-    fastloss_rows_double, differences, double, 4, fastloss_double4, fastloss_mask4, FASTLOSS_DIFFERENCES,
-    FASTLOSS_DIFFERENCE)
+#define FL_PRODUCT(W, q, factor, least) ((fl_number_##W)(~(fl_mask_##W)((q) < (least)) & (fl_mask_##W)(q)) * (factor))
+#define FL_ROWS(real, W)                                                                                      \
+    FL_ROWS_JOIN(fastloss_rows_##real##_sums, real, W, 1, 0, FL_SUM)                                          \
+    FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 0, (real)-__builtin_inf(), FL_TOP)  /* the greatest */ \
+    FL_ROWS_MAP(fastloss_rows_##real##_products, real, W, FL_PRODUCT)  /* 0 where x < b, otherwise x a */
+FL_ROWS(float, 8)
+FL_ROWS(double, 4)
 
 #endif

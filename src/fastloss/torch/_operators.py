@@ -351,20 +351,7 @@ def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
 
 
 class _SoftMarginLoss(_PointwiseLoss):
-    """softplus(-y x): the binary cross-entropy of the logit y x for a positive."""
-
-    def compute(
-        self, args: Sequence[Any], with_grad: bool, grad_output: Tensor | None = None
-    ) -> tuple[Any, Array | None]:
-        """In half precision from float32, where y x is exact."""
-        input, target = (t.float() if t.dtype in _HALF else t for t in (args[0].detach(), args[1].detach()))
-        logits = input * target
-        cross_entropy = LOSSES["binary_cross_entropy_with_logits"]
-        positives = (logits, torch.ones_like(logits), None, None, args[2])
-        value, grad = cross_entropy.compute(positives, with_grad, grad_output)
-        if grad is not None:
-            grad *= _array(target)
-        return value, grad
+    """softplus(-y x)."""
 
     def formula(self, input: Tensor, target: Tensor, reduction: str) -> Tensor:
         """Without the overflow of PyTorch's."""
@@ -383,24 +370,6 @@ class _MultilabelSoftMarginLoss(_PointwiseLoss):
 
     def value_shape(self, shape: torch.Size) -> torch.Size:
         return shape[:-1]
-
-    def compute(
-        self, args: Sequence[Any], with_grad: bool, grad_output: Tensor | None = None
-    ) -> tuple[Any, Array | None]:
-        *operands, reduction = args
-        input = operands[0]
-        cross_entropy = LOSSES["binary_cross_entropy_with_logits"]
-        positives = (*operands, None, reduction)
-        if reduction == "mean":
-            return cross_entropy.compute(positives, with_grad, grad_output)
-        classes = input.shape[-1]
-        factor = (torch.ones(()) if grad_output is None else grad_output).double() / classes
-        if factor.ndim:  # one for each sample
-            factor = factor.unsqueeze(-1).expand(input.shape)
-        value, grad = cross_entropy.compute(positives, with_grad, factor)
-        if reduction == "sum":
-            return value / classes, grad
-        return np.asarray(value, np.float64).mean(-1).astype(value.dtype), grad
 
 
 class _Recorded(Function):
@@ -489,9 +458,9 @@ LOSSES: dict[str, Loss] = {
         _PointwiseLoss("binary_cross_entropy", losses.BCELoss, "weight", reduction="str"),
         _PointwiseLoss("kl_div", losses.KLDivLoss, reduction="str", log_target="bool"),
         _PointwiseLoss("mse_loss", losses.MSELoss, reduction="str"),
-        _SoftMarginLoss("soft_margin_loss", losses.BCEWithLogitsLoss, reduction="str"),
+        _SoftMarginLoss("soft_margin_loss", losses.SoftMarginLoss, reduction="str"),
         _MultilabelSoftMarginLoss(
-            "multilabel_soft_margin_loss", losses.BCEWithLogitsLoss, "weight", reduction="str"
+            "multilabel_soft_margin_loss", losses.MultiLabelSoftMarginLoss, "weight", reduction="str"
         ),
     )
 }

@@ -9,7 +9,7 @@
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
-from libc.math cimport fabs, ldexp, lgamma
+from libc.math cimport INFINITY, fabs, ldexp, lgamma
 cimport numpy as cnp
 import numpy
 
@@ -20,7 +20,6 @@ from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
 from fastloss._kernels.rows cimport *
 from fastloss._kernels.transpose cimport *
-from fastloss._kernels.lanes cimport *
 from fastloss._kernels.tiles cimport *
 from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
@@ -47,13 +46,6 @@ cdef void rows_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
         rows_chunk(<float*>NULL, <ClassJob*>job, chunk)
     else:
         rows_chunk(<double*>NULL, <ClassJob*>job, chunk)
-
-
-cdef void lanes_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<ClassJob*>job).float32:
-        lanes_chunk(<float*>NULL, <ClassJob*>job, chunk)
-    else:
-        lanes_chunk(<double*>NULL, <ClassJob*>job, chunk)
 
 
 cdef void tiles_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
@@ -147,17 +139,19 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     cdef chunk_function function
     job.unweighted = job.class_weight == NULL and job.linear_weight == NULL and job.sample_weight == NULL \
         and job.grad_output == NULL and 1e-20 <= fabs(job.grad_scale) <= 1
+    job.headed = job.head != CROSS_ENTROPY or job.z_loss != 0
     if job.op == NLL or job.op == CHECK_LABELS:
         function = nll_chunk_any if job.op == NLL else labels_chunk_any
         job.chunk = chunk_size(job.samples, 1, 1)
     elif job.op == LOG_MULTINOMIAL:
         function = log_multinomial_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
-    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES:
+    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES \
+            or job.head == POLY and fabs(job.head_parameter) > 1e6:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
     else:
-        function = tiles_chunk_any if tiles_take(job) else lanes_chunk_any
+        function = tiles_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, LANES)
     chunks[0] = (job.samples + job.chunk - 1) // job.chunk
     return function
@@ -198,7 +192,7 @@ cdef values_array(reduction, cnp.ndarray x, int ndim):
 
 
 def plain_class_loss(
-    int op, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for
+    kind, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for
 ):
     """A loss of class indices ("loss" or "nll"), and its gradient, of a plain call, or None.
 
@@ -206,13 +200,15 @@ def plain_class_loss(
     shape or label), or it is "nll" of a large array. At 32 x 10 the general way's Python would cost several times the
     kernel.
     `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
+    `kind` is the operation, or (operation, head, head_parameter, z_loss, softcap).
     """
     cdef ClassJob job
     cdef Py_ssize_t chunks, samples, classes, position
     cdef chunk_function function
     cdef double divisor = 0, total = 0, zero = 0
     cdef int threads = 1, number
-    cdef bint mean = reduction == "mean"
+    cdef bint mean = reduction == "mean", headed = type(kind) is tuple
+    cdef int op = kind[0] if headed else kind
     cdef cnp.ndarray x, labels
     cdef object grad = None, value
     if not (is_plain(input) and is_plain(target)):
@@ -246,6 +242,8 @@ def plain_class_loss(
         if with_grad and not apart(grad, weight):
             return None
     job.op = op
+    if headed:
+        _, job.head, job.head_parameter, job.z_loss, job.softcap = kind
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
     job.x_stride = job.classes = classes
@@ -293,7 +291,7 @@ def class_pass(
     value=None, grad=None, labels=None, int64_t ignore_index=0, mask=None, class_weight=None, double index_scale=1,
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
     bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
-    offset=None,
+    offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
 
@@ -304,6 +302,10 @@ def class_pass(
     cdef chunk_function function
     cdef double total = 0
     job.op = op
+    job.head = head
+    job.head_parameter = head_parameter
+    job.z_loss = z_loss
+    job.softcap = softcap
     job.float32 = is_float32(x)
     job.x = data_of(x)
     job.storage = storage_of(x)
@@ -352,15 +354,15 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
     cdef double scale = factor / divisor, least
     job.grad_scale = scale
     job.wide_scale = <long double>factor / divisor
-    job.weighted = (
-        given > 0 or job.pos_weight.data != NULL or job.mask.data != NULL or not 0 < fabs(scale) <= 1
-    )
+    cdef bint extra_weight = job.extra.data != NULL and job.loss.weighs
+    job.weighted = given > 0 or extra_weight or job.mask.data != NULL or not 0 < fabs(scale) <= 1
     if given > 1 or not -1 <= scale <= 1:  # the product of all does not leave the type
         job.greatest_weight = ldexp(1, (40 if given < 3 else 27) if job.float32 else (200 if given < 3 else 133))
         job.least_weight = 1 / job.greatest_weight
     else:  # first with the slope, whose size is known, and what is lost below the normal numbers stays there
         job.greatest_weight = ldexp(1, 40 if job.float32 else 200)
         job.least_weight = 0
+    job.greatest_extra = job.greatest_weight if job.loss.weighs else INFINITY
     least = ldexp(1, -40 if job.float32 else -200)
     job.odd = not (factor == 0 or least <= fabs(scale) <= 1 / least)
     job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
@@ -385,27 +387,29 @@ cdef Operand operand_of(object spec):
 
 
 def point_pass(
-    int op, x, y, int threads, *, value=None, grad=None, pos_weight=None, weight=None, sample_weight=None,
-    mask=None, grad_output=None, double factor=1, double divisor=1,
+    int op, x, y, int threads, *, options=(0, 0), value=None, grad=None, extra=None, weight=None, sample_weight=None,
+    mask=None, grad_output=None, double factor=1, double divisor=1, bint check=False,
 ):
     """Run one elementwise operation; returns the sum of the values, where they are not stored, divided by `divisor`.
 
     The gradient is multiplied by factor / divisor.
 
-    None when an element is outside the interval that the operation is defined on: "bce" finds it as it goes,
-    having written what came before, "unit_interval" does nothing else.
+    None when an element is outside of what the operation is defined on, which is found as it goes, after what comes
+    before has been written; with `check` nothing else is done.
     """
     cdef PointJob job
     cdef Py_ssize_t chunks
     cdef double total = 0
-    job.op = op
+    job.loss = &POINT_LOSSES[op]
+    job.options[0], job.options[1] = options
+    job.check = check
     job.float32 = is_float32(x)
     job.x = data_of(x)
     job.storage = storage_of(x)
     job.y = data_of(y)
     job.y_storage = storage_of(y)
     job.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
-    job.pos_weight = operand_of(pos_weight)
+    job.extra = operand_of(extra)
     job.weight = operand_of(weight)
     job.sample_weight = operand_of(sample_weight)
     job.mask = operand_of(mask)
@@ -436,11 +440,40 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
     return <Py_ssize_t>job.invalid
 
 
-def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, threads_for):
-    """An elementwise loss, and its gradient, of a call without weights, or None as above."""
+cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand* operand):
+    """Whether it is a number, kept in `number`, or an array like x, in the type computed in and apart from grad."""
+    cdef cnp.ndarray array
+    cdef int axis, kind = cnp.NPY_FLOAT32 if is_float32(x) else cnp.NPY_FLOAT64
+    if type(extra) is float:
+        if is_float32(x):
+            (<float*>number)[0] = extra
+        else:
+            number[0] = extra
+        operand.data = number
+        operand.period = operand.rows = 1
+        return True
+    if not is_plain(extra):
+        return False
+    array = extra
+    if cnp.PyArray_TYPE(array) != kind:
+        return False
+    if cnp.PyArray_NDIM(array) != cnp.PyArray_NDIM(x) or grad is not None and not apart(grad, array):
+        return False
+    for axis in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(array, axis) != cnp.PyArray_DIM(x, axis):
+            return False
+    operand.data = cnp.PyArray_DATA(array)
+    operand.period = cnp.PyArray_SIZE(array)
+    operand.rows = 1
+    operand.column = True
+    return True
+
+
+def plain_pointwise(tuple loss, input, target, extra, reduction, bint with_grad, grad_out, threads_for):
+    """An elementwise loss (its number, or that and options), and its gradient, of a call without weights, or None."""
     cdef PointJob job
     cdef Py_ssize_t chunks, axis
-    cdef double total = 0, divisor = 1
+    cdef double total = 0, divisor = 1, number
     cdef int threads = 1
     cdef bint grad_given = grad_out is not None
     cdef cnp.ndarray x, y
@@ -457,7 +490,10 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
         if cnp.PyArray_DIM(x, axis) != cnp.PyArray_DIM(y, axis):
             return None
     memset(&job, 0, sizeof(job))
-    job.op = op
+    job.loss = &POINT_LOSSES[<int>loss[0]]
+    if len(loss) > 1:
+        job.options[0] = loss[1]
+        job.options[1] = loss[2]
     job.float32 = is_float32(x)
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
@@ -479,18 +515,42 @@ def plain_pointwise(int op, input, target, reduction, bint with_grad, grad_out, 
             return None
         job.grad = data_of(grad)
         job.grad_storage = storage_to_write(grad, x, y)
+    if extra is not None and not plain_extra(extra, x, grad, &number, &job.extra):
+        return None
     chunks = plan_points(&job, 1, divisor)
     with nogil:
-        if op == BCE and grad_given:  # before anything is written
-            job.op = UNIT_INTERVAL
+        if job.loss.domain != EVERYWHERE and grad_given:  # before anything is written
+            job.check = True
             run(pointwise_chunk_any, &job, &job.partial, chunks, threads, 1, &total)
-            job.op = op
+            job.check = False
         if not job.outside:
             run(pointwise_chunk_any, &job, &job.partial, chunks, threads, divisor, &total)
     if job.outside:
         return None
     value = total if value is None else value
     return (value, grad) if with_grad else value
+
+
+cdef void mean_of_rows(const real* x, Py_ssize_t rows, Py_ssize_t n, real* means) noexcept nogil:
+    cdef fastloss_mode mode = fastloss_count_subnormals()
+    cdef double total, low
+    cdef Py_ssize_t i, k
+    for i in range(rows):
+        total = low = 0
+        for k in range(n):
+            add_to(<real>0, x[i * n + k], &total, &low)
+        means[i] = <real>(joined(total, low) / n)
+    fastloss_restore(mode)
+
+
+def row_means(x, means):
+    """The means along the last axis, which is not empty, each of a sum in float64."""
+    cdef Py_ssize_t rows = cnp.PyArray_SIZE(<cnp.ndarray>means), n
+    n = cnp.PyArray_SIZE(<cnp.ndarray>x) // max(<Py_ssize_t>1, rows)
+    if is_float32(x):
+        mean_of_rows(<const float*>data_of(x), rows, n, <float*>data_of(means))
+    else:
+        mean_of_rows(<const double*>data_of(x), rows, n, <double*>data_of(means))
 
 
 def check_labels(
@@ -571,8 +631,13 @@ BLOCKS = {
     "ROWS_MIN_CLASSES": ROWS_MIN_CLASSES,
     "SERIAL_ELEMENTS": SERIAL_ELEMENTS,
     "LANES": LANES,
-    "LANES_BLOCK": LANES_BLOCK,
+    "PLANE_SAMPLES": PLANE_SAMPLES,
     "POINTWISE_BLOCK": POINTWISE_BLOCK,
+}
+HEADS = {
+    "focal": FOCAL,
+    "generalized": GENERALIZED,
+    "poly": POLY,
 }
 OPS = {
     "logsumexp": LOGSUMEXP,
@@ -583,14 +648,46 @@ OPS = {
     "loss": LOSS,
     "loss_linear": LOSS_LINEAR,
     "nll": NLL,
-    "mse": MSE,
-    "bce": BCE,
-    "bce_with_logits": BCE_WITH_LOGITS,
-    "bce_with_logits_pos_weight": BCE_WITH_LOGITS_POS_WEIGHT,
-    "kl_div": KL_DIV,
-    "kl_div_log_target": KL_DIV_LOG_TARGET,
-    "identity": IDENTITY,
-    "unit_interval": UNIT_INTERVAL,
-    "sigmoid": SIGMOID,
-    "logsigmoid": LOGSIGMOID,
 }
+
+# The losses of one element: names, functions and twins of points.pxd.
+cdef enum:
+    MOST_POINT_LOSSES = 64
+cdef PointLoss POINT_LOSSES[MOST_POINT_LOSSES]
+
+
+cdef point_loss(name, void* single, void* double_, point_function wide, int domain=EVERYWHERE, bint weighs=False):
+    cdef int op = len(POINT_OPS)
+    cdef PointLoss* loss = &POINT_LOSSES[op]
+    if op == MOST_POINT_LOSSES:
+        raise MemoryError("fastloss: more losses than MOST_POINT_LOSSES")
+    loss.single, loss.double_, loss.wide = single, double_, wide
+    loss.domain, loss.weighs = domain, weighs
+    POINT_OPS[name] = op
+
+
+POINT_OPS = {}
+point_loss("mse", <void*>mse[f16], <void*>mse[d8], wide_mse)
+point_loss("bce", <void*>bce[f16], <void*>bce[d8], wide_bce, UNIT_INTERVAL)
+point_loss("bce_with_logits", <void*>bce_with_logits[f16], <void*>bce_with_logits[d8], wide_bce_with_logits)
+point_loss(
+    "bce_with_logits_pos_weight", <void*>bce_with_logits_pos_weight[f16], <void*>bce_with_logits_pos_weight[d8],
+    wide_bce_with_logits, EVERYWHERE, True
+)
+point_loss("kl_div", <void*>kl_div[f16], <void*>kl_div[d8], wide_kl_div)
+point_loss("kl_div_log_target", <void*>kl_div_log_target[f16], <void*>kl_div_log_target[d8], wide_kl_div_log_target)
+point_loss("soft_margin", <void*>soft_margin[f16], <void*>soft_margin[d8], wide_soft_margin)
+point_loss("poisson_nll", <void*>poisson_nll[f16], <void*>poisson_nll[d8], wide_poisson_nll)
+point_loss(
+    "poisson_nll_log_input", <void*>poisson_nll_log_input[f16], <void*>poisson_nll_log_input[d8],
+    wide_poisson_nll_log_input
+)
+point_loss("gaussian_nll", <void*>gaussian_nll[f16], <void*>gaussian_nll[d8], wide_gaussian_nll, NOT_NEGATIVE)
+point_loss(
+    "gaussian_nll_of_var", <void*>gaussian_nll_of_var[f16], <void*>gaussian_nll_of_var[d8], wide_gaussian_nll_of_var,
+    NOT_NEGATIVE
+)
+point_loss("sigmoid_focal", <void*>sigmoid_focal[f16], <void*>sigmoid_focal[d8], wide_sigmoid_focal)
+point_loss("sigmoid", <void*>sigmoid[f16], <void*>sigmoid[d8], wide_identity)
+point_loss("logsigmoid", <void*>logsigmoid[f16], <void*>logsigmoid[d8], wide_identity)
+point_loss("identity", <void*>identity[f16], <void*>identity[d8], wide_identity)

@@ -1,0 +1,520 @@
+# planes: a tile class by class. A strided class axis, such as (N, C, H, W), is read where it stands; few classes that
+# are neighbours are transposed first.
+#
+# a) One pass finds each sample's maximum, the next exponentials of x itself with a reference of the sample's own
+#    (math.pxd), GROUP classes at a time, whose sums stay in registers. What a gradient needs of them stays in L1 or L2,
+#    or is computed again where there are too many classes.
+# b) The sum of exponentials has no rounding of the greatest: log Σ exp(x_j - m) = log(1 + rest / unit), also where it
+#    is 1e-20. A loss of a label is that and m - x_t, neither of which is negative.
+
+from libc.math cimport fabs
+from libc.string cimport memcpy, memmove, memset
+from fastloss._kernels.vector cimport *
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport *
+from fastloss._kernels.statistics cimport *
+from fastloss._kernels.job cimport *
+from fastloss._kernels.labels cimport *
+from fastloss._kernels.heads cimport *
+from fastloss._kernels.rows cimport *
+from fastloss._kernels.transpose cimport *
+from fastloss._kernels.tile cimport *
+include "tuning.pxi"
+
+
+# ---- Steps ----
+
+
+cdef inline void add_wide_steps(vec x, double* sums, Py_ssize_t i, vec tag) noexcept nogil:
+    """Add step i to sums in float64; those of float64 have what rounding lost beside them."""
+    cdef d8 a, t, z
+    if vec is f16:
+        d8_store(add(d8_load(sums + 16 * i), d8_of_half(x, False)), sums + 16 * i)
+        d8_store(add(d8_load(sums + 16 * i + 8), d8_of_half(x, True)), sums + 16 * i + 8)
+    else:
+        a = d8_load(sums + 16 * i)
+        t = add(a, x)
+        z = sub(t, a)
+        d8_store(add(d8_load(sums + 16 * i + 8), add(sub(a, sub(t, z)), sub(x, z))), sums + 16 * i + 8)
+        d8_store(t, sums + 16 * i)
+
+
+cdef inline void tops_of(vec* type, const void* x, Py_ssize_t stride, Py_ssize_t m, const Tile* s) noexcept nogil:
+    """Raise `top` to m classes."""
+    cdef vec tag, top
+    cdef Py_ssize_t i, g
+    for i in range(s.steps):
+        top = load(s.top, i, tag)
+        for g in range(m):
+            top = max_of(load(<const char*>x + g * stride, i, tag), top)
+        store(top, s.top, i)
+
+
+cdef inline vec coefficient_of(const ClassJob* job, const void* c, Py_ssize_t i, Py_ssize_t j, vec tag) noexcept nogil:
+    """c_j of step i, from the plane of class j."""
+    cdef vec y = fma_of(all_of(job.coefficient_scale, tag), load(c, i, tag), all_of(job.coefficient_shift, tag))
+    if job.linear_weight == NULL:
+        return y
+    if vec is f16:
+        return mul(y, f16_all((<const float*>job.linear_weight)[j]))
+    else:
+        return mul(y, d8_all((<const double*>job.linear_weight)[j]))
+
+
+cdef inline vec shared_of(const ClassJob* job, Py_ssize_t j, vec tag) noexcept nogil:
+    if vec is f16:
+        return f16_all((<const float*>job.shared)[j])
+    else:
+        return d8_all((<const double*>job.shared)[j])
+
+
+cdef inline void sums_of(
+    int MODE, const ClassJob* job, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t j0,
+    Py_ssize_t m, bint wide, const Tile* s, void* e, Py_ssize_t e_stride, vec tag
+) noexcept nogil:
+    """Add classes [j0, j0 + m), and store their exponentials; what sums have then is moved to float64 if `wide`."""
+    cdef vec magic, least, unit, rest, label, own, top, b, p, q, c_j, j, zero = all_of(0, tag), one = all_of(1, tag)
+    cdef Py_ssize_t i, g
+    label = own = top = b = zero
+    for i in range(s.steps):
+        magic = load(s.magic, i, tag)
+        least = load(s.least, i, tag)
+        unit = load(s.unit, i, tag)
+        rest = load(s.rest, i, tag)
+        if MODE == LABELLED:
+            label = load(s.label, i, tag)
+            own = load(s.own, i, tag)
+            j = all_of(j0, tag)
+        if MODE == SHARED or MODE == LINEAR or MODE == EXPECTED:
+            top = load(s.top, i, tag)
+            b = load(s.b, i, tag)
+        for g in range(m):
+            p = load(<const char*>x + g * stride, i, tag)
+            fastloss_prefetch(<const char*>x + g * stride + 64 * i + s.ahead)
+            q = exp_of(p, magic, least)
+            store(q, <char*>e + g * e_stride, i)
+            rest = add(rest, min_of(unit, q))
+            unit = max_of(unit, q)
+            if MODE == LABELLED:
+                own = either(own, if_equal(label, j, p, zero))
+                j = add(j, one)
+            if MODE == SHARED or MODE == LINEAR:
+                if MODE == SHARED:
+                    c_j = shared_of(job, j0 + g, tag)
+                else:
+                    c_j = coefficient_of(job, <const char*>c + g * c_stride, i, j0 + g, tag)
+                    add_wide_steps(c_j, s.a_wide, i, tag)
+                b = fma_of(c_j, if_equal(c_j, zero, zero, sub(p, top)), b)
+            if MODE == EXPECTED:  # where x is -inf, its exponential does not count
+                b = fma_of(q, max_of(all_of(-1e4, tag), sub(p, top)), b)
+        store(unit, s.unit, i)
+        if wide:
+            add_wide_steps(rest, s.wide, i, tag)
+            rest = zero
+        store(rest, s.rest, i)
+        if MODE == LABELLED:
+            store(own, s.own, i)
+        if MODE == SHARED or MODE == LINEAR or MODE == EXPECTED:
+            if wide:
+                add_wide_steps(b, s.b_wide, i, tag)
+                b = zero
+            store(b, s.b, i)
+
+
+cdef inline vec loss_of(
+    const ClassJob* job, const Tile* s, Py_ssize_t i, vec log_sum, vec total, vec* scale, vec* entry
+) noexcept nogil:
+    """The value of a loss, k (L + (m - x_t)) + a L - b; NaN if it is odd. And the scale of its gradient, and, with a
+    head, the label's entry."""
+    cdef vec y = add(log_sum, sub(load(s.top, i, log_sum), load(s.own, i, log_sum)))
+    cdef vec own, not_own, slope, a, square, lost
+    scale[0] = all_of(s.scale_of_all, log_sum)
+    if s.weighted:
+        scale[0] = load(s.scale, i, log_sum)
+    if s.mode == LABELLED and job.headed:
+        own = exp_of(load(s.own, i, total), load(s.magic, i, total), load(s.least, i, total))
+        not_own = div(add(load(s.rest, i, total), sub(load(s.unit, i, total), own)), total)
+        y = headed(job, s, i, y, log_sum, div(own, total), not_own, &slope, entry)
+        entry[0] = mul(scale[0], entry[0])
+        scale[0] = within(mul(scale[0], slope), 1e-22 if vec is f16 else 1e-150, 1e6)
+    elif s.mode != LABELLED:
+        y = mul(load(s.k, i, log_sum), y) if job.labels != NULL else all_of(0, log_sum)
+        y = sub(fma_of(within(load(s.a, i, log_sum), 1e-12, 1e6), log_sum, y), load(s.b, i, log_sum))
+        if job.offset != NULL:
+            y = add(y, load(s.value, i, log_sum))
+        if job.z_loss != 0:
+            a = load(s.a, i, total)
+            square = square_of(job, load(s.top, i, total), log_sum, &y)
+            slope = add(a, square)
+            lost = add(sub(a, sub(slope, sub(slope, a))), sub(square, sub(slope, a)))
+            store(add(load(s.a_low, i, total), lost), s.a_low, i)
+            store(slope, s.a, i)
+    if s.weighted:
+        y = weighted_value(y, load(s.weight, i, log_sum))
+    return within(y, 0, 1e30 if vec is f16 else 1e270)
+
+
+cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
+    """Values, and what gradients need, from the sums; whether a sample is odd."""
+    cdef vec tag
+    cdef vec unit, rest, total, ratio, log_sum, y, scale, entry, f, odd, any_odd = all_of(0, tag)
+    cdef vec one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
+    cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
+    cdef bint is_loss = job.op == LOSS or job.op == LOSS_LINEAR
+    cdef Py_ssize_t i
+    for i in range(s.steps):
+        unit = load(s.unit, i, tag)
+        rest = load(s.rest, i, tag)
+        total = add(rest, unit)
+        ratio = div(rest, unit)
+        odd = if_equal(ratio, ratio, zero, two)
+        scale = one
+        entry = zero
+        y = log_sum = log1p_of_ratio(ratio)
+        if is_loss:
+            y = loss_of(job, s, i, log_sum, total, &scale, &entry)
+            odd = if_equal(y, y, odd, two)
+        elif job.op == LOGSUMEXP:
+            y = add(load(s.top, i, tag), log_sum)
+        elif job.op == ENTROPY_FROM_LOGITS:
+            y = sub(log_sum, div(load(s.b, i, tag), total))
+        store(y, s.value, i)
+        if job.grad != NULL:
+            f = div(scale, total)
+            odd = if_equal(f, f, odd, max_of(one, odd))
+            store(f, s.factor, i)
+            if is_loss and s.mode != LABELLED:
+                scale = mul(scale, add(load(s.a, i, tag), load(s.k, i, tag)))
+            store(mul(total, div(tiny, absolute_of(scale))), s.flush, i)
+            if s.mode == LABELLED and not job.headed:
+                y = exp_of(load(s.own, i, tag), load(s.magic, i, tag), load(s.least, i, tag))
+                entry = negative(mul(f, add(rest, sub(unit, y))))
+            if s.mode == LABELLED:
+                store(if_less(absolute_of(entry), tiny, zero, entry), s.entry, i)
+        store(odd, s.odd, i)
+        any_odd = max_of(any_odd, odd)
+    return greatest(any_odd) > 0
+
+
+cdef inline void gradient_of(
+    int MODE, const ClassJob* job, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t j0,
+    Py_ssize_t m, const Tile* s, void* y, Py_ssize_t y_stride, vec tag
+) noexcept nogil:
+    """Classes [j0, j0 + m) of the gradient, from their exponentials, or from x; or of log_softmax, from x."""
+    cdef vec q, c_j, j, label, entry, factor, flush, of_rest, rest, k, zero = all_of(0, tag), one = all_of(1, tag)
+    cdef bint from_x = not s.kept
+    cdef Py_ssize_t i, g
+    label = entry = rest = k = zero
+    for i in range(s.steps):
+        factor = load(s.factor, i, tag)
+        flush = load(s.flush, i, tag)
+        j = all_of(j0, tag)
+        if MODE != PLAIN:
+            label = load(s.label, i, tag)
+        if MODE == LABELLED:
+            entry = load(s.entry, i, tag)
+        if MODE == LINEAR:
+            k = load(s.k, i, tag)
+        for g in range(m):
+            q = load(<const char*>x + g * stride, i, tag)
+            if from_x:
+                q = exp_of(q, load(s.magic, i, tag), load(s.least, i, tag))
+            q = if_less(q, flush, zero, q)
+            if MODE == LINEAR:
+                c_j = shared_of(job, j0 + g, tag) if s.mode == SHARED \
+                    else coefficient_of(job, <const char*>c + g * c_stride, i, j0 + g, tag)
+                of_rest = add(sub(load(s.a, i, tag), c_j), load(s.a_low, i, tag))
+                of_rest = add(of_rest, if_equal(label, j, zero, k))
+                c_j = add(c_j, if_equal(label, j, k, zero))
+                rest = add(load(s.rest, i, tag), sub(load(s.unit, i, tag), q))
+                q = sub(mul(of_rest, q), mul(c_j, rest))
+            q = mul(q, factor)
+            if MODE == LABELLED:
+                q = if_equal(label, j, entry, q)
+            if MODE != PLAIN:
+                j = add(j, one)
+            store(q, <char*>y + g * y_stride, i)
+
+
+cdef inline bint is_from_x(const ClassJob* job) noexcept nogil:
+    """Whether the result is (x - m) - L, and 1 more for the softmax of one class, which is exact then."""
+    return job.op == LOG_SOFTMAX or job.op == SOFTMAX and job.classes == 1
+
+
+cdef inline void log_softmax_of(
+    const void* x, Py_ssize_t stride, Py_ssize_t m, const Tile* s, void* y, Py_ssize_t y_stride, vec more
+) noexcept nogil:
+    cdef vec top, log_sum, p
+    cdef Py_ssize_t i, g
+    for i in range(s.steps):
+        top = load(s.top, i, more)
+        log_sum = load(s.value, i, more)
+        for g in range(m):
+            p = sub(sub(load(<const char*>x + g * stride, i, more), top), log_sum)
+            store(add(p, more), <char*>y + g * y_stride, i)
+
+
+# The loops are called by pointers that the compiler does not see through: each has the registers to itself.
+
+ctypedef void (*tops_function)(void*, const void*, Py_ssize_t, Py_ssize_t, const Tile*) noexcept nogil
+ctypedef bint (*samples_function)(void*, const ClassJob*, const Tile*) noexcept nogil
+ctypedef void (*sums_function)(
+    void*, const ClassJob*, const void*, Py_ssize_t, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, bint, const Tile*,
+    void*, Py_ssize_t
+) noexcept nogil
+ctypedef void (*gradient_function)(
+    void*, const ClassJob*, const void*, Py_ssize_t, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Tile*,
+    void*, Py_ssize_t
+) noexcept nogil
+
+
+cdef inline void sums_by_mode(
+    vec* type, const ClassJob* job, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t j0,
+    Py_ssize_t m, bint wide, const Tile* s, void* e, Py_ssize_t e_stride
+) noexcept nogil:
+    cdef vec tag
+    if s.mode == LABELLED and job.classes <= COMPARE_MAX_CLASSES:
+        sums_of(LABELLED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
+    elif s.mode == PLAIN or s.mode == LABELLED:
+        sums_of(PLAIN, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
+    elif s.mode == SHARED:
+        sums_of(SHARED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
+    elif s.mode == LINEAR:
+        sums_of(LINEAR, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
+    else:
+        sums_of(EXPECTED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
+
+
+cdef inline void gradient_by_mode(
+    vec* type, const ClassJob* job, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t j0,
+    Py_ssize_t m, const Tile* s, void* y, Py_ssize_t y_stride
+) noexcept nogil:
+    cdef vec tag
+    if is_from_x(job):
+        log_softmax_of(x, stride, m, s, y, y_stride, all_of(job.op == SOFTMAX, tag))
+    elif s.mode == LABELLED and job.classes <= COMPARE_MAX_CLASSES:
+        gradient_of(LABELLED, job, x, stride, c, c_stride, j0, m, s, y, y_stride, tag)
+    elif s.mode == PLAIN or s.mode == LABELLED:
+        gradient_of(PLAIN, job, x, stride, c, c_stride, j0, m, s, y, y_stride, tag)
+    else:
+        gradient_of(LINEAR, job, x, stride, c, c_stride, j0, m, s, y, y_stride, tag)
+
+
+cdef inline const void* x_of(
+    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t* stride
+) noexcept nogil:
+    """Tile of x from class j0 on, and the bytes from one to the next."""
+    stride[0] = (job.inner if s.direct else s.n) * <Py_ssize_t>sizeof(real)
+    if s.direct:
+        return <const real*>job.x + position_of(job, s.first) + j0 * job.inner
+    if s.gathered:
+        return <real*>s.x + j0 * s.n
+    gather_x(tag, job, s, j0, m)
+    return s.x
+
+
+cdef inline const void* c_of(
+    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t* stride
+) noexcept nogil:
+    """The same of coefficients, where there are any."""
+    stride[0] = s.n * <Py_ssize_t>sizeof(real)
+    if s.mode != LINEAR:
+        return NULL
+    if s.direct and job.coefficient_storage == NATIVE:
+        stride[0] = job.inner * <Py_ssize_t>sizeof(real)
+        return <const real*>job.coefficient + position_in_results(job, s.first, j0)
+    if s.gathered:
+        return <real*>s.c + j0 * s.n
+    gather_planes(job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, j0, m, <real*>s.c)
+    return s.c
+
+
+cdef inline void own_of(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
+    """x of the labels; of class 0 where there is none."""
+    cdef Py_ssize_t stride = job.inner if s.direct else s.n, l, place
+    cdef real* own = <real*>s.own
+    cdef const real* x = <const real*>s.x
+    cdef f16 f
+    cdef d8 d
+    if s.direct:
+        x = <const real*>job.x + position_of(job, s.first)
+    if s.direct or s.gathered:
+        for l in range(s.count):
+            own[l] = x[max(s.labels[l], <int64_t>0) * stride + l]
+        return
+    for l in range(s.count):
+        place = position_of(job, s.first + l) + max(s.labels[l], <int64_t>0) * job.inner
+        if real is float:
+            own[l] = <real>capped_one(read_one(job.x, job.storage, place, own), job.softcap, f)
+        else:
+            own[l] = capped_one(read_one(job.x, job.storage, place, own), job.softcap, d)
+
+
+cdef inline void entries_of(
+    real* tag, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y, Py_ssize_t stride
+) noexcept nogil:
+    """The labels' entries into m planes of a gradient; 0 for class 0 where there is no label, as its others are."""
+    cdef const real* entry = <const real*>s.entry
+    cdef Py_ssize_t l
+    cdef int64_t j
+    for l in range(s.count):
+        j = max(s.labels[l], <int64_t>0) - j0
+        if j >= 0 and j < m:
+            y[j * stride + l] = entry[l]
+
+
+cdef inline void narrow(const double* sums, Py_ssize_t n, real* y) noexcept nogil:
+    """Sums of `add_wide_steps`, in the loop's type."""
+    cdef Py_ssize_t i, l
+    if real is float:
+        for l in range(n):
+            y[l] = <real>sums[l]
+    else:
+        for i in range(0, n, 8):
+            for l in range(8):
+                y[i + l] = sums[2 * i + l] + sums[2 * i + 8 + l]
+
+
+cdef inline void sum_coefficients(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
+    """a = Σ c_j, and what rounding lost of it."""
+    cdef real* a = <real*>s.a
+    cdef real* a_low = <real*>s.a_low
+    cdef const double* sums = s.a_wide
+    cdef double high, low = 0
+    cdef Py_ssize_t l
+    for l in range(s.n):
+        if s.mode == SHARED:
+            high = job.shared_sum
+        elif real is float:
+            high = sums[l]
+        else:
+            high = sums[l // 8 * 16 + l % 8]
+            low = sums[l // 8 * 16 + 8 + l % 8]
+        a[l] = <real>(high + low)
+        a_low[l] = <real>((high - a[l]) + low)
+
+
+cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+    """All that is collected of a tile, and what results are computed from; whether a sample is odd."""
+    cdef Py_ssize_t classes = job.classes, group = classes if classes <= GROUP + GROUP // 2 else GROUP, j, m, block
+    cdef Py_ssize_t stride = 0, c_stride = 0, e_stride = s.n * sizeof(real) if s.kept else 0
+    cdef const void* x
+    cdef const void* c
+    cdef void* e
+    cdef tops_function tops
+    cdef references_function references
+    cdef sums_function sums
+    cdef samples_function samples
+    if real is float:
+        tops = <tops_function>fastloss_out_of_line(<void*>tops_of[f16])
+        references = <references_function>fastloss_out_of_line(<void*>references_of[f16])
+        sums = <sums_function>fastloss_out_of_line(<void*>sums_by_mode[f16])
+        samples = <samples_function>fastloss_out_of_line(<void*>samples_of[f16])
+    else:
+        tops = <tops_function>fastloss_out_of_line(<void*>tops_of[d8])
+        references = <references_function>fastloss_out_of_line(<void*>references_of[d8])
+        sums = <sums_function>fastloss_out_of_line(<void*>sums_by_mode[d8])
+        samples = <samples_function>fastloss_out_of_line(<void*>samples_of[d8])
+    fill(s.top, s.n, <real>-INFINITY)
+    for block in range((classes + group - 1) // group):
+        j = block * group
+        m = min(group, classes - j)
+        x = x_of(tag, job, s, j, m, &stride)
+        tops(NULL, x, stride, m, s)
+    references(NULL, s)
+    fill(s.unit, s.n, <real>0)
+    fill(s.rest, s.n, <real>0)
+    fill(s.own, s.n, <real>0)
+    fill(s.b, s.n, <real>0)
+    if group < classes:
+        memset(s.wide, 0, 2 * s.n * sizeof(double))
+        memset(s.b_wide, 0, 2 * s.n * sizeof(double))
+    if s.mode == LINEAR:
+        memset(s.a_wide, 0, 2 * s.n * sizeof(double))
+    for block in range((classes + group - 1) // group):
+        j = block * group
+        m = min(group, classes - j)
+        x = x_of(tag, job, s, j, m, &stride)
+        c = c_of(tag, job, s, j, m, &c_stride)
+        e = <real*>s.e + (j * s.n if s.kept else 0)
+        sums(NULL, job, x, stride, c, c_stride, j, m, group < classes, s, e, e_stride)
+    if group < classes:
+        narrow(s.wide, s.n, <real*>s.rest)
+        if s.mode != PLAIN and s.mode != LABELLED:
+            narrow(s.b_wide, s.n, <real*>s.b)
+    if (s.mode == LABELLED and classes > COMPARE_MAX_CLASSES or s.mode == SHARED) and job.labels != NULL:
+        own_of(tag, job, s)
+    if s.mode == SHARED or s.mode == LINEAR:
+        sum_coefficients(tag, job, s)
+    return samples(NULL, job, s)
+
+
+cdef inline void finish_results(
+    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y, Py_ssize_t stride, bint store,
+    bint any_odd
+) noexcept nogil:
+    """What m planes of a gradient still need, and, if `store`, where they go."""
+    if s.mode == LABELLED and job.classes > COMPARE_MAX_CLASSES:
+        entries_of(tag, s, j0, m, y, stride)
+    if job.softcap != 0:
+        uncap(tag, job, s, j0, m, y)
+    if store:
+        write_planes(tag, job, s, y, j0, m, any_odd)
+
+
+cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_odd) noexcept nogil:
+    """The gradient, softmax or log_softmax of a tile."""
+    cdef Py_ssize_t classes = job.classes, j, m, stride = 0, c_stride = 0, y_stride
+    cdef const void* x
+    cdef const void* c
+    cdef real* y
+    cdef real* place = <real*>job.grad + position_in_results(job, s.first, 0)
+    cdef bint in_place = s.direct and not any_odd and job.grad_storage == NATIVE
+    cdef gradient_function gradient
+    if real is float:
+        gradient = <gradient_function>fastloss_out_of_line(<void*>gradient_by_mode[f16])
+    else:
+        gradient = <gradient_function>fastloss_out_of_line(<void*>gradient_by_mode[d8])
+    for j in range(0, classes, GROUP):
+        m = min(<Py_ssize_t>GROUP, classes - j)
+        c = c_of(tag, job, s, j, m, &c_stride)
+        y = <real*>s.e + j * s.n if s.kept else <real*>s.out
+        y_stride = s.n * sizeof(real)
+        x = y
+        stride = y_stride
+        if not s.kept or is_from_x(job):
+            x = x_of(tag, job, s, j, m, &stride)
+        if in_place:
+            y = place + j * job.inner
+            y_stride = job.inner * sizeof(real)
+        gradient(NULL, job, x, stride, c, c_stride, j, m, s, y, y_stride)
+        if not in_place and not s.kept:
+            finish_results(tag, job, s, j, m, y, s.n, True, any_odd)
+    if in_place:
+        finish_results(tag, job, s, 0, classes, place, job.inner, False, any_odd)
+    elif s.kept:
+        finish_results(tag, job, s, 0, classes, <real*>s.e, s.n, True, any_odd)
+
+
+cdef inline void entropy_of_planes(real* tag, ClassJob* job, Tile* s) noexcept nogil:
+    """Σ -p log p, GROUP terms at a time."""
+    cdef real* total = <real*>s.rest
+    cdef double* low = s.wide + s.n
+    cdef Py_ssize_t j, m, g, l, stride = 0
+    cdef const real* p
+    if s.gathered:
+        gather_x(tag, job, s, 0, job.classes)
+    memset(s.wide, 0, 2 * s.n * sizeof(double))
+    for j in range(0, job.classes, GROUP):
+        m = min(<Py_ssize_t>GROUP, job.classes - j)
+        p = <const real*>x_of(tag, job, s, j, m, &stride)
+        stride //= <Py_ssize_t>sizeof(real)
+        fill(total, s.n, <real>0)
+        for g in range(m):
+            for l in range(s.n):
+                total[l] += entropy_term(p[g * stride + l])
+        for l in range(s.n):
+            add_to(total[0], total[l], s.wide + l, low + l)
+    for l in range(s.count):
+        (<real*>job.value)[s.first + l] = <real>joined(s.wide[l], low[l])

@@ -1,0 +1,401 @@
+# tile: many samples side by side, one a lane. What `planes` and `short_rows` share: where the numbers of a tile are,
+# its labels and weights, odd samples, and the sum of its values.
+#
+# The bits of a sample depend on it alone. What is odd by its own numbers, NaN, inf, |x| > 1e5, weights far from 1, is
+# left to `rows`, which takes one sample of any layout.
+
+from libc.math cimport fabs
+from libc.string cimport memcpy, memmove, memset
+from fastloss._kernels.vector cimport *
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport *
+from fastloss._kernels.statistics cimport *
+from fastloss._kernels.job cimport *
+from fastloss._kernels.labels cimport *
+from fastloss._kernels.heads cimport *
+from fastloss._kernels.rows cimport *
+from fastloss._kernels.transpose cimport *
+include "tuning.pxi"
+
+# What a tile collects, beside the modes of statistics.pxd: x of the label.
+cdef enum:
+    LABELLED = 100
+
+DEF NO_CLASS = 1e9
+
+# A tile of samples; arrays are of the loop's type unless they say otherwise, in this thread's memory.
+cdef struct Tile:
+    Py_ssize_t first               # sample
+    Py_ssize_t count
+    Py_ssize_t steps               # that `count` samples fill
+    Py_ssize_t n                   # numbers of so many steps
+    Py_ssize_t ahead               # bytes to the next tile
+    bint in_rows                   # few classes that are neighbours, in `short_rows`
+    double reference               # of the exponentials there, of most tiles,
+    int own_references             # and how many tiles will have one for each sample
+    int mode                       # PLAIN, LABELLED, SHARED, LINEAR or EXPECTED
+    bint direct                    # planes are read where they stand,
+    bint gathered                  # or have been put into `x`
+    bint kept                      # `e` has what a gradient is computed from
+    bint weighted                  # `k`, `weight` and `scale` are read
+    bint plain                     # all samples that count weigh the same
+    double scale_of_all            # and the gradient is multiplied by this
+    const int64_t* labels          # -1 where it does not count
+    int64_t* label_buffer
+    double* wide                   # float64: sums of groups of classes, and what rounding lost of them
+    double* a_wide
+    double* b_wide
+    void* x
+    void* c                        # coefficients
+    void* e
+    void* spare
+    void* out
+    void* label                    # the same, or NO_CLASS
+    void* top
+    void* magic
+    void* least
+    void* unit                     # the greatest exponential (`short_rows`: the label's), and the sum of all others
+    void* rest
+    void* own                      # x of the label
+    void* a                        # Σ c_j, in two parts
+    void* a_low
+    void* b                        # Σ c_j (x_j - top)
+    void* k
+    void* weight
+    void* scale
+    void* factor                   # the gradient is factor * e where e is not less than `flush`,
+    void* flush
+    void* entry                    # and factor * entry for the label's class
+    void* value
+    void* odd                      # 0 for usual samples, 2 for others, 1 where only the gradient is
+    double* total
+    double* low
+    Huge* huge
+
+
+cdef inline double plane_lead(vec tag) noexcept nogil:
+    """log2 of the greatest exponential of a sample."""
+    return 50 if vec is f16 else 500
+
+
+cdef inline vec log1p_of_ratio(vec ratio) noexcept nogil:
+    """log(1 + ratio) for 0 <= ratio <= 2^126 (float64: 2^1022)."""
+    cdef vec k, one = all_of(1, ratio), power = inverse_power(add(one, ratio), &k)
+    cdef vec f = fma_of(ratio, power, sub(power, one))
+    cdef vec y = log1p_of_fraction(f, div(negative(f), add(all_of(2, f), f)))
+    if vec is f16:
+        return fma_of(k, all_of(0.693147180559945309, y), y)
+    else:
+        return fma_of(k, all_of(6.93147180369123816490e-01, y), fma_of(k, all_of(1.90821492927058770002e-10, y), y))
+
+
+cdef inline void references_of(vec* type, const Tile* s) noexcept nogil:
+    """What `exp_of` needs for each sample's own maximum; NaN where that cannot be reduced."""
+    cdef vec tag
+    cdef vec big = all_of(12582912.0 if vec is f16 else 6755399441055744.0, tag), none = all_of(NAN, tag), c, top
+    cdef double lead = plane_lead(tag), cut = lead + (125.9 if vec is f16 else 1021.9)
+    cdef Py_ssize_t i
+    for i in range(s.steps):
+        top = load(s.top, i, tag)
+        c = sub(fma_of(top, all_of(1.44269504088896341, tag), big), big)
+        store(mul(sub(c, all_of(cut, tag)), all_of(0.693147180559945309, tag)), s.least, i)
+        if vec is f16 and fastloss_exp_table:
+            c = sub(all_of(magic_of(-lead, tag), tag), mul(c, all_of(8, tag)))
+        else:
+            c = sub(all_of(magic_of(-lead, tag), tag), c)
+        store(if_less(absolute_of(top), all_of(exp_most(tag), tag), c, none), s.magic, i)
+
+
+cdef inline vec if_within(vec x, double least, double greatest, vec a, vec b) noexcept nogil:
+    """a where least < x < greatest, otherwise b, also where x is NaN."""
+    return if_less(all_of(least, x), x, if_less(x, all_of(greatest, x), a, b), b)
+
+
+cdef inline vec weighted_value(vec y, vec weight) noexcept nogil:
+    """y * weight; NaN where that is not a normal number, unless the weight is 0."""
+    cdef vec size, product = mul(y, weight), zero = all_of(0, y), none = all_of(NAN, y)
+    size = absolute_of(product)
+    size = if_within(size, 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, INFINITY, product, none)
+    return if_equal(weight, zero, product, size)
+
+
+cdef inline vec within(vec x, double least, double greatest) noexcept nogil:
+    """x where it is 0 or its size within a range, in which no product leaves that of its type; otherwise NaN."""
+    cdef vec size = absolute_of(x), zero = all_of(0, x), odd = all_of(NAN, x)
+    return if_less(all_of(least, x), size, if_less(size, all_of(greatest, x), x, odd), if_equal(size, zero, x, odd))
+
+
+cdef inline vec head_by_job(const ClassJob* job, vec l, vec p, vec not_p, vec* slope) noexcept nogil:
+    if job.head == FOCAL:
+        return head_of(FOCAL, l, p, not_p, job.head_parameter, slope)
+    if job.head == GENERALIZED:
+        return head_of(GENERALIZED, l, p, not_p, job.head_parameter, slope)
+    if job.head == POLY:
+        return head_of(POLY, l, p, not_p, job.head_parameter, slope)
+    return head_of(CROSS_ENTROPY, l, p, not_p, job.head_parameter, slope)
+
+
+cdef inline vec square_of(const ClassJob* job, vec top, vec log_sum, vec* value) noexcept nogil:
+    """Add z_loss s^2 to a value, s = top + log_sum; its derivative, NaN where that is odd."""
+    cdef vec s = add(top, log_sum), z_s = mul(all_of(job.z_loss, s), s)
+    value[0] = fma_of(z_s, s, value[0])
+    return within(add(z_s, z_s), 0, 1e6)
+
+
+cdef inline vec headed(
+    const ClassJob* job, const Tile* s, Py_ssize_t i, vec l, vec log_sum, vec p, vec not_p, vec* slope, vec* entry
+) noexcept nogil:
+    """The value of a loss of a label with a head, NaN where it is odd, and what its gradient is multiplied by, p_j for
+    most classes, and 1 for the label."""
+    cdef vec k = load(s.k, i, l), square = all_of(0, l), value = mul(k, head_by_job(job, l, p, not_p, slope))
+    if job.z_loss != 0:
+        square = square_of(job, load(s.top, i, l), log_sum, &value)
+    # `rows` has more digits and range for what is that small.
+    value = if_less(min_of(p, not_p), all_of(1e-12 if vec is f16 else 1e-60, l), all_of(NAN, l), value)
+    slope[0] = mul(k, slope[0])
+    entry[0] = sub(mul(square, p), mul(slope[0], not_p))
+    slope[0] = add(slope[0], square)
+    return value
+
+
+cdef inline void weights_of(vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
+    """What values and the gradient are multiplied by, 0 where a sample does not count; NaN where that is odd."""
+    cdef vec tag, k, weight, scale, label
+    cdef vec zero = all_of(0, tag), index_scale = all_of(job.index_scale if job.labels != NULL else 0, tag)
+    cdef Py_ssize_t i
+    for i in range(s.steps):
+        label = load(s.label, i, tag)
+        k = index_scale
+        weight = all_of(1, tag)
+        scale = all_of(job.grad_scale, tag)
+        if job.class_weight != NULL:
+            k = mul(load(s.k, i, tag), k)
+        if job.sample_weight != NULL:
+            weight = within(load(s.weight, i, tag), 1e-12, 1e6)
+        if job.grad_output != NULL:
+            scale = mul(load(s.scale, i, tag), scale)
+        k = within(if_less(label, zero, zero, k), 1e-12, 1e6)
+        if s.mode == LABELLED and not job.headed:
+            weight = within(mul(weight, k), 1e-12, 1e6)
+        weight = if_less(label, zero, zero, weight)
+        scale = within(mul(within(scale, 2.2e-13, 1e6), weight), 2.2e-13, 1e6)
+        store(k, s.k, i)
+        store(weight, s.weight, i)
+        store(if_less(label, zero, zero, scale), s.scale, i)
+
+
+# ---- Reading ----
+
+
+cdef inline void gather_planes(
+    const ClassJob* job, const Tile* s, const void* array, int storage, Py_ssize_t array_stride, Py_ssize_t j0,
+    Py_ssize_t m, real* y
+) noexcept nogil:
+    """m planes from class j0 on, s.n apart, up to a whole step."""
+    cdef Py_ssize_t i = s.first, end = s.first + s.count, g, l, run, first
+    cdef const real* source
+    cdef real* spare = <real*>s.spare
+    if job.inner == 1:
+        first = i * array_stride + j0
+        if storage == NATIVE:
+            source = <const real*>array + first
+        elif array_stride == m:
+            source = read_block(array, storage, first, s.count * m, spare)
+        else:
+            for l in range(s.count):
+                read_block(array, storage, first + l * array_stride, m, spare + l * m)
+            source = spare
+            array_stride = m
+        transpose(source, array_stride, s.count, m, y, s.n)
+    else:
+        while i < end:  # runs of neighbours
+            run = min(end - i, job.inner - i % job.inner)
+            first = i // job.inner * array_stride + i % job.inner + j0 * job.inner
+            for g in range(m):
+                source = read_block(array, storage, first + g * job.inner, run, y + g * s.n + i - s.first)
+                if storage == NATIVE:
+                    memcpy(y + g * s.n + i - s.first, source, run * sizeof(real))
+            i += run
+    for g in range(m if s.count < s.n else 0):
+        memset(y + g * s.n + s.count, 0, (s.n - s.count) * sizeof(real))
+
+
+cdef inline void gather_x(real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m) noexcept nogil:
+    """m planes of x from class j0 on, capped, to s.x."""
+    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
+    if job.softcap != 0:
+        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, m * s.n, s.x)
+
+
+cdef inline void uncap(
+    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y
+) noexcept nogil:
+    """Multiply m planes of a gradient by the slope of the cap, at x, which is gathered once more."""
+    cdef f16 f
+    cdef d8 d
+    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
+    if real is float:
+        capped_slope_steps(s.x, y, m * s.n, job.softcap, f, y)
+    else:
+        capped_slope_steps(s.x, y, m * s.n, job.softcap, d, y)
+
+
+cdef inline void fill(void* x, Py_ssize_t n, real y) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        (<real*>x)[i] = y
+
+
+ctypedef void (*references_function)(void*, const Tile*) noexcept nogil
+ctypedef void (*weights_function)(void*, const ClassJob*, const Tile*) noexcept nogil
+
+
+cdef inline void read_weights(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+    cdef const real* by_class = <const real*>job.class_weight
+    cdef real* k = <real*>s.k
+    cdef Py_ssize_t l
+    if by_class != NULL:
+        for l in range(s.count):
+            k[l] = by_class[max(s.labels[l], <int64_t>0)]
+    if job.sample_weight != NULL:
+        memcpy(s.weight, <const real*>job.sample_weight + s.first, s.count * sizeof(real))
+    if job.grad_output != NULL:
+        memcpy(s.scale, <const real*>job.grad_output + s.first, s.count * sizeof(real))
+    if real is float:
+        (<weights_function>fastloss_out_of_line(<void*>weights_of[f16]))(NULL, job, s)
+    else:
+        (<weights_function>fastloss_out_of_line(<void*>weights_of[d8]))(NULL, job, s)
+
+
+cdef inline bint read_labels(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+    """The labels, in place if they are usual; whether one does not count: then it is -1."""
+    cdef const int64_t* usual = <const int64_t*>job.labels + s.first
+    cdef int64_t t, ignored = job.mask != NULL or job.label_kind != 8
+    cdef Py_ssize_t l
+    s.labels = usual
+    if not ignored:
+        for l in range(s.count):
+            ignored |= usual[l] == job.ignore_index
+        if ignored:
+            for l in range(s.count):
+                s.label_buffer[l] = usual[l] | -<int64_t>(usual[l] == job.ignore_index)
+    else:
+        ignored = 0
+        for l in range(s.count):
+            t = label_of(job, s.first + l)
+            ignored |= t == job.ignore_index
+            s.label_buffer[l] = t | -<int64_t>(t == job.ignore_index)
+        s.labels = s.label_buffer
+    if ignored:
+        s.labels = s.label_buffer
+    return ignored != 0
+
+
+cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+    """Labels and weights."""
+    cdef real* label = <real*>s.label
+    cdef real* offset = <real*>s.value
+    cdef bint ignored = job.mask != NULL
+    cdef Py_ssize_t l
+    if job.labels != NULL:
+        ignored = read_labels(tag, job, s)
+    s.weighted = ignored or not s.plain
+    if job.labels == NULL:
+        for l in range(s.count):
+            label[l] = <real>(-1.0 if masked(job, s.first + l) else NO_CLASS)
+    elif s.weighted or job.headed or s.mode != LABELLED or not s.in_rows and job.classes <= COMPARE_MAX_CLASSES:
+        for l in range(s.count):
+            label[l] = <real>s.labels[l]
+    fill(label + s.count, s.n - s.count, <real>-1)
+    if job.offset != NULL:
+        fill(offset, s.n, <real>0)
+        for l in range(s.count):
+            offset[l] = <real>job.offset[s.first + l]
+    if s.weighted or s.mode != LABELLED or job.headed:
+        read_weights(tag, job, s)
+
+
+# ---- Results ----
+
+
+cdef inline void write_planes(
+    real* tag, const ClassJob* job, const Tile* s, const real* y, Py_ssize_t j0, Py_ssize_t m, bint any_odd
+) noexcept nogil:
+    """Store m planes of results from class j0 on, but for odd samples."""
+    cdef const real* odd = <const real*>s.odd
+    cdef Py_ssize_t l = 0, last, run, i, g, place
+    cdef real* rows = <real*>s.spare
+    while l < s.count:
+        if any_odd and odd[l] != 0:
+            l += 1
+            continue
+        i = s.first + l
+        last = s.count if job.inner == 1 else min(s.count, l + job.inner - i % job.inner)
+        run = last - l
+        if any_odd:
+            run = 1
+            while l + run < last and not odd[l + run] != 0:
+                run += 1
+        place = (i // job.inner * job.classes + j0) * job.inner + i % job.inner
+        if job.inner == 1:
+            rows = block_to_write(job.grad, job.grad_storage, place, <real*>s.spare)
+            transpose_back(y + l, s.n, m, run, rows, job.classes)
+            write_block(rows, job.grad, job.grad_storage, place, run * m)
+        else:
+            for g in range(m):
+                if job.grad_storage == NATIVE:
+                    memcpy(<real*>job.grad + place + g * job.inner, y + g * s.n + l, run * sizeof(real))
+                write_block(y + g * s.n + l, job.grad, job.grad_storage, place + g * job.inner, run)
+        l += run
+
+
+cdef inline void odd_samples_of(real* tag, ClassJob* job, const Tile* s) noexcept nogil:
+    """`rows` computes what is odd; the value of what is odd for its gradient alone stays."""
+    cdef row_function row_by_mode = row_of_job(job, tag)
+    cdef const real* odd = <const real*>s.odd
+    cdef Row row
+    cdef Batch batch
+    cdef Py_ssize_t l
+    place_row(tag, &row)
+    for l in range(s.count):
+        if odd[l] != 0:
+            batch.any_wide = False
+            if job.headed and job.grad != NULL:
+                headed_rows(row_by_mode, tag, job, s.first + l, 1, &row, &batch)
+            else:
+                row_by_mode(tag, job, s.first + l, 0, ALL, &row, &batch)
+            if odd[l] == 2:
+                clear(&batch, 1)
+                finish(tag, job, s.first + l, 1, LANES - 1, &batch, s.total, s.low, s.huge)
+
+
+ctypedef void (*odd_function)(void*, ClassJob*, const Tile*) noexcept nogil
+
+
+cdef inline void two_sum_steps(d8 x, double* total, double* low) noexcept nogil:
+    cdef d8 a = d8_load(total), t = add(a, x), z = sub(t, a)
+    d8_store(add(d8_load(low), add(sub(a, sub(t, z)), sub(x, z))), low)
+    d8_store(t, total)
+
+
+cdef inline void add_values(const void* value, double* total, double* low, vec tag) noexcept nogil:
+    """LANES values to 16 sums."""
+    cdef vec a = load(value, 0, tag), b = load(value, 1, tag), c = load(value, 2, tag), d = load(value, 3, tag)
+    cdef int k
+    if vec is f16:
+        for k in range(2):
+            two_sum_steps(
+                add(add(d8_of_half(a, k), d8_of_half(b, k)), add(d8_of_half(c, k), d8_of_half(d, k))),
+                total + 8 * k, low + 8 * k,
+            )
+    else:
+        two_sum_steps(add(add(a, c), add(load(value, 4, tag), load(value, 6, tag))), total, low)
+        two_sum_steps(add(add(b, d), add(load(value, 5, tag), load(value, 7, tag))), total + 8, low + 8)
+
+
+cdef inline void add_block(real* tag, const real* value, double* total, double* low) noexcept nogil:
+    if real is float:
+        add_values(value, total, low, f16_all(0))
+    else:
+        add_values(value, total, low, d8_all(0))
