@@ -34,7 +34,9 @@ cdef inline int64_t label_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
     return job.ignore_index if masked(job, i) else load_label(job.labels, job.label_kind, i)
 
 
-cdef inline void sum_weights(real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t last, double* partial) noexcept nogil:
+cdef inline void sum_weights(
+    real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t last, double* partial
+) noexcept nogil:
     """The weights in force of samples [first, last), side by side."""
     cdef const int64_t* labels64 = <const int64_t*>job.labels
     cdef const real* by_class = <const real*>job.class_weight
