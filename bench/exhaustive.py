@@ -36,7 +36,6 @@ of two numbers; their inputs are all that they are defined on.
 ROOT = Path(__file__).parents[1]
 CHUNK = 2**15
 NORMAL = float(np.finfo(np.float32).smallest_normal)
-EXP = 0.84  # which bounds.SUM counts with
 ONE, INFINITE = 0x3F800000, 0x7F800000  # bit patterns
 
 

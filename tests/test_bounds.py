@@ -36,18 +36,24 @@ def shares_of_points(name, x, y, dtype, **options):
     return shares(got[0], value, allowed.value), shares(got[1], slope, allowed.grad)
 
 
-def shares_of_rows(name, x, target, dtype, **options):
-    """Shares of each row's value, and the largest of its gradient's entries; or of an array function."""
-    exact = oracle.WideRows(x)
+def shares_of_rows(name, x, target, dtype, axis=-1, **options):
+    """Shares of each row's value, and the largest of its gradient's entries; or of an array function.
+
+    The kernels have the rows' classes where `axis` says.
+    """
+    exact, given = oracle.WideRows(x), np.ascontiguousarray(np.moveaxis(x, -1, axis))
     if target is None:
-        found = shares(
-            getattr(fastloss, name)(x), getattr(exact, name)(), bounds.array_function(name, x, dtype=dtype)
-        )
+        got = getattr(fastloss, name)(given, axis=axis)
+        got = np.moveaxis(got, axis, -1) if got.ndim == 2 else got
+        found = shares(got, getattr(exact, name)(), bounds.array_function(name, x, dtype=dtype))
         return (found.reshape(len(x), -1).max(1),)
     c = oracle.coefficients(target, x.shape, 1, **options)
-    value, grad = loss(name, reduction="none", **options).value_and_grad(x, target)
+    given_target = target if target.ndim == 1 else np.ascontiguousarray(np.moveaxis(target, -1, axis))
+    value, grad = loss(name, reduction="none", axis=axis, **options).value_and_grad(given, given_target)
     allowed = bounds.loss(name, x, target, dtype=dtype, reduction="none", **options)
-    return shares(value, exact.loss(c), allowed.value), shares(grad, exact.grad(c), allowed.grad).max(1)
+    return shares(value, exact.loss(c), allowed.value), shares(
+        np.moveaxis(grad, axis, -1), exact.grad(c), allowed.grad
+    ).max(1)
 
 
 @wide
@@ -79,13 +85,36 @@ def dtype(request):
 
 @wide
 @pytest.mark.parametrize("classes", [2, 10, 200])
-def test_softmax_far_from_the_maximum(classes, dtype, isa):
-    """exp(d) is off by 0.05 ulp for each unit of d in float32, beside the rounding of d."""
-    x = np.zeros((2000, classes), dtype)
-    x[:, 0] = np.linspace(32, 87, 2000)
-    x[:, 1:] += 0.7
+def test_softmax_far_from_the_maximum(classes, dtype, isa, rng):
+    """exp(x) is off by 0.05 u for each unit of x in float32, where ln 2 is one number."""
+    x = np.zeros((4000, classes), dtype)
+    x[:, 0] = np.linspace(32, 86, 4000)
+    x[:, 1:] += rng.uniform(-0.5, 0.5, (4000, 1))
     (found,) = shares_of_rows("softmax", x, None, dtype)
-    assert 0.05 < found.max() <= 1
+    assert (0.12 if classes == 10 else 0.2) < found.max() <= 1  # of up to 9 additions, which here lose little
+
+
+@wide
+@pytest.mark.parametrize("classes", [5, 100, 124])
+def test_softmax_of_a_sum_that_loses_what_is_added(classes, dtype, isa):
+    """Short rows add the greatest to the others: what is lost is not less where they are nearly nothing."""
+    x = np.zeros((4000, classes), dtype)
+    x[:, 1:] = (np.linspace(-2.5, 0.5, 4000) - np.log(2) * (24 if dtype == np.float32 else 53))[:, None]
+    (found,) = shares_of_rows("softmax", x, None, dtype)
+    assert 0.25 < found.max() <= 1
+
+
+@wide
+@pytest.mark.parametrize("top", [0, 900, 1100, 9e4, 1.1e5, 3e6])
+@pytest.mark.parametrize("classes", [2, 10, 200])
+def test_softmax_of_large_numbers(classes, top, dtype, isa, rng):
+    """Where x cannot be reduced x - max x is, whose rounding counts; each row alone."""
+    x = (top - rng.exponential(3, (20, classes)) * 10 ** rng.uniform(-1, 1.3, (20, 1))).astype(dtype)
+    for row in x[:, None]:
+        for name in ("softmax", "log_softmax", "logsumexp", "entropy_from_logits"):
+            assert shares_of_rows(name, row, None, dtype)[0].max() <= 1
+        for target in row.argmin(1), row.argmax(1):
+            assert max(found.max() for found in shares_of_rows("cross_entropy", row, target, dtype)) <= 1
 
 
 @wide
@@ -96,22 +125,30 @@ def test_gradient_at_a_confident_target(classes, dtype, isa):
     x[:, 0] = np.linspace(1, 87 if dtype == np.float32 else 700, 2000)
     x[:, 1:] += 0.7
     found = shares_of_rows("cross_entropy", x, np.zeros(2000, int), dtype)
-    assert 0.05 < found[1].max() <= 1
+    assert 0.2 < found[1].max() <= 1
     assert found[0].max() <= 1
 
 
 @wide
-@pytest.mark.parametrize("classes", [9, 300])
-def test_a_sum_that_loses_what_is_added(classes, dtype, isa):
-    """One term, and seven of half an ulp of it or a little more or less, that are added to it one by one."""
-    at = slice(2, 9) if classes == 9 else slice(33, 33 + 32 * 7, 32)  # of one accumulator
+@pytest.mark.parametrize(
+    ("classes", "at", "axis"),
+    [
+        (12, slice(1, 12), 0),  # planes, one by one
+        (300, slice(8, 16), 0),  # a group of them
+        (127, slice(1, 127), -1),  # short rows
+        (240, None, -1),  # rows, the last steps
+    ],
+)
+def test_a_sum_that_loses_what_is_added(classes, at, axis, dtype, isa):
+    """One term, and some of half an ulp of it or a little more or less, that are added to it one by one."""
     bits = 24 if dtype == np.float32 else 53
+    at = at or (slice(128, 240, 16) if dtype == np.float32 else slice(192, 240, 8))  # of one lane
     first = np.linspace(-3, -1, 400)
     x = np.full((400, classes), -1e4)
-    x[:, 0], x[:, 1] = 0, first
     x[:, at] = (first - bits * np.log(2) - 0.01)[:, None]
-    for found in shares_of_rows("cross_entropy", x.astype(dtype), np.zeros(400, int), dtype):
-        assert 0.05 < found.max() <= 1
+    x[:, 0], x[:, at.start] = 0, first
+    for found in shares_of_rows("cross_entropy", x.astype(dtype), np.zeros(400, int), dtype, axis):
+        assert (0.35 if classes == 12 else 0.15) < found.max() <= 1
 
 
 # ------------------------------------------------------------------------------------------- search
@@ -212,9 +249,9 @@ ROWS = [
 
 
 @wide
-@pytest.mark.parametrize("classes", [2, 9, 200])
+@pytest.mark.parametrize(("classes", "axis"), [(2, -1), (9, -1), (9, 0), (200, -1), (200, 0)])
 @pytest.mark.parametrize(("name", "kind"), ROWS)
-def test_search_of_rows(name, kind, classes, dtype, isa):
+def test_search_of_rows(name, kind, classes, axis, dtype, isa):
     rng = np.random.default_rng(32)
     n = 600
     options = {}
@@ -239,7 +276,7 @@ def test_search_of_rows(name, kind, classes, dtype, isa):
 
     def found_of(arrays):
         x, *targets = arrays
-        return shares_of_rows(name, x, targets[0] if targets else None, dtype, **options)
+        return shares_of_rows(name, x, targets[0] if targets else None, dtype, axis, **options)
 
     best = climb(rng, start, changed, found_of, 12 if classes < 100 else 2)
     assert all(0.03 < share <= 1 for share in best), best
@@ -284,4 +321,5 @@ def test_readme():
     text = README.read_text(encoding="utf-8")
     table = "\n".join(f"| {result} | {error} |" for result, error in bounds.TABLE)
     assert f"| result | error |\n|---|---|\n{table}\n\n" in text
-    assert f"s = {bounds.SUM}u (1 − max p) + {bounds.EXP}u Σₖ pₖ·abs(dₖ)" in text
+    assert f"s = {bounds.SHARED}. There e is\n{bounds.NEAR} in float32" in text
+    assert f"but {bounds.EXP} where abs(max x) is {bounds.FAR[np.dtype(np.float32)]:.0f} or more" in text

@@ -214,6 +214,23 @@ def test_sample_alone_or_among_any_others(what, shape, kind, rng, isa):
             assert same_bits(a[i : i + 1], b), (i, rows[i])
 
 
+@pytest.mark.parametrize("limit", [1e3, 1e5])
+def test_row_after_one_that_needs_no_shift(limit, dtype, isa):
+    """What is too large to be reduced is shifted first, even if the reference of the row before would fit."""
+    x = np.full((3, 200), -limit, dtype)
+    x[:, 3] = limit + np.array([-5, 5, 5])
+    labels = np.full(3, 3)
+    made = fastloss.CrossEntropyLoss(reduction="none")
+    value, grad = made.value_and_grad(x, labels)
+    assert (value == 0).all()
+    assert (np.abs(fastloss.softmax(x, 1)[:, 3] - 1) <= 2 * np.finfo(dtype).eps).all()
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = made.value_and_grad(x[one], labels[one])
+        assert same_bits(value[one], alone[0])
+        assert same_bits(grad[one], alone[1])
+
+
 @pytest.mark.parametrize(
     "what", ["cross_entropy", "cross_entropy:weighted", "softmax", "log_softmax", "logsumexp"]
 )

@@ -40,7 +40,7 @@ def check() -> bool:
     heading("Checks against the float64 NumPy reference")
     print(
         "The largest share of its bound (README, Accuracy; fastloss/bounds.py) that a result takes.\n"
-        f"In float64 the reference rounds as well: {1 + bounds.REFERENCE} times the bound is allowed.\n"
+        f"In float64 the reference rounds, x - max x too: {1 + bounds.REFERENCE} times that is allowed.\n"
     )
     outcomes = list(_selfcheck.check_all())
     dtypes = list(dict.fromkeys(outcome.dtype for outcome in outcomes))

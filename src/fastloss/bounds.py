@@ -6,14 +6,17 @@ make, each as u of the number that is rounded; and what is below the smallest no
 result, may become 0. It holds on every instruction set: without fma a multiply-add is two roundings.
 
 With d_j = x_j - max x, p = softmax(x), S = Σ exp(d_j) and L = log S, what all functions of softmax share is
-the error of S, in which one maximum's own 1 is neither computed nor added. Of each other term it is
+the error of S, in which one own term is neither computed nor added: the greatest's, or a label's. With q, the
+probability of all others, S is relatively off by, and L absolutely,
 
-    EXP u |d_j|    exp(d_j): d_j rounded 1, and in float32 ln 2 as one number, 0.05 ulp, 0.1
-    SUM u          exp(d_j) beside that, 0.84 ulp (bench/exhaustive.py), 1.7; additions in groups of GROUP = 8
-                   terms 7, and of WIDTH = 32 accumulators by halves, 5 in float64; storing it, or adding the
-                   ties, 1
+    s = u (SUM q + A) + e u Σ p_k |d_k|
 
-so that S is relatively off by s = SUM u (1 - max p) + EXP u Σ p_k |d_k|, and L absolutely.
+    SUM u      both exponentials of a ratio, TERM each, 3.2; the ratio 1
+    A u        additions, `_additions`: of C terms, in the loop's type, on the longest way through the sum
+    e u |d_j|  exp(x_j) with a reference that moves exponents only: in float32 ln 2 as one number, NEAR, and
+               in float64 0; where the greatest cannot be reduced, EXP: d_j rounded 1, and ln 2
+
+The own term is a label's in `short_rows` and, if it does not vanish, in `rows`.
 
 With a softcap x_j is what tanh makes of it, off by CAP u |x_j|, which comes to what d_j is off. A loss of a
 label that is a function φ of its cross-entropy is off by what that is off times φ', and by what p and 1 - p
@@ -27,6 +30,7 @@ are, is read off the reference's gradient at places where the rest of the formul
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -41,18 +45,28 @@ from .reference import Array
 ULP = 2
 
 # u of the numbers that are named, each rounding counted.
-SUM = 15  # what is added up in a sum of exponentials; see above
-EXP = 1.1  # an exponential, for each unit of its argument
-MAP = 5  # softmax, exp(d_j) / S: exp 1.7, 1 + others 1, / 1, * 1
-ROW = 6  # k (L - d_t): d_t 1, log 1 and joining its two parts 1, - 1, * 1, storing 1
-DOT = 20  # Σ c_j (L - d_j): the same, and c_j d_j added up by multiply-adds, 8 + 5, and then to L's part 1
-# The gradient's terms: exp 1.7, others + (1 - exp) 3, Σ c - c_j 2, * 1, - 1, the factor 1 / S 2, * 1.
-ENTRY = 12
+TERM = 1.6  # an exponential, beside what each unit of its argument brings: 1.51 in float64, 1.57 at |x| = 1e5
+SUM = 2 * TERM + 1  # see above
+# For each unit of its argument: where |max x| is at least FAR, and else in float32.
+EXP, NEAR = 1.1, 0.05
+FAR = {np.dtype(np.float32): 1e3, np.dtype(np.float64): 1e5}
+# Additions. `planes`: up to 12 classes one by one, the first two to 0, or 8 and what is carried on 1.
+# `short_rows`: in float64 to 16 lanes 6, to 4 of them 3, to one 2; in float32 to 32 2, to 8 3, to one 3.
+PLANES, SHORT_32, SHORT_64 = 10, 8, 11
+MAP = 3  # softmax, beside exponentials and additions: others + own 1, 1 / S 1, * 1
+LOG = 3  # log(1 + others): 2.7
+ROW = 4  # L - d_t: log 3, beside which d_t 1; - 1
+# Σ c_j (L - d_j): of Σ c_j d_j d_j 1, * 1, additions up to DOT_ADDED; of the entropy also both exponentials
+# 3.2, S 1, / 1. Of L's part log 3, Σ c_j 1, * 1, the label's part 1. And - 1, storing 1.
+DOT, DOT_ADDED = 9, 11
+# The gradient's terms, beside p_j s. (Σ c - c_j) p_j: exponentials 3.2, Σ c - c_j 3, * 1, - 1, the factor 3,
+# * 1. c_j (1 - p_j): exponentials 3.2, others / 1, c_j 1, * 1, - 1, the factor 3, / 1; where p_j < 1/2
+# exponentials 1, additions that s lacks 2.1, exp / 1, 1 - exp 1, + 1. Of a label alone no Σ c, c_j and -.
+ENTRY, ENTRY_OF_LABEL = 13, 8
 # The sum of all coefficients, in float64, when one that may be nearly all of it is subtracted: 7 + 5 + 4.
 TOTAL = 16
-# Σ -p_j log p_j: log 1, joining its two parts 1, * 1, adding accumulators 5, storing 1; and adding up the
-# classes of a block, LANES_BLOCK in `lanes`, half as many in `rows`, 1 each.
-ENTROPY, BLOCK = 9, 128
+# Σ -p_j log p_j: log 1, joining its two parts 1, * 1, storing 1; and additions, of float64 7, lanes 3.
+ENTROPY, ENTROPY_ADDED = 4, 10
 # A loss of two terms: exp 1.7 or log 1, log1p 0.8, each product 1, their sum 1, storing 1. Without fma also
 # (x - y) / (x (1 - x)): 1 + 2, 1 / 1, * 1, storing 1.
 POINT = 6
@@ -72,18 +86,20 @@ CAP, CAP_SLOPE, CAP_EXP = 11, 11, 2.2
 # φ and its slope: p or 1 - p 4 beside exponentials and their sum, each power, product and quotient 1, storing
 # 1; x^a by a logarithm and an exponential, for each unit of a log x 2.5, and else a - 1 products.
 HEAD, POWER = 8, 2.5
+ANCHOR = 42  # a label's ℓ from which on the greatest takes its place in log S, log 2^60
 PSI = 6  # z_loss s^2, s = m + L: s 1, both products 1, z_loss 1, added 1, storing 1
 LGAMMA = 8  # the logarithm of a factorial by the C library in float64, 4 ulp
 # Of float64: a sum of values, two plain additions 2, then without loss, 1; the divisor 1; the quotient 1.
 TOTALS = 5
 
 # The reference's functions are within 1 ulp, which is 2 u, and its sums are long: it may be off by this many
-# times its bound in float64.
+# times its bound in float64, as of an implementation that rounds x - max x.
 REFERENCE = 4
 
 MAPS = ("softmax", "log_softmax", "sigmoid", "logsigmoid")
 
-#: README's table of the bounds.
+#: README's formula of s, and its table of the bounds.
+SHARED = f"u ({SUM} q + A) + e u Σₖ pₖ·abs(dₖ)"
 TABLE = (
     (
         "`sigmoid`, `logsigmoid`, `mse_loss`; `binary_cross_entropy_with_logits` and `binary_cross_entropy`"
@@ -111,29 +127,37 @@ TABLE = (
         f"{POINT + POS}u of the sum of the terms' magnitudes",
     ),
     ("`nll_loss`", "u of the value"),
-    ("`logsumexp`", "s + u (2·abs(max x) + 4L)"),
-    ("`log_softmax`", "s + u (2·abs(dⱼ) + 4L)"),
-    ("`softmax`", f"pⱼ (s + u ({MAP} + {EXP}·abs(dⱼ)))"),
-    ("`entropy`", f"({ENTROPY} + min(C, {BLOCK}))u Σⱼ abs(pⱼ log pⱼ)"),
-    ("`entropy_from_logits` H", f"s (1 + Σⱼ pⱼ·abs(dⱼ)) + u ({DOT}H + {EXP} Σⱼ pⱼ·dⱼ²)"),
-    ("`cross_entropy` of a label", f"s + {ROW}u of the value"),
+    ("`logsumexp`", f"s + u (abs(max x + L) + {LOG}L)"),
+    ("`log_softmax`", f"s + u (2·abs(dⱼ) + {LOG + 1}L)"),
+    (
+        "`softmax`; B is A, but of less than 128 classes"
+        f" at least min(C − 1, {SHORT_32}), in float64 min(C − 1, {SHORT_64})",
+        f"pⱼ u ({2 * TERM} (1 − pⱼ) + {MAP} + B + e (abs(dⱼ) + Σₖ pₖ·abs(dₖ)))",
+    ),
+    ("`entropy`", f"({ENTROPY} + min(C, {ENTROPY_ADDED}))u Σⱼ abs(pⱼ log pⱼ)"),
+    (
+        "`entropy_from_logits` H",
+        f"s (1 + Σⱼ pⱼ·abs(dⱼ)) + u (({DOT} + min(C, {DOT_ADDED}))H + e Σⱼ pⱼ·dⱼ²)",
+    ),
+    ("`cross_entropy` of a label", f"s + ({ROW} + e)u of the value"),
     (
         "`cross_entropy` with smoothing or probabilities, `multinomial_nll_loss`",
-        f"s Σⱼ abs(cⱼ) + {DOT}u Σⱼ abs(cⱼ)·(L − dⱼ)",
+        f"s Σⱼ abs(cⱼ) + ({DOT} + min(C, {DOT_ADDED}))u Σⱼ abs(cⱼ)·(L − dⱼ)",
     ),
     ("the constant of `full=True`", "u of the sum of its terms' magnitudes"),
     (
-        "`generalized_cross_entropy`, `poly_loss`: φ of ℓ = −log p_t, which is off by e = s + 7.1uℓ",
-        f"φ′·e + {ROW + HEAD}u of the sum of φ's terms' magnitudes",
+        f"`generalized_cross_entropy`, `poly_loss`: φ of ℓ = −log p_t, off by ε = s + ({ROW} + e)uℓ",
+        f"φ′·ε + {ROW + HEAD}u of the sum of φ's terms' magnitudes",
     ),
     (
         "`focal_loss`, likewise",
-        f"φ′·e + {ROW + HEAD}u φ + γu ({HEAD - 3} + {POWER}·abs(log(1 − p_t))) φ",
+        f"φ′·ε + {ROW + HEAD}u φ + γu ({HEAD - 3} + {POWER}·abs(log(1 − p_t))) φ",
     ),
-    ("what φ′, a factor of their gradients, is off", f"φ″·e, and as much of φ′ as there of φ, + {HEAD}u φ′"),
+    ("what φ′, a factor of their gradients, is off", f"φ″·ε, and as much of φ′ as there of φ, + {HEAD}u φ′"),
     (
         "`z_loss` λ, with S = max x + L",
-        f"λ (2·abs(S)·(s + u (2·abs(max x) + 4L)) + {PSI}u S²); in the gradient its derivative",
+        f"λ (2·abs(S)·(s + u (abs(S) + {LOG}L)) + {PSI}u S²), with a label {LOG} min(ℓ, {ANCHOR}) for {LOG}L"
+        " if that is more; in the gradient its derivative",
     ),
     (
         "`softcap` a",
@@ -141,8 +165,8 @@ TABLE = (
         f" u ({CAP_SLOPE} + {2 * CAP_EXP}·abs(x / a))",
     ),
     (
-        "entries of their gradients",
-        f"pⱼ (s + {EXP}u·abs(dⱼ)) Σₖ abs(cₖ) + {ENTRY}u ((Σₖ abs(cₖ) − abs(cⱼ))·pⱼ + abs(cⱼ)·(1 − pⱼ))",
+        f"entries of their gradients; of a label alone {ENTRY_OF_LABEL} for {ENTRY}",
+        f"pⱼ (s + e u·abs(dⱼ)) Σₖ abs(cₖ) + {ENTRY}u ((Σₖ abs(cₖ) − abs(cⱼ))·pⱼ + abs(cⱼ)·(1 − pⱼ))",
     ),
     ("with `weight`, `sample_weight`, `grad_output`", "u of the sum of the terms' magnitudes more, for each"),
     ("with label smoothing", f"{SMOOTHING}u of it more"),
@@ -215,22 +239,47 @@ def _known(bound: Array) -> Array:
 
 def against_reference(of: Callable[..., Any], dtype: Any, *args: Any, **options: Any) -> Any:
     """`of` these arguments, `array_function` or `loss`, and what the reference itself may be off."""
-    found, times = of(*args, dtype=dtype, **options), 1 + REFERENCE * unit(np.float64) / unit(dtype)
-    return Bounds(*(times * part for part in found)) if isinstance(found, Bounds) else times * found
+    times = REFERENCE * unit(np.float64) / unit(dtype)
+    found, more = (of(*args, dtype=dtype, shifted=shifted, **options) for shifted in (False, True))
+    if isinstance(found, Bounds):
+        return Bounds(*(part + times * other for part, other in zip(found, more, strict=True)))
+    return found + times * more
 
 
 # ---------------------------------------------------------------------------------- array functions
 
 
+def _additions(classes: int, u: float, others: Array) -> Array:
+    """A: what a sum of exponentials loses in u of all; `others` is the probability of all but the own term.
+
+    `tiles` never add that. `rows` may, where the others are 0.9 of it or more: the last steps of a row, 7 or
+    less, one by one, and the halves of a step; in float64 8 lanes 3, what was lost 1, - own 1, + label 1.
+    """
+    single = u > unit(np.float64)
+    tiles = min(max(classes - 2, 0), PLANES if single else SHORT_64)
+    rows = min(-(-classes // 16), 7) if single else min(classes, -(-classes // 8) + 5, 12)
+    return np.asarray(np.maximum(tiles * others, rows * np.minimum(2.2 * others, 1.0)))
+
+
 class _Row:
     """Of logits with the classes last: the parts of the formulas, and the relative error of S."""
 
-    def __init__(self, x: Array, u: float) -> None:
+    def __init__(self, x: Array, u: float, shifted: bool) -> None:
         row = reference._shift(x)
         self.m, self.p, self.not_p, self.log_sum, self.far = row.m, row.p, row.not_p, row.L, np.abs(row.d)
         self.d = np.where(np.isinf(row.d), 0.0, self.far)  # |d|, of classes that are not masked
         self.spread = (row.p * self.d).sum(-1, keepdims=True)
-        self.sum_error = u * (SUM * row.not_p.min(-1, keepdims=True) + EXP * self.spread)
+        single = u > unit(np.float64)
+        most = FAR[np.dtype(np.float32 if single else np.float64)] * 0.999  # that of capped logits is rounded
+        self.exp = np.where((np.abs(row.m) < most) & (not shifted), NEAR if single else 0.0, EXP)  # e
+        self.u, self.not_top = u, row.not_p.min(-1, keepdims=True)
+        self.additions = _additions(x.shape[-1], u, self.not_top)
+        self.sum_error = self.error_beside(self.not_top)
+
+    def error_beside(self, others: Array) -> Array:
+        """s; `others` is the probability of all but the own term."""
+        lost = SUM * others + _additions(self.p.shape[-1], self.u, others)
+        return np.asarray(self.u * (lost + self.exp * self.spread))
 
 
 @np.errstate(all="ignore")
@@ -242,8 +291,12 @@ def array_function(
     dtype: Any,
     keepdims: bool = False,
     where: ArrayLike | None = None,
+    shifted: bool = False,
 ) -> Array:
-    """Bound of an array function that is computed in `dtype`, float32 or float64; shaped as the result."""
+    """Bound of an array function that is computed in `dtype`, float32 or float64; shaped as the result.
+
+    `shifted`: of an implementation that rounds x - max x, whatever max x is, as the reference does.
+    """
     u, tiny = unit(dtype), smallest(dtype)
     x = reference._where(where, x, 0.0 if name == "entropy" else -math.inf)
     if name in ("sigmoid", "logsigmoid"):
@@ -251,17 +304,19 @@ def array_function(
     x = np.moveaxis(x, axis, -1)
     if name == "entropy":
         terms = x * np.log(np.where(x > 0, x, 1.0))
-        return _known((ENTROPY + min(x.shape[-1], BLOCK)) * u * np.abs(terms).sum(-1) + tiny)
-    row = _Row(x, u)
-    if name == "softmax":
-        bound = row.p * (row.sum_error + u * (MAP + EXP * row.d))
-    elif name == "log_softmax":  # L: log 1, joining its parts 1; m + L and x_j - (m + L) as two numbers, 2
-        bound = row.sum_error + u * (2 * row.d + 4 * row.log_sum)
-    elif name == "logsumexp":  # L as there; m + L 1, storing 1
-        bound = row.sum_error + u * (2 * np.abs(row.m) + 4 * row.log_sum)
+        return _known((ENTROPY + min(x.shape[-1], ENTROPY_ADDED)) * u * np.abs(terms).sum(-1) + tiny)
+    row, classes = _Row(x, u, shifted), x.shape[-1]
+    if name == "softmax":  # `short_rows` add the greatest to the others, however much it is of the sum
+        together = SHORT_32 if u > unit(np.float64) else SHORT_64
+        added = np.maximum(row.additions, min(classes - 1, together) if classes < 128 else 0)
+        bound = row.p * u * (2 * TERM * row.not_p + MAP + added + row.exp * (row.d + row.spread))
+    elif name == "log_softmax":  # x_j - max x 1, - L 1, or m + L and x_j less that as two numbers
+        bound = row.sum_error + u * (2 * row.d + (LOG + 1) * row.log_sum)
+    elif name == "logsumexp":  # m + L 1, in float64 where it is stored as float32
+        bound = row.sum_error + u * (np.abs(row.m + row.log_sum) + LOG * row.log_sum)
     else:  # L - Σ exp(d_j) d_j / S, a loss whose coefficients are off by what exp and S are
-        squares = (row.p * row.d * row.d).sum(-1, keepdims=True)
-        bound = row.sum_error * (1 + row.spread) + u * (DOT * (row.log_sum + row.spread) + EXP * squares)
+        squares, dot = (row.p * row.d * row.d).sum(-1, keepdims=True), DOT + min(classes, DOT_ADDED)
+        bound = row.sum_error * (1 + row.spread) + u * (dot * (row.log_sum + row.spread) + row.exp * squares)
     bound = np.moveaxis(_known(bound + tiny), -1, axis)
     return bound if keepdims or name in MAPS else np.asarray(bound.squeeze(axis))
 
@@ -278,10 +333,17 @@ class _Terms(NamedTuple):
 
 
 @np.errstate(all="ignore")
-def loss(name: str, input: ArrayLike, target: ArrayLike, *, dtype: Any, **options: Any) -> Bounds:
-    """Bounds of a loss that is computed in `dtype`, float32 or float64, with its reference's options."""
+def loss(
+    name: str, input: ArrayLike, target: ArrayLike, *, dtype: Any, shifted: bool = False, **options: Any
+) -> Bounds:
+    """Bounds of a loss that is computed in `dtype`, float32 or float64, with its reference's options.
+
+    `shifted` as in `array_function`.
+    """
     x, tiny = np.asarray(input).astype(np.float64), smallest(dtype)
-    of = _of_classes if name in ("cross_entropy", "multinomial_nll_loss", *_HEADS) else _of_points
+    of: Callable[..., _Terms] = _of_points
+    if name in ("cross_entropy", "multinomial_nll_loss", *_HEADS):
+        of = functools.partial(_of_classes, shifted=shifted)
     upstream = options.pop("grad_output", None)
     found = of(name, x, target, dtype, options)
     entries = found.entries
@@ -388,7 +450,9 @@ def _capped(x: Array, cap: float | None, u: float) -> tuple[Array, _Off]:
     return y, _Off(np.where(at, 0.0, off + top), top, slope, u * (CAP_SLOPE + far))
 
 
-def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict[str, Any]) -> _Terms:
+def _of_classes(
+    name: str, x: Array, target: ArrayLike, dtype: Any, options: dict[str, Any], *, shifted: bool
+) -> _Terms:
     u, u64, tiny = unit(dtype), unit(np.float64), smallest(dtype)
     axis = reference._class_axis(x, options.get("axis")) % x.ndim
     plain = {k: v for k, v in options.items() if k not in ("z_loss", "softcap", *_HEADS.values())}
@@ -400,9 +464,15 @@ def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dic
     used = used | (np.asarray(factor) != 0)
     x = np.where(used, np.moveaxis(x, axis, -1), 0.0)  # an ignored one may hold NaN
     x, off = _capped(x, options.get("softcap"), u)
-    row = _Row(x, u)
-    row.sum_error = row.sum_error + (row.p * off.d).sum(-1, keepdims=True)
+    row, classes = _Row(x, u, shifted), x.shape[-1]
     label = np.shape(target) != np.moveaxis(x, -1, axis).shape and not options.get("label_smoothing")
+    anchor = row.log_sum  # log of the sum as what may be computed, beside a label's own term
+    if label:
+        own = np.asarray(target)[..., None] == np.arange(classes)
+        row.sum_error = row.error_beside(np.maximum((own * row.not_p).sum(-1, keepdims=True), row.not_top))
+        own_ce = np.where(own, row.log_sum + row.far, 0.0).sum(-1, keepdims=True)
+        anchor = np.maximum(anchor, np.minimum(own_ce, ANCHOR))
+    row.sum_error = row.sum_error + (row.p * off.d).sum(-1, keepdims=True)
     extra = _roundings(options, False)
     sizes = reference._times(c, row.log_sum + row.far)
     flushed = np.minimum(c, tiny * _largest(options.get("sample_weight")))  # of the coefficients themselves
@@ -414,16 +484,16 @@ def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dic
     if name in _HEADS:
         parameter = options.get(_HEADS[name], _DEFAULTS[name])
         ce = row.log_sum + row.far
-        error = np.where(np.isinf(ce), 0.0, error + off.d + u * (ROW + EXP) * ce)
+        error = np.where(np.isinf(ce), 0.0, error + off.d + u * (ROW + row.exp) * ce)
         head = _head(name, parameter, ce, row.p, row.not_p, error, u)
         sizes, slope, of_slope = reference._times(c, head.size), head.slope, head.slope_error
         value = (reference._times(c, head.error) + c * tiny).sum(-1, keepdims=True)
     size = sizes.sum(-1, keepdims=True)
-    value = value + u * ((ROW if label else DOT) + extra) * size
+    value = value + u * ((ROW + row.exp if label else DOT + min(classes, DOT_ADDED)) + extra) * size
     square: Any = 0.0
     if z:
         s = row.m + row.log_sum
-        of_s = row.sum_error + off.top + u * (2 * np.abs(row.m) + 4 * row.log_sum)
+        of_s = row.sum_error + off.top + u * (np.abs(s) + LOG * anchor)
         square = 2 * factor * np.abs(s)
         value, size = value + square * of_s + u * (PSI + extra) * factor * s * s, size + factor * s * s
         of_square = 2 * factor * of_s + (PSI * u + tiny) * square
@@ -442,9 +512,10 @@ def _of_classes(name: str, x: Array, target: ArrayLike, dtype: Any, options: dic
     total = c.sum(-1, keepdims=True) + square
     lost = np.where(several, TOTAL * u64 * total * row.p, 0.0)
     terms = np.abs(total - c) * row.p + c * row.not_p
-    entries = total * (row.p * (row.sum_error + EXP * u * row.d + off.d) + tiny) + lost
+    entries = total * (row.p * (row.sum_error + row.exp * u * row.d + off.d) + tiny) + lost
     entries = entries + row.p * flushed.sum(-1, keepdims=True) + flushed
-    entries = entries + u * (ENTRY + _roundings(options, True)) * terms
+    times = ENTRY_OF_LABEL if label and not z and name not in _HEADS else ENTRY
+    entries = entries + u * (times + _roundings(options, True)) * terms
     entries = entries + np.where(c != 0, row.not_p, row.p) * of_c + (row.p * of_square if z else 0.0)
     entries = off.slope * (entries + off.of_slope * terms) + (tiny * terms if options.get("softcap") else 0.0)
     return _Terms(value, size, np.moveaxis(entries, -1, axis))

@@ -244,7 +244,7 @@ cdef inline bint exp_fits(double top, double c, vec tag) noexcept nogil:
     """Whether a maximum is such that with c no sum overflows and what is cut off does not count: its bits depend on
     neither c nor, thereby, on the samples that c was guessed from."""
     cdef double lead = top * 1.44269504088896341 - c, around = 30 if vec is f16 else 300
-    return fabs(lead - exp_lead(tag)) <= around
+    return exp_can_reduce(top, tag) and fabs(lead - exp_lead(tag)) <= around
 
 
 cdef inline double rounding_magic(double raised, vec tag) noexcept nogil:
