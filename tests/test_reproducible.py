@@ -215,6 +215,7 @@ def test_sample_alone_or_among_any_others(what, shape, kind, rng, isa):
 
 
 @pytest.mark.parametrize("limit", [1e3, 1e5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_row_after_one_that_needs_no_shift(limit, dtype, isa):
     """What is too large to be reduced is shifted first, even if the reference of the row before would fit."""
     x = np.full((3, 200), -limit, dtype)
