@@ -123,12 +123,15 @@ ctypedef bint (*row_samples_function)(void*, const ClassJob*, const Tile*, bint)
 
 
 cdef inline void suggest_reference(real* tag, const ClassJob* job, Tile* s, const real* x) noexcept nogil:
-    """That of the first sample."""
-    tops_of_rows(x, job.classes, 1, <real*>s.top)
+    """That of the first sample. x may end with the tile."""
+    cdef real top = <real>-INFINITY
+    cdef Py_ssize_t j
+    for j in range(job.classes):
+        top = x[j] if x[j] > top else top
     if real is float:
-        s.reference = exp_reference((<real*>s.top)[0], 50, f16_all(0))
+        s.reference = exp_reference(top, 50, f16_all(0))
     else:
-        s.reference = exp_reference((<real*>s.top)[0], 500, d8_all(0))
+        s.reference = exp_reference(top, 500, d8_all(0))
 
 
 cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, bint copied) noexcept nogil:
