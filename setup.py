@@ -51,7 +51,8 @@ CHECKS = [name for name in os.environ.get("FASTLOSS_SANITIZE", "").split(",") if
 CYTHON_CHECKS = "cython" in CHECKS
 if SANITIZERS := [name for name in CHECKS if name != "cython"]:
     SANITIZE = [f"-fsanitize={','.join(SANITIZERS)}", "-fno-sanitize-recover=all"]
-    FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0")] + ["-O1", "-g1", "-fno-var-tracking", *SANITIZE]
+    FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0")]
+    FLAGS += ["-O1", "-g1", "-fno-var-tracking", *SANITIZE]
     LINK = SANITIZE
 
 NO_COMPILER = """
