@@ -47,12 +47,14 @@ FLAGS = [
 OPENMP = ["-fopenmp"]
 LINK = ["-Wl,-s"] if sys.platform == "linux" else []
 
+INLINE = "inline __attribute__((always_inline))"
 CHECKS = [name for name in os.environ.get("FASTLOSS_SANITIZE", "").split(",") if name]
 CYTHON_CHECKS = "cython" in CHECKS
 if SANITIZERS := [name for name in CHECKS if name != "cython"]:
     SANITIZE = [f"-fsanitize={','.join(SANITIZERS)}", "-fno-sanitize-recover=all"]
     FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0")]
-    FLAGS += ["-O1", "-g1", "-fno-var-tracking", *SANITIZE]
+    FLAGS += ["-O1", "-g", *SANITIZE]
+    INLINE = "inline"  # inlined everywhere, each check as well, it would take gcc minutes
     LINK = SANITIZE
 
 NO_COMPILER = """
@@ -146,7 +148,7 @@ extensions = [
         include_dirs=[np.get_include(), KERNELS],
         define_macros=[
             ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-            ("CYTHON_INLINE", "inline __attribute__((always_inline))"),
+            ("CYTHON_INLINE", INLINE),
         ],
         extra_compile_args=flags,
     )

@@ -68,7 +68,7 @@ cdef struct Wide:
 # ---- Heads: what becomes of the cross-entropy of a label ----
 
 
-cdef inline vec head_of(int HEAD, vec l, vec p, vec not_p, double parameter, vec* slope) noexcept nogil:
+cdef inline vec head_of(const ClassJob* job, vec l, vec p, vec not_p, vec* slope) noexcept nogil:
     """phi(l) and its slope, for l = -log p of the label, p and 1 - p, each at full relative precision.
 
         CROSS_ENTROPY  l                          1
@@ -79,16 +79,17 @@ cdef inline vec head_of(int HEAD, vec l, vec p, vec not_p, double parameter, vec
     At p = 1, l / (1 - p) is 1; at p = 0, where l is inf, p l is 0.
     """
     cdef vec one = all_of(1, l), zero = all_of(0, l), a, b, c
-    if HEAD == FOCAL:
+    cdef double parameter = job.head_parameter
+    if job.head == FOCAL:
         a = power_of(not_p, parameter)
         b = if_equal(not_p, zero, one, div(l, not_p))
         b = if_equal(l, all_of(INFINITY, l), zero, mul(p, b))
         slope[0] = fma_of(mul(a, all_of(min(parameter, 1e30), l)), b, a)
         return mul(a, l)
-    if HEAD == GENERALIZED:
+    if job.head == GENERALIZED:
         c = all_of(max(parameter, 1e-30), l)
         return div(negative(expm1_of(negative(mul(c, l)), slope)), c)
-    if HEAD == POLY:
+    if job.head == POLY:
         c = all_of(parameter, l)
         slope[0] = fma_of(c, p, one)
         return fma_of(c, not_p, l)
@@ -101,10 +102,17 @@ cdef inline bint is_usual_head(const ClassJob* job, double top) noexcept nogil:
     return (job.head != POLY or fabs(job.head_parameter) <= 1e6) and job.z_loss * (fabs(top) + 1e3) <= 1e6
 
 
-cdef inline void heads_of(int HEAD, const ClassJob* job, Py_ssize_t first, Py_ssize_t n, Batch* batch) noexcept nogil:
+cdef inline vec square_of(const ClassJob* job, vec top, vec log_sum, vec* value) noexcept nogil:
+    """Add z_loss s^2 to a value, s = top + log_sum; its derivative."""
+    cdef vec s = add(top, log_sum), z_s = mul(all_of(job.z_loss, s), s)
+    value[0] = fma_of(z_s, s, value[0])
+    return add(z_s, z_s)
+
+
+cdef inline void heads(const ClassJob* job, Py_ssize_t first, Py_ssize_t n, Batch* batch) noexcept nogil:
+    """Values, unweighted, and slopes of n places from `first` on, multiples of 8. To be called out of line."""
     cdef Py_ssize_t l
-    cdef d8 one = d8_all(1), zero = d8_all(0), others, own, total, log_sum, k, value, slope, s
-    cdef d8 z = d8_all(job.z_loss)
+    cdef d8 one = d8_all(1), zero = d8_all(0), others, own, total, log_sum, k, value, slope
     for l in range(first, first + n, 8):
         others = d8_load(batch.others + l)
         own = d8_load(batch.own + l)
@@ -112,31 +120,16 @@ cdef inline void heads_of(int HEAD, const ClassJob* job, Py_ssize_t first, Py_ss
         log_sum = log1p_of_sum(others)
         total = add(one, others)
         value = head_of(
-            HEAD, sub(log_sum, d8_load(batch.d + l)), div(own, total),
-            div(add(others, sub(one, own)), total), job.head_parameter, &slope,
+            job, sub(log_sum, d8_load(batch.d + l)), div(own, total), div(add(others, sub(one, own)), total), &slope
         )
         value = mul(k, if_equal(k, zero, log_sum, value))  # a weight of 0 drops inf, but keeps NaN
         if job.op == LOSS_LINEAR:
             value = add(value, sub(mul(d8_load(batch.a + l), log_sum), d8_load(batch.b + l)))
         if job.z_loss != 0:
-            s = add(d8_load(batch.top + l), log_sum)
-            value = add(value, mul(z, mul(s, s)))
-            d8_store(mul(add(z, z), s), batch.square + l)
+            d8_store(square_of(job, d8_load(batch.top + l), log_sum, &value), batch.square + l)
         d8_store(log_sum, batch.log_sum + l)
         d8_store(value, batch.value + l)
         d8_store(slope, batch.slope + l)
-
-
-cdef inline void heads(const ClassJob* job, Py_ssize_t first, Py_ssize_t n, Batch* batch) noexcept nogil:
-    """Values, unweighted, and slopes of n places from `first` on, multiples of 8. To be called out of line."""
-    if job.head == FOCAL:
-        heads_of(FOCAL, job, first, n, batch)
-    elif job.head == GENERALIZED:
-        heads_of(GENERALIZED, job, first, n, batch)
-    elif job.head == POLY:
-        heads_of(POLY, job, first, n, batch)
-    else:
-        heads_of(CROSS_ENTROPY, job, first, n, batch)
 
 ctypedef void (*heads_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Batch*) noexcept nogil
 

@@ -397,11 +397,21 @@ cdef inline vec expm1_of(vec x, vec* e) noexcept nogil:
     return fma_of(p, power_of_k, sub(power_of_k, all_of(1, x)))
 
 
+cdef inline vec log1p_of_ratio(vec ratio) noexcept nogil:
+    """log(1 + ratio) for 0 <= ratio <= 2^126 (float64: 2^1022)."""
+    cdef vec k, one = all_of(1, ratio), power = inverse_power(add(one, ratio), &k)
+    cdef vec f = fma_of(ratio, power, sub(power, one))
+    cdef vec y = log1p_of_fraction(f, div(negative(f), add(all_of(2, f), f)))
+    if vec is f16:
+        return fma_of(k, all_of(0.693147180559945309, y), y)
+    else:
+        return fma_of(k, all_of(6.93147180369123816490e-01, y), fma_of(k, all_of(1.90821492927058770002e-10, y), y))
+
+
 cdef inline vec log1p_of_sum(vec x) noexcept nogil:
-    """log(1 + x) for x >= 0, within 2 ulp; inf and NaN pass."""
-    cdef vec k, one = all_of(1, x), most = all_of(8.5e37 if vec is f16 else 8.9e307, x)
-    cdef vec f = log_argument(one, min_of(most, x), &k)
-    return if_less(x, all_of(INFINITY, x), log_of(f, div(negative(f), add(all_of(2, x), f)), k), x)
+    """log(1 + x) for any x >= 0; inf and NaN pass."""
+    cdef vec most = all_of(8.5e37 if vec is f16 else 8.9e307, x)
+    return if_less(x, all_of(INFINITY, x), log1p_of_ratio(min_of(most, x)), x)
 
 
 cdef inline vec power_of(vec x, double a) noexcept nogil:

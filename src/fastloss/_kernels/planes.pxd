@@ -7,18 +7,14 @@
 # b) The sum of exponentials has no rounding of the greatest: log Σ exp(x_j - m) = log(1 + rest / unit), also where it
 #    is 1e-20. A loss of a label is that and m - x_t, neither of which is negative.
 
-from libc.math cimport fabs
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memset
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
-from fastloss._kernels.schedule cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
-from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
 from fastloss._kernels.rows cimport *
-from fastloss._kernels.transpose cimport *
 from fastloss._kernels.tile cimport *
 include "tuning.pxi"
 
@@ -145,7 +141,7 @@ cdef inline vec loss_of(
             y = add(y, load(s.value, i, log_sum))
         if job.z_loss != 0:
             a = load(s.a, i, total)
-            square = square_of(job, load(s.top, i, total), log_sum, &y)
+            square = within(square_of(job, load(s.top, i, total), log_sum, &y), 0, 1e6)
             slope = add(a, square)
             lost = add(sub(a, sub(slope, sub(slope, a))), sub(square, sub(slope, a)))
             store(add(load(s.a_low, i, total), lost), s.a_low, i)
@@ -326,7 +322,7 @@ cdef inline const void* c_of(
         return <const real*>job.coefficient + position_in_results(job, s.first, j0)
     if s.gathered:
         return <real*>s.c + j0 * s.n
-    gather_planes(job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, j0, m, <real*>s.c)
+    gather_c(tag, job, s, j0, m)
     return s.c
 
 
@@ -503,8 +499,6 @@ cdef inline void entropy_of_planes(real* tag, ClassJob* job, Tile* s) noexcept n
     cdef double* low = s.wide + s.n
     cdef Py_ssize_t j, m, g, l, stride = 0
     cdef const real* p
-    if s.gathered:
-        gather_x(tag, job, s, 0, job.classes)
     memset(s.wide, 0, 2 * s.n * sizeof(double))
     for j in range(0, job.classes, GROUP):
         m = min(<Py_ssize_t>GROUP, job.classes - j)

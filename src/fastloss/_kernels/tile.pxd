@@ -4,13 +4,10 @@
 # The bits of a sample depend on it alone. What is odd by its own numbers, NaN, inf, |x| > 1e5, weights far from 1, is
 # left to `rows`, which takes one sample of any layout.
 
-from libc.math cimport fabs
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
-from fastloss._kernels.schedule cimport *
-from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
@@ -79,17 +76,6 @@ cdef inline double plane_lead(vec tag) noexcept nogil:
     return 50 if vec is f16 else 500
 
 
-cdef inline vec log1p_of_ratio(vec ratio) noexcept nogil:
-    """log(1 + ratio) for 0 <= ratio <= 2^126 (float64: 2^1022)."""
-    cdef vec k, one = all_of(1, ratio), power = inverse_power(add(one, ratio), &k)
-    cdef vec f = fma_of(ratio, power, sub(power, one))
-    cdef vec y = log1p_of_fraction(f, div(negative(f), add(all_of(2, f), f)))
-    if vec is f16:
-        return fma_of(k, all_of(0.693147180559945309, y), y)
-    else:
-        return fma_of(k, all_of(6.93147180369123816490e-01, y), fma_of(k, all_of(1.90821492927058770002e-10, y), y))
-
-
 cdef inline void references_of(vec* type, const Tile* s) noexcept nogil:
     """What `exp_of` needs for each sample's own maximum; NaN where that cannot be reduced."""
     cdef vec tag
@@ -126,31 +112,14 @@ cdef inline vec within(vec x, double least, double greatest) noexcept nogil:
     return if_less(all_of(least, x), size, if_less(size, all_of(greatest, x), x, odd), if_equal(size, zero, x, odd))
 
 
-cdef inline vec head_by_job(const ClassJob* job, vec l, vec p, vec not_p, vec* slope) noexcept nogil:
-    if job.head == FOCAL:
-        return head_of(FOCAL, l, p, not_p, job.head_parameter, slope)
-    if job.head == GENERALIZED:
-        return head_of(GENERALIZED, l, p, not_p, job.head_parameter, slope)
-    if job.head == POLY:
-        return head_of(POLY, l, p, not_p, job.head_parameter, slope)
-    return head_of(CROSS_ENTROPY, l, p, not_p, job.head_parameter, slope)
-
-
-cdef inline vec square_of(const ClassJob* job, vec top, vec log_sum, vec* value) noexcept nogil:
-    """Add z_loss s^2 to a value, s = top + log_sum; its derivative, NaN where that is odd."""
-    cdef vec s = add(top, log_sum), z_s = mul(all_of(job.z_loss, s), s)
-    value[0] = fma_of(z_s, s, value[0])
-    return within(add(z_s, z_s), 0, 1e6)
-
-
 cdef inline vec headed(
     const ClassJob* job, const Tile* s, Py_ssize_t i, vec l, vec log_sum, vec p, vec not_p, vec* slope, vec* entry
 ) noexcept nogil:
     """The value of a loss of a label with a head, NaN where it is odd, and what its gradient is multiplied by, p_j for
     most classes, and 1 for the label."""
-    cdef vec k = load(s.k, i, l), square = all_of(0, l), value = mul(k, head_by_job(job, l, p, not_p, slope))
+    cdef vec k = load(s.k, i, l), square = all_of(0, l), value = mul(k, head_of(job, l, p, not_p, slope))
     if job.z_loss != 0:
-        square = square_of(job, load(s.top, i, l), log_sum, &value)
+        square = within(square_of(job, load(s.top, i, l), log_sum, &value), 0, 1e6)
     # `rows` has more digits and range for what is that small.
     value = if_less(min_of(p, not_p), all_of(1e-12 if vec is f16 else 1e-60, l), all_of(NAN, l), value)
     slope[0] = mul(k, slope[0])
@@ -228,6 +197,11 @@ cdef inline void gather_x(real* tag, const ClassJob* job, const Tile* s, Py_ssiz
         (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, m * s.n, s.x)
 
 
+cdef inline void gather_c(real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m) noexcept nogil:
+    """The same of coefficients, to s.c."""
+    gather_planes(job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, j0, m, <real*>s.c)
+
+
 cdef inline void uncap(
     real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y
 ) noexcept nogil:
@@ -271,23 +245,18 @@ cdef inline void read_weights(real* tag, const ClassJob* job, Tile* s) noexcept 
 cdef inline bint read_labels(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
     """The labels, in place if they are usual; whether one does not count: then it is -1."""
     cdef const int64_t* usual = <const int64_t*>job.labels + s.first
-    cdef int64_t t, ignored = job.mask != NULL or job.label_kind != 8
+    cdef bint in_place = job.label_kind == 8 and job.mask == NULL
+    cdef int64_t t, ignored = 0
     cdef Py_ssize_t l
     s.labels = usual
-    if not ignored:
+    if in_place:
         for l in range(s.count):
             ignored |= usual[l] == job.ignore_index
-        if ignored:
-            for l in range(s.count):
-                s.label_buffer[l] = usual[l] | -<int64_t>(usual[l] == job.ignore_index)
-    else:
-        ignored = 0
+    if ignored or not in_place:
         for l in range(s.count):
-            t = label_of(job, s.first + l)
+            t = usual[l] if in_place else label_of(job, s.first + l)
             ignored |= t == job.ignore_index
             s.label_buffer[l] = t | -<int64_t>(t == job.ignore_index)
-        s.labels = s.label_buffer
-    if ignored:
         s.labels = s.label_buffer
     return ignored != 0
 

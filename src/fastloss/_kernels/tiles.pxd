@@ -1,17 +1,14 @@
 # tiles: chunks of samples, a tile at a time.
 
-from libc.math cimport fabs
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memmove
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
-from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
 from fastloss._kernels.rows cimport *
-from fastloss._kernels.transpose cimport *
 from fastloss._kernels.tile cimport *
 from fastloss._kernels.planes cimport *
 from fastloss._kernels.short_rows cimport *
@@ -25,12 +22,6 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
     cdef bint any_odd
     if job.op == LOSS or job.op == LOSS_LINEAR:
         read_samples(tag, job, s)
-    if s.gathered and not s.in_rows:
-        gather_x(tag, job, s, 0, job.classes)
-        if s.mode == LINEAR:
-            gather_planes(
-                job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, 0, job.classes, <real*>s.c
-            )
     any_odd = statistics_of_rows(tag, job, s) if s.in_rows else statistics_of(tag, job, s)
     if job.value != NULL:
         memcpy(<real*>job.value + s.first, value, s.count * sizeof(real))
@@ -59,7 +50,7 @@ cdef inline Py_ssize_t tile_size(const ClassJob* job, Py_ssize_t start, real* ta
 
 
 cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, double* low, Huge* huge) noexcept nogil:
-    """The arrays of tiles, in this thread's memory, behind those of `rows`."""
+    """The arrays of tiles, in this thread's memory, behind those of `rows`; pointers that follow each other in Tile."""
     cdef char* memory = <char*>own_memory() + BYTES_FOR_ROWS
     cdef void** arrays = &s.label
     cdef double** wide = &s.wide
@@ -122,6 +113,10 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         s.kept = job.grad != NULL and bytes_of_tile <= KEPT_BYTES
         s.ahead = s.n * sizeof(real) if s.direct else 0
         s.value = values + held
+        if s.gathered and not s.in_rows:
+            gather_x(tag, job, &s, 0, job.classes)
+        if s.gathered and s.mode == LINEAR:
+            gather_c(tag, job, &s, 0, job.classes)
         if job.op == ENTROPY:
             entropy_of_planes(tag, job, &s)
         else:
