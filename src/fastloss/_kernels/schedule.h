@@ -32,18 +32,20 @@ static inline void fastloss_lower(uint64_t* least, uint64_t x) {
 /* What this thread lost lately by sharing chunks, when it shares again, and how many times what it lost that is. */
 static __thread struct { int64_t lost, again, patience; } fastloss_sharing;
 
-/* When this thread shared last, and how long the others took to come out of their sleep. They fall asleep after a loop of
-   some 30 us. */
-static __thread struct { int64_t last, late; } fastloss_waking;
+/* When this thread shared last, and how long it took then until the others had come and it computed itself: called
+   while they waited in their loop of some 30 us, and out of their sleep. In a virtual machine either may take .3 ms,
+   for the caller too: a wake-up leaves the machine. */
+static __thread struct { int64_t last, late[2]; } fastloss_waking;
 
 #define fastloss_is_alone(now) ((now) < fastloss_sharing.again)
 #define fastloss_others_sleep(now) ((now) - fastloss_waking.last >= INT64_C(30000))
-#define fastloss_until_others() (fastloss_waking.late)
+#define fastloss_until_others(slept) (fastloss_waking.late[slept])
 /* After a call that ended before the others would have come: in the long run that is measured again. */
-#define fastloss_let_sleep() (fastloss_waking.late -= fastloss_waking.late / 64)
+#define fastloss_let_sleep(slept) (fastloss_waking.late[slept] -= fastloss_waking.late[slept] / 64)
 static inline void fastloss_note_others(int64_t now, int slept, int64_t late) {
+    int64_t* before = &fastloss_waking.late[slept];
     fastloss_waking.last = now;
-    if (slept) fastloss_waking.late = fastloss_waking.late ? fastloss_waking.late + (late - fastloss_waking.late) / 4 : late;
+    *before = *before ? *before + (late - *before) / 4 : late;
 }
 /* After a shared call that ended `now`, `late` nanoseconds after it would have without the other threads. Until
    these are awake, each on a processor of its own, calls lose some milliseconds together. */

@@ -104,12 +104,12 @@ cdef void share(Work* work, int threads) noexcept nogil:
     if fastloss_forked() or fastloss_is_alone(begun):
         compute(work, 0, work.chunks, True)
         return
-    late = fastloss_until_others() if slept else 0
+    late = fastloss_until_others(slept)
     while (now - begun < late or (now - begun) * (work.chunks - first) < late * first) and not work.stop:
         compute(work, first, first + 1, True)
         first += 1
         if first == work.chunks:
-            fastloss_let_sleep()
+            fastloss_let_sleep(slept)
             return
         now = fastloss_now()
     if work.stop:
@@ -119,7 +119,7 @@ cdef void share(Work* work, int threads) noexcept nogil:
     for i in prange(threads, schedule="static", chunksize=1, num_threads=threads):
         take_chunks(work)
     now = fastloss_now()
-    fastloss_note_others(now, slept, work.joined - begun)
+    fastloss_note_others(now, slept, max(work.joined, work.begun) - begun)
     if work.done > 0 and not work.stop:
         alone = <int64_t>(<double>(work.left - work.begun) * (work.chunks - first) / work.done)
         fastloss_note(now, now - begun - alone)
