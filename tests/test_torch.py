@@ -16,7 +16,8 @@ import pytest
 from cases import CLASSES, REDUCTIONS
 
 import fastloss
-from fastloss import _kernels, losses
+from fastloss import _kernels
+from fastloss.losses import _plan
 
 torch = pytest.importorskip("torch", reason="fastloss.torch needs PyTorch")
 import fastloss.torch as F  # noqa: E402
@@ -657,7 +658,7 @@ def watch_losses(monkeypatch, see):
         return call
 
     for name, with_grad in (("__call__", False), ("value_and_grad", True)):
-        monkeypatch.setattr(losses._Loss, name, watched(getattr(losses._Loss, name), with_grad))
+        monkeypatch.setattr(_plan.Loss, name, watched(getattr(_plan.Loss, name), with_grad))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """fastloss: the classification losses on the CPU, value and gradient from logits in one pass.
 
-The three kernel families are in `_kernels` (rows, tiles, pointwise), the losses in `losses`, the array
-functions in `arrays`, and a NumPy twin of everything in `reference`.
+The losses are in `losses`, the array functions in `arrays`, their loops in `_kernels` (rows, tiles,
+pointwise), and a NumPy twin of everything is in `reference`.
 """
 
 from . import reference

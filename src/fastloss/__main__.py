@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 import fastloss
 from fastloss import _selfcheck, bounds, reference
 from fastloss._report import optional, progress, table
+from fastloss.losses import CLASSES
 
 Array = NDArray[Any]
 Call = Callable[[], object]
@@ -113,7 +114,7 @@ def timing_row(name: str, x: Array, target: Array | None, seconds: float) -> lis
             "NumPy": lambda: getattr(reference, name)(x, **options),
         }
     else:
-        label = _selfcheck.LOSSES[name]
+        label = CLASSES[name].__name__
         loss = getattr(fastloss, label)()
         timed[label] = {"fastloss": lambda: loss(x, target)}
         timed[WITH_GRADIENT] = {

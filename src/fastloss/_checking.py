@@ -6,15 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import bounds, reference
 from ._arguments import Array, compute_dtype, real_operand, widened
-
-if TYPE_CHECKING:
-    from .losses import _Call, _Loss
+from ._call import Call
 
 _process = os.environ.get("FASTLOSS_CHECK", "") not in ("", "0")
 _scope: ContextVar[bool] = ContextVar("fastloss_checking", default=_process)
@@ -92,15 +90,14 @@ class Expected(NamedTuple):
 
 
 @np.errstate(all="ignore")
-def expected_loss(loss: _Loss, call: _Call) -> Expected:
+def expected_loss(name: str, call: Call) -> Expected:
     """Value and gradient by the reference, before a call may overwrite its input."""
-    name = loss._function
-    options = {**loss.options(), "sample_weight": call.sample_weight, "grad_output": call.grad_output}
+    options = {**call.options, "sample_weight": call.sample_weight, "grad_output": call.grad_output}
     for option in ("weight", "pos_weight", "sample_weight", "grad_output"):
         if options.get(option) is not None:
             options[option] = real_operand(options[option], option, call.dtype)
     target = call.y
-    if not hasattr(loss, "ignore_index") or target.shape == call.x.shape:
+    if "ignore_index" not in call.options or target.shape == call.x.shape:
         target = real_operand(target, "target", call.dtype)
     x = widened(call.x).astype(np.float64)
     options |= {option: real_operand(array, option, call.dtype) for option, array in call.more.items()}

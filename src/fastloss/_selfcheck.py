@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import fastloss
 from fastloss import bounds, reference
 from fastloss._report import optional, progress
+from fastloss.losses import CLASSES
 
 Array = NDArray[Any]
 LossCase = tuple[Array, Array, dict[str, Any]]  # input, target and options
@@ -30,24 +31,6 @@ ARRAY_FUNCTIONS = (
     "entropy_from_logits",
 )
 
-LOSSES = {
-    "cross_entropy": "CrossEntropyLoss",
-    "nll_loss": "NLLLoss",
-    "binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
-    "binary_cross_entropy": "BCELoss",
-    "kl_div": "KLDivLoss",
-    "mse_loss": "MSELoss",
-    "sigmoid_focal_loss": "SigmoidFocalLoss",
-    "soft_margin_loss": "SoftMarginLoss",
-    "multilabel_soft_margin_loss": "MultiLabelSoftMarginLoss",
-    "poisson_nll_loss": "PoissonNLLLoss",
-    "gaussian_nll_loss": "GaussianNLLLoss",
-    "multinomial_nll_loss": "MultinomialNLLLoss",
-    "focal_loss": "FocalLoss",
-    "generalized_cross_entropy": "GeneralizedCrossEntropyLoss",
-    "poly_loss": "PolyLoss",
-}
-
 #: Losses of a label that are a function of its cross-entropy, with some of its parameters.
 HEADS: dict[str, tuple[dict[str, Any], ...]] = {
     "focal_loss": ({"gamma": 0.5}, {"gamma": 2.0}, {"gamma": 3.5}),
@@ -55,7 +38,7 @@ HEADS: dict[str, tuple[dict[str, Any], ...]] = {
     "poly_loss": ({"epsilon": 1.0}, {"epsilon": -0.5}),
 }
 
-FUNCTIONS = (*ARRAY_FUNCTIONS, *LOSSES)
+FUNCTIONS = (*ARRAY_FUNCTIONS, *CLASSES)
 
 #: Shape and class axis: few classes, two blocks of classes, a strided class axis.
 SHAPES = (((60, 10), 1), ((12, 1500), 1), ((4, 5, 33), 1))
@@ -201,7 +184,7 @@ def check_array(outcome: Outcome, dtype: Any) -> None:
 def check_loss(outcome: Outcome, dtype: Any) -> None:
     """Compare a loss as function and as class, value and gradient, with its reference."""
     ours, theirs = getattr(fastloss, outcome.function), getattr(reference, outcome.function)
-    loss_class = getattr(fastloss, LOSSES[outcome.function])
+    loss_class = getattr(fastloss, CLASSES[outcome.function].__name__)
     pointwise = outcome.function not in ("cross_entropy", "nll_loss", "multinomial_nll_loss", *HEADS)
     outcome.gradient = 0.0
     for x, target, given in (element_cases if pointwise else class_cases)(outcome.function, dtype):
@@ -240,7 +223,7 @@ def check_all() -> Iterator[Outcome]:
         for dtype in dtypes:
             outcome = Outcome(function, np.dtype(dtype).name)
             progress(f"checking {function} {outcome.dtype}")
-            check = check_loss if function in LOSSES else check_array
+            check = check_loss if function in CLASSES else check_array
             try:
                 check(outcome, dtype)
                 with fastloss.checking():

@@ -1,0 +1,96 @@
+"""One evaluation of a loss: what was passed, and where results go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ._arguments import Array, Output, Shape, as_array, compute_dtype, real_operand, scalar, stored_dtype
+
+
+class Call:
+    """One evaluation: what was passed, and what is known about it so far."""
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        input: Any,
+        target: Any,
+        sample_weight: Any = None,
+        mask: Any = None,
+        normalizer: Any = None,
+        grad_output: Any = None,
+        out: Any = None,
+        grad_out: Any = None,
+        *,
+        with_grad: bool,
+        **more: Any,
+    ) -> None:
+        self.options = options
+        self.reduction: str = options["reduction"]
+        self.x = as_array(input, "input")
+        self.y = as_array(target, "target")
+        self.dtype = compute_dtype(self.x, "input")
+        self.stored = stored_dtype(self.x, self.dtype)
+        self.sample_weight = None if sample_weight is None else as_array(sample_weight, "sample_weight")
+        self.mask = None if mask is None else as_array(mask, "mask")
+        self.normalizer = None if normalizer is None else _checked_normalizer(normalizer, self.reduction)
+        self.grad_output = None if grad_output is None else as_array(grad_output, "grad_output")
+        self.out = out
+        self.grad_out = grad_out
+        self.with_grad = with_grad
+        self.arrays: list[tuple[str, Array | None]] = [
+            ("input", self.x),
+            ("target", self.y),
+            ("sample_weight", self.sample_weight),
+            ("mask", self.mask),
+            ("grad_output", self.grad_output),
+        ]
+        self.more = {name: as_array(value, name) for name, value in more.items()}
+        self.arrays += self.more.items()
+        self.arrays += [(k, v) for k, v in options.items() if isinstance(v, np.ndarray)]
+
+    def outputs(self, shape: Shape, *, zeros: bool = False) -> tuple[Output | None, Output | None]:
+        """The arrays to fill: the values under "none", and the gradient."""
+        value = grad = None
+        if self.reduction == "none":
+            value = Output(self.out, "out", shape, self.dtype, self.dtype, apart_from=self.arrays)
+        elif self.out is not None:
+            raise ValueError(f"out: the value under reduction {self.reduction!r} is a float")
+        if self.with_grad:
+            apart_from = [*self.arrays, ("out", self.out if value else None)]
+            grad = Output(
+                self.grad_out,
+                "grad_out",
+                self.x.shape,
+                self.stored,
+                self.stored,
+                apart_from=apart_from,
+                in_place="input",
+                zeros=zeros,
+            )
+        return value, grad
+
+    def upstream(self, shape: Shape) -> tuple[float, Array | None]:
+        """grad_output as one number, or as an array shaped as the value under "none"."""
+        if self.grad_output is None:
+            return 1.0, None
+        if self.reduction == "none":
+            array = real_operand(self.grad_output, "grad_output", self.dtype)
+            if array.shape == shape and array.ndim:
+                return 1.0, array
+            if array.shape != ():
+                raise ValueError(f"grad_output: got shape {array.shape}, wanted a number or shape {shape}")
+        return scalar(self.grad_output, "grad_output"), None
+
+
+def _checked_normalizer(value: Any, reduction: str) -> float:
+    if reduction not in ("mean", "batchmean"):
+        raise ValueError(f"normalizer: it is what a mean is divided by, and the reduction is {reduction!r}")
+    result = scalar(value, "normalizer")
+    if not 0 < result < math.inf:
+        raise ValueError(f"normalizer: got {value}, wanted a positive number")
+    return result

@@ -1,0 +1,20 @@
+"""The losses: for each one a class that holds its options, and a function.
+
+`classes` has those with a class axis, `pointwise` those without, `_plan` what all share.
+"""
+
+from . import classes, pointwise
+from ._plan import Loss
+from .classes import *
+from .pointwise import *
+
+__all__: list[str] = []
+__all__ += classes.__all__
+__all__ += pointwise.__all__
+
+#: The class of each function, by the function's name.
+CLASSES: dict[str, type[Loss]] = {
+    kind._function: kind
+    for kind in map(globals().get, __all__)
+    if isinstance(kind, type) and issubclass(kind, Loss)
+}

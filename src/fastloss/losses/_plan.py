@@ -1,0 +1,276 @@
+"""What all losses share: options that do not change, and the way of a call.
+
+a) A loss says which kernel it runs with which arguments; the formulas are in `_kernels`, and once more, in
+   NumPy, in `reference`.
+b) A plain call of plain arrays takes the short way, one step in `_kernels/entry.pxi`; every other call takes
+   the general way, `Loss._run` of its family.
+c) The kernels receive one factor for the gradient, grad_output / divisor: value and gradient of a mean come
+   out of the same pass.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import _checking, _kernels
+from .._arguments import Array, Shape, as_array, compute_dtype, native, read_only, unchanging, widened
+from .._call import Call
+from .._runtime import threads_for
+
+Value = float | Array
+
+
+def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: got {type(value).__name__}, wanted a string")
+    if value not in choices:
+        *most, last = map(repr, choices)
+        raise ValueError(f"{name}: got {value!r}, wanted {', '.join(most)} or {last}")
+    return value
+
+
+class Loss:
+    """What every loss has: options, a value, and a value with its gradient.
+
+    The options are checked and set once, by `__init__`; losses with equal options are equal.
+    """
+
+    _function: ClassVar[str]
+    _reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
+
+    reduction: str
+    empty: str
+    _options: dict[str, Any]
+    _plain: Any
+
+    def __init__(self, *, reduction: str, empty: str, **options: Any) -> None:
+        choice(reduction, "reduction", self._reductions)
+        choice(empty, "empty", ("nan", "zero"))
+        self.__dict__.update(options, reduction=reduction, empty=empty)
+        self.__dict__["_options"] = {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        self.__dict__["_plain"] = self._plain_op()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name}: a {type(self).__name__} does not change; make another one")
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
+    def __call__(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        out: Array | None = None,
+    ) -> Any:
+        """Return the value.
+
+        Parameters:
+            input: array of the shape and meaning that the class describes.
+            target: array as the class describes.
+            sample_weight: factor of each sample's loss, broadcastable to the value under "none"; the weighted
+                mean divides by the weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN.
+            mask: bools, broadcastable to the value under "none". Where it is False the sample counts nowhere:
+                not in the value, the mean's divisor or the gradient, whatever its numbers and its label are.
+            normalizer: what a mean is divided by in place of the weights' sum, a positive number: with the
+                count of a whole batch, the values and gradients of its parts add up to those of the whole.
+            out: under "none", array of the value's shape and dtype to fill.
+
+        Returns:
+            A float, in nats (squared units for MSELoss), or the array of values under "none".
+        """
+        if sample_weight is mask is out is None and normalizer is None and not _checking.enabled():
+            value = self._short_way(input, target, False, None)
+            if value is not None:
+                return value
+        weights = (sample_weight, mask, normalizer)
+        return self._evaluate(Call(self._options, input, target, *weights, out=out, with_grad=False))[0]
+
+    def value_and_grad(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+    ) -> tuple[Any, Array]:
+        """Return the value and its derivative with respect to `input`, from one pass.
+
+        Parameters:
+            input: array of the shape and meaning that the class describes.
+            target: array as the class describes.
+            sample_weight: factor of each sample's loss, broadcastable to the value under "none"; the weighted
+                mean divides by the weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN.
+            mask: bools, broadcastable to the value under "none". Where it is False the sample counts nowhere,
+                and its gradient is 0, whatever its numbers and its label are.
+            normalizer: what a mean is divided by in place of the weights' sum, a positive number.
+            grad_output: factor of the gradient, a number; under "none" also an array shaped as the value.
+            out: under "none", array of the value's shape and dtype to fill.
+            grad_out: array of input's shape and dtype to fill; it may be `input` itself.
+
+        Returns:
+            (value, gradient); the gradient has the shape of `input`, and its dtype if that is a float. Under
+            "none" it is the derivative of the sum of the values.
+        """
+        plain = sample_weight is mask is grad_output is out is None and normalizer is None
+        if plain and not _checking.enabled():
+            both: tuple[Any, Array] | None = self._short_way(input, target, True, grad_out)
+            if both is not None:
+                return both
+        weights = (sample_weight, mask, normalizer, grad_output)
+        call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True)
+        value, grad = self._evaluate(call)
+        assert grad is not None
+        return value, grad
+
+    def _evaluate(self, call: Call) -> tuple[Value, Array | None]:
+        if not _checking.enabled():
+            return self._run(call)
+        try:  # before the call, whose gradient may overwrite the input
+            expected = _checking.expected_loss(self._function, call)
+        except Exception:
+            self._run(call)  # raises the error that names the argument
+            raise
+        result = self._run(call)
+        _checking.compare_loss(self._function, expected, result)
+        return result
+
+    def _plain_op(self) -> Any:
+        """What `_short_way` tells its kernel, or None if the options need the general way."""
+        return None
+
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
+        """Value, or value and gradient, of a plain call, in one step; None where that will not do."""
+        return None
+
+    def _run(self, call: Call) -> tuple[Value, Array | None]:
+        raise AssertionError  # each family has its own
+
+    def _of_nothing(self) -> float:
+        """The mean of no samples, or of samples without weight."""
+        return 0.0 if self.empty == "zero" else math.nan
+
+    def options(self) -> dict[str, Any]:
+        """Return the options by name, as the class and the function take them."""
+        return dict(self._options)
+
+    def _key(self) -> tuple[Any, ...]:
+        """Type and options, arrays as their bytes."""
+        options = (
+            (
+                name,
+                (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value,
+            )
+            for name, value in self.options().items()
+        )
+        return type(self), *options
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Loss) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (type(self), self.options())
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v!r}" for k, v in self.options().items() if v is not None)
+        return f"{type(self).__name__}({shown})"
+
+
+def _unpickled(kind: type[Loss], options: dict[str, Any]) -> Loss:
+    return kind(**options)
+
+
+def made(kind: Any, *options: Any, **weights: Any) -> Any:
+    """A loss of its options in the order of its signature, without the weights, which are not copied."""
+    names = [name for name in inspect.signature(kind).parameters if name not in ("weight", "pos_weight")]
+    weights = {name: None if value is None else read_only(value, name) for name, value in weights.items()}
+    return kind(**dict(zip(names, options, strict=True)), **weights)
+
+
+_cached = lru_cache(typed=True)(made)
+
+
+def kept(kind: type[Loss], *options: Any) -> Any:
+    """The loss without weights of a function: one for all calls with the same options."""
+    try:
+        return _cached(kind, *options)  # type: ignore[arg-type]  # a class is a key
+    except TypeError:  # no key, such as a list of labels; or an error, which comes again
+        return made(kind, *options)
+
+
+def weight_option(value: ArrayLike | None, name: str) -> Array | None:
+    """A weight option: checked once, kept from change, converted to the input's dtype when it is used."""
+    if value is None:
+        return None
+    array = as_array(value, name)
+    compute_dtype(array, name)
+    return unchanging(widened(array))
+
+
+def first_wrong(wrong: Array, mask: Array | None, array: Array, name: str) -> str:
+    """Name the first element of an array that is wrong and counts, and what it is."""
+    wrong = wrong if mask is None else wrong & mask
+    where = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+    place = f"{name}[{', '.join(map(str, where))}]" if where else name
+    return f"{place} = {array[where]}"
+
+
+def is_moderate(divisor: float) -> bool:
+    """Whether it and its reciprocal are normal numbers, with room for what they are multiplied by."""
+    return 2.0**-1000 <= abs(divisor) <= 2.0**1000
+
+
+def rescaled(
+    weights: Array | None, shape: Shape, dtype: np.dtype[Any], class_weight: Array | None = None
+) -> Array:
+    """Sample weights that give the same mean: the largest, times the largest class weight, about 2^900."""
+    weights = np.ones(shape, dtype) if weights is None else weights
+    size = _exponent(weights)
+    step = 900 - size - (0 if class_weight is None else _exponent(class_weight))
+    with np.errstate(all="ignore"):
+        return native(np.ldexp(weights, min(step, 1000 - size)), dtype)
+
+
+def _exponent(array: Array) -> int:
+    """2 to this power is about the largest finite number."""
+    with np.errstate(all="ignore"):
+        magnitude = np.abs(array, where=np.isfinite(array), out=np.zeros(array.shape, array.dtype))
+        return int(np.frexp(magnitude.max(initial=0.0))[1])
+
+
+def sum_of(array: Array) -> float:
+    """Sum in float64, correct to the last digit."""
+    total = _kernels.module.point_pass(_kernels.POINT_OPS["identity"], array, None, threads_for(array.size))
+    return float(total)
+
+
+def sum_of_weights(shape: Shape, weights: Array | None, mask: Array | None) -> float:
+    """Sum of the weights, or the number, of the samples that count; what is broadcast is added up once."""
+    shown = [
+        array[tuple(slice(None) if step else slice(0, 1) for step in array.strides)]
+        for array in (mask, weights)
+        if array is not None
+    ]
+    size = math.prod(shape)
+    if not shown or not size:
+        return float(size)
+    if weights is None:
+        return int(np.count_nonzero(shown[0])) * (size / shown[0].size)
+    once = shown[0] if mask is None else np.where(shown[0], shown[1], weights.dtype.type(0))
+    return sum_of(native(once, weights.dtype)) * (size / once.size)

@@ -1,0 +1,861 @@
+"""The losses with a class axis: a class for each, and its function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence, Set
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import _checking, _kernels
+from .._arguments import (
+    Array,
+    Shape,
+    broadcast,
+    class_axis,
+    flag,
+    mask_operand,
+    native,
+    number,
+    scalar,
+    target_operand,
+    with_class_axis,
+)
+from .._call import Call
+from .._runtime import threads_for
+from ._plan import Loss, Value, is_moderate, kept, made, rescaled, sum_of, sum_of_weights, weight_option
+
+__all__ = [
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "GeneralizedCrossEntropyLoss",
+    "MultinomialNLLLoss",
+    "NLLLoss",
+    "PolyLoss",
+    "cross_entropy",
+    "focal_loss",
+    "generalized_cross_entropy",
+    "multinomial_nll_loss",
+    "nll_loss",
+    "poly_loss",
+]
+
+NO_LABEL = -(2**63)  # what is ignored where no label is
+#: Defaults of `cross_entropy`, by which it knows a plain call.
+MEAN, NAN, NONE, IGNORED = "mean", "nan", 0.0, -100
+LOSS = _kernels.OPS["loss"]
+
+
+class _ClassLoss(Loss):
+    """Losses whose input has a class axis."""
+
+    axis: int | None
+    z_loss: float = 0.0
+    softcap: float | None = None
+    _head: tuple[int, float, float, float] | None  # beyond cross-entropy, as `class_pass` takes it
+
+    def __init__(self, **options: Any) -> None:
+        self.__dict__.update(options)
+        head = *self._head_of_label(), self.z_loss, self.softcap or 0.0
+        self.__dict__["_head"] = head if any(head) else None
+        super().__init__(**options)
+
+    def _head_of_label(self) -> tuple[int, float]:
+        """What becomes of the cross-entropy of a label, by its number, and its parameter; 0 for itself."""
+        return 0, 0.0
+
+    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
+        """Operation, and arguments of `class_pass` that say which loss it is; `labels` for class indices."""
+        raise AssertionError
+
+    def _run(self, call: Call) -> tuple[Value, Array | None]:
+        axis = class_axis(call.x.shape, self.axis, "input")
+        shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
+        op, kernel = self._kernel(call, axis)
+        if self._head:
+            names = ("head", "head_parameter", "z_loss", "softcap")
+            kernel.update(zip(names, self._head, strict=True))
+        nll = op == "nll"
+        weights = None
+        if call.sample_weight is not None:
+            weights = native(broadcast(call.sample_weight, "sample_weight", shape, call.dtype), call.dtype)
+        factor, upstream = call.upstream(shape)
+        value, grad = call.outputs(shape, zeros=nll)
+        divisor = self._divisor(call, kernel, weights, shape, call.x.shape[axis])
+        if self.reduction != "mean":
+            divisor = 1.0
+        elif call.normalizer is None and not is_moderate(divisor):
+            weights = rescaled(weights, shape, call.dtype, kernel.get("class_weight"))
+            divisor = self._divisor(call, kernel, weights, shape, call.x.shape[axis])
+        place = (*with_class_axis(call.x, axis, call.stored), threads_for(call.x.size))
+        kernel["sample_weight"] = weights
+        run = partial(_kernels.module.class_pass, _kernels.OPS[op], *place, **kernel)
+        gradient = {
+            "grad": grad.buffer if grad else None,
+            "grad_output": None if upstream is None else native(upstream, call.dtype),
+            "factor": factor if divisor else 0.0,
+            "divisor": divisor or 1.0,
+        }
+        # The value comes first where the gradient takes its place.
+        first = {**gradient, "grad": None} if nll else gradient
+        total = run(value=value.buffer if value else None, **first)
+        if nll and grad:
+            if grad.given or grad.buffer is not grad.result:
+                grad.buffer.fill(0)
+            run(**gradient)
+        gradient_array = grad.finish() if grad else None
+        if value:
+            return value.finish(), gradient_array
+        if not divisor:  # nothing counts
+            if gradient_array is not None:
+                gradient_array.fill(0)
+            total = self._of_nothing()
+        return total, gradient_array
+
+    def _labels(self, call: Call, shape: Shape) -> Array:
+        """Class indices, of any integer type."""
+        y = call.y
+        if y.shape != shape:
+            or_more = f", or {call.x.shape} for probabilities" if self._function == "cross_entropy" else ""
+            raise ValueError(f"target: got shape {y.shape}, wanted {shape} for class indices{or_more}")
+        if y.dtype.kind not in "biu":
+            raise TypeError(f"target: got dtype {y.dtype}, wanted integer class indices")
+        return native(y, y.dtype.newbyteorder("="))
+
+    def _divisor(
+        self, call: Call, kernel: dict[str, Any], weights: Array | None, shape: Shape, classes: int
+    ) -> float:
+        """What a mean is divided by, once the labels are known to be valid."""
+        labels = kernel.get("labels")
+        if labels is None:
+            return call.normalizer or sum_of_weights(shape, weights, kernel["mask"])
+        position, divisor = _kernels.module.check_labels(
+            labels,
+            classes,
+            kernel["ignore_index"],
+            kernel["class_weight"],
+            weights,
+            kernel["mask"],
+            threads_for(labels.size),
+        )
+        if position < 0 and labels.dtype == np.uint64:  # the kernel reads signed numbers
+            wrong = (labels > np.uint64(2**63 - 1)) & (True if kernel["mask"] is None else kernel["mask"])
+            position = int(np.argmax(wrong)) if wrong.any() else -1
+        if position >= 0:
+            where = ", ".join(map(str, np.unravel_index(position, shape)))
+            label = int(labels.ravel()[position])
+            place = f"target[{where}]" if where else "target"
+            raise IndexError(f"{place} = {label} is out of range for {classes} classes")
+        return call.normalizer or float(divisor)
+
+    def _class_weight(self, weight: Array | None, call: Call, classes: int) -> Array | None:
+        if weight is None:
+            return None
+        if weight.shape != (classes,):
+            raise ValueError(f"weight: got shape {weight.shape}, wanted ({classes},), one for each class")
+        return native(weight, call.dtype)
+
+
+def _axis(value: int | None) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+        raise TypeError(f"axis: got {type(value).__name__}, wanted an integer or None")
+    return value
+
+
+def _softmax_options(z_loss: float, softcap: float | None) -> dict[str, Any]:
+    z = scalar(z_loss, "z_loss")
+    if not 0 <= z < math.inf:
+        raise ValueError(f"z_loss: got {z_loss}, wanted a finite number of at least 0")
+    if softcap is None:
+        return {"z_loss": z, "softcap": None}
+    cap = scalar(softcap, "softcap")
+    if not 1e-30 <= cap <= 1e30:
+        raise ValueError(f"softcap: got {softcap}, wanted a number in [1e-30, 1e30], or None")
+    return {"z_loss": z, "softcap": cap}
+
+
+def _labels_ignored(value: Any) -> int | tuple[int, ...]:
+    """`ignore_index`: a label, or several as a tuple."""
+    wanted = "an integer or a sequence of integers"
+    if (isinstance(value, Sequence | Set) and not isinstance(value, str | bytes)) or np.ndim(value) == 1:
+        return tuple(number(label, "ignore_index", wanted) for label in value)
+    return number(value, "ignore_index", wanted)
+
+
+class _IndexedLoss(_ClassLoss):
+    """Losses whose target is a class index."""
+
+    weight: Array | None
+    ignore_index: int | tuple[int, ...]
+
+    def __init__(
+        self,
+        weight: ArrayLike | None,
+        ignore_index: int | Sequence[int],
+        axis: int | None,
+        **options: Any,
+    ) -> None:
+        weight = weight_option(weight, "weight")
+        if weight is not None and weight.ndim != 1:
+            raise ValueError(f"weight: got shape {weight.shape}, wanted one dimension")
+        super().__init__(
+            weight=weight, ignore_index=_labels_ignored(ignore_index), axis=_axis(axis), **options
+        )
+
+    def _op(self) -> str:
+        raise AssertionError
+
+    def _plain_op(self) -> int | tuple[float, ...] | None:
+        op = self._op()
+        plain = op != "loss_linear" and self.axis in (None, 1, -1) and isinstance(self.ignore_index, int)
+        if not plain:
+            return None
+        return _kernels.OPS[op] if self._head is None else (_kernels.OPS[op], *self._head)
+
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
+        op = self._plain
+        if op is None:
+            return None
+        return _kernels.module.plain_class_loss(
+            op,
+            input,
+            target,
+            self.weight,
+            self.ignore_index,
+            self.reduction,
+            with_grad,
+            grad_out,
+            threads_for,
+        )
+
+    def _indexed(self, call: Call, axis: int) -> dict[str, Any]:
+        shape = call.x.shape
+        samples = shape[:axis] + shape[axis + 1 :]
+        labels, ignored = self._labels(call, samples), self.ignore_index
+        mask = mask_operand(call.mask, samples)
+        if isinstance(ignored, tuple):
+            if len(ignored) > 1:
+                mask = np.asarray(~np.isin(labels, ignored) & (True if mask is None else mask))
+            ignored = ignored[0] if ignored else NO_LABEL
+        return {
+            "labels": labels,
+            "mask": mask,
+            "ignore_index": ignored,
+            "class_weight": self._class_weight(self.weight, call, shape[axis]),
+        }
+
+
+class CrossEntropyLoss(_IndexedLoss):
+    """Cross-entropy between softmax(input) and the target, from logits.
+
+    For a class index t:         -w_t log p_t
+    with label smoothing ε:      -(1 - ε) w_t log p_t - ε/C Σ_j w_j log p_j
+    for class probabilities q:   -Σ_j w_j ((1 - ε) q_j + ε/C) log p_j
+
+    with p = softmax(x), -log p_j = L - d_j, d_j = x_j - max x and L = log1p(Σ exp(d_j) - 1). The gradient of
+    the first is w_t (p_j - [j = t]).
+
+    Parameters:
+        weight: factor w of each class, shape (C,), or None for ones. It never weights samples, not even
+            where there are as many as classes: `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
+        reduction: "mean" divides by the sum of the weights in force: w_t times sample_weight for class
+            indices, sample_weight for class probabilities; "sum"; or "none", one value for each sample.
+        label_smoothing: ε in [0, 1].
+        axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
+        z_loss: λ, at least 0, of λ (logsumexp x)² added to the loss of each sample that counts; sample_weight
+            is its factor, `weight` is not. It adds 2 λ logsumexp(x) p_j to the gradient.
+        softcap: None, or a cap a in [1e-30, 1e30]: a tanh(x / a) takes the place of x, but for -inf, which
+            remains a masked class.
+
+    Calling it:
+        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
+        target: class indices of any integer type, of input's shape without `axis`; or class probabilities of
+            input's shape, in a floating dtype: integers and bools of that shape could be meant as either.
+
+    Raises:
+        IndexError: a label outside [0, C) that is not `ignore_index`.
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> loss = fastloss.CrossEntropyLoss(label_smoothing=0.1)
+        >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+        0.226928011043
+        >>> value, grad = loss.value_and_grad([[2.0, 0.0], [0.0, 2.0]], [0, 1])
+        >>> grad
+        array([[-0.03460146,  0.03460146],
+               [ 0.03460146, -0.03460146]])
+
+    Source: `torch.nn.CrossEntropyLoss`; Szegedy et al., "Rethinking the Inception architecture" (2016); for
+    z_loss Chowdhery et al., "PaLM" (2022), section 5; for softcap Gemma Team, "Gemma 2" (2024), section 2.
+    """
+
+    _function = "cross_entropy"
+
+    label_smoothing: float
+
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int | Sequence[int] = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        axis: int | None = None,
+        empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+    ) -> None:
+        smoothing = scalar(label_smoothing, "label_smoothing")
+        if not 0 <= smoothing <= 1:
+            raise ValueError(f"label_smoothing: got {label_smoothing}, wanted one in [0, 1]")
+        options = _softmax_options(z_loss, softcap)
+        super().__init__(
+            weight, ignore_index, axis, reduction=reduction, label_smoothing=smoothing, empty=empty, **options
+        )
+
+    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
+        classes = call.x.shape[axis]
+        smoothing = self.label_smoothing
+        if call.y.shape == call.x.shape:
+            if call.y.dtype.kind in "biu":  # counts, a one-hot array, or labels that lack or have an axis
+                rest = call.x.shape[:axis] + call.x.shape[axis + 1 :]
+                raise TypeError(
+                    f"target: got dtype {call.y.dtype} in input's shape {call.x.shape}, wanted class indices "
+                    f"of shape {rest}, or class probabilities in a floating dtype"
+                )
+            return "loss_linear", {
+                "coefficient": target_operand(call.y, call.dtype),
+                "scale": 1 - smoothing,
+                "shift": smoothing / classes,
+                "linear_weight": self._class_weight(self.weight, call, classes),
+                "mask": mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :]),
+            }
+        kernel = self._indexed(call, axis)
+        if smoothing:
+            share = smoothing / classes
+            if self.weight is None:
+                shared = np.full(classes, share, call.dtype)
+            else:
+                with np.errstate(all="ignore"):
+                    shared = (share * self.weight.astype(np.float64)).astype(call.dtype)
+            kernel["shared"], kernel["shared_sum"] = shared, sum_of(shared)
+            kernel["uniform"] = self.weight is None and shared[0] != 0
+            kernel["shift"], kernel["linear_weight"] = share, kernel["class_weight"]
+            kernel["index_scale"] = 1 - smoothing
+        return self._op(), kernel
+
+    def _op(self) -> str:
+        return "loss_linear" if self.label_smoothing else "loss"
+
+
+class _HeadLoss(_IndexedLoss):
+    """Losses of a label that are functions of its cross-entropy."""
+
+    _kind: ClassVar[str]
+    _parameter: ClassVar[str]
+
+    def __init__(
+        self,
+        parameter: float,
+        weight: ArrayLike | None,
+        ignore_index: int | Sequence[int],
+        axis: int | None,
+        z_loss: float,
+        softcap: float | None,
+        **options: Any,
+    ) -> None:
+        options = {self._parameter: parameter, **options, **_softmax_options(z_loss, softcap)}
+        super().__init__(weight, ignore_index, axis, **options)
+
+    def _op(self) -> str:
+        return "loss"
+
+    def _head_of_label(self) -> tuple[int, float]:
+        return _kernels.HEADS[self._kind], vars(self)[self._parameter]
+
+    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
+        return self._op(), self._indexed(call, axis)
+
+
+class FocalLoss(_HeadLoss):
+    """Focal loss of class indices, from logits: -w_t (1 - p_t)^γ log p_t with p = softmax(x).
+
+    Samples of which the model is sure count less; γ = 0 is cross-entropy. With ℓ = -log p_t the gradient is
+    w_t (1 - p_t)^γ (1 + γ p_t ℓ / (1 - p_t)) (p_j - [j = t]).
+
+    Parameters:
+        gamma: γ, a finite number of at least 0.
+        weight: factor w of each class, shape (C,), or None for ones, often called α. It never weights
+            samples: `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
+        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
+        axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
+        z_loss, softcap: as of CrossEntropyLoss.
+
+    Calling it:
+        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
+        target: class indices of any integer type, of input's shape without `axis`.
+
+    Raises:
+        IndexError: a label outside [0, C) that is not `ignore_index`.
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> loss = fastloss.FocalLoss(gamma=2.0)
+        >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+        0.001803562835
+        >>> value, grad = loss.value_and_grad([[2.0, 0.0], [0.0, 2.0]], [0, 1])
+        >>> grad.round(8)
+        array([[-0.00243547,  0.00243547],
+               [ 0.00243547, -0.00243547]])
+
+    Source: Lin et al., "Focal loss for dense object detection" (2017), with softmax in place of the sigmoid.
+    """
+
+    _function = "focal_loss"
+    _kind = "focal"
+    _parameter = "gamma"
+
+    gamma: float
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int | Sequence[int] = -100,
+        reduction: str = "mean",
+        axis: int | None = None,
+        empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+    ) -> None:
+        number = scalar(gamma, "gamma")
+        if not 0 <= number < math.inf:
+            raise ValueError(f"gamma: got {gamma}, wanted a finite number of at least 0")
+        super().__init__(
+            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
+        )
+
+
+class GeneralizedCrossEntropyLoss(_HeadLoss):
+    """Generalized cross-entropy of class indices, from logits: w_t (1 - p_t^q) / q with p = softmax(x).
+
+    Between cross-entropy, its limit at q = 0, and the mean absolute error 1 - p_t, which q = 1 gives and
+    which wrong labels disturb less. The gradient is w_t p_t^q (p_j - [j = t]).
+
+    Parameters:
+        q: the exponent, in (0, 1].
+        weight: factor w of each class, shape (C,), or None for ones. It never weights samples:
+            `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
+        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
+        axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
+        z_loss, softcap: as of CrossEntropyLoss.
+
+    Calling it:
+        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
+        target: class indices of any integer type, of input's shape without `axis`.
+
+    Raises:
+        IndexError: a label outside [0, C) that is not `ignore_index`.
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> loss = fastloss.GeneralizedCrossEntropyLoss(q=0.5)
+        >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+        0.12298420041
+
+    Source: Zhang and Sabuncu, "Generalized cross entropy loss for training deep neural networks with noisy
+    labels" (2018).
+    """
+
+    _function = "generalized_cross_entropy"
+    _kind = "generalized"
+    _parameter = "q"
+
+    q: float
+
+    def __init__(
+        self,
+        q: float = 0.7,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int | Sequence[int] = -100,
+        reduction: str = "mean",
+        axis: int | None = None,
+        empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+    ) -> None:
+        number = scalar(q, "q")
+        if not 0 < number <= 1:
+            raise ValueError(f"q: got {q}, wanted a number in (0, 1]")
+        super().__init__(
+            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
+        )
+
+
+class PolyLoss(_HeadLoss):
+    """Poly-1 loss of class indices, from logits: w_t (-log p_t + ε (1 - p_t)) with p = softmax(x).
+
+    Cross-entropy is a series in 1 - p_t, Σ_n (1 - p_t)^n / n, of which this changes the first coefficient.
+    The gradient is w_t (1 + ε p_t) (p_j - [j = t]).
+
+    Parameters:
+        epsilon: ε, a finite number.
+        weight: factor w of each class, shape (C,), or None for ones. It never weights samples:
+            `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
+        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
+        axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
+        z_loss, softcap: as of CrossEntropyLoss.
+
+    Calling it:
+        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
+        target: class indices of any integer type, of input's shape without `axis`.
+
+    Raises:
+        IndexError: a label outside [0, C) that is not `ignore_index`.
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> round(fastloss.PolyLoss(epsilon=1.0)([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+        0.246130933065
+
+    Source: Leng et al., "PolyLoss: a polynomial expansion perspective of classification loss functions"
+    (2022).
+    """
+
+    _function = "poly_loss"
+    _kind = "poly"
+    _parameter = "epsilon"
+
+    epsilon: float
+
+    def __init__(
+        self,
+        epsilon: float = 1.0,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int | Sequence[int] = -100,
+        reduction: str = "mean",
+        axis: int | None = None,
+        empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+    ) -> None:
+        number = scalar(epsilon, "epsilon")
+        if not math.isfinite(number):
+            raise ValueError(f"epsilon: got {epsilon}, wanted a finite number")
+        super().__init__(
+            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
+        )
+
+
+class NLLLoss(_IndexedLoss):
+    """Negative log likelihood of class indices, from log-probabilities: -w_t x_t.
+
+    Parameters:
+        weight: factor w of each class, shape (C,), or None for ones. It never weights samples, not even
+            where there are as many as classes: `sample_weight` does.
+        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
+            count.
+        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
+        axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: log-probabilities, as from `log_softmax`, with C classes on `axis`.
+        target: class indices of any integer type, of input's shape without `axis`.
+
+    Raises:
+        IndexError: a label outside [0, C) that is not `ignore_index`.
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.NLLLoss()([[-0.5, -1.0], [-2.0, -0.25]], [0, 1])
+        0.375
+
+    Source: `torch.nn.NLLLoss`.
+    """
+
+    _function = "nll_loss"
+
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int | Sequence[int] = -100,
+        reduction: str = "mean",
+        axis: int | None = None,
+        empty: str = "nan",
+    ) -> None:
+        super().__init__(weight, ignore_index, axis, reduction=reduction, empty=empty)
+
+    def _op(self) -> str:
+        return "nll"
+
+    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
+        return self._op(), self._indexed(call, axis)
+
+
+class MultinomialNLLLoss(_ClassLoss):
+    """Negative log likelihood of counts under softmax(input), from logits.
+
+    n logsumexp(x) - Σ_j k_j x_j for counts k with n = Σ_j k_j, computed as Σ_j k_j (L - d_j), in which no
+    term cancels another. With one-hot counts it is cross-entropy.
+
+    Parameters:
+        full: add the constant -log(n! / Π_j k_j!), which makes exp(-value) a probability.
+        reduction: "mean" divides by the sum of sample_weight, the number of samples when there is none;
+            "sum"; or "none".
+        axis: the class axis of the input; None is 1, or 0 for one dimension.
+        empty: what the mean of nothing is, "nan" or "zero".
+        z_loss, softcap: as of CrossEntropyLoss.
+
+    Calling it:
+        input: logits with C classes on `axis`.
+        target: counts of input's shape, any real dtype.
+
+    Raises:
+        TypeError, ValueError: a shape, dtype or option that does not fit; with `full`, a negative count.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.MultinomialNLLLoss(full=True)([[0.0, 0.0]], [[1, 1]])
+        0.6931471805599453
+
+    Source: Bishop, "Pattern recognition and machine learning" (2006), section 2.2.
+    """
+
+    _function = "multinomial_nll_loss"
+
+    full: bool
+
+    def __init__(
+        self,
+        *,
+        full: bool = False,
+        reduction: str = "mean",
+        axis: int | None = None,
+        empty: str = "nan",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+    ) -> None:
+        options = _softmax_options(z_loss, softcap)
+        super().__init__(
+            full=flag(full, "full"), axis=_axis(axis), reduction=reduction, empty=empty, **options
+        )
+
+    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
+        if call.y.shape != call.x.shape:
+            raise ValueError(f"target: got shape {call.y.shape}, wanted {call.x.shape}")
+        counts = target_operand(call.y, call.dtype)
+        mask = mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :])
+        kernel: dict[str, Any] = {"coefficient": counts, "mask": mask}
+        if self.full:
+            shape = counts.shape
+            outer, classes, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+            kernel["offset"] = np.empty(outer * inner, np.float64)
+            position = _kernels.module.log_multinomial(counts, outer, classes, inner, mask, kernel["offset"])
+            if position >= 0:
+                where = np.unravel_index(position, shape)
+                index = ", ".join(map(str, where))
+                raise ValueError(f"target[{index}] = {counts[where]} is negative, wanted counts")
+        return "loss_linear", kernel
+
+
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = IGNORED,
+    reduction: str = MEAN,
+    label_smoothing: float = NONE,
+    axis: int | None = None,
+    empty: str = NAN,
+    z_loss: float = NONE,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Cross-entropy from logits: -w_t log softmax(x)_t. See `CrossEntropyLoss` for all of it.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.cross_entropy([[20.0, 0.0]], [0]):.12e}")
+        2.061153620314e-09
+    """
+    plain = weight is sample_weight is mask is out is None and normalizer is axis is softcap is None
+    defaults = (
+        reduction is MEAN and label_smoothing is z_loss is NONE and ignore_index is IGNORED and empty is NAN
+    )
+    if plain and defaults and not _checking.enabled():  # the same objects: of the same type as well
+        value = _kernels.module.plain_class_loss(
+            LOSS, input, target, None, IGNORED, MEAN, False, None, threads_for
+        )
+        if value is not None:
+            return value
+    options = (CrossEntropyLoss, ignore_index, reduction, label_smoothing, axis, empty, z_loss, softcap)
+    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Focal loss from logits: -w_t (1 - p_t)^gamma log p_t, p = softmax(x). See `FocalLoss` for all of it.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.focal_loss([[1.0, 0.0]], [1]):.12f}")
+        0.701868303411
+    """
+    options = (FocalLoss, gamma, ignore_index, reduction, axis, empty, z_loss, softcap)
+    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def generalized_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    q: float = 0.7,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Generalized cross-entropy from logits: w_t (1 - p_t^q) / q. See `GeneralizedCrossEntropyLoss`.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.generalized_cross_entropy([[1.0, 0.0]], [1]):.12f}")
+        0.858850272271
+    """
+    options = (GeneralizedCrossEntropyLoss, q, ignore_index, reduction, axis, empty, z_loss, softcap)
+    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def poly_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    epsilon: float = 1.0,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Poly-1 loss from logits: w_t (-log p_t + epsilon (1 - p_t)). See `PolyLoss` for all of it.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.poly_loss([[1.0, 0.0]], [1]):.12f}")
+        2.044320266148
+    """
+    options = (PolyLoss, epsilon, ignore_index, reduction, axis, empty, z_loss, softcap)
+    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Negative log likelihood from log-probabilities: -w_t x_t. See `NLLLoss` for all of it.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.nll_loss([[-0.5, -1.0]], [1])
+        1.0
+    """
+    options = (NLLLoss, ignore_index, reduction, axis, empty)
+    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def multinomial_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    full: bool = False,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Likelihood of counts: n logsumexp(x) - Σ_j k_j x_j. See `MultinomialNLLLoss` for all of it.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
+        2.772588722239781
+    """
+    loss = kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)

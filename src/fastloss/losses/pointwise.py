@@ -1,0 +1,941 @@
+"""The losses of one element of the input and one of the target: a class for each, and its function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import _checking, _kernels
+from .._arguments import (
+    Array,
+    Shape,
+    broadcast,
+    class_axis,
+    compute_dtype,
+    convert,
+    element_operand,
+    flag,
+    mask_operand,
+    native,
+    scalar,
+    stored_dtype,
+    target_operand,
+    widened,
+)
+from .._call import Call
+from .._kernels import BFLOAT16
+from .._runtime import threads_for
+from ._plan import (
+    Loss,
+    Value,
+    choice,
+    first_wrong,
+    is_moderate,
+    kept,
+    made,
+    rescaled,
+    sum_of_weights,
+    weight_option,
+)
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "GaussianNLLLoss",
+    "KLDivLoss",
+    "MSELoss",
+    "MultiLabelSoftMarginLoss",
+    "PoissonNLLLoss",
+    "SigmoidFocalLoss",
+    "SoftMarginLoss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "gaussian_nll_loss",
+    "kl_div",
+    "mse_loss",
+    "multilabel_soft_margin_loss",
+    "poisson_nll_loss",
+    "sigmoid_focal_loss",
+    "soft_margin_loss",
+]
+
+
+class _PointwiseLoss(Loss):
+    """Losses of one element of the input and one of the target."""
+
+    _everywhere: ClassVar[bool] = True  # defined, or an element may be an error
+
+    weight: Array | None = None
+    pos_weight: Array | None = None
+
+    def _op(self) -> str:
+        raise AssertionError
+
+    def _numbers(self) -> tuple[float, ...]:
+        """The options that the kernel takes as numbers, two or none."""
+        return ()
+
+    def _value_shape(self, shape: Shape) -> Shape:
+        """The shape of the value under "none", which may lack the last axis."""
+        return shape
+
+    def _extra(self, call: Call) -> tuple[str, Array | None]:
+        """What the kernel reads for each element beside input and target, broadcastable to the input."""
+        return "pos_weight", self.pos_weight
+
+    def _plain_op(self) -> Any:
+        plain = self.weight is self.pos_weight is None
+        return (_kernels.POINT_OPS[self._op()], *self._numbers()) if plain else None
+
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None) -> Any:
+        plain = self._plain
+        if plain is None:
+            return None
+        return _kernels.module.plain_pointwise(
+            plain, input, target, extra, self.reduction, with_grad, grad_out, threads_for
+        )
+
+    def _run(self, call: Call) -> tuple[Value, Array | None]:
+        shape, dtype = call.x.shape, call.dtype
+        samples = self._value_shape(shape)
+        each = 1 if samples == shape else shape[-1]  # elements of a sample
+
+        def spread(array: Array | None) -> Array | None:
+            """One for each sample as one for each element."""
+            return array if array is None or samples == shape else np.broadcast_to(array[..., None], shape)
+
+        mask = mask_operand(call.mask, samples, whole=False)
+        run, given = self._pass(call, spread(mask))
+        weights = call.sample_weight
+        if weights is not None:
+            weights = broadcast(weights, "sample_weight", samples, dtype)
+        factor, upstream = call.upstream(samples)
+        value, grad = call.outputs(samples)
+        given_outputs = call.out is not None or call.grad_out is not None
+        if given_outputs and not self._everywhere:  # before anything is written
+            extra = {key: array for key, array in given.items() if key == "extra"}
+            if run(check=True, **extra) is None:
+                self._raise_outside(call, spread(mask))
+        divisor = call.normalizer or self._divisor(samples, weights, mask)
+        if call.normalizer is None and self.reduction == "mean" and not is_moderate(divisor):
+            weights = rescaled(weights, samples, dtype)
+            divisor = self._divisor(samples, weights, mask)
+        for key, array in (("sample_weight", spread(weights)), ("grad_output", spread(upstream))):
+            if array is not None:
+                given[key] = element_operand(array)
+        values = value.buffer if value and samples == shape else np.empty(shape, dtype) if value else None
+        total = run(
+            options=self._numbers() or (0.0, 0.0),
+            value=values,
+            grad=grad.buffer if grad else None,
+            factor=factor if divisor else 0.0,
+            divisor=divisor * each or 1.0,
+            **given,
+        )
+        if total is None:
+            self._raise_outside(call, spread(mask))
+        gradient = grad.finish() if grad else None
+        if divisor == 0 and gradient is not None:
+            gradient.fill(0)
+        if not value:
+            return total if divisor else self._of_nothing(), gradient
+        if values is not value.buffer:
+            _kernels.module.row_means(values, value.buffer)
+        return value.finish(), gradient
+
+    def _pass(self, call: Call, mask: Array | None) -> tuple[Callable[..., Any], dict[str, Any]]:
+        """The kernel with the arrays that every call has, and the weights that it takes for each element."""
+        shape = call.x.shape
+        y = target_operand(call.y, call.dtype)
+        if y.shape != shape:
+            raise ValueError(f"target: got shape {y.shape}, wanted {shape} as input")
+        extra_name, extra = self._extra(call)
+        given = {}
+        for name, key, array in (("weight", "weight", self.weight), (extra_name, "extra", extra)):
+            if array is not None:
+                given[key] = element_operand(broadcast(array, name, shape, call.dtype))
+        counted = None if mask is None else element_operand(mask.view(np.uint8))
+        op = _kernels.POINT_OPS[self._op()]
+        x = native(call.x, call.stored)
+        return partial(_kernels.module.point_pass, op, x, y, threads_for(x.size), mask=counted), given
+
+    def _raise_outside(self, call: Call, mask: Array | None) -> None:
+        """Name the element for which a kernel has returned None."""
+        raise AssertionError
+
+    def _divisor(self, shape: Shape, weights: Array | None, mask: Array | None) -> float:
+        if self.reduction == "batchmean":
+            return float(shape[0]) if shape else 1.0
+        return sum_of_weights(shape, weights, mask) if self.reduction == "mean" else 1.0
+
+
+class BCEWithLogitsLoss(_PointwiseLoss):
+    """Binary cross-entropy between sigmoid(input) and the target, from logits.
+
+    w (pos_weight y softplus(-x) + (1 - y) softplus(x)) with softplus(x) = max(x, 0) + log1p(exp(-|x|)). Its
+    derivative is w ((1 - y) sigmoid(x) - pos_weight y sigmoid(-x)).
+
+    Parameters:
+        weight: factor w, broadcastable to the input; it does not enter the mean's divisor. Shape (C,) goes
+            along the last axis, also of an (N, C) input with N = C; a `sample_weight` (N, 1) weights rows.
+        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
+            "sum"; or "none".
+        pos_weight: factor of the positive part, broadcastable to the input.
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: logits of any shape. +inf and -inf are right for hard targets.
+        target: probabilities in [0, 1] of input's shape, any real dtype.
+
+    Raises:
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> round(fastloss.BCEWithLogitsLoss()([-30.0, 0.0], [0, 1]), 12)
+        0.34657359028
+
+    Source: `torch.nn.BCEWithLogitsLoss`.
+    """
+
+    _function = "binary_cross_entropy_with_logits"
+
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: str = "mean",
+        pos_weight: ArrayLike | None = None,
+        empty: str = "nan",
+    ) -> None:
+        super().__init__(
+            weight=weight_option(weight, "weight"),
+            pos_weight=weight_option(pos_weight, "pos_weight"),
+            reduction=reduction,
+            empty=empty,
+        )
+
+    def _op(self) -> str:
+        return "bce_with_logits" if self.pos_weight is None else "bce_with_logits_pos_weight"
+
+
+class BCELoss(_PointwiseLoss):
+    """Binary cross-entropy of probabilities: -w (y log x + (1 - y) log(1 - x)), each logarithm at least -100.
+
+    Its derivative is w (x - y) / max(x (1 - x), 1e-12). From logits, BCEWithLogitsLoss loses nothing.
+
+    Parameters:
+        weight: factor w, broadcastable to the input; it does not enter the mean's divisor. Shape (C,) goes
+            along the last axis, also of an (N, C) input with N = C; a `sample_weight` (N, 1) weights rows.
+        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
+            "sum"; or "none".
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: probabilities in [0, 1], any shape. NaN gives NaN.
+        target: probabilities of input's shape, any real dtype.
+
+    Raises:
+        ValueError: an input outside [0, 1], named with its position; or a shape or option that does not fit.
+        TypeError: a dtype that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.BCELoss()([0.5, 1.0], [1.0, 1.0])
+        0.34657359027997264
+
+    Source: `torch.nn.BCELoss`.
+    """
+
+    _function = "binary_cross_entropy"
+    _everywhere = False
+
+    def __init__(
+        self, weight: ArrayLike | None = None, *, reduction: str = "mean", empty: str = "nan"
+    ) -> None:
+        super().__init__(weight=weight_option(weight, "weight"), reduction=reduction, empty=empty)
+
+    def _op(self) -> str:
+        return "bce"
+
+    def _raise_outside(self, call: Call, mask: Array | None) -> None:
+        x = widened(call.x)
+        with np.errstate(all="ignore"):  # NaN is not outside
+            outside = (x < 0) | (x > 1)
+        raise ValueError(f"{first_wrong(outside, mask, x, 'input')} is outside [0, 1]")
+
+
+class KLDivLoss(_PointwiseLoss):
+    """Kullback-Leibler divergence of the input's distribution from the target's, from log-probabilities.
+
+    y (log y - x), or exp(y) (y - x) with `log_target`, in nats; a target of probability 0 contributes 0. Its
+    derivative is -y, or -exp(y).
+
+    Parameters:
+        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
+            "batchmean" by the first axis' length, which is the divergence per sample; "sum"; or "none".
+        log_target: the target holds log-probabilities.
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: log-probabilities of any shape.
+        target: probabilities, or their logarithms, of input's shape.
+
+    Raises:
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> x = fastloss.log_softmax([[0.0, 0.0]])
+        >>> fastloss.KLDivLoss(reduction="batchmean")(x, [[1.0, 0.0]])
+        0.6931471805599453
+
+    Source: `torch.nn.KLDivLoss`; Kullback and Leibler, "On information and sufficiency" (1951).
+    """
+
+    _function = "kl_div"
+    _reductions = ("mean", "batchmean", "sum", "none")
+
+    log_target: bool
+
+    def __init__(self, *, reduction: str = "mean", log_target: bool = False, empty: str = "nan") -> None:
+        super().__init__(log_target=flag(log_target, "log_target"), reduction=reduction, empty=empty)
+
+    def _op(self) -> str:
+        return "kl_div_log_target" if self.log_target else "kl_div"
+
+
+class MSELoss(_PointwiseLoss):
+    """Squared error: (x - y)², with derivative 2 (x - y).
+
+    With unit variance, half of it is the Gaussian negative log likelihood up to a constant.
+
+    Parameters:
+        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
+            "sum"; or "none".
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: array of any shape.
+        target: array of input's shape, any real dtype.
+
+    Raises:
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.MSELoss()([1.0, 2.0], [0.0, 0.0])
+        2.5
+
+    Source: `torch.nn.MSELoss`.
+    """
+
+    _function = "mse_loss"
+
+    def __init__(self, *, reduction: str = "mean", empty: str = "nan") -> None:
+        super().__init__(reduction=reduction, empty=empty)
+
+    def _op(self) -> str:
+        return "mse"
+
+
+def _at_least_0(value: float, name: str) -> float:
+    result = scalar(value, name)
+    if not 0 <= result < math.inf:
+        raise ValueError(f"{name}: got {value}, wanted a number of at least 0")
+    return result
+
+
+class SigmoidFocalLoss(_PointwiseLoss):
+    """Focal loss of sigmoid(input), from logits: α_t (1 - p_t)^γ times the binary cross-entropy.
+
+    With p = sigmoid(x), 1 - p_t = y (1 - p) + (1 - y) p, which is computed as that, and
+    α_t = α y + (1 - α) (1 - y). Its derivative, with the binary cross-entropy l, is
+    α_t (1 - p_t)^γ (p - y + γ l p (1 - p) (1 - 2 y) / (1 - p_t)), -α (1 - p)^γ (1 - p - γ p log p) for y = 1.
+
+    Parameters:
+        gamma: γ ≥ 0; 0 gives the binary cross-entropy.
+        alpha: α in [0, 1], the weight of the positive class, or None for ones (not 0.25 as in torchvision).
+        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
+            "sum"; or "none" (torchvision's default).
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: logits of any shape, float64, float32, float16, bfloat16, integer or bool.
+        target: probabilities in [0, 1] of input's shape, any real dtype.
+
+    Raises:
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.SigmoidFocalLoss(alpha=0.25)([-30.0, 2.0], [0, 1]):.12e}")
+        2.254453544050e-04
+
+    Source: Lin et al., "Focal loss for dense object detection" (2017); `torchvision.ops.sigmoid_focal_loss`.
+    """
+
+    _function = "sigmoid_focal_loss"
+
+    gamma: float
+    alpha: float | None
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | None = None,
+        *,
+        reduction: str = "mean",
+        empty: str = "nan",
+    ) -> None:
+        share = None if alpha is None else scalar(alpha, "alpha")
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"alpha: got {alpha}, wanted one in [0, 1] or None")
+        super().__init__(gamma=_at_least_0(gamma, "gamma"), alpha=share, reduction=reduction, empty=empty)
+
+    def _op(self) -> str:
+        return "sigmoid_focal"
+
+    def _numbers(self) -> tuple[float, float]:
+        return self.gamma, -1.0 if self.alpha is None else self.alpha
+
+
+class SoftMarginLoss(_PointwiseLoss):
+    """Logistic loss of labels of 1 and -1: log(1 + exp(-y x)), with derivative -y sigmoid(-y x).
+
+    Parameters:
+        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
+            "sum"; or "none".
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: logits of any shape.
+        target: 1 or -1, or any other numbers, of input's shape and any real dtype.
+
+    Raises:
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.SoftMarginLoss()([30.0, 0.0], [1, -1]):.12f}")
+        0.346573590280
+
+    Source: `torch.nn.SoftMarginLoss`.
+    """
+
+    _function = "soft_margin_loss"
+
+    def __init__(self, *, reduction: str = "mean", empty: str = "nan") -> None:
+        super().__init__(reduction=reduction, empty=empty)
+
+    def _op(self) -> str:
+        return "soft_margin"
+
+
+class MultiLabelSoftMarginLoss(_PointwiseLoss):
+    """Binary cross-entropy from logits, averaged over the classes: a sample may have any number of labels.
+
+    1/C Σ_j w_j (y_j softplus(-x_j) + (1 - y_j) softplus(x_j)), with derivative w_j (sigmoid(x_j) - y_j) / C.
+
+    Parameters:
+        weight: factor w, broadcastable to the input, as (C,) for the classes; it enters no divisor.
+        reduction: "mean" divides by the sum of sample_weight, the number of samples when there is none;
+            "sum"; or "none", one value for each sample.
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: logits (N, C) or (C,), or with more axes before the classes.
+        target: probabilities in [0, 1] of input's shape, any real dtype. The value under "none",
+            sample_weight and mask have the shape (N,), that of the input without its last axis.
+
+    Raises:
+        TypeError, ValueError: a shape, dtype or option that does not fit; no classes.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.MultiLabelSoftMarginLoss(reduction="none")([[0.0, 0.0], [0.0, 800.0]], [[1, 0], [1, 1]])
+        array([0.69314718, 0.34657359])
+
+    Source: `torch.nn.MultiLabelSoftMarginLoss`.
+    """
+
+    _function = "multilabel_soft_margin_loss"
+
+    def __init__(
+        self, weight: ArrayLike | None = None, *, reduction: str = "mean", empty: str = "nan"
+    ) -> None:
+        super().__init__(weight=weight_option(weight, "weight"), reduction=reduction, empty=empty)
+
+    def _op(self) -> str:
+        return "bce_with_logits"
+
+    def _plain_op(self) -> Any:
+        return super()._plain_op() if self.reduction == "mean" else None  # others divide by the classes
+
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None) -> Any:
+        axes = getattr(input, "ndim", 0)
+        return super()._short_way(input, target, with_grad, grad_out) if axes else None
+
+    def _value_shape(self, shape: Shape) -> Shape:
+        class_axis(shape, -1, "input")
+        return shape[:-1]
+
+
+class PoissonNLLLoss(_PointwiseLoss):
+    """Negative log likelihood of counts under Poisson distributions, up to log y!.
+
+    exp(x) - y x, with derivative exp(x) - y; or x - y log(x + eps), with derivative 1 - y / (x + eps), where
+    the input is the rate itself.
+
+    Parameters:
+        log_input: the input is the logarithm of the rate.
+        full: add Stirling's approximation of log y!, y log y - y + log(2 π y) / 2, where y > 1.
+        eps: added to the rate in the logarithm, without log_input.
+        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
+            "sum"; or "none".
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: rates or their logarithms, of any shape.
+        target: counts of input's shape, any real dtype.
+
+    Raises:
+        TypeError, ValueError: a shape, dtype or option that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> round(fastloss.PoissonNLLLoss()([0.0, 1.0], [1, 0]), 12)
+        1.85914091423
+
+    Source: `torch.nn.PoissonNLLLoss`.
+    """
+
+    _function = "poisson_nll_loss"
+
+    log_input: bool
+    full: bool
+    eps: float
+
+    def __init__(
+        self,
+        *,
+        log_input: bool = True,
+        full: bool = False,
+        eps: float = 1e-8,
+        reduction: str = "mean",
+        empty: str = "nan",
+    ) -> None:
+        super().__init__(
+            log_input=flag(log_input, "log_input"),
+            full=flag(full, "full"),
+            eps=_at_least_0(eps, "eps"),
+            reduction=reduction,
+            empty=empty,
+        )
+
+    def _op(self) -> str:
+        return "poisson_nll_log_input" if self.log_input else "poisson_nll"
+
+    def _numbers(self) -> tuple[float, float]:
+        return self.eps, float(self.full)
+
+
+class GaussianNLLLoss(_PointwiseLoss):
+    """Negative log likelihood of the target under normal distributions of mean `input` and variance `var`.
+
+    (log v + (x - y)² / v) / 2 with v = max(var, eps), and with `full` also log(2 π) / 2. Its derivative is
+    (x - y) / v; with respect to the variance (1 / v - (x - y)² / v²) / 2, as in PyTorch also below eps.
+
+    Parameters:
+        full: add the constant log(2 π) / 2.
+        eps: what a smaller variance counts as, a positive number.
+        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
+            "sum"; or "none".
+        empty: what the mean of nothing is, "nan" or "zero".
+
+    Calling it:
+        input: expectations, of any shape.
+        target: observations of input's shape, any real dtype.
+        var: variances of at least 0: a number, or an array of input's shape, or of that without its last
+            axis, or with 1 in place of some of its lengths.
+
+    Raises:
+        ValueError: a negative variance, named with its position; or a shape or option that does not fit.
+        TypeError: a dtype that does not fit.
+
+    Example:
+        >>> import fastloss
+        >>> loss = fastloss.GaussianNLLLoss()
+        >>> loss([1.0, 2.0], [0.0, 0.0], 4.0)
+        1.0056471805599454
+        >>> value, grads = loss.value_and_grad([1.0, 2.0], [0.0, 0.0], [4.0, 4.0], wrt=("input", "var"))
+        >>> grads
+        (array([0.125, 0.25 ]), array([0.046875, 0.      ]))
+
+    Source: `torch.nn.GaussianNLLLoss`; Nix and Weigend, "Estimating the mean and variance of the target
+    probability distribution" (1994).
+    """
+
+    _function = "gaussian_nll_loss"
+    _everywhere = False
+
+    full: bool
+    eps: float
+
+    def __init__(
+        self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean", empty: str = "nan"
+    ) -> None:
+        least = _at_least_0(eps, "eps")
+        if least == 0:
+            raise ValueError(f"eps: got {eps}, wanted a positive number")
+        super().__init__(full=flag(full, "full"), eps=least, reduction=reduction, empty=empty)
+
+    def _op(self) -> str:
+        return "gaussian_nll"
+
+    def _numbers(self) -> tuple[float, float]:
+        return self.eps, math.log(2 * math.pi) / 2 if self.full else 0.0
+
+    def _extra(self, call: Call) -> tuple[str, Array | None]:
+        var, shape = call.more["var"], call.x.shape
+        compute_dtype(var, "var")
+        return "var", _aligned_var(var, shape)
+
+    def _raise_outside(self, call: Call, mask: Array | None) -> None:
+        given: Any = dict(call.arrays)["var"]  # in its own shape
+        var = widened(given)
+        if mask is not None:  # one of the elements that share it counts
+            shared = _shared(_aligned_var(var, call.x.shape), call.x.shape)
+            mask = np.asarray(mask.any(axis=shared, keepdims=True)).reshape(var.shape)
+        with np.errstate(all="ignore"):
+            negative = var < 0
+        raise ValueError(f"{first_wrong(negative, mask, var, 'var')} is negative, wanted variances")
+
+    def __call__(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        var: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        out: Array | None = None,
+    ) -> Any:
+        """Return the value, as every loss does; `var` is described above."""
+        plain = sample_weight is mask is out is None and normalizer is None and var is not None
+        if plain and not _checking.enabled():
+            value = self._short_way(input, target, False, None, var)
+            if value is not None:
+                return value
+        weights = (sample_weight, mask, normalizer)
+        call = Call(self._options, input, target, *weights, out=out, with_grad=False, var=var)
+        return self._evaluate(call)[0]
+
+    def value_and_grad(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        var: ArrayLike,
+        *,
+        wrt: str | Sequence[str] = "input",
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+    ) -> tuple[Any, Any]:
+        """Return the value and its derivative, as every loss does.
+
+        Parameters:
+            var: as the class describes.
+            wrt: what to differentiate by, "input" or "var", or several of them, for a tuple of gradients.
+                That by the variance has the shape of `var`, and its dtype if that is a float; it takes a pass
+                of its own.
+            grad_out: array for the gradient by `input`, which has to be among what is differentiated by.
+        """
+        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+        for name in names:
+            choice(name, "wrt", ("input", "var"))
+        if grad_out is not None and "input" not in names:
+            raise ValueError("grad_out: it is for the gradient by 'input', which wrt does not name")
+        weights = (sample_weight, mask, normalizer, grad_output)
+        value: Any = None
+        grads: dict[str, Any] = {}
+        if "var" in names:  # first: the other may overwrite the input
+            by_var = _GaussianNLLOfVar(self)
+            call = Call(by_var._options, input, target, *weights, out, with_grad=True, var=var)
+            value, grads["var"] = by_var._reduced(call)
+        plain = sample_weight is mask is grad_output is out is None and normalizer is None and var is not None
+        if plain and wrt == "input" and not _checking.enabled():
+            both: tuple[Any, Any] | None = self._short_way(input, target, True, grad_out, var)
+            if both is not None:
+                return both
+        if "input" in names:
+            call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, var=var)
+            value, grads["input"] = self._evaluate(call)
+        return value, grads[wrt] if isinstance(wrt, str) else tuple(grads[name] for name in names)
+
+
+class _GaussianNLLOfVar(GaussianNLLLoss):
+    """The same loss, whose gradient is that by variances of input's shape."""
+
+    def __init__(self, loss: GaussianNLLLoss) -> None:
+        self.__dict__.update(vars(loss), _options={**loss._options, "wrt": "var"})
+
+    def _op(self) -> str:
+        return "gaussian_nll_of_var"
+
+    def _reduced(self, call: Call) -> tuple[Value, Array]:
+        """Value and gradient by the variances: elementwise, then added up where they are broadcast."""
+        var, shape = call.more["var"], call.x.shape
+        compute_dtype(var, "var")
+        aligned = _aligned_var(var, shape)
+        call.x, call.stored = convert(widened(call.x), call.dtype), call.dtype
+        full: Array = np.broadcast_to(widened(aligned), shape)
+        call.more["var"] = full
+        value, grad = self._evaluate(call)
+        assert grad is not None
+        shared = _shared(aligned, shape)
+        total = grad.sum(axis=shared, dtype=np.float64, keepdims=True) if shared else grad
+        dtype = stored_dtype(var, compute_dtype(var, "var"))
+        return value, convert(total.reshape(var.shape), call.dtype if dtype == BFLOAT16 else dtype)
+
+
+def _shared(array: Array, shape: Shape) -> tuple[int, ...]:
+    """The axes along which an array, of as many or none, is broadcast to `shape`."""
+    return tuple(i for i, n in enumerate(shape) if not array.ndim or array.shape[i] != n)
+
+
+def _aligned_var(var: Array, shape: Shape) -> Array:
+    """Variances in a shape that broadcasts to the input's, by PyTorch's rule."""
+    if var.shape in ((), shape):
+        return var
+    if var.shape == shape[:-1]:
+        return var[..., None]
+    if var.ndim == len(shape) and all(n in (1, m) for n, m in zip(var.shape, shape, strict=True)):
+        return var
+    raise ValueError(
+        f"var: got shape {var.shape}, wanted (), {shape}, or that without its last axis or with 1 for some"
+    )
+
+
+def binary_cross_entropy_with_logits(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: ArrayLike | None = None,
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Binary cross-entropy from logits: y softplus(-x) + (1 - y) softplus(x). See `BCEWithLogitsLoss`.
+
+    Example:
+        >>> import fastloss
+        >>> print(f"{fastloss.binary_cross_entropy_with_logits(-30.0, 0.0):.12e}")
+        9.357622968840e-14
+    """
+    options = (BCEWithLogitsLoss, reduction, empty)
+    weighted = weight is not None or pos_weight is not None
+    loss = made(*options, weight=weight, pos_weight=pos_weight) if weighted else kept(*options)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def binary_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Binary cross-entropy of probabilities: -(y log x + (1 - y) log(1 - x)). See `BCELoss`.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.binary_cross_entropy([0.5], [1.0])
+        0.6931471805599453
+    """
+    options = (BCELoss, reduction, empty)
+    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def kl_div(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: str = "mean",
+    log_target: bool = False,
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Kullback-Leibler divergence from log-probabilities: y (log y - x). See `KLDivLoss`.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.kl_div([-1.0], [1.0])
+        1.0
+    """
+    loss = kept(KLDivLoss, reduction, log_target, empty)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def mse_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Squared error: (x - y)². See `MSELoss`.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.mse_loss([1.0, 2.0], [0.0, 0.0])
+        2.5
+    """
+    loss = kept(MSELoss, reduction, empty)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def sigmoid_focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Focal loss from logits: α_t (1 - p_t)^γ times the binary cross-entropy. See `SigmoidFocalLoss`.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.sigmoid_focal_loss([0.0], [1.0])
+        0.17328679513998632
+    """
+    loss = kept(SigmoidFocalLoss, gamma, alpha, reduction, empty)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def soft_margin_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Logistic loss of labels of 1 and -1: log(1 + exp(-y x)). See `SoftMarginLoss`.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.soft_margin_loss([0.0], [-1])
+        0.6931471805599453
+    """
+    loss = kept(SoftMarginLoss, reduction, empty)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def multilabel_soft_margin_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Binary cross-entropy from logits, averaged over the classes. See `MultiLabelSoftMarginLoss`.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.multilabel_soft_margin_loss([[0.0, 0.0]], [[1, 0]])
+        0.6931471805599453
+    """
+    options = (MultiLabelSoftMarginLoss, reduction, empty)
+    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def poisson_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Likelihood of counts under Poisson distributions: exp(x) - y x. See `PoissonNLLLoss`.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.poisson_nll_loss([0.0], [3])
+        1.0
+    """
+    loss = kept(PoissonNLLLoss, log_input, full, eps, reduction, empty)
+    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+
+
+def gaussian_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    *,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Likelihood under normal distributions: (log var + (x - y)² / var) / 2. See `GaussianNLLLoss`.
+
+    Example:
+        >>> import fastloss
+        >>> fastloss.gaussian_nll_loss([2.0], [0.0], 1.0)
+        2.0
+    """
+    loss = kept(GaussianNLLLoss, full, eps, reduction, empty)
+    return loss(input, target, var, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
