@@ -157,7 +157,9 @@ def logsumexp(
     return _over_classes("logsumexp", x, axis, reduces=True, keepdims=keepdims, out=out, where=where)
 
 
-def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None, where: ArrayLike | None = None) -> Any:
+def softmax(
+    x: ArrayLike, axis: int = -1, *, out: Array | None = None, where: ArrayLike | None = None
+) -> Array:
     """Softmax along an axis: exp(x_j) / Σ_k exp(x_k).
 
     Parameters:
@@ -181,12 +183,13 @@ def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None, where: Ar
 
     Source: `scipy.special.softmax`, `torch.nn.functional.softmax`.
     """
-    return _over_classes("softmax", x, axis, reduces=False, out=out, where=where)
+    result: Array = _over_classes("softmax", x, axis, reduces=False, out=out, where=where)
+    return result
 
 
 def log_softmax(
     x: ArrayLike, axis: int = -1, *, out: Array | None = None, where: ArrayLike | None = None
-) -> Any:
+) -> Array:
     """Logarithm of softmax along an axis: x_j - log Σ_k exp(x_k), in nats.
 
     Parameters:
@@ -210,7 +213,8 @@ def log_softmax(
 
     Source: `scipy.special.log_softmax`, `torch.nn.functional.log_softmax`.
     """
-    return _over_classes("log_softmax", x, axis, reduces=False, out=out, where=where)
+    result: Array = _over_classes("log_softmax", x, axis, reduces=False, out=out, where=where)
+    return result
 
 
 def sigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | None = None) -> Any:

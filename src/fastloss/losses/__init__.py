@@ -3,6 +3,8 @@
 `classes` has those with a class axis, `pointwise` those without, `_plan` what all share.
 """
 
+from typing import Any
+
 from . import classes, pointwise
 from ._plan import Loss
 from .classes import *
@@ -13,7 +15,7 @@ __all__ += classes.__all__
 __all__ += pointwise.__all__
 
 #: The class of each function, by the function's name.
-CLASSES: dict[str, type[Loss]] = {
+CLASSES: dict[str, type[Loss[Any]]] = {
     kind._function: kind
     for kind in map(globals().get, __all__)
     if isinstance(kind, type) and issubclass(kind, Loss)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +24,7 @@ from .._call import Call
 from .._runtime import threads_for
 
 Value = float | Array
+V = TypeVar("V")  # of a loss: float, or Array under "none"
 
 
 def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
@@ -35,7 +36,7 @@ def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-class Loss:
+class Loss(Generic[V]):
     """What every loss has: options, a value, and a value with its gradient.
 
     The options are checked and set once, by `__init__`; losses with equal options are equal.
@@ -71,7 +72,7 @@ class Loss:
         mask: ArrayLike | None = None,
         normalizer: float | None = None,
         out: Array | None = None,
-    ) -> Any:
+    ) -> V:
         """Return the value.
 
         Parameters:
@@ -89,11 +90,12 @@ class Loss:
             A float, in nats (squared units for MSELoss), or the array of values under "none".
         """
         if sample_weight is mask is out is None and normalizer is None and not _checking.enabled():
-            value = self._short_way(input, target, False, None)
+            value: V | None = self._short_way(input, target, False, None)
             if value is not None:
                 return value
         weights = (sample_weight, mask, normalizer)
-        return self._evaluate(Call(self._options, input, target, *weights, out=out, with_grad=False))[0]
+        call = Call(self._options, input, target, *weights, out=out, with_grad=False)
+        return cast(V, self._evaluate(call)[0])
 
     def value_and_grad(
         self,
@@ -106,7 +108,7 @@ class Loss:
         grad_output: ArrayLike | None = None,
         out: Array | None = None,
         grad_out: Array | None = None,
-    ) -> tuple[Any, Array]:
+    ) -> tuple[V, Array]:
         """Return the value and its derivative with respect to `input`, from one pass.
 
         Parameters:
@@ -127,14 +129,14 @@ class Loss:
         """
         plain = sample_weight is mask is grad_output is out is None and normalizer is None
         if plain and not _checking.enabled():
-            both: tuple[Any, Array] | None = self._short_way(input, target, True, grad_out)
+            both: tuple[V, Array] | None = self._short_way(input, target, True, grad_out)
             if both is not None:
                 return both
         weights = (sample_weight, mask, normalizer, grad_output)
         call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True)
         value, grad = self._evaluate(call)
         assert grad is not None
-        return value, grad
+        return cast(V, value), grad
 
     def _evaluate(self, call: Call) -> tuple[Value, Array | None]:
         if not _checking.enabled():
@@ -192,7 +194,7 @@ class Loss:
         return f"{type(self).__name__}({shown})"
 
 
-def _unpickled(kind: type[Loss], options: dict[str, Any]) -> Loss:
+def _unpickled(kind: type[Loss[Any]], options: dict[str, Any]) -> Loss[Any]:
     return kind(**options)
 
 
@@ -206,7 +208,7 @@ def made(kind: Any, *options: Any, **weights: Any) -> Any:
 _cached = lru_cache(typed=True)(made)
 
 
-def kept(kind: type[Loss], *options: Any) -> Any:
+def kept(kind: type[Loss[Any]], *options: Any) -> Any:
     """The loss without weights of a function: one for all calls with the same options."""
     try:
         return _cached(kind, *options)  # type: ignore[arg-type]  # a class is a key

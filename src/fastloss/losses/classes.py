@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,7 +26,21 @@ from .._arguments import (
 )
 from .._call import Call
 from .._runtime import threads_for
-from ._plan import Loss, Value, is_moderate, kept, made, rescaled, sum_of, sum_of_weights, weight_option
+from .._types import (
+    Each,
+    Empty,
+    IndexCall,
+    IndexOptions,
+    LossCall,
+    LossOptions,
+    Reduced,
+    SoftmaxCall,
+    SoftmaxOptions,
+)
+from ._plan import Loss, V, Value, is_moderate, kept, made, rescaled, sum_of, sum_of_weights, weight_option
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "CrossEntropyLoss",
@@ -45,11 +59,14 @@ __all__ = [
 
 NO_LABEL = -(2**63)  # what is ignored where no label is
 #: Defaults of `cross_entropy`, by which it knows a plain call.
-MEAN, NAN, NONE, IGNORED = "mean", "nan", 0.0, -100
+MEAN: Final = "mean"
+NAN: Final = "nan"
+NONE: Final = 0.0
+IGNORED: Final = -100
 LOSS = _kernels.OPS["loss"]
 
 
-class _ClassLoss(Loss):
+class _ClassLoss(Loss[V]):
     """Losses whose input has a class axis."""
 
     axis: int | None
@@ -185,7 +202,7 @@ def _labels_ignored(value: Any) -> int | tuple[int, ...]:
     return number(value, "ignore_index", wanted)
 
 
-class _IndexedLoss(_ClassLoss):
+class _IndexedLoss(_ClassLoss[V]):
     """Losses whose target is a class index."""
 
     weight: Array | None
@@ -248,7 +265,7 @@ class _IndexedLoss(_ClassLoss):
         }
 
 
-class CrossEntropyLoss(_IndexedLoss):
+class CrossEntropyLoss(_IndexedLoss[V]):
     """Cross-entropy between softmax(input) and the target, from logits.
 
     For a class index t:         -w_t log p_t
@@ -300,15 +317,35 @@ class CrossEntropyLoss(_IndexedLoss):
 
     label_smoothing: float
 
+    @overload
+    def __init__(
+        self: CrossEntropyLoss[Array],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each,
+        label_smoothing: float = 0.0,
+        **options: Unpack[SoftmaxOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: CrossEntropyLoss[float],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Reduced = "mean",
+        label_smoothing: float = 0.0,
+        **options: Unpack[SoftmaxOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         weight: ArrayLike | None = None,
         *,
         ignore_index: int | Sequence[int] = -100,
-        reduction: str = "mean",
+        reduction: Each | Reduced = "mean",
         label_smoothing: float = 0.0,
         axis: int | None = None,
-        empty: str = "nan",
+        empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
     ) -> None:
@@ -355,7 +392,7 @@ class CrossEntropyLoss(_IndexedLoss):
         return "loss_linear" if self.label_smoothing else "loss"
 
 
-class _HeadLoss(_IndexedLoss):
+class _HeadLoss(_IndexedLoss[V]):
     """Losses of a label that are functions of its cross-entropy."""
 
     _kind: ClassVar[str]
@@ -384,7 +421,7 @@ class _HeadLoss(_IndexedLoss):
         return self._op(), self._indexed(call, axis)
 
 
-class FocalLoss(_HeadLoss):
+class FocalLoss(_HeadLoss[V]):
     """Focal loss of class indices, from logits: -w_t (1 - p_t)^γ log p_t with p = softmax(x).
 
     Samples of which the model is sure count less; γ = 0 is cross-entropy. With ℓ = -log p_t the gradient is
@@ -428,15 +465,35 @@ class FocalLoss(_HeadLoss):
 
     gamma: float
 
+    @overload
+    def __init__(
+        self: FocalLoss[Array],
+        gamma: float = 2.0,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each,
+        **options: Unpack[SoftmaxOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: FocalLoss[float],
+        gamma: float = 2.0,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Reduced = "mean",
+        **options: Unpack[SoftmaxOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         gamma: float = 2.0,
         weight: ArrayLike | None = None,
         *,
         ignore_index: int | Sequence[int] = -100,
-        reduction: str = "mean",
+        reduction: Each | Reduced = "mean",
         axis: int | None = None,
-        empty: str = "nan",
+        empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
     ) -> None:
@@ -448,7 +505,7 @@ class FocalLoss(_HeadLoss):
         )
 
 
-class GeneralizedCrossEntropyLoss(_HeadLoss):
+class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
     """Generalized cross-entropy of class indices, from logits: w_t (1 - p_t^q) / q with p = softmax(x).
 
     Between cross-entropy, its limit at q = 0, and the mean absolute error 1 - p_t, which q = 1 gives and
@@ -489,15 +546,35 @@ class GeneralizedCrossEntropyLoss(_HeadLoss):
 
     q: float
 
+    @overload
+    def __init__(
+        self: GeneralizedCrossEntropyLoss[Array],
+        q: float = 0.7,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each,
+        **options: Unpack[SoftmaxOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: GeneralizedCrossEntropyLoss[float],
+        q: float = 0.7,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Reduced = "mean",
+        **options: Unpack[SoftmaxOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         q: float = 0.7,
         weight: ArrayLike | None = None,
         *,
         ignore_index: int | Sequence[int] = -100,
-        reduction: str = "mean",
+        reduction: Each | Reduced = "mean",
         axis: int | None = None,
-        empty: str = "nan",
+        empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
     ) -> None:
@@ -509,7 +586,7 @@ class GeneralizedCrossEntropyLoss(_HeadLoss):
         )
 
 
-class PolyLoss(_HeadLoss):
+class PolyLoss(_HeadLoss[V]):
     """Poly-1 loss of class indices, from logits: w_t (-log p_t + ε (1 - p_t)) with p = softmax(x).
 
     Cross-entropy is a series in 1 - p_t, Σ_n (1 - p_t)^n / n, of which this changes the first coefficient.
@@ -549,15 +626,35 @@ class PolyLoss(_HeadLoss):
 
     epsilon: float
 
+    @overload
+    def __init__(
+        self: PolyLoss[Array],
+        epsilon: float = 1.0,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each,
+        **options: Unpack[SoftmaxOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: PolyLoss[float],
+        epsilon: float = 1.0,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Reduced = "mean",
+        **options: Unpack[SoftmaxOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         epsilon: float = 1.0,
         weight: ArrayLike | None = None,
         *,
         ignore_index: int | Sequence[int] = -100,
-        reduction: str = "mean",
+        reduction: Each | Reduced = "mean",
         axis: int | None = None,
-        empty: str = "nan",
+        empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
     ) -> None:
@@ -569,7 +666,7 @@ class PolyLoss(_HeadLoss):
         )
 
 
-class NLLLoss(_IndexedLoss):
+class NLLLoss(_IndexedLoss[V]):
     """Negative log likelihood of class indices, from log-probabilities: -w_t x_t.
 
     Parameters:
@@ -599,14 +696,32 @@ class NLLLoss(_IndexedLoss):
 
     _function = "nll_loss"
 
+    @overload
+    def __init__(
+        self: NLLLoss[Array],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each,
+        **options: Unpack[IndexOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: NLLLoss[float],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Reduced = "mean",
+        **options: Unpack[IndexOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         weight: ArrayLike | None = None,
         *,
         ignore_index: int | Sequence[int] = -100,
-        reduction: str = "mean",
+        reduction: Each | Reduced = "mean",
         axis: int | None = None,
-        empty: str = "nan",
+        empty: Empty = "nan",
     ) -> None:
         super().__init__(weight, ignore_index, axis, reduction=reduction, empty=empty)
 
@@ -617,7 +732,7 @@ class NLLLoss(_IndexedLoss):
         return self._op(), self._indexed(call, axis)
 
 
-class MultinomialNLLLoss(_ClassLoss):
+class MultinomialNLLLoss(_ClassLoss[V]):
     """Negative log likelihood of counts under softmax(input), from logits.
 
     n logsumexp(x) - Σ_j k_j x_j for counts k with n = Σ_j k_j, computed as Σ_j k_j (L - d_j), in which no
@@ -650,13 +765,37 @@ class MultinomialNLLLoss(_ClassLoss):
 
     full: bool
 
+    @overload
+    def __init__(
+        self: MultinomialNLLLoss[Array],
+        *,
+        full: bool = False,
+        reduction: Each,
+        axis: int | None = None,
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: MultinomialNLLLoss[float],
+        *,
+        full: bool = False,
+        reduction: Reduced = "mean",
+        axis: int | None = None,
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         *,
         full: bool = False,
-        reduction: str = "mean",
+        reduction: Each | Reduced = "mean",
         axis: int | None = None,
-        empty: str = "nan",
+        empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
     ) -> None:
@@ -683,16 +822,40 @@ class MultinomialNLLLoss(_ClassLoss):
         return "loss_linear", kernel
 
 
+@overload
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Each,
+    label_smoothing: float = 0.0,
+    **options: Unpack[SoftmaxCall],
+) -> Array: ...
+
+
+@overload
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Reduced = "mean",
+    label_smoothing: float = 0.0,
+    **options: Unpack[SoftmaxCall],
+) -> float: ...
+
+
 def cross_entropy(
     input: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
     ignore_index: int | Sequence[int] = IGNORED,
-    reduction: str = MEAN,
+    reduction: Each | Reduced = MEAN,
     label_smoothing: float = NONE,
     axis: int | None = None,
-    empty: str = NAN,
+    empty: Empty = NAN,
     z_loss: float = NONE,
     softcap: float | None = None,
     sample_weight: ArrayLike | None = None,
@@ -722,6 +885,30 @@ def cross_entropy(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
+def focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Each,
+    **options: Unpack[SoftmaxCall],
+) -> Array: ...
+
+
+@overload
+def focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Reduced = "mean",
+    **options: Unpack[SoftmaxCall],
+) -> float: ...
+
+
 def focal_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -729,9 +916,9 @@ def focal_loss(
     weight: ArrayLike | None = None,
     *,
     ignore_index: int | Sequence[int] = -100,
-    reduction: str = "mean",
+    reduction: Each | Reduced = "mean",
     axis: int | None = None,
-    empty: str = "nan",
+    empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
     sample_weight: ArrayLike | None = None,
@@ -751,6 +938,30 @@ def focal_loss(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
+def generalized_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    q: float = 0.7,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Each,
+    **options: Unpack[SoftmaxCall],
+) -> Array: ...
+
+
+@overload
+def generalized_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    q: float = 0.7,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Reduced = "mean",
+    **options: Unpack[SoftmaxCall],
+) -> float: ...
+
+
 def generalized_cross_entropy(
     input: ArrayLike,
     target: ArrayLike,
@@ -758,9 +969,9 @@ def generalized_cross_entropy(
     weight: ArrayLike | None = None,
     *,
     ignore_index: int | Sequence[int] = -100,
-    reduction: str = "mean",
+    reduction: Each | Reduced = "mean",
     axis: int | None = None,
-    empty: str = "nan",
+    empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
     sample_weight: ArrayLike | None = None,
@@ -780,6 +991,30 @@ def generalized_cross_entropy(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
+def poly_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    epsilon: float = 1.0,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Each,
+    **options: Unpack[SoftmaxCall],
+) -> Array: ...
+
+
+@overload
+def poly_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    epsilon: float = 1.0,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Reduced = "mean",
+    **options: Unpack[SoftmaxCall],
+) -> float: ...
+
+
 def poly_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -787,9 +1022,9 @@ def poly_loss(
     weight: ArrayLike | None = None,
     *,
     ignore_index: int | Sequence[int] = -100,
-    reduction: str = "mean",
+    reduction: Each | Reduced = "mean",
     axis: int | None = None,
-    empty: str = "nan",
+    empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
     sample_weight: ArrayLike | None = None,
@@ -809,15 +1044,37 @@ def poly_loss(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Each,
+    **options: Unpack[IndexCall],
+) -> Array: ...
+
+
+@overload
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Reduced = "mean",
+    **options: Unpack[IndexCall],
+) -> float: ...
+
+
 def nll_loss(
     input: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
     ignore_index: int | Sequence[int] = -100,
-    reduction: str = "mean",
+    reduction: Each | Reduced = "mean",
     axis: int | None = None,
-    empty: str = "nan",
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -835,14 +1092,42 @@ def nll_loss(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
 def multinomial_nll_loss(
     input: ArrayLike,
     target: ArrayLike,
     *,
     full: bool = False,
-    reduction: str = "mean",
+    reduction: Each,
     axis: int | None = None,
-    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    **options: Unpack[LossCall],
+) -> Array: ...
+
+
+@overload
+def multinomial_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    full: bool = False,
+    reduction: Reduced = "mean",
+    axis: int | None = None,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    **options: Unpack[LossCall],
+) -> float: ...
+
+
+def multinomial_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    full: bool = False,
+    reduction: Each | Reduced = "mean",
+    axis: int | None = None,
+    empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
     sample_weight: ArrayLike | None = None,

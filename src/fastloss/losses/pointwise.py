@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,8 +30,10 @@ from .._arguments import (
 from .._call import Call
 from .._kernels import BFLOAT16
 from .._runtime import threads_for
+from .._types import Each, Empty, LossCall, LossOptions, Reduced
 from ._plan import (
     Loss,
+    V,
     Value,
     choice,
     first_wrong,
@@ -42,6 +44,9 @@ from ._plan import (
     sum_of_weights,
     weight_option,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "BCELoss",
@@ -65,7 +70,7 @@ __all__ = [
 ]
 
 
-class _PointwiseLoss(Loss):
+class _PointwiseLoss(Loss[V]):
     """Losses of one element of the input and one of the target."""
 
     _everywhere: ClassVar[bool] = True  # defined, or an element may be an error
@@ -174,7 +179,7 @@ class _PointwiseLoss(Loss):
         return sum_of_weights(shape, weights, mask) if self.reduction == "mean" else 1.0
 
 
-class BCEWithLogitsLoss(_PointwiseLoss):
+class BCEWithLogitsLoss(_PointwiseLoss[V]):
     """Binary cross-entropy between sigmoid(input) and the target, from logits.
 
     w (pos_weight y softplus(-x) + (1 - y) softplus(x)) with softplus(x) = max(x, 0) + log1p(exp(-|x|)). Its
@@ -205,13 +210,33 @@ class BCEWithLogitsLoss(_PointwiseLoss):
 
     _function = "binary_cross_entropy_with_logits"
 
+    @overload
+    def __init__(
+        self: BCEWithLogitsLoss[Array],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each,
+        pos_weight: ArrayLike | None = None,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: BCEWithLogitsLoss[float],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Reduced = "mean",
+        pos_weight: ArrayLike | None = None,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         weight: ArrayLike | None = None,
         *,
-        reduction: str = "mean",
+        reduction: Each | Reduced = "mean",
         pos_weight: ArrayLike | None = None,
-        empty: str = "nan",
+        empty: Empty = "nan",
     ) -> None:
         super().__init__(
             weight=weight_option(weight, "weight"),
@@ -224,7 +249,7 @@ class BCEWithLogitsLoss(_PointwiseLoss):
         return "bce_with_logits" if self.pos_weight is None else "bce_with_logits_pos_weight"
 
 
-class BCELoss(_PointwiseLoss):
+class BCELoss(_PointwiseLoss[V]):
     """Binary cross-entropy of probabilities: -w (y log x + (1 - y) log(1 - x)), each logarithm at least -100.
 
     Its derivative is w (x - y) / max(x (1 - x), 1e-12). From logits, BCEWithLogitsLoss loses nothing.
@@ -255,8 +280,30 @@ class BCELoss(_PointwiseLoss):
     _function = "binary_cross_entropy"
     _everywhere = False
 
+    @overload
     def __init__(
-        self, weight: ArrayLike | None = None, *, reduction: str = "mean", empty: str = "nan"
+        self: BCELoss[Array],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: BCELoss[float],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Reduced = "mean",
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each | Reduced = "mean",
+        empty: Empty = "nan",
     ) -> None:
         super().__init__(weight=weight_option(weight, "weight"), reduction=reduction, empty=empty)
 
@@ -270,7 +317,7 @@ class BCELoss(_PointwiseLoss):
         raise ValueError(f"{first_wrong(outside, mask, x, 'input')} is outside [0, 1]")
 
 
-class KLDivLoss(_PointwiseLoss):
+class KLDivLoss(_PointwiseLoss[V]):
     """Kullback-Leibler divergence of the input's distribution from the target's, from log-probabilities.
 
     y (log y - x), or exp(y) (y - x) with `log_target`, in nats; a target of probability 0 contributes 0. Its
@@ -303,14 +350,34 @@ class KLDivLoss(_PointwiseLoss):
 
     log_target: bool
 
-    def __init__(self, *, reduction: str = "mean", log_target: bool = False, empty: str = "nan") -> None:
+    @overload
+    def __init__(
+        self: KLDivLoss[Array], *, reduction: Each, log_target: bool = False, **options: Unpack[LossOptions]
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: KLDivLoss[float],
+        *,
+        reduction: Reduced | Literal["batchmean"] = "mean",
+        log_target: bool = False,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        *,
+        reduction: Each | Reduced | Literal["batchmean"] = "mean",
+        log_target: bool = False,
+        empty: Empty = "nan",
+    ) -> None:
         super().__init__(log_target=flag(log_target, "log_target"), reduction=reduction, empty=empty)
 
     def _op(self) -> str:
         return "kl_div_log_target" if self.log_target else "kl_div"
 
 
-class MSELoss(_PointwiseLoss):
+class MSELoss(_PointwiseLoss[V]):
     """Squared error: (x - y)², with derivative 2 (x - y).
 
     With unit variance, half of it is the Gaussian negative log likelihood up to a constant.
@@ -337,7 +404,15 @@ class MSELoss(_PointwiseLoss):
 
     _function = "mse_loss"
 
-    def __init__(self, *, reduction: str = "mean", empty: str = "nan") -> None:
+    @overload
+    def __init__(self: MSELoss[Array], *, reduction: Each, **options: Unpack[LossOptions]) -> None: ...
+
+    @overload
+    def __init__(
+        self: MSELoss[float], *, reduction: Reduced = "mean", **options: Unpack[LossOptions]
+    ) -> None: ...
+
+    def __init__(self, *, reduction: Each | Reduced = "mean", empty: Empty = "nan") -> None:
         super().__init__(reduction=reduction, empty=empty)
 
     def _op(self) -> str:
@@ -351,7 +426,7 @@ def _at_least_0(value: float, name: str) -> float:
     return result
 
 
-class SigmoidFocalLoss(_PointwiseLoss):
+class SigmoidFocalLoss(_PointwiseLoss[V]):
     """Focal loss of sigmoid(input), from logits: α_t (1 - p_t)^γ times the binary cross-entropy.
 
     With p = sigmoid(x), 1 - p_t = y (1 - p) + (1 - y) p, which is computed as that, and
@@ -385,13 +460,33 @@ class SigmoidFocalLoss(_PointwiseLoss):
     gamma: float
     alpha: float | None
 
+    @overload
+    def __init__(
+        self: SigmoidFocalLoss[Array],
+        gamma: float = 2.0,
+        alpha: float | None = None,
+        *,
+        reduction: Each,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: SigmoidFocalLoss[float],
+        gamma: float = 2.0,
+        alpha: float | None = None,
+        *,
+        reduction: Reduced = "mean",
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         gamma: float = 2.0,
         alpha: float | None = None,
         *,
-        reduction: str = "mean",
-        empty: str = "nan",
+        reduction: Each | Reduced = "mean",
+        empty: Empty = "nan",
     ) -> None:
         share = None if alpha is None else scalar(alpha, "alpha")
         if share is not None and not 0 <= share <= 1:
@@ -405,7 +500,7 @@ class SigmoidFocalLoss(_PointwiseLoss):
         return self.gamma, -1.0 if self.alpha is None else self.alpha
 
 
-class SoftMarginLoss(_PointwiseLoss):
+class SoftMarginLoss(_PointwiseLoss[V]):
     """Logistic loss of labels of 1 and -1: log(1 + exp(-y x)), with derivative -y sigmoid(-y x).
 
     Parameters:
@@ -430,14 +525,22 @@ class SoftMarginLoss(_PointwiseLoss):
 
     _function = "soft_margin_loss"
 
-    def __init__(self, *, reduction: str = "mean", empty: str = "nan") -> None:
+    @overload
+    def __init__(self: SoftMarginLoss[Array], *, reduction: Each, **options: Unpack[LossOptions]) -> None: ...
+
+    @overload
+    def __init__(
+        self: SoftMarginLoss[float], *, reduction: Reduced = "mean", **options: Unpack[LossOptions]
+    ) -> None: ...
+
+    def __init__(self, *, reduction: Each | Reduced = "mean", empty: Empty = "nan") -> None:
         super().__init__(reduction=reduction, empty=empty)
 
     def _op(self) -> str:
         return "soft_margin"
 
 
-class MultiLabelSoftMarginLoss(_PointwiseLoss):
+class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
     """Binary cross-entropy from logits, averaged over the classes: a sample may have any number of labels.
 
     1/C Σ_j w_j (y_j softplus(-x_j) + (1 - y_j) softplus(x_j)), with derivative w_j (sigmoid(x_j) - y_j) / C.
@@ -466,8 +569,30 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss):
 
     _function = "multilabel_soft_margin_loss"
 
+    @overload
     def __init__(
-        self, weight: ArrayLike | None = None, *, reduction: str = "mean", empty: str = "nan"
+        self: MultiLabelSoftMarginLoss[Array],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: MultiLabelSoftMarginLoss[float],
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Reduced = "mean",
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        reduction: Each | Reduced = "mean",
+        empty: Empty = "nan",
     ) -> None:
         super().__init__(weight=weight_option(weight, "weight"), reduction=reduction, empty=empty)
 
@@ -486,7 +611,7 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss):
         return shape[:-1]
 
 
-class PoissonNLLLoss(_PointwiseLoss):
+class PoissonNLLLoss(_PointwiseLoss[V]):
     """Negative log likelihood of counts under Poisson distributions, up to log y!.
 
     exp(x) - y x, with derivative exp(x) - y; or x - y log(x + eps), with derivative 1 - y / (x + eps), where
@@ -521,14 +646,36 @@ class PoissonNLLLoss(_PointwiseLoss):
     full: bool
     eps: float
 
+    @overload
+    def __init__(
+        self: PoissonNLLLoss[Array],
+        *,
+        log_input: bool = True,
+        full: bool = False,
+        eps: float = 1e-8,
+        reduction: Each,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: PoissonNLLLoss[float],
+        *,
+        log_input: bool = True,
+        full: bool = False,
+        eps: float = 1e-8,
+        reduction: Reduced = "mean",
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         *,
         log_input: bool = True,
         full: bool = False,
         eps: float = 1e-8,
-        reduction: str = "mean",
-        empty: str = "nan",
+        reduction: Each | Reduced = "mean",
+        empty: Empty = "nan",
     ) -> None:
         super().__init__(
             log_input=flag(log_input, "log_input"),
@@ -545,7 +692,7 @@ class PoissonNLLLoss(_PointwiseLoss):
         return self.eps, float(self.full)
 
 
-class GaussianNLLLoss(_PointwiseLoss):
+class GaussianNLLLoss(_PointwiseLoss[V]):
     """Negative log likelihood of the target under normal distributions of mean `input` and variance `var`.
 
     (log v + (x - y)² / v) / 2 with v = max(var, eps), and with `full` also log(2 π) / 2. Its derivative is
@@ -587,8 +734,33 @@ class GaussianNLLLoss(_PointwiseLoss):
     full: bool
     eps: float
 
+    @overload
     def __init__(
-        self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean", empty: str = "nan"
+        self: GaussianNLLLoss[Array],
+        *,
+        full: bool = False,
+        eps: float = 1e-6,
+        reduction: Each,
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: GaussianNLLLoss[float],
+        *,
+        full: bool = False,
+        eps: float = 1e-6,
+        reduction: Reduced = "mean",
+        **options: Unpack[LossOptions],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        *,
+        full: bool = False,
+        eps: float = 1e-6,
+        reduction: Each | Reduced = "mean",
+        empty: Empty = "nan",
     ) -> None:
         least = _at_least_0(eps, "eps")
         if least == 0:
@@ -683,10 +855,10 @@ class GaussianNLLLoss(_PointwiseLoss):
         return value, grads[wrt] if isinstance(wrt, str) else tuple(grads[name] for name in names)
 
 
-class _GaussianNLLOfVar(GaussianNLLLoss):
+class _GaussianNLLOfVar(GaussianNLLLoss[V]):
     """The same loss, whose gradient is that by variances of input's shape."""
 
-    def __init__(self, loss: GaussianNLLLoss) -> None:
+    def __init__(self, loss: GaussianNLLLoss[V]) -> None:
         self.__dict__.update(vars(loss), _options={**loss._options, "wrt": "var"})
 
     def _op(self) -> str:
@@ -726,14 +898,38 @@ def _aligned_var(var: Array, shape: Shape) -> Array:
     )
 
 
+@overload
 def binary_cross_entropy_with_logits(
     input: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
-    reduction: str = "mean",
+    reduction: Each,
     pos_weight: ArrayLike | None = None,
-    empty: str = "nan",
+    **options: Unpack[LossCall],
+) -> Array: ...
+
+
+@overload
+def binary_cross_entropy_with_logits(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Reduced = "mean",
+    pos_weight: ArrayLike | None = None,
+    **options: Unpack[LossCall],
+) -> float: ...
+
+
+def binary_cross_entropy_with_logits(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Each | Reduced = "mean",
+    pos_weight: ArrayLike | None = None,
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -752,13 +948,35 @@ def binary_cross_entropy_with_logits(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
 def binary_cross_entropy(
     input: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
-    reduction: str = "mean",
-    empty: str = "nan",
+    reduction: Each,
+    **options: Unpack[LossCall],
+) -> Array: ...
+
+
+@overload
+def binary_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Reduced = "mean",
+    **options: Unpack[LossCall],
+) -> float: ...
+
+
+def binary_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Each | Reduced = "mean",
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -776,13 +994,35 @@ def binary_cross_entropy(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
 def kl_div(
     input: ArrayLike,
     target: ArrayLike,
     *,
-    reduction: str = "mean",
+    reduction: Each,
     log_target: bool = False,
-    empty: str = "nan",
+    **options: Unpack[LossCall],
+) -> Array: ...
+
+
+@overload
+def kl_div(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: Reduced | Literal["batchmean"] = "mean",
+    log_target: bool = False,
+    **options: Unpack[LossCall],
+) -> float: ...
+
+
+def kl_div(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: Each | Reduced | Literal["batchmean"] = "mean",
+    log_target: bool = False,
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -799,12 +1039,24 @@ def kl_div(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
+def mse_loss(
+    input: ArrayLike, target: ArrayLike, *, reduction: Each, **options: Unpack[LossCall]
+) -> Array: ...
+
+
+@overload
+def mse_loss(
+    input: ArrayLike, target: ArrayLike, *, reduction: Reduced = "mean", **options: Unpack[LossCall]
+) -> float: ...
+
+
 def mse_loss(
     input: ArrayLike,
     target: ArrayLike,
     *,
-    reduction: str = "mean",
-    empty: str = "nan",
+    reduction: Each | Reduced = "mean",
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -821,14 +1073,38 @@ def mse_loss(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
 def sigmoid_focal_loss(
     input: ArrayLike,
     target: ArrayLike,
     gamma: float = 2.0,
     alpha: float | None = None,
     *,
-    reduction: str = "mean",
-    empty: str = "nan",
+    reduction: Each,
+    **options: Unpack[LossCall],
+) -> Array: ...
+
+
+@overload
+def sigmoid_focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    *,
+    reduction: Reduced = "mean",
+    **options: Unpack[LossCall],
+) -> float: ...
+
+
+def sigmoid_focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    *,
+    reduction: Each | Reduced = "mean",
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -845,12 +1121,24 @@ def sigmoid_focal_loss(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
+def soft_margin_loss(
+    input: ArrayLike, target: ArrayLike, *, reduction: Each, **options: Unpack[LossCall]
+) -> Array: ...
+
+
+@overload
+def soft_margin_loss(
+    input: ArrayLike, target: ArrayLike, *, reduction: Reduced = "mean", **options: Unpack[LossCall]
+) -> float: ...
+
+
 def soft_margin_loss(
     input: ArrayLike,
     target: ArrayLike,
     *,
-    reduction: str = "mean",
-    empty: str = "nan",
+    reduction: Each | Reduced = "mean",
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -867,13 +1155,35 @@ def soft_margin_loss(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
 def multilabel_soft_margin_loss(
     input: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
-    reduction: str = "mean",
-    empty: str = "nan",
+    reduction: Each,
+    **options: Unpack[LossCall],
+) -> Array: ...
+
+
+@overload
+def multilabel_soft_margin_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Reduced = "mean",
+    **options: Unpack[LossCall],
+) -> float: ...
+
+
+def multilabel_soft_margin_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: Each | Reduced = "mean",
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -891,6 +1201,7 @@ def multilabel_soft_margin_loss(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
 def poisson_nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -898,8 +1209,33 @@ def poisson_nll_loss(
     log_input: bool = True,
     full: bool = False,
     eps: float = 1e-8,
-    reduction: str = "mean",
-    empty: str = "nan",
+    reduction: Each,
+    **options: Unpack[LossCall],
+) -> Array: ...
+
+
+@overload
+def poisson_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: Reduced = "mean",
+    **options: Unpack[LossCall],
+) -> float: ...
+
+
+def poisson_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: Each | Reduced = "mean",
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -916,6 +1252,7 @@ def poisson_nll_loss(
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
+@overload
 def gaussian_nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -923,8 +1260,33 @@ def gaussian_nll_loss(
     *,
     full: bool = False,
     eps: float = 1e-6,
-    reduction: str = "mean",
-    empty: str = "nan",
+    reduction: Each,
+    **options: Unpack[LossCall],
+) -> Array: ...
+
+
+@overload
+def gaussian_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    *,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: Reduced = "mean",
+    **options: Unpack[LossCall],
+) -> float: ...
+
+
+def gaussian_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    *,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: Each | Reduced = "mean",
+    empty: Empty = "nan",
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,15 @@ __all__ = [
 ]
 
 
-class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
+class _Module:
+    """What a type checker does not learn from torch.nn: that calling a module gives a tensor."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor) -> Tensor: ...
+
+
+class CrossEntropyLoss(_Module, torch.nn.CrossEntropyLoss):
     """`torch.nn.CrossEntropyLoss`.
 
     Example:
@@ -41,7 +51,7 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         )
 
 
-class NLLLoss(torch.nn.NLLLoss):
+class NLLLoss(_Module, torch.nn.NLLLoss):
     """`torch.nn.NLLLoss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -51,7 +61,7 @@ class NLLLoss(torch.nn.NLLLoss):
         )
 
 
-class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
+class BCEWithLogitsLoss(_Module, torch.nn.BCEWithLogitsLoss):
     """`torch.nn.BCEWithLogitsLoss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -61,7 +71,7 @@ class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
         )
 
 
-class BCELoss(torch.nn.BCELoss):
+class BCELoss(_Module, torch.nn.BCELoss):
     """`torch.nn.BCELoss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -69,7 +79,7 @@ class BCELoss(torch.nn.BCELoss):
         return functional.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
-class KLDivLoss(torch.nn.KLDivLoss):
+class KLDivLoss(_Module, torch.nn.KLDivLoss):
     """`torch.nn.KLDivLoss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -77,7 +87,7 @@ class KLDivLoss(torch.nn.KLDivLoss):
         return functional.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
-class MSELoss(torch.nn.MSELoss):
+class MSELoss(_Module, torch.nn.MSELoss):
     """`torch.nn.MSELoss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -85,7 +95,7 @@ class MSELoss(torch.nn.MSELoss):
         return functional.mse_loss(input, target, reduction=self.reduction)
 
 
-class SoftMarginLoss(torch.nn.SoftMarginLoss):
+class SoftMarginLoss(_Module, torch.nn.SoftMarginLoss):
     """`torch.nn.SoftMarginLoss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -93,7 +103,7 @@ class SoftMarginLoss(torch.nn.SoftMarginLoss):
         return functional.soft_margin_loss(input, target, reduction=self.reduction)
 
 
-class MultiLabelSoftMarginLoss(torch.nn.MultiLabelSoftMarginLoss):
+class MultiLabelSoftMarginLoss(_Module, torch.nn.MultiLabelSoftMarginLoss):
     """`torch.nn.MultiLabelSoftMarginLoss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

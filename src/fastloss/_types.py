@@ -1,0 +1,55 @@
+"""Types of options, for those who check theirs: what is the same for several losses, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+from numpy.typing import ArrayLike
+
+from ._arguments import Array
+
+Each = Literal["none"]
+Reduced = Literal["mean", "sum"]
+Empty = Literal["nan", "zero"]
+
+
+class CallOptions(TypedDict, total=False):
+    """What a call may take beside input and target."""
+
+    sample_weight: ArrayLike | None
+    mask: ArrayLike | None
+    normalizer: float | None
+    out: Array | None
+
+
+class LossOptions(TypedDict, total=False):
+    """What every loss may take beside `reduction`."""
+
+    empty: Empty
+
+
+class LossCall(LossOptions, CallOptions, total=False):
+    """The same of a function."""
+
+
+class IndexOptions(LossOptions, total=False):
+    """What every loss of class indices may take."""
+
+    ignore_index: int | Sequence[int]
+    axis: int | None
+
+
+class IndexCall(IndexOptions, CallOptions, total=False):
+    """The same of a function."""
+
+
+class SoftmaxOptions(IndexOptions, total=False):
+    """What every loss of class indices may take from logits."""
+
+    z_loss: float
+    softcap: float | None
+
+
+class SoftmaxCall(SoftmaxOptions, CallOptions, total=False):
+    """The same of a function."""
