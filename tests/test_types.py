@@ -59,7 +59,8 @@ fastloss.BCELoss(pos_weight=2.0)
 fastloss.gaussian_nll_loss([0.0], [1.0])
 """
 
-CHECKERS = {"mypy": ["mypy", "--strict", "--hide-error-context"], "pyright": ["pyright"]}
+#: basedpyright is pyright with its JavaScript engine in the wheel.
+CHECKERS = {"mypy": ["mypy", "--strict", "--hide-error-context"], "basedpyright": ["basedpyright"]}
 
 
 def check(checker, script, tmp_path):
