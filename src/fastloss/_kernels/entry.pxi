@@ -191,6 +191,40 @@ cdef values_array(reduction, cnp.ndarray x, int ndim):
     return cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), number, False) if reduction == "none" else None
 
 
+cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogil:
+    """Samples before the first that begins a line of the array (x or gradient) at `address`, if so in every class."""
+    cdef Py_ssize_t item = bytes_of(job.storage, <float*>NULL) if job.float32 else 8
+    cdef Py_ssize_t beyond = <Py_ssize_t>(address % 64)
+    if job.inner == 1 or job.inner * item % 64 != 0 or beyond % item != 0:
+        return 0
+    return (64 - beyond) % 64 // item
+
+
+cdef double run_class(
+    ClassJob* job, object x, object coefficient, object value, object grad, int threads, double factor, double divisor
+) except? -1:
+    """Run a job whose arguments are set: the values, the gradient times factor / divisor, their sum / divisor."""
+    cdef Py_ssize_t chunks
+    cdef chunk_function function
+    cdef double total = 0
+    job.value = data_of(value)
+    job.grad = data_of(grad)
+    job.grad_storage = storage_to_write(grad, x, coefficient)
+    job.grad_scale = factor / divisor
+    job.wide_scale = <long double>factor / divisor
+    job.lead = 0
+    if job.grad_storage == STREAMED:
+        job.lead = samples_before_line(job, <size_t>job.grad)
+    elif job.inner >= LINE_MIN_INNER:
+        job.lead = samples_before_line(job, <size_t>job.x)
+    function = plan(job, &chunks)
+    if job.samples * job.classes < SERIAL_ELEMENTS:
+        threads = 1
+    with nogil:
+        run(function, job, &job.partial, chunks, threads, divisor, &total)
+    return total
+
+
 def plain_class_loss(
     kind, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for
 ):
@@ -203,9 +237,8 @@ def plain_class_loss(
     `kind` is the operation, or (operation, head, head_parameter, z_loss, softcap).
     """
     cdef ClassJob job
-    cdef Py_ssize_t chunks, samples, classes, position
-    cdef chunk_function function
-    cdef double divisor = 0, total = 0, zero = 0
+    cdef Py_ssize_t samples, classes, position
+    cdef double divisor = 0, total
     cdef int threads = 1, number
     cdef bint mean = reduction == "mean", headed = type(kind) is tuple
     cdef int op = kind[0] if headed else kind
@@ -260,30 +293,12 @@ def plain_class_loss(
         return None
     divisor = divisor if mean else 1
     value = values_array(reduction, x, 1)
-    job.value = data_of(value)
-    job.grad_scale = 1 / divisor
-    job.wide_scale = <long double>1 / divisor
-    job.grad = NULL if op == NLL else data_of(grad)
-    job.grad_storage = storage_to_write(grad, x, None)
-    function = plan(&job, &chunks)
-    with nogil:
-        run(function, &job, &job.partial, chunks, threads, divisor, &total)
+    total = run_class(&job, x, None, value, None if op == NLL else grad, threads, 1, divisor)
     if op == NLL and with_grad:  # once the value has been read: the gradient may take the place of x
-        job.grad = data_of(grad)
-        job.value = NULL
-        memset(job.grad, 0, cnp.PyArray_NBYTES(x))
-        run(function, &job, &job.partial, chunks, threads, 1, &zero)
+        memset(data_of(grad), 0, cnp.PyArray_NBYTES(x))
+        run_class(&job, x, None, None, grad, threads, 1, divisor)
     value = total if value is None else value
     return (value, grad) if with_grad else value
-
-
-cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogil:
-    """Samples before the first that begins a line of the array (x or gradient) at `address`, if so in every class."""
-    cdef Py_ssize_t item = bytes_of(job.storage, <float*>NULL) if job.float32 else 8
-    cdef Py_ssize_t beyond = <Py_ssize_t>(address % 64)
-    if job.inner == 1 or job.inner * item % 64 != 0 or beyond % item != 0:
-        return 0
-    return (64 - beyond) % 64 // item
 
 
 def class_pass(
@@ -298,9 +313,6 @@ def class_pass(
     The gradient is multiplied by factor / divisor.
     """
     cdef ClassJob job
-    cdef Py_ssize_t chunks
-    cdef chunk_function function
-    cdef double total = 0
     job.op = op
     job.head = head
     job.head_parameter = head_parameter
@@ -329,23 +341,8 @@ def class_pass(
     job.index_scale = index_scale
     job.sample_weight = data_of(sample_weight)
     job.grad_output = data_of(grad_output)
-    job.grad_scale = factor / divisor
-    job.wide_scale = <long double>factor / divisor
     job.offset = <const double*>data_of(offset)
-    job.value = data_of(value)
-    job.grad = data_of(grad)
-    job.grad_storage = storage_to_write(grad, x, coefficient)
-    job.lead = 0
-    if job.grad_storage == STREAMED:
-        job.lead = samples_before_line(&job, <size_t>job.grad)
-    elif inner >= LINE_MIN_INNER:
-        job.lead = samples_before_line(&job, <size_t>job.x)
-    function = plan(&job, &chunks)
-    if job.samples * classes < SERIAL_ELEMENTS:
-        threads = 1
-    with nogil:
-        run(function, &job, &job.partial, chunks, threads, divisor, &total)
-    return total
+    return run_class(&job, x, coefficient, value, grad, threads, factor, divisor)
 
 
 cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexcept nogil:
@@ -369,6 +366,39 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
     return (job.size + job.chunk - 1) // job.chunk
 
 
+cdef double run_points(
+    PointJob* job, object x, object y, object value, object grad, int threads, double factor, double divisor, bint first
+) except? -1:
+    """Run a job whose options and operands are set, as `run_class` does; `outside` says whether it is worth nothing.
+
+    With `first` elements outside the domain are found before anything is written.
+    """
+    cdef Py_ssize_t chunks
+    cdef double total = 0
+    job.float32 = is_float32(x)
+    job.x = data_of(x)
+    job.storage = storage_of(x)
+    job.y = data_of(y)
+    job.y_storage = storage_of(y)
+    job.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
+    job.value = data_of(value)
+    job.value_storage = storage_to_write(value, x, y)
+    job.grad = data_of(grad)
+    job.grad_storage = storage_to_write(grad, x, y)
+    job.outside = False
+    chunks = plan_points(job, factor, divisor)
+    if job.size < SERIAL_ELEMENTS:
+        threads = 1
+    with nogil:
+        if first and job.loss.domain != EVERYWHERE:
+            job.check = True
+            run(pointwise_chunk_any, job, &job.partial, chunks, threads, 1, &total)
+        job.check = False
+        if not job.outside:
+            run(pointwise_chunk_any, job, &job.partial, chunks, threads, divisor, &total)
+    return total
+
+
 cdef Operand operand_of(object spec):
     """`spec` is None or (array, period, rows, row, column)."""
     cdef Operand operand
@@ -388,42 +418,25 @@ cdef Operand operand_of(object spec):
 
 def point_pass(
     int op, x, y, int threads, *, options=(0, 0), value=None, grad=None, extra=None, weight=None, sample_weight=None,
-    mask=None, grad_output=None, double factor=1, double divisor=1, bint check=False,
+    mask=None, grad_output=None, double factor=1, double divisor=1, bint first=False,
 ):
     """Run one elementwise operation; returns the sum of the values, where they are not stored, divided by `divisor`.
 
     The gradient is multiplied by factor / divisor.
 
     None when an element is outside of what the operation is defined on, which is found as it goes, after what comes
-    before has been written; with `check` nothing else is done.
+    before has been written, or `first`.
     """
     cdef PointJob job
-    cdef Py_ssize_t chunks
-    cdef double total = 0
+    cdef double total
     job.loss = &POINT_LOSSES[op]
     job.options[0], job.options[1] = options
-    job.check = check
-    job.float32 = is_float32(x)
-    job.x = data_of(x)
-    job.storage = storage_of(x)
-    job.y = data_of(y)
-    job.y_storage = storage_of(y)
-    job.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
     job.extra = operand_of(extra)
     job.weight = operand_of(weight)
     job.sample_weight = operand_of(sample_weight)
     job.mask = operand_of(mask)
     job.grad_output = operand_of(grad_output)
-    job.value = data_of(value)
-    job.value_storage = storage_to_write(value, x, y)
-    job.grad = data_of(grad)
-    job.grad_storage = storage_to_write(grad, x, y)
-    job.outside = False
-    chunks = plan_points(&job, factor, divisor)
-    if job.size < SERIAL_ELEMENTS:
-        threads = 1
-    with nogil:
-        run(pointwise_chunk_any, &job, &job.partial, chunks, threads, divisor, &total)
+    total = run_points(&job, x, y, value, grad, threads, factor, divisor, first)
     return None if job.outside else total
 
 
@@ -472,10 +485,9 @@ cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand
 def plain_pointwise(tuple loss, input, target, extra, reduction, bint with_grad, grad_out, threads_for):
     """An elementwise loss (its number, or that and options), and its gradient, of a call without weights, or None."""
     cdef PointJob job
-    cdef Py_ssize_t chunks, axis
-    cdef double total = 0, divisor = 1, number
+    cdef Py_ssize_t size, axis
+    cdef double total, divisor = 1, number
     cdef int threads = 1
-    cdef bint grad_given = grad_out is not None
     cdef cnp.ndarray x, y
     cdef object grad = None, value
     if not (is_plain(input) and is_plain(target)):
@@ -494,37 +506,21 @@ def plain_pointwise(tuple loss, input, target, extra, reduction, bint with_grad,
     if len(loss) > 1:
         job.options[0] = loss[1]
         job.options[1] = loss[2]
-    job.float32 = is_float32(x)
-    job.x = cnp.PyArray_DATA(x)
-    job.storage = storage_of(x)
-    job.y = cnp.PyArray_DATA(y)
-    job.y_storage = storage_of(y)
-    job.size = cnp.PyArray_SIZE(x)
+    size = cnp.PyArray_SIZE(x)
     if reduction == "mean":
-        divisor = job.size
+        divisor = size
     elif reduction == "batchmean" and cnp.PyArray_NDIM(x) > 0:
         divisor = cnp.PyArray_DIM(x, 0)
-    value = values_array(reduction, x, cnp.PyArray_NDIM(x))
-    job.value = data_of(value)
-    job.value_storage = storage_to_write(value, x, y)
-    if job.size >= SERIAL_ELEMENTS:
-        threads = threads_for(job.size)
+    if size >= SERIAL_ELEMENTS:
+        threads = threads_for(size)
     if with_grad:
         grad = gradient_array(grad_out, x, y)
         if grad is None:
             return None
-        job.grad = data_of(grad)
-        job.grad_storage = storage_to_write(grad, x, y)
     if extra is not None and not plain_extra(extra, x, grad, &number, &job.extra):
         return None
-    chunks = plan_points(&job, 1, divisor)
-    with nogil:
-        if job.loss.domain != EVERYWHERE and grad_given:  # before anything is written
-            job.check = True
-            run(pointwise_chunk_any, &job, &job.partial, chunks, threads, 1, &total)
-            job.check = False
-        if not job.outside:
-            run(pointwise_chunk_any, &job, &job.partial, chunks, threads, divisor, &total)
+    value = values_array(reduction, x, cnp.PyArray_NDIM(x))
+    total = run_points(&job, x, y, value, grad, threads, 1, divisor, grad_out is not None)
     if job.outside:
         return None
     value = total if value is None else value

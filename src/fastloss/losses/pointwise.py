@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -73,8 +73,6 @@ __all__ = [
 class _PointwiseLoss(Loss[V]):
     """Losses of one element of the input and one of the target."""
 
-    _everywhere: ClassVar[bool] = True  # defined, or an element may be an error
-
     weight: Array | None = None
     pos_weight: Array | None = None
 
@@ -121,11 +119,6 @@ class _PointwiseLoss(Loss[V]):
             weights = broadcast(weights, "sample_weight", samples, dtype)
         factor, upstream = call.upstream(samples)
         value, grad = call.outputs(samples)
-        given_outputs = call.out is not None or call.grad_out is not None
-        if given_outputs and not self._everywhere:  # before anything is written
-            extra = {key: array for key, array in given.items() if key == "extra"}
-            if run(check=True, **extra) is None:
-                self._raise_outside(call, spread(mask))
         divisor = call.normalizer or self._divisor(samples, weights, mask)
         if call.normalizer is None and self.reduction == "mean" and not is_moderate(divisor):
             weights = rescaled(weights, samples, dtype)
@@ -140,6 +133,7 @@ class _PointwiseLoss(Loss[V]):
             grad=grad.buffer if grad else None,
             factor=factor if divisor else 0.0,
             divisor=divisor * each or 1.0,
+            first=call.out is not None or call.grad_out is not None,
             **given,
         )
         if total is None:
@@ -278,7 +272,6 @@ class BCELoss(_PointwiseLoss[V]):
     """
 
     _function = "binary_cross_entropy"
-    _everywhere = False
 
     @overload
     def __init__(
@@ -729,7 +722,6 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
     """
 
     _function = "gaussian_nll_loss"
-    _everywhere = False
 
     full: bool
     eps: float
