@@ -150,6 +150,14 @@ class Loss(Generic[V]):
         _checking.compare_loss(self._function, expected, result)
         return result
 
+    def _weighted(self, **weights: ArrayLike | None) -> Loss[V]:
+        """The same loss with weights, which are not copied: for one call."""
+        options = {k: None if v is None else weight_option(read_only(v, k), k) for k, v in weights.items()}
+        loss = object.__new__(type(self))
+        loss.__dict__.update(vars(self), **options, _options={**self._options, **options})
+        loss.__dict__["_plain"] = loss._plain_op()
+        return loss
+
     def _plain_op(self) -> Any:
         """What `_short_way` tells its kernel, or None if the options need the general way."""
         return None
@@ -198,22 +206,22 @@ def _unpickled(kind: type[Loss[Any]], options: dict[str, Any]) -> Loss[Any]:
     return kind(**options)
 
 
-def made(kind: Any, *options: Any, **weights: Any) -> Any:
-    """A loss of its options in the order of its signature, without the weights, which are not copied."""
+def _made(kind: Any, *options: Any) -> Any:
+    """A loss without weights, of its options in the order of its signature."""
     names = [name for name in inspect.signature(kind).parameters if name not in ("weight", "pos_weight")]
-    weights = {name: None if value is None else read_only(value, name) for name, value in weights.items()}
-    return kind(**dict(zip(names, options, strict=True)), **weights)
+    return kind(**dict(zip(names, options, strict=True)))
 
 
-_cached = lru_cache(typed=True)(made)
+_cached = lru_cache(typed=True)(_made)
 
 
-def kept(kind: type[Loss[Any]], *options: Any) -> Any:
-    """The loss without weights of a function: one for all calls with the same options."""
+def kept(kind: type[Loss[Any]], *options: Any, **weights: ArrayLike | None) -> Any:
+    """The loss of a function: one for all calls with the same options, and the weights put onto it."""
     try:
-        return _cached(kind, *options)  # type: ignore[arg-type]  # a class is a key
+        loss: Any = _cached(kind, *options)  # type: ignore[arg-type]  # a class is a key
     except TypeError:  # no key, such as a list of labels; or an error, which comes again
-        return made(kind, *options)
+        loss = _made(kind, *options)
+    return loss if all(value is None for value in weights.values()) else loss._weighted(**weights)
 
 
 def weight_option(value: ArrayLike | None, name: str) -> Array | None:

@@ -37,7 +37,7 @@ from .._types import (
     SoftmaxCall,
     SoftmaxOptions,
 )
-from ._plan import Loss, V, Value, is_moderate, kept, made, rescaled, sum_of, sum_of_weights, weight_option
+from ._plan import Loss, V, Value, is_moderate, kept, rescaled, sum_of, sum_of_weights, weight_option
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -881,7 +881,7 @@ def cross_entropy(
         if value is not None:
             return value
     options = (CrossEntropyLoss, ignore_index, reduction, label_smoothing, axis, empty, z_loss, softcap)
-    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -934,7 +934,7 @@ def focal_loss(
         0.701868303411
     """
     options = (FocalLoss, gamma, ignore_index, reduction, axis, empty, z_loss, softcap)
-    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -987,7 +987,7 @@ def generalized_cross_entropy(
         0.858850272271
     """
     options = (GeneralizedCrossEntropyLoss, q, ignore_index, reduction, axis, empty, z_loss, softcap)
-    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -1040,7 +1040,7 @@ def poly_loss(
         2.044320266148
     """
     options = (PolyLoss, epsilon, ignore_index, reduction, axis, empty, z_loss, softcap)
-    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -1088,7 +1088,7 @@ def nll_loss(
         1.0
     """
     options = (NLLLoss, ignore_index, reduction, axis, empty)
-    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 

@@ -39,7 +39,6 @@ from ._plan import (
     first_wrong,
     is_moderate,
     kept,
-    made,
     rescaled,
     sum_of_weights,
     weight_option,
@@ -934,9 +933,7 @@ def binary_cross_entropy_with_logits(
         >>> print(f"{fastloss.binary_cross_entropy_with_logits(-30.0, 0.0):.12e}")
         9.357622968840e-14
     """
-    options = (BCEWithLogitsLoss, reduction, empty)
-    weighted = weight is not None or pos_weight is not None
-    loss = made(*options, weight=weight, pos_weight=pos_weight) if weighted else kept(*options)
+    loss = kept(BCEWithLogitsLoss, reduction, empty, weight=weight, pos_weight=pos_weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -982,7 +979,7 @@ def binary_cross_entropy(
         0.6931471805599453
     """
     options = (BCELoss, reduction, empty)
-    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
@@ -1189,7 +1186,7 @@ def multilabel_soft_margin_loss(
         0.6931471805599453
     """
     options = (MultiLabelSoftMarginLoss, reduction, empty)
-    loss = kept(*options) if weight is None else made(*options, weight=weight)
+    loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
 
