@@ -8,6 +8,7 @@ b) -ffp-contract=off: a multiply-add is fused exactly where the source says so, 
 c) OpenMP is probed: without it the build goes on, serial, and says so.
 d) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels that stop at their first error,
    FASTLOSS_SANITIZE=cython ones with Cython's checks of indices and None; .ci/sanitize runs the tests.
+e) FASTLOSS_BUILD=base,avx2 builds these instruction sets alone; they need `base`, built with them or before.
 """
 
 import glob
@@ -32,6 +33,11 @@ ISA_FLAGS = {"base": ["-march=x86-64-v2"] if X86 else []}
 if X86:
     ISA_FLAGS["avx2"] = ["-march=x86-64-v3"]
     ISA_FLAGS["avx512"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+
+CHOSEN = os.environ.get("FASTLOSS_BUILD") or ",".join(ISA_FLAGS)
+if UNKNOWN := set(CHOSEN.split(",")) - set(ISA_FLAGS):
+    wanted = ", ".join(ISA_FLAGS)
+    raise SystemExit(f"FASTLOSS_BUILD: got {', '.join(sorted(UNKNOWN))}, wanted some of {wanted}")
 
 FLAGS = [
     "-O3",
@@ -153,6 +159,7 @@ extensions = [
         extra_compile_args=flags,
     )
     for isa, flags in ISA_FLAGS.items()
+    if isa in CHOSEN.split(",")
 ]
 
 setup(

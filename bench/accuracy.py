@@ -36,7 +36,7 @@ The largest distance from the true value of the input as stored (mpmath, 50 digi
 double), in ulp of the true value in the dtype of the input. The inputs, `tests/hard.py`, are chosen to hurt:
 confident and hopeless rows, ties, offsets to 1e30, masked classes, one class and 10⁶, subnormal numbers,
 numbers of all magnitudes. "nan" and "inf": where the truth is finite. A result of 0 counts as right below the
-smallest normal number. "of bound" is the largest share of the README's bounds that fastloss takes. Its losses
+smallest normal number. "of bound" is the largest share of its [bound](bounds.md) that fastloss takes. Losses
 of half precision are float32, hence far below one ulp of the input's dtype. Rounding d = x - max x once moves
 a softmax by half an ulp or more for each unit of d, in every library: exp(-87) by 60. What is left of a
 gradient where p - q cancels may be off by many ulp, in every library too: its bound is on p and q.

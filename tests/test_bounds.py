@@ -1,4 +1,4 @@
-"""`fastloss.bounds`: inputs that are known to come near, what a search finds, and what README says of it."""
+"""`fastloss.bounds`: inputs that are known to come near, what a search finds, and docs/bounds.md."""
 
 import itertools
 from pathlib import Path
@@ -11,7 +11,7 @@ from cases import loss
 import fastloss
 from fastloss import bounds
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "bounds.md"
 DTYPES = [np.float32, np.float64]
 wide = pytest.mark.skipif(oracle.WideRows.bits < 64, reason="long double is no wider than float64 here")
 
@@ -316,9 +316,9 @@ def test_what_is_wrong_takes_more_than_its_bound():
     assert bounds.shares(0.0, 0.0, 0.0) == 0
 
 
-def test_readme():
+def test_page():
     """Its table is `bounds.TABLE`."""
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     table = "\n".join(f"| {result} | {error} |" for result, error in bounds.TABLE)
     assert f"| result | error |\n|---|---|\n{table}\n\n" in text
     assert f"s = {bounds.SHARED}. There e is\n{bounds.NEAR} in float32" in text

@@ -813,7 +813,7 @@ def test_nan_is_as_pytorch_has_it():
 
 
 def test_what_differs_on_purpose():
-    """The edges of the contract that lose nothing: README, "Under PyTorch"."""
+    """The edges of the contract that lose nothing: docs/torch.md."""
     confident = torch.tensor([[20.0, 0.0]])
     assert theirs.cross_entropy(confident, torch.tensor([0])) == 0
     assert F.cross_entropy(confident, torch.tensor([0])).item() == pytest.approx(2.0611536e-09, rel=2**-22)

@@ -40,7 +40,7 @@ def check() -> bool:
     """Compare every public function and dtype with its reference; whether all agree."""
     heading("Checks against the float64 NumPy reference")
     print(
-        "The largest share of its bound (README, Accuracy; fastloss/bounds.py) that a result takes.\n"
+        "The largest share of its bound (docs/bounds.md; fastloss/bounds.py) that a result takes.\n"
         f"In float64 the reference rounds, x - max x too: {1 + bounds.REFERENCE} times that is allowed.\n"
     )
     outcomes = list(_selfcheck.check_all())

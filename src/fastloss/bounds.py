@@ -1,4 +1,4 @@
-"""How far a result may be from the exact one: the one theory of README, tests, checking() and the self-check.
+"""How far a result may be from the exact one, for docs/bounds.md, tests, checking(), self-check.
 
 The exact result is that of the arguments as stored: the input in its own dtype, the others converted to the
 dtype that is computed in. u is half an ulp of 1 in that dtype. A bound counts the roundings that the kernels
@@ -98,7 +98,7 @@ REFERENCE = 4
 
 MAPS = ("softmax", "log_softmax", "sigmoid", "logsigmoid")
 
-#: README's formula of s, and its table of the bounds.
+#: The formula of s and the table of docs/bounds.md.
 SHARED = f"u ({SUM} q + A) + e u Σₖ pₖ·abs(dₖ)"
 TABLE = (
     (
