@@ -4,17 +4,16 @@ import functools
 import math
 from fractions import Fraction
 
-import hard
 import mpmath as mp
 import numpy as np
-import oracle
 import pytest
-from cases import loss
-from hard import WIDTH
-from oracle import assert_within
 
 import fastloss
 from fastloss import _kernels, bounds
+from tests.support import hard, oracle
+from tests.support.cases import loss
+from tests.support.hard import WIDTH
+from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
 

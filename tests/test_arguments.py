@@ -5,7 +5,10 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import (
+from numpy.lib.stride_tricks import as_strided
+
+import fastloss
+from tests.support.cases import (
     ARRAY_FUNCTIONS,
     CLASSES,
     LAYOUTS,
@@ -20,9 +23,6 @@ from cases import (
     same_bits,
     strided,
 )
-from numpy.lib.stride_tricks import as_strided
-
-import fastloss
 
 SHAPED_LIKE_INPUT = ["softmax", "log_softmax", "sigmoid", "logsigmoid"]
 FLOATS = [np.float32, np.float64]

@@ -9,10 +9,10 @@ import re
 
 import numpy as np
 import pytest
-from cases import HEADS, loss
 from numpy.lib.stride_tricks import as_strided
 
 import fastloss
+from tests.support.cases import HEADS, loss
 
 DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
 inf, nan = np.inf, np.nan

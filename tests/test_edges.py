@@ -4,7 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from cases import (
+
+import fastloss
+from fastloss import bounds
+from fastloss.bounds import ulp
+from tests.support.cases import (
     INDEXED,
     POINTWISE,
     REDUCED,
@@ -17,11 +21,7 @@ from cases import (
     run,
     same_bits,
 )
-from oracle import assert_within
-
-import fastloss
-from fastloss import bounds
-from fastloss.bounds import ulp
+from tests.support.oracle import assert_within
 
 inf, nan = math.inf, math.nan
 SOFTMAX_LOSSES = [v for v in WITH_CLASSES if not v.startswith("nll")]

@@ -9,14 +9,14 @@ import math
 
 import mpmath as mp
 import numpy as np
-import oracle
 import pytest
-from cases import CLASSES, WITH_CLASSES, loss
-from oracle import logistic, softplus
 
 import fastloss
 from fastloss import bounds, reference
 from fastloss.bounds import unit
+from tests.support import oracle
+from tests.support.cases import CLASSES, WITH_CLASSES, loss
+from tests.support.oracle import logistic, softplus
 
 inf, nan = math.inf, math.nan
 

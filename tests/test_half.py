@@ -4,10 +4,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from cases import POINTWISE, VARIANTS, WITH_CLASSES, loss, make, run, same_bits
 
 import fastloss
 from fastloss._arguments import BFLOAT16
+from tests.support.cases import POINTWISE, VARIANTS, WITH_CLASSES, loss, make, run, same_bits
 
 #: Shape and class axis: few classes, rows within one block and beyond it; a strided class axis, in whole
 #: tiles and in runs; most leave a part of a tile.

@@ -4,11 +4,11 @@ from math import exp, inf, lgamma, log, log1p, nan, pi
 
 import numpy as np
 import pytest
-from cases import loss
-from oracle import assert_within
 
 import fastloss
 from fastloss.bounds import ulp
+from tests.support.cases import loss
+from tests.support.oracle import assert_within
 
 ARRAYS = [
     ("logsumexp", [0, 0, 0, 0], log(4)),

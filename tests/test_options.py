@@ -5,9 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import CLASSES, loss
 
 import fastloss
+from tests.support.cases import CLASSES, loss
 
 OPTIONS = {
     "cross_entropy": {"weight": [1.0, 2.0], "ignore_index": (1, 2), "label_smoothing": 0.5, "axis": -1}

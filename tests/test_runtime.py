@@ -2,38 +2,16 @@
 
 import math
 import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import ARRAY_FUNCTIONS, REDUCED, make, run, same_bits
 
 import fastloss
 from fastloss import _kernels, reference
-
-
-def python(code, timeout=60, **environment):
-    """Run code in a new interpreter that sees the same fastloss."""
-    here = os.path.dirname(os.path.dirname(fastloss.__file__))
-    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-def answers(code, **arguments):
-    done = python(code, **arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
+from tests.support.cases import ARRAY_FUNCTIONS, REDUCED, make, run, same_bits
+from tests.support.process import LARGE, answers, python
 
 # ------------------------------------------------------------------------------------------ threads
 
@@ -116,19 +94,6 @@ def test_threads_is_the_callers_own():
 
 
 # --------------------------------------------------------------------------------------------- fork
-
-LARGE = """
-import numpy as np, fastloss
-x = np.random.default_rng(0).standard_normal((3000, 300))
-t = np.zeros(3000, int)
-def work():
-    return fastloss.CrossEntropyLoss().value_and_grad(x, t)
-fastloss.set_num_threads(2)
-value, grad = work()
-def same():
-    again, slope = work()
-    return again == value and np.array_equal(grad, slope)
-"""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import make, run, same_bits
-from test_runtime import LARGE, answers
 
 import fastloss
 from fastloss import _kernels, _runtime
+from tests.support.cases import make, run, same_bits
+from tests.support.process import LARGE, answers
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -448,8 +448,8 @@ def test_an_interrupted_call_loses_no_memory():
 
 EVERYTHING = """
 import hashlib, sys, threading, numpy as np, fastloss
-sys.path.insert(0, {tests!r})
-from cases import ARRAY_FUNCTIONS, VARIANTS, WITH_CLASSES, loss, make
+sys.path.insert(0, {root!r})
+from tests.support.cases import ARRAY_FUNCTIONS, VARIANTS, WITH_CLASSES, loss, make
 from fastloss import _kernels
 losses, arrays = [], []
 for dtype in (np.float32, np.float64, np.float16, 'bfloat16'):
@@ -473,7 +473,7 @@ def everything():
         bits.update(function(x).tobytes())
     return bits.hexdigest()
 """
-EVERYTHING = EVERYTHING.format(tests=str(Path(__file__).parent))
+EVERYTHING = EVERYTHING.format(root=str(Path(__file__).parents[1]))
 
 
 def test_stacks_of_threads(isa):

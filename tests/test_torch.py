@@ -13,10 +13,10 @@ import warnings
 
 import numpy as np
 import pytest
-from cases import CLASSES, REDUCTIONS
 
 import fastloss
 from fastloss import _kernels, losses
+from tests.support.cases import CLASSES, REDUCTIONS
 
 torch = pytest.importorskip("torch", reason="fastloss.torch needs PyTorch")
 import fastloss.torch as F  # noqa: E402
