@@ -1,14 +1,14 @@
-"""Distance to the true value, beside other libraries: `python bench/accuracy.py` writes docs/accuracy.md.
+"""Distance to the true value, beside other libraries: `python -m bench accuracy` writes docs/accuracy.md.
 
-The inputs are those of tests/hard.py, in each dtype, and the truths those of tests/oracle.py for the input as
-stored. A library is left out where it has no such function, or not in this dtype.
+The inputs are those of tests/support/hard.py, in each dtype, and the truths those of tests/support/oracle.py
+for the input as stored. A library is left out where it has no such function, or not in this dtype. With
+--rows the tables are only printed.
 """
 
 from __future__ import annotations
 
 import datetime
 import platform
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -16,28 +16,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import hard
 import mpmath as mp
-import oracle
-from rows import optional
+import numpy as np
 
 import fastloss
 from fastloss import bounds
+from fastloss._report import optional
+from tests.support import hard, oracle
 
-PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 BCE = "binary_cross_entropy"
 ABOUT = """
 The largest distance from the true value of the input as stored (mpmath, 50 digits; a million classes: long
-double), in ulp of the true value in the dtype of the input. The inputs, `tests/hard.py`, are chosen to hurt:
-confident and hopeless rows, ties, offsets to 1e30, masked classes, one class and 10⁶, subnormal numbers,
-numbers of all magnitudes. "nan" and "inf": where the truth is finite. A result of 0 counts as right below the
-smallest normal number. "of bound" is the largest share of the README's bounds that fastloss takes. Its losses
-of half precision are float32, hence far below one ulp of the input's dtype. Rounding d = x - max x once moves
+double), in ulp of the true value in the dtype of the input. The inputs, `tests/support/hard.py`, are chosen
+to hurt: confident and hopeless rows, ties, offsets to 1e30, masked classes, one class and 10⁶, subnormal
+numbers, numbers of all magnitudes. "nan" and "inf": where the truth is finite. A result of 0 counts as right
+below the smallest normal number. "of bound" is the largest share of the README's bounds that fastloss takes.
+Its losses of half precision are float32, hence far below one ulp of the input's dtype. Rounding d = x - max x once moves
 a softmax by half an ulp or more for each unit of d, in every library: exp(-87) by 60. What is left of a
 gradient where p - q cancels may be off by many ulp, in every library too: its bound is on p and q.
 """
@@ -389,21 +384,22 @@ def machine() -> str:
     return f"{cpu}, {ours}, {', '.join(versions)}; {today}."
 
 
-def write(part: str, lines: list[str]) -> None:
+def write(folder: Path, part: str, lines: list[str]) -> None:
     """Replace one part of the page: what stands between its marks."""
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Accuracy, measured\n"
+    page = folder / "accuracy.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else "# Accuracy, measured\n"
     begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
     before, _, rest = text.partition(begin)
     after = rest.partition(end)[2].strip("\n")
     body = "\n".join([begin, "", *lines, "", end])
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(f"{before.rstrip()}\n\n{body}\n{after and chr(10) + after + chr(10)}", encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    page.write_text(f"{before.rstrip()}\n\n{body}\n{after and chr(10) + after + chr(10)}", encoding="utf-8")
     print("\n".join(lines))
 
 
 def main() -> None:
     """Measure and write."""
-    lines = [f"Written by `python bench/accuracy.py`. {machine()}", "", *ABOUT.strip().splitlines()]
+    lines = [f"Written by `python -m bench accuracy`. {machine()}", "", *ABOUT.strip().splitlines()]
     for dtype in DTYPES:
         if dtype == "bfloat16" and optional("ml_dtypes") is None:
             continue

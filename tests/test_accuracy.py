@@ -331,7 +331,7 @@ def every_so_often(dtype):
 
 @wide
 def test_sigmoids_of_every_so_many_numbers(dtype, isa):
-    """bench/exhaustive.py goes through all of float32. 0 only below the normal numbers."""
+    """`python -m bench exhaustive` goes through all of float32. 0 only below the normal numbers."""
     x, sigmoids, logarithms = every_so_often(dtype)
     for function, truth in (("sigmoid", sigmoids), ("logsigmoid", logarithms)):
         got = getattr(fastloss, function)(x)
