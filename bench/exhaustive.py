@@ -1,8 +1,9 @@
 """Every float32 number through sigmoids, losses, and the kernels' exp and log: `python -m bench exhaustive`.
 
 Takes some ten minutes, and without --rows writes its part of docs/accuracy.md: the largest error in ulp,
-where it is, and what was flushed to zero. The truth is NumPy's float64; its own error is by mpmath on a sample.
-All instruction sets run on the same numbers, and are compared bit by bit. Exit status 1: a bound fails.
+where it is, and what was flushed to zero. The truth is NumPy's float64, whose own error is that from mpmath
+on a sample. All instruction sets run on the same numbers, and are compared bit by bit. Exit status 1: a bound
+fails.
 """
 
 from __future__ import annotations

@@ -193,6 +193,7 @@ def main(options: argparse.Namespace) -> int:
             figures = f"{found['step']:10.2f}{found['loss']:10.3f}{found['peak']:10.1f}"
             print(f"{task:11}{kind:>10}{figures}{found['curve'][-1]:12.6f}{off[kind]:13.1e}")
         failed |= off["fastloss"] > 10 * off["torch"] + 1e-6
+    options.output.mkdir(parents=True, exist_ok=True)
     picture = options.output / "train.png"
     draw(results, picture)
     print(f"\n{picture}")
