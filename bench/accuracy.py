@@ -27,7 +27,7 @@ from fastloss import _selfcheck, bounds
 from fastloss._report import optional
 from tests.support import hard, oracle
 
-from .options import ROOT, shared
+from .options import shared
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 BCE = "binary_cross_entropy"
@@ -463,7 +463,7 @@ def write(folder: Path, part: str, lines: list[str]) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    shared(parser, rows="", output=ROOT / "docs")
+    shared(parser, rows="", output=Path("docs"))
 
 
 def main(options: argparse.Namespace) -> None:

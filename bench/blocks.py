@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from .options import ROOT, shared
+from .options import ROOT, rows_of, shared
 
 # constant: its values, and the (rows, classes), or elements, that show it
 CONSTANTS: dict[str, tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]] = {
@@ -145,14 +145,14 @@ def serial_section(folder: Path) -> list[str]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    shared(parser, rows="", output=ROOT / "bench")
+    shared(parser, rows="", output=Path("bench"))
 
 
 def main(options: argparse.Namespace) -> None:
     """Build, time and write."""
     import fastloss
 
-    names = [name for name in (*CONSTANTS, "SERIAL_ELEMENTS") if re.search(options.rows, name)]
+    names = rows_of(options.rows, [*CONSTANTS, "SERIAL_ELEMENTS"])
     path = options.output / "blocks.md"
     _, *written = path.read_text(encoding="utf-8").split("\n## ") if path.exists() else [""]
     sections = {text.partition("\n")[0]: text.partition("\n")[2].strip().splitlines() for text in written}

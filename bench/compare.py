@@ -2,8 +2,8 @@
 
 All rows of rows.py in one process. The calls of a row take turns with each other, and with compiled loops
 that do nothing but read or copy the same arrays (limits.c). Prints the tables and writes them to results.md,
-and the pictures ratios.png, size.png and roofline.png. With --output every number, with its quartiles, goes
-to results.json too, from which --draw makes tables and pictures again.
+and the pictures ratios.png, size.png and roofline.png. With another folder as --output every number, with its
+quartiles, goes to results.json there, from which --draw makes tables and pictures again.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from fastloss.__main__ import medians
 from fastloss._report import progress, table
 
 from . import limits
-from .options import ROOT, chosen, shared
+from .options import peers_of, rows_of, shared
 from .rows import COMPILED, FASTLOSS, PEERS, ROWS, Call, Calls, Case, Row, agree, use_threads
 
 Result = dict[str, Any]  # of one row, as it stands in results.json
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, header, rows
 
+HERE = Path("bench")
 DPI, SHADES = 80, 32  # of a picture, which is to be small
 COLORS = dict(zip(["fastloss", *PEERS], ["k", "0.6", "C2", "C1", "C3", "C4", "C0"], strict=True))
 
@@ -371,10 +372,8 @@ def environment(threads: int) -> dict[str, str]:
 def measured(options: argparse.Namespace) -> Result:
     """Everything that results.json holds."""
     use_threads(options.threads)
-    asked = chosen(options.peers, PEERS)
-    rows = [row for row in ROWS if re.search(options.rows, row.name)]
-    if not rows:
-        raise SystemExit(f"--rows: got {options.rows}, wanted what is found in a row's name")
+    asked = peers_of(options.peers, PEERS)
+    rows = rows_of(options.rows, ROWS, lambda row: row.name)
     peers = [name for name in asked if not PEERS[name].missing]
     for name in (name for name in asked if name not in peers):
         print(f"{name} is left out: {PEERS[name].missing} is not installed")
@@ -415,7 +414,9 @@ def write(document: Result, folder: Path) -> None:
     text += ["", *(f"- {line}" for line in closing), "", f"Written by `{document['command']}`.", ""]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.md").write_text("\n".join(text), encoding="utf-8")
-    pictures = {"ratios": ratio_picture(results, peers), "roofline": roofline_picture(results)}
+    pictures = {"ratios": ratio_picture(results, peers)}
+    if not all(r["small"] for r in results):
+        pictures["roofline"] = roofline_picture(results)
     if "sizes" in document:
         pictures["size"] = size_picture(document["sizes"])
     footer = f"{about['processor']}, {about['instruction set']}, threads: {about['threads']}, {about['date']}"
@@ -426,14 +427,13 @@ def write(document: Result, folder: Path) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     threads = fastloss.get_num_threads()
-    shared(parser, rows="", peers=",".join(PEERS), seconds=0.3, threads=threads, output=None)
+    shared(parser, rows="", peers=",".join(PEERS), seconds=0.3, threads=threads, output=HERE)
     parser.add_argument("--draw", metavar="FILE", type=Path, help="measure nothing: a results.json")
 
 
 def main(options: argparse.Namespace) -> None:
     """Run the comparison, or draw an earlier one."""
     document = json.loads(options.draw.read_text(encoding="utf-8")) if options.draw else measured(options)
-    folder: Path = options.output or ROOT / "bench"
-    write(document, folder)
-    if options.output and not options.draw:
-        (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write(document, options.output)
+    if options.output != HERE and not options.draw:
+        (options.output / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

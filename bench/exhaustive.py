@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import re
 import runpy
 import tempfile
 from collections.abc import Callable
@@ -28,7 +27,7 @@ import fastloss
 from fastloss import _kernels, bounds
 
 from .accuracy import machine, write
-from .options import ROOT, shared
+from .options import ROOT, rows_of, shared
 
 ABOUT = """
 The truth is float64; its own error, the last column, is by mpmath on a sample. Instruction sets in one row
@@ -267,7 +266,7 @@ def error_of_truth(job: Scan, samples: int = 2000) -> float:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    shared(parser, rows="", output=ROOT / "docs")
+    shared(parser, rows="", output=Path("docs"))
     parser.add_argument("--isa", action="append", choices=_kernels.available, help="only this (default: all)")
 
 
@@ -279,11 +278,10 @@ def main(given: argparse.Namespace) -> int:
     lines = [f"| {head} |", "|---" * 7 + "|"]
     fastloss.set_num_threads(1)
     broken = 0
+    jobs = rows_of(given.rows, SCANS, lambda job: job.name)
     with tempfile.TemporaryDirectory() as folder:
         modules = build(folder, given.isa or list(_kernels.available))
-        for job in SCANS:
-            if not re.search(given.rows, job.name):
-                continue
+        for job in jobs:
             answers, count = scan(job, modules)
             own = error_of_truth(job)
             for found in answers:

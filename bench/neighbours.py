@@ -26,7 +26,7 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import Any
 
-from .options import chosen, shared
+from .options import peers_of, shared
 
 MOST = 1.3
 BATCH = 8192
@@ -148,7 +148,7 @@ def main(options: argparse.Namespace) -> int:
         flush=True,
     )
     status = 0
-    for first in chosen(options.peers, PEERS):
+    for first in peers_of(options.peers, PEERS):
         if importlib.util.find_spec(first) is None:
             print(f"{first}: not installed")
             continue

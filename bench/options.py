@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).parents[1]
+Thing = TypeVar("Thing")
 
 SHARED: dict[str, dict[str, Any]] = {
     "rows": {"metavar": "REGEX", "help": "only rows in whose name this is found (default: all)"},
@@ -24,9 +26,20 @@ def shared(parser: argparse.ArgumentParser, **defaults: Any) -> None:
         parser.add_argument(f"--{name}", default=default, **SHARED[name])
 
 
-def chosen(given: str, known: Collection[str]) -> list[str]:
-    """The names in a list with commas, all of which are known."""
+def peers_of(given: str, known: Collection[str]) -> list[str]:
+    """The names that --peers gives, all of which are known."""
     names = [name for name in given.split(",") if name]
     if unknown := set(names) - set(known):
-        raise SystemExit(f"got {', '.join(sorted(unknown))}, wanted of {', '.join(known)}")
+        raise SystemExit(f"--peers: got {', '.join(sorted(unknown))}, wanted of {', '.join(known)}")
     return names
+
+
+def rows_of(pattern: str, rows: Sequence[Thing], name: Callable[[Thing], str] = str) -> list[Thing]:
+    """The rows that --rows finds, at least one."""
+    try:
+        found = [row for row in rows if re.search(pattern, name(row))]
+    except re.error as error:
+        raise SystemExit(f"--rows: got {pattern!r}, wanted a regular expression: {error}") from None
+    if not found:
+        raise SystemExit(f"--rows: got {pattern!r}, wanted a part of {', '.join(map(name, rows))}")
+    return found

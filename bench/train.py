@@ -7,8 +7,7 @@ the median step, the part of the loss in it (forward, and backward to the logits
 training adds, and how far the loss curve is from one whose loss is computed in float64: rounding grows during
 training, in PyTorch's curve as in fastloss's. The curves and steps are drawn in train.png.
 
-The exit status is 1 if fastloss's curve is more
-than ten times as far from the float64 one as PyTorch's.
+The exit status is 1 if fastloss's curve is more than ten times as far from the float64 one as PyTorch's.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .options import ROOT, shared
+from .options import shared
 
 KINDS = ["float64", "torch", "fastloss"]
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -161,7 +160,7 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    shared(parser, threads=2, output=ROOT / "bench")
+    shared(parser, threads=2, output=Path("bench"))
     steps = "of each training (default: %(default)s)"
     parser.add_argument("--steps", metavar="N", type=int, default=300, help=steps)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
