@@ -8,9 +8,8 @@ of all three in turn, with the ratio of this to the sum of the parts; "alone" is
 thread. A process for each of NumPy alone, scikit-learn and PyTorch imported first, whose OpenMP runtimes
 differ. The last lines are a step of a small PyTorch network, forward, loss and backward, with either loss.
 
-The exit status is 1 if a
-ratio is above 1.3, or a step with fastloss slower than with PyTorch. On a machine with other work the
-products by themselves may take many times their time.
+The exit status is 1 if a ratio is above 1.3, or a step with fastloss slower than with PyTorch. On a machine
+with other work the products by themselves may take many times their time.
 """
 
 from __future__ import annotations
