@@ -1,45 +1,46 @@
-"""Distance to the true value, beside other libraries: `python bench/accuracy.py` writes docs/accuracy.md.
+"""Distance to the true value, beside other libraries: `python -m bench accuracy` writes docs/accuracy.md.
 
-The inputs are those of tests/hard.py, in each dtype, and the truths those of tests/oracle.py for the input as
-stored. A library is left out where it has no such function, or not in this dtype.
+The inputs are those of tests/support/hard.py, in each dtype, and the truths those of tests/support/oracle.py
+for the input as stored. A library is left out where it has no such function, or not in this dtype. With
+--rows the tables are only printed.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import platform
-import sys
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mpmath as mp
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import hard
-import mpmath as mp
-import oracle
-from rows import optional
-
 import fastloss
-from fastloss import bounds
+from fastloss import _selfcheck, bounds
+from fastloss._report import optional
+from tests.support import hard, oracle
 
-PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
+from .options import shared
+
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 BCE = "binary_cross_entropy"
 ABOUT = """
 The largest distance from the true value of the input as stored (mpmath, 50 digits; a million classes: long
-double), in ulp of the true value in the dtype of the input. The inputs, `tests/hard.py`, are chosen to hurt:
-confident and hopeless rows, ties, offsets to 1e30, masked classes, one class and 10⁶, subnormal numbers,
-numbers of all magnitudes. "nan" and "inf": where the truth is finite. A result of 0 counts as right below the
-smallest normal number. "of bound" is the largest share of its [bound](bounds.md) that fastloss takes. Losses
-of half precision are float32, hence far below one ulp of the input's dtype. Rounding d = x - max x once moves
-a softmax by half an ulp or more for each unit of d, in every library: exp(-87) by 60. What is left of a
-gradient where p - q cancels may be off by many ulp, in every library too: its bound is on p and q.
+double), in ulp of the true value in the dtype of the input. The inputs, `tests/support/hard.py`, are chosen
+to hurt: confident and hopeless rows, ties, offsets to 1e30, masked classes, one class and 10⁶, subnormal
+numbers, numbers of all magnitudes. "nan" and "inf": where the truth is finite. A result of 0 counts as right
+below the smallest normal number. "of bound" is the largest share of its [bound](bounds.md) that fastloss
+takes. Losses of half precision are float32, hence far below one ulp of the input's dtype. Rounding d = x -
+max x once moves a softmax by half an ulp or more for each unit of d, in every library: exp(-87) by 60. What
+is left of a gradient where p - q cancels may be off by many ulp, in every library too: its bound is on p and
+q.
 """
 
 
@@ -69,7 +70,7 @@ def computed(dtype: np.dtype[Any]) -> type:
 
 def bounds_of(name: str, x: Any, target: Any, options: dict[str, Any]) -> bounds.Bounds:
     """What values and gradient may be off before they are rounded to half precision."""
-    wide = {k: np.asarray(v).astype(np.float64) for k, v in options.items()}
+    wide = {k: v.astype(np.float64) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     target = target if target.dtype.kind == "i" else target.astype(np.float64)
     function = name.partition(",")[0]
     return bounds.loss(function, x, target, dtype=computed(x.dtype), reduction="none", **wide)
@@ -98,6 +99,32 @@ def with_classes(x: Any, exact: Any, masked: bool = False) -> Iterator[Problem]:
         c = oracle.coefficients(target, x.shape, -1, **options)
         allowed = bounds_of(name, x, target, options)
         yield Problem(name, x, target, options, (exact.loss(c), exact.grad(c)), allowed)
+    if isinstance(exact, Exact):
+        yield from of_a_label(x, exact, labels.values())
+
+
+#: Losses of a label that are a function of its cross-entropy, and what else changes the logits' part.
+OF_A_LABEL: tuple[tuple[str, dict[str, float]], ...] = (
+    ("focal_loss", {"gamma": 2.0}),
+    ("generalized_cross_entropy", {"q": 0.7}),
+    ("poly_loss", {"epsilon": 1.0}),
+    ("cross_entropy, z_loss", {"z_loss": 1e-4}),
+    ("cross_entropy, softcap", {"softcap": 30.0}),
+)
+
+
+def of_a_label(x: Any, exact: Exact, targets: Iterable[Any]) -> Iterator[Problem]:
+    """The likeliest and the least likely label of each row."""
+    for (name, options), target in product(OF_A_LABEL, targets):
+        capped = "softcap" in options
+        rows = [oracle.CappedRow(row, options["softcap"]) for row in x] if capped else exact.rows
+        given = {} if capped else options
+        found = [
+            oracle.loss_of_label(row, t, name.partition(",")[0], **given)
+            for row, t in zip(rows, target, strict=True)
+        ]
+        truths = tuple(oracle.array(list(of)) for of in zip(*found, strict=True))
+        yield Problem(name, x, target, options, truths, bounds_of(name, x, target, options))
 
 
 class Exact:
@@ -114,6 +141,32 @@ class Exact:
         return every
 
 
+#: Losses of one element: their inputs and options.
+OF_AN_ELEMENT: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (BCE + "_with_logits, hard targets", "hard", {}),
+    (BCE + "_with_logits, soft targets", "soft", {}),
+    ("sigmoid_focal_loss, hard targets", "hard", {"gamma": 2.0, "alpha": 0.25}),
+    ("sigmoid_focal_loss, soft targets", "soft", {"gamma": 2.0, "alpha": 0.25}),
+    ("soft_margin_loss", "signs", {}),
+    (BCE, "probabilities", {}),
+    ("kl_div", "kl", {}),
+    ("kl_div, log_target", "kl_log", {"log_target": True}),
+    ("mse_loss", "real", {}),
+    ("poisson_nll_loss", "counts", {}),
+    ("poisson_nll_loss, rates", "rates", {"log_input": False}),
+)
+
+
+def pointwise_loss(name: str, x: Any, y: Any, options: dict[str, Any]) -> Problem:
+    """The problem, whose truth is that of each element by itself."""
+    given = {k: v for k, v in options.items() if k not in ("log_target", "var")}
+    formula = getattr(oracle, name.partition(",")[0] + "_log_target" * ("log_target" in options))
+    arrays = [x, y, *([options["var"]] if "var" in options else [])]
+    found = [formula(*(mp.mpf(float(v)) for v in element), **given) for element in zip(*arrays, strict=True)]
+    value, grad, *_ = (oracle.array(list(of)) for of in zip(*found, strict=True))
+    return Problem(name, x, y, options, (value, grad), bounds_of(name, x, y, options))
+
+
 def pointwise(dtype: np.dtype[Any]) -> Iterator[Problem]:
     """The functions of one element, and the entropy of probabilities."""
     kind = computed(dtype)
@@ -124,19 +177,18 @@ def pointwise(dtype: np.dtype[Any]) -> Iterator[Problem]:
     ):
         truth = oracle.array([formula(mp.mpf(float(v))) for v in x])
         yield Problem(name, x, None, {}, (truth,), (bounds.array_function(name, x, dtype=kind),))
-    for name, inputs, options in (
-        (BCE + "_with_logits, hard targets", "hard", {}),
-        (BCE + "_with_logits, soft targets", "soft", {}),
-        (BCE, "probabilities", {}),
-        ("kl_div", "kl", {}),
-        ("kl_div, log_target", "kl_log", {"log_target": True}),
-        ("mse_loss", "real", {}),
-    ):
+    for name, inputs, options in OF_AN_ELEMENT:
         x, y = hard.pairs(inputs, dtype)
-        formula = getattr(oracle, name.partition(",")[0] + "_log_target" * bool(options))
-        found = [formula(mp.mpf(float(a)), mp.mpf(float(b))) for a, b in zip(x, y, strict=True)]
-        truths = tuple(oracle.array(list(of)) for of in zip(*found, strict=True))
-        yield Problem(name, x, y, options, truths, bounds_of(name, x, y, options))
+        yield pointwise_loss(name, x, y, options)
+    x, y = (a[: len(a) // 12 * 12].reshape(-1, 12) for a in hard.pairs("hard", dtype))
+    flat = pointwise_loss(BCE + "_with_logits", x.ravel(), y.ravel(), {})
+    value, grad = (truth.reshape(x.shape) / 12 for truth in flat.truths)
+    name = "multilabel_soft_margin_loss"
+    yield Problem(name, x, y, {}, (value.sum(1), grad), bounds_of(name, x, y, {}))
+    rng = np.random.default_rng(41)
+    x, y = (rng.standard_normal((2, 400)) * 10 ** rng.uniform(-3, 4, (2, 400))).astype(dtype)
+    var = (10 ** rng.uniform(-8, 4, 400)).astype(dtype)
+    yield pointwise_loss("gaussian_nll_loss", x, y, {"var": var})
     p = np.random.default_rng(13).dirichlet(np.full(40, 0.3), 40).astype(dtype)
     truth = oracle.array([mp.fsum(-v * mp.log(v) for v in map(mp.mpf, map(float, q)) if v) for q in p])
     yield Problem("entropy", p, None, {}, (truth,), (bounds.array_function("entropy", p, dtype=kind),))
@@ -165,10 +217,10 @@ def _fastloss(problem: Problem) -> tuple[Any, ...]:
     function = getattr(fastloss, problem.function)
     if problem.target is None:
         return (function(problem.x, **axis),)
-    made = getattr(fastloss, fastloss._selfcheck.LOSSES[problem.function])(
-        reduction="none", **problem.options
-    )
-    return made.value_and_grad(problem.x, problem.target)
+    options = dict(problem.options)
+    arrays = [problem.x, problem.target, *([options.pop("var")] if "var" in options else [])]
+    made = getattr(fastloss, _selfcheck.LOSSES[problem.function])(reduction="none", **options)
+    return made.value_and_grad(*arrays)
 
 
 def _torch(problem: Problem) -> tuple[Any, ...]:
@@ -216,6 +268,8 @@ def _jax(problem: Problem) -> tuple[Any, ...]:
         }
         return (np.asarray(functions[problem.function](x)),)
     target, options = jnp.asarray(target), problem.options
+    if {"z_loss", "softcap"} & options.keys():
+        raise NotOfThisPeer
     labels = target.ndim < x.ndim
     if "label_smoothing" in options:
         target = optax.smooth_labels(
@@ -227,6 +281,10 @@ def _jax(problem: Problem) -> tuple[Any, ...]:
         if labels
         else optax.softmax_cross_entropy,
         BCE + "_with_logits": optax.sigmoid_binary_cross_entropy,
+        "poly_loss": lambda x, y: optax.poly_loss_cross_entropy(
+            x, nn.one_hot(y, x.shape[1], dtype=x.dtype), **options
+        ),
+        "sigmoid_focal_loss": partial(optax.sigmoid_focal_loss, **options),
         "mse_loss": optax.squared_error,
         "kl_div": lambda x, y: (
             optax.losses.kl_divergence_with_log_targets if options else optax.losses.kl_divergence
@@ -258,6 +316,7 @@ def _sklearn(problem: Problem) -> tuple[Any, ...]:
     made, factor = {
         "cross_entropy": (lambda: losses.HalfMultinomialLoss(n_classes=x.shape[1]), 1),
         BCE + "_with_logits": (losses.HalfBinomialLoss, 1),
+        "poisson_nll_loss": (losses.HalfPoissonLoss, 1),
         "mse_loss": (losses.HalfSquaredError, 2),  # half of the others'
     }[problem.function]
     value, grad = made().loss_gradient(target.astype(x.dtype), x)
@@ -313,10 +372,10 @@ class Worst:
         return ", ".join(worst + sorted(self.broken)) or "–"
 
 
-def table(dtype: str) -> list[str]:
-    """The worst of each function and library in one dtype."""
+def table(dtype: str, rows: str) -> list[str]:
+    """The worst of each function and library in one dtype, of the names in which `rows` is found."""
     found: dict[tuple[str, str], dict[str, Worst]] = {}
-    for problem in problems(dtype):
+    for problem in (problem for problem in problems(dtype) if re.search(rows, problem.name)):
         for peer, (modules, run) in PEERS.items():
             if any(optional(module) is None for module in modules):
                 continue
@@ -325,6 +384,8 @@ def table(dtype: str) -> list[str]:
                     warnings.simplefilter("ignore")
                     results = run(problem)
             except (AttributeError, KeyError, NotOfThisPeer, RuntimeError, TypeError, ValueError):
+                if peer == "fastloss":
+                    raise
                 continue  # has no such function, or not in this dtype
             whats = ("value", "gradient") if problem.target is not None else ("value",)
             for what, got, truth, allowed in zip(whats, results, problem.truths, problem.bounds, strict=True):
@@ -350,7 +411,7 @@ def sums(n: int = 10**7) -> list[str]:
         for name in ("cross_entropy", "mse_loss"):
             rows = x if name == "cross_entropy" else x[:, 0]
             target = rng.integers(0, 3, 4096) if name == "cross_entropy" else x[:, 1]
-            total = getattr(fastloss, fastloss._selfcheck.LOSSES[name])(reduction="sum")
+            total = getattr(fastloss, _selfcheck.LOSSES[name])(reduction="sum")
             each = [Fraction(total(rows[i : i + 1], target[i : i + 1])) for i in range(4096)]
             drawn = rng.integers(0, 4096, n)
             exact = sum(v * int(k) for v, k in zip(each, np.bincount(drawn, minlength=4096), strict=True)) / n
@@ -389,27 +450,31 @@ def machine() -> str:
     return f"{cpu}, {ours}, {', '.join(versions)}; {today}."
 
 
-def write(part: str, lines: list[str]) -> None:
+def write(folder: Path, part: str, lines: list[str]) -> None:
     """Replace one part of the page: what stands between its marks."""
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Accuracy, measured\n"
+    page = folder / "accuracy.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else "# Accuracy, measured\n"
     begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
     before, _, rest = text.partition(begin)
     after = rest.partition(end)[2].strip("\n")
     body = "\n".join([begin, "", *lines, "", end])
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(f"{before.rstrip()}\n\n{body}\n{after and chr(10) + after + chr(10)}", encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    page.write_text(f"{before.rstrip()}\n\n{body}\n{after and chr(10) + after + chr(10)}", encoding="utf-8")
     print("\n".join(lines))
 
 
-def main() -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    shared(parser, rows="", output=Path("docs"))
+
+
+def main(options: argparse.Namespace) -> None:
     """Measure and write."""
-    lines = [f"Written by `python bench/accuracy.py`. {machine()}", "", *ABOUT.strip().splitlines()]
+    lines = [f"Written by `python -m bench accuracy`. {machine()}", "", *ABOUT.strip().splitlines()]
     for dtype in DTYPES:
         if dtype == "bfloat16" and optional("ml_dtypes") is None:
             continue
-        lines += ["", f"## {dtype}", "", *table(dtype)]
-    write("libraries", [*lines, "", "## Means", "", *sums()])
-
-
-if __name__ == "__main__":
-    main()
+        lines += ["", f"## {dtype}", "", *table(dtype, options.rows)]
+    if options.rows:
+        print("\n".join(lines))
+    else:
+        write(options.output, "libraries", [*lines, "", "## Means", "", *sums()])

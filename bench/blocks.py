@@ -1,12 +1,13 @@
-"""Block sizes and thresholds, measured: `python bench/blocks.py` builds the kernels with each and times them.
+"""Block sizes and thresholds, measured: `python -m bench blocks` builds the kernels with each.
 
 Writes blocks.md: for each constant and each of its values the microseconds, on one thread, of the calls that
-it concerns; for the serial threshold those on one and on two threads. With the names of constants, only their
-sections are measured and written. It builds in a temporary folder.
+it concerns; for the serial threshold those on one and on two threads. With --rows only the sections of those
+constants are measured and written again. It builds in a temporary folder.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -23,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).parent
+from .options import ROOT, rows_of, shared
+
 # constant: its values, and the (rows, classes), or elements, that show it
 CONSTANTS: dict[str, tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]] = {
     "ROWS_MIN_CLASSES": (
@@ -108,8 +110,9 @@ def measure(
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     if constant:
         path.write_text(text, encoding="utf-8")
-    program = f"import blocks, json; print(json.dumps(blocks.time_shapes({json.dumps(shapes)}, {threads})))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "src"), str(HERE)])}
+    program = "import json; from bench.blocks import time_shapes; "
+    program += f"print(json.dumps(time_shapes({json.dumps(shapes)}, {threads})))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "src"), str(folder)])}
     command = [sys.executable, "-c", program]
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return json.loads(printed)
@@ -141,28 +144,27 @@ def serial_section(folder: Path) -> list[str]:
     ]
 
 
-def main() -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    shared(parser, rows="", output=Path("bench"))
+
+
+def main(options: argparse.Namespace) -> None:
     """Build, time and write."""
     import fastloss
 
-    names = [*CONSTANTS, "SERIAL_ELEMENTS"]
-    asked = sys.argv[1:] or [name.strip("_") for name in names]
-    if unknown := set(asked) - {name.strip("_") for name in names}:
-        raise SystemExit(
-            f"got {', '.join(sorted(unknown))}, wanted of {', '.join(n.strip('_') for n in names)}"
-        )
-    path = HERE / "blocks.md"
-    _, *written = path.read_text(encoding="utf-8").split("\n## ")
+    names = rows_of(options.rows, [*CONSTANTS, "SERIAL_ELEMENTS"])
+    path = options.output / "blocks.md"
+    _, *written = path.read_text(encoding="utf-8").split("\n## ") if path.exists() else [""]
     sections = {text.partition("\n")[0]: text.partition("\n")[2].strip().splitlines() for text in written}
     about = f"{platform.machine()}, {fastloss._kernels.active}, {datetime.date.today().isoformat()}."
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "fastloss"
         ignored = shutil.ignore_patterns(".git", "build", "*.so", "_*.c", ".*cache")
-        shutil.copytree(HERE.parent, folder, ignore=ignored)
-        for name in (name for name in names if name.strip("_") in asked):
+        shutil.copytree(ROOT, folder, ignore=ignored)
+        for name in names:
             lines = section(folder, name) if name in CONSTANTS else serial_section(folder)
-            sections[name.strip("_")] = [about, "", *lines]
-            print("\n".join(["", f"## {name.strip('_')}", "", about, "", *lines]), flush=True)
+            sections[name] = [about, "", *lines]
+            print("\n".join(["", f"## {name}", "", about, "", *lines]), flush=True)
     text = [
         "# Block sizes and thresholds",
         "",
@@ -170,12 +172,8 @@ def main() -> None:
         "strided class axis too, and of binary_cross_entropy_with_logits for a number of elements:",
         "value / gradient in place, float32, then float64. STREAM_BYTES is in MiB, and measured on",
         "two threads; LINE_MIN_INNER in tiles of 64 neighbours.",
-        "Written by `python bench/blocks.py`.",
+        "Written by `python -m bench blocks`.",
     ]
     for name, lines in sections.items():
         text += ["", f"## {name}", "", *lines]
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

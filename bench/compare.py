@@ -1,8 +1,9 @@
-"""fastloss beside its peers and the machine's limits: `python bench/compare.py`.
+"""fastloss beside its peers and the machine's limits: `python -m bench compare`.
 
 All rows of rows.py in one process. The calls of a row take turns with each other, and with compiled loops
 that do nothing but read or copy the same arrays (limits.c). Prints the tables and writes them to results.md,
-every number to results.json, and the pictures ratios.png, size.png and roofline.png.
+and the pictures ratios.png, size.png and roofline.png. With another folder as --output every number, with its
+quartiles, goes to results.json there, from which --draw makes tables and pictures again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -23,27 +25,32 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import limits
 import numpy as np
 from matplotlib.figure import Figure
-from rows import COMPILED, FASTLOSS, PEERS, ROWS, Call, Calls, Case, Row, agree, use_threads
+from PIL import Image
 
 import fastloss
 from fastloss import _kernels
 from fastloss.__main__ import medians
 from fastloss._report import progress, table
 
+from . import limits
+from .options import peers_of, rows_of, shared
+from .rows import COMPILED, FASTLOSS, PEERS, ROWS, Call, Calls, Case, Row, agree, use_threads
+
 Result = dict[str, Any]  # of one row, as it stands in results.json
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, header, rows
 
+HERE = Path("bench")
+DPI, SHADES = 80, 32  # of a picture, which is to be small
 COLORS = dict(zip(["fastloss", *PEERS], ["k", "0.6", "C2", "C1", "C3", "C4", "C0"], strict=True))
 
 LEGEND = """\
 Median milliseconds, float32 unless said. "gradient" is value and gradient in fresh memory; "in place" fills
 an array that exists (`grad_out`, `out`). The limit is a compiled loop that only reads the arrays which the
 value reads, or copies the input to the result and reads the others; the share is its time by that of
-fastloss. Large results pass the caches, as in the "streaming copy" of results.json and not in the copy that
-is the limit, so that more than 100% is possible. A ratio is the time of a peer by that of fastloss: value
+fastloss. Large results pass the caches, which the copy that is the limit does not, so that more than 100% is
+possible. A ratio is the time of a peer by that of fastloss: value
 against value, gradient against gradient, and an array function with `out` where the peer has it. NumPy is
 `fastloss.reference` (float64, one thread, timed once, always with the gradient), scipy is `scipy.special`
 (one thread), scikit-learn its `_loss` module, PyTorch is eager with forward and backward pass, compile is
@@ -319,7 +326,7 @@ def roofline_picture(results: Sequence[Result]) -> Figure:
     return picture
 
 
-def size_picture(curves: dict[int, list[Result]]) -> Figure:
+def size_picture(curves: dict[str, list[Result]]) -> Figure:
     """Lines: nanoseconds for an element of cross_entropy against the number of elements."""
     picture = Figure(figsize=(11, 4.5), layout="constrained")
     axes = picture.subplots(1, 2, sharey=True)
@@ -329,7 +336,7 @@ def size_picture(curves: dict[int, list[Result]]) -> Figure:
             for name in (name for name in COLORS if name in results[0]["ms"][q]):
                 cost = [1e6 * median(r, q, name) / r["elements"] for r in results]
                 ax.loglog(elements, cost, style, marker=".", color=COLORS[name], label=f"{name}, {label}")
-        ax.set(title=f"cross_entropy, {classes:,} classes", xlabel="elements")
+        ax.set(title=f"cross_entropy, {int(classes):,} classes", xlabel="elements")
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("nanoseconds an element")
     axes[0].legend()
@@ -362,43 +369,41 @@ def environment(threads: int) -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Run the comparison."""
-    parser = argparse.ArgumentParser(description="Compare fastloss with its peers and the machine's limits.")
-    parser.add_argument("--rows", default="", help="only rows whose name matches this regular expression")
-    parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=0.3, help="for each call (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=fastloss.get_num_threads(), help="default: all CPUs")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder for the results")
-    options = parser.parse_args()
+def measured(options: argparse.Namespace) -> Result:
+    """Everything that results.json holds."""
     use_threads(options.threads)
-    asked = [name for name in options.peers.split(",") if name]
-    if unknown := set(asked) - set(PEERS):
-        parser.error(f"--peers: got {', '.join(sorted(unknown))}, wanted of {', '.join(PEERS)}")
-    rows = [row for row in ROWS if re.search(options.rows, row.name)]
-    if not rows:
-        parser.error("--rows: no row has such a name")
+    asked = peers_of(options.peers, PEERS)
+    rows = rows_of(options.rows, ROWS, lambda row: row.name)
     peers = [name for name in asked if not PEERS[name].missing]
     for name in (name for name in asked if name not in peers):
         print(f"{name} is left out: {PEERS[name].missing} is not installed")
-
-    about = environment(options.threads)
+    command = " ".join(["python -m bench", *sys.argv[1:]])
     results = [measure(row, peers, options.seconds) for row in rows]
-    summary = over_all(results, peers)
-    document = {"about": about, "rows": results, "over all": summary}
-    pictures = {"ratios": ratio_picture(results, peers), "roofline": roofline_picture(results)}
+    document = {"command": command, "about": environment(options.threads), "rows": results}
+    document["over all"] = over_all(results, peers)
     if not options.rows:
         eager = [name for name in peers if name == "PyTorch"]
-        curves = {
-            classes: [
+        document["sizes"] = {
+            str(classes): [
                 measure(Row("cross_entropy", (round(n / classes), classes), "labels"), eager, options.seconds)
                 for n in np.logspace(3, 8, 11)
             ]
             for classes in (10, 1000)
         }
-        document["sizes"] = curves
-        pictures["size"] = size_picture(curves)
+    return document
 
+
+def save(picture: Figure, path: Path) -> None:
+    """A PNG of few colours, which takes a third of the bytes."""
+    drawn = io.BytesIO()
+    picture.savefig(drawn, dpi=DPI)
+    Image.open(drawn).convert("RGB").quantize(SHADES, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def write(document: Result, folder: Path) -> None:
+    """The tables, to the screen too, and the pictures."""
+    results, summary, about = document["rows"], document["over all"], document["about"]
+    peers = list(summary)
     text = ["# Speed", "", LEGEND, "", *(f"- {key}: {value}" for key, value in about.items())]
     for title, header, lines in tables(results, summary, peers):
         print(f"\n{title}\n")
@@ -406,19 +411,29 @@ def main() -> None:
         text += ["", f"## {title}", "", markdown(header, lines)]
     closing = verdict(results, summary)
     print("\n".join(closing))
-    command = " ".join(["python bench/compare.py", *sys.argv[1:]])
-    text += ["", *(f"- {line}" for line in closing), "", f"Written by `{command}`.", ""]
-    folder: Path = options.output
+    text += ["", *(f"- {line}" for line in closing), "", f"Written by `{document['command']}`.", ""]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.md").write_text("\n".join(text), encoding="utf-8")
-    (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    pictures = {"ratios": ratio_picture(results, peers)}
+    if not all(r["small"] for r in results):
+        pictures["roofline"] = roofline_picture(results)
+    if "sizes" in document:
+        pictures["size"] = size_picture(document["sizes"])
+    footer = f"{about['processor']}, {about['instruction set']}, threads: {about['threads']}, {about['date']}"
     for name, picture in pictures.items():
-        footer = (
-            f"{about['processor']}, {about['instruction set']}, threads: {about['threads']}, {about['date']}"
-        )
         picture.supxlabel(f"{footer}\n{about['versions']}", fontsize=7)
-        picture.savefig(folder / f"{name}.png")
+        save(picture, folder / f"{name}.png")
 
 
-if __name__ == "__main__":
-    main()
+def add_options(parser: argparse.ArgumentParser) -> None:
+    threads = fastloss.get_num_threads()
+    shared(parser, rows="", peers=",".join(PEERS), seconds=0.3, threads=threads, output=HERE)
+    parser.add_argument("--draw", metavar="FILE", type=Path, help="measure nothing: a results.json")
+
+
+def main(options: argparse.Namespace) -> None:
+    """Run the comparison, or draw an earlier one."""
+    document = json.loads(options.draw.read_text(encoding="utf-8")) if options.draw else measured(options)
+    write(document, options.output)
+    if options.output != HERE and not options.draw:
+        (options.output / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

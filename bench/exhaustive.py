@@ -1,8 +1,9 @@
-"""Every float32 number through sigmoids, losses, and the kernels' exp and log: `python bench/exhaustive.py`.
+"""Every float32 number through sigmoids, losses, and the kernels' exp and log: `python -m bench exhaustive`.
 
-Takes some ten minutes, and writes its part of docs/accuracy.md: the largest error in ulp, where it is, and
-what was flushed to zero. The truth is NumPy's float64; its own error is measured against mpmath on a sample.
-All instruction sets run on the same numbers, and are compared bit by bit. Exit status 1: a bound fails.
+Takes some ten minutes, and without --rows writes its part of docs/accuracy.md: the largest error in ulp,
+where it is, and what was flushed to zero. The truth is NumPy's float64, whose own error is that from mpmath
+on a sample. All instruction sets run on the same numbers, and are compared bit by bit. Exit status 1: a bound
+fails.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import argparse
 import importlib.util
 import os
 import runpy
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +20,14 @@ from unittest import mock
 
 import mpmath as mp
 import numpy as np
-from accuracy import machine, write
 from Cython.Build import cythonize
 from setuptools import Distribution, Extension
 
 import fastloss
 from fastloss import _kernels, bounds
+
+from .accuracy import machine, write
+from .options import ROOT, rows_of, shared
 
 ABOUT = """
 The truth is float64; its own error, the last column, is by mpmath on a sample. Instruction sets in one row
@@ -33,7 +35,6 @@ agree in every bit. "flushed" counts results of 0 for a truth below the smallest
 result is 0. The exponentials and logarithms are those of the kernels (`math.pxd`), some of which give a sum
 of two numbers; their inputs are all that they are defined on.
 """
-ROOT = Path(__file__).parents[1]
 CHUNK = 2**15
 NORMAL = float(np.finfo(np.float32).smallest_normal)
 ONE, INFINITE = 0x3F800000, 0x7F800000  # bit patterns
@@ -264,23 +265,23 @@ def error_of_truth(job: Scan, samples: int = 2000) -> float:
     return worst
 
 
-def main() -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    shared(parser, rows="", output=Path("docs"))
+    parser.add_argument("--isa", action="append", choices=_kernels.available, help="only this (default: all)")
+
+
+def main(given: argparse.Namespace) -> int:
     """Scan, print and write."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("functions", nargs="*", help="only these, and nothing is written")
-    parser.add_argument("--isa", action="append", choices=_kernels.available)
-    given = parser.parse_args()
     head = (
         "function | inputs | instruction sets | largest error, ulp | at | flushed | error of the truth, ulp"
     )
     lines = [f"| {head} |", "|---" * 7 + "|"]
     fastloss.set_num_threads(1)
     broken = 0
+    jobs = rows_of(given.rows, SCANS, lambda job: job.name)
     with tempfile.TemporaryDirectory() as folder:
         modules = build(folder, given.isa or list(_kernels.available))
-        for job in SCANS:
-            if given.functions and job.name not in given.functions:
-                continue
+        for job in jobs:
             answers, count = scan(job, modules)
             own = error_of_truth(job)
             for found in answers:
@@ -295,11 +296,7 @@ def main() -> int:
                     f"| {found.at:.9g} | {found.flushed:,} | {own:.1e} |"
                 )
                 print(lines[-1], flush=True)
-    if not given.functions:
-        about = f"## Every float32 number\n\nWritten by `python bench/exhaustive.py`. {machine()}\n{ABOUT}"
-        write("exhaustive", [*about.splitlines(), "", *lines])
+    if not given.rows:
+        about = f"## Every float32 number\n\nWritten by `python -m bench exhaustive`. {machine()}\n{ABOUT}"
+        write(given.output, "exhaustive", [*about.splitlines(), "", *lines])
     return int(broken > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Instructions for each element, counted by callgrind: `python bench/instructions.py [--write]`.
+"""Instructions for each element, counted by callgrind: `python -m bench instructions`.
 
 A guard against slower kernels that needs no quiet machine: the count does not depend on what else runs.
 Valgrind knows no AVX-512, so the avx2 and base kernels are measured. Each call is made with two sizes, whose
@@ -8,6 +8,7 @@ was measured when they were written (`--write`); the exit status is 1 when one i
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import os
@@ -87,7 +88,7 @@ def measure(isa: str) -> dict[str, float]:
         subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, source], check=True)
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out"]
         subprocess.run(
-            [*command, sys.executable, __file__, "--under-callgrind", library],
+            [*command, sys.executable, "-m", "bench", "instructions", "--under-callgrind", library],
             env={**os.environ, "FASTLOSS_ISA": isa, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             check=True,
             stderr=subprocess.DEVNULL,
@@ -106,16 +107,21 @@ def measure(isa: str) -> dict[str, float]:
     return found
 
 
-def main() -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--write", action="store_true", help=f"write the bounds, {BOUNDS.name}")
+    parser.add_argument("--under-callgrind", help=argparse.SUPPRESS)
+
+
+def main(options: argparse.Namespace) -> int:
     """Compare with the bounds, or write them."""
-    if sys.argv[1:2] == ["--under-callgrind"]:
-        run_under_callgrind(sys.argv[2])
+    if options.under_callgrind:
+        run_under_callgrind(options.under_callgrind)
         return 0
     if shutil.which("valgrind") is None:
         print("valgrind is not installed: instructions are NOT counted")
         return 0
     found = {isa: measure(isa) for isa in ISAS}
-    if sys.argv[1:] == ["--write"]:
+    if options.write:
         bounds = {isa: {name: round(n * ROOM, 2) for name, n in sorted(found[isa].items())} for isa in ISAS}
         BOUNDS.write_text(json.dumps(bounds, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     bounds = json.loads(BOUNDS.read_text(encoding="utf-8"))
@@ -129,7 +135,3 @@ def main() -> int:
             exceeded += n > bound
             print(f"{isa:5} {name:52} {n:7.2f} of {bound:7.2f}{'  EXCEEDED' * (n > bound)}")
     return int(exceeded > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,9 +10,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from rows import Calls, Case
-
 import fastloss
+
+from .rows import Calls, Case
 
 
 @cache

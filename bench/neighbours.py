@@ -1,4 +1,4 @@
-"""A loss between matrix products: `python bench/neighbours.py`.
+"""A loss between matrix products: `python -m bench neighbours`.
 
 Products, loss and gradient want the same processors. The threads of one may stand in the way of the
 other's, which shows in no timing of a part by itself. A linear model with 10 features and 1,000 classes goes
@@ -8,9 +8,8 @@ of all three in turn, with the ratio of this to the sum of the parts; "alone" is
 thread. A process for each of NumPy alone, scikit-learn and PyTorch imported first, whose OpenMP runtimes
 differ. The last lines are a step of a small PyTorch network, forward, loss and backward, with either loss.
 
-Options: --rows 64 256 1024 8192, --first numpy sklearn torch, --seconds 0.5. The exit status is 1 if a
-ratio is above 1.3, or a step with fastloss slower than with PyTorch. On a machine with other work the
-products by themselves may take many times their time.
+The exit status is 1 if a ratio is above 1.3, or a step with fastloss slower than with PyTorch. On a machine
+with other work the products by themselves may take many times their time.
 """
 
 from __future__ import annotations
@@ -26,8 +25,12 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import Any
 
+from .options import peers_of, shared
+
 MOST = 1.3
 BATCH = 8192
+SIZES = ["64", "256", "1024", "8192"]
+PEERS = ["numpy", "sklearn", "torch"]
 NETWORKS = [(512, 10), (2048, 1000)]
 Calls = dict[str, Callable[[], Any]]
 
@@ -126,40 +129,29 @@ def measure(first: str, rows: list[int], seconds: float) -> bool:
     return good
 
 
-def main() -> int:
-    """Start the processes and print what they measure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def add_options(parser: argparse.ArgumentParser) -> None:
+    shared(parser, peers=",".join(PEERS), seconds=0.5)
+    parser.add_argument(
+        "--sizes", metavar="N,M", default=",".join(SIZES), help="rows at a time (default: %(default)s)"
     )
-    parser.add_argument("--rows", type=int, nargs="+", default=[64, 256, 1024, 8192])
-    parser.add_argument("--first", nargs="+", default=["numpy", "sklearn", "torch"])
-    parser.add_argument("--seconds", type=float, default=0.5, help="for each call")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> int:
+    """Start the processes and print what they measure."""
     if options.child:
-        return not measure(options.first[0], options.rows, options.seconds)
+        return not measure(options.peers, [int(n) for n in options.sizes.split(",")], options.seconds)
     print(f"{os.cpu_count()} CPUs, microseconds")
     print(
         f"{'first':8}{'rows':>8}{'products':>9}{'loss':>9}{'all':>9}{'alone':>9}{'ratio':>8}",
         flush=True,
     )
     status = 0
-    for first in options.first:
+    for first in peers_of(options.peers, PEERS):
         if importlib.util.find_spec(first) is None:
             print(f"{first}: not installed")
             continue
-        command = [
-            sys.executable,
-            __file__,
-            "--child",
-            f"--seconds={options.seconds}",
-            "--first",
-            first,
-            "--rows",
-        ]
-        status |= subprocess.run([*command, *map(str, options.rows)], check=False).returncode
+        command = [sys.executable, "-m", "bench", "neighbours", "--child", f"--peers={first}"]
+        settings = [f"--seconds={options.seconds}", f"--sizes={options.sizes}"]
+        status |= subprocess.run([*command, *settings], check=False).returncode
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

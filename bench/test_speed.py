@@ -6,9 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
-from rows import FASTLOSS, PEERS, ROWS, Case, Peer, Row, agree, use_threads
 
 import fastloss
+
+from .rows import FASTLOSS, PEERS, ROWS, Case, Peer, Row, agree, use_threads
 
 LIBRARIES = {"fastloss": FASTLOSS} | PEERS
 

@@ -1,14 +1,13 @@
-"""Two models trained with the losses of PyTorch and of fastloss in turn: `python bench/train.py`.
+"""Two models trained with the losses of PyTorch and of fastloss in turn: `python -m bench train`.
 
 A network for scikit-learn's handwritten digits, and a character-level transformer on the language reference
 that ships with Python (pydoc_data). The code of both calls torch.nn.functional.cross_entropy; for fastloss it
 runs inside fastloss.torch.patched(). Each training is a process of its own, with the same seed. Printed are
 the median step, the part of the loss in it (forward, and backward to the logits), the peak memory that
 training adds, and how far the loss curve is from one whose loss is computed in float64: rounding grows during
-training, in PyTorch's curve as in fastloss's. The curves and steps are drawn in bench/train.png.
+training, in PyTorch's curve as in fastloss's. The curves and steps are drawn in train.png.
 
-Options: --threads 2, --steps 300, --picture bench/train.png. The exit status is 1 if fastloss's curve is more
-than ten times as far from the float64 one as PyTorch's.
+The exit status is 1 if fastloss's curve is more than ten times as far from the float64 one as PyTorch's.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .options import shared
 
 KINDS = ["float64", "torch", "fastloss"]
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -158,22 +159,22 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> int:
-    """Train everything, one process after the other; print and draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--picture", type=Path, default=Path(__file__).with_suffix(".png"))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    shared(parser, threads=2, output=Path("bench"))
+    steps = "of each training (default: %(default)s)"
+    parser.add_argument("--steps", metavar="N", type=int, default=300, help=steps)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> int:
+    """Train everything, one process after the other; print and draw."""
     torch.set_num_threads(options.threads)
     if options.one:
         print(json.dumps(train(*options.one, options.steps)))
         return 0
     results: dict[str, dict[str, Any]] = {}
     failed = False
+    command = [sys.executable, "-m", "bench", "train"]
     print(f"PyTorch {torch.__version__}, {options.threads} threads, {options.steps} steps\n")
     columns = f"{'step, ms':>10}{'loss, ms':>10}{'peak, MB':>10}{'last loss':>12}{'off float64':>13}"
     print(f"{'':11}{'losses':>10}{columns}")
@@ -181,7 +182,7 @@ def main() -> int:
         results[task] = {}
         for kind in KINDS:
             settings = ["--threads", str(options.threads), "--steps", str(options.steps), "--one", task, kind]
-            done = subprocess.run([sys.executable, __file__, *settings], check=True, stdout=subprocess.PIPE)
+            done = subprocess.run([*command, *settings], check=True, stdout=subprocess.PIPE)
             results[task][kind] = json.loads(done.stdout)
         exact = results[task]["float64"]["curve"]
         off = {}
@@ -191,10 +192,8 @@ def main() -> int:
             figures = f"{found['step']:10.2f}{found['loss']:10.3f}{found['peak']:10.1f}"
             print(f"{task:11}{kind:>10}{figures}{found['curve'][-1]:12.6f}{off[kind]:13.1e}")
         failed |= off["fastloss"] > 10 * off["torch"] + 1e-6
-    draw(results, options.picture)
-    print(f"\n{options.picture}")
+    options.output.mkdir(parents=True, exist_ok=True)
+    picture = options.output / "train.png"
+    draw(results, picture)
+    print(f"\n{picture}")
     return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

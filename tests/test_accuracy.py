@@ -4,17 +4,16 @@ import functools
 import math
 from fractions import Fraction
 
-import hard
 import mpmath as mp
 import numpy as np
-import oracle
 import pytest
-from cases import loss
-from hard import WIDTH
-from oracle import assert_within
 
 import fastloss
 from fastloss import _kernels, bounds
+from tests.support import hard, oracle
+from tests.support.cases import loss
+from tests.support.hard import WIDTH
+from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
 
@@ -332,7 +331,7 @@ def every_so_often(dtype):
 
 @wide
 def test_sigmoids_of_every_so_many_numbers(dtype, isa):
-    """bench/exhaustive.py goes through all of float32. 0 only below the normal numbers."""
+    """`python -m bench exhaustive` goes through all of float32. 0 only below the normal numbers."""
     x, sigmoids, logarithms = every_so_often(dtype)
     for function, truth in (("sigmoid", sigmoids), ("logsigmoid", logarithms)):
         got = getattr(fastloss, function)(x)

@@ -9,10 +9,10 @@ import re
 
 import numpy as np
 import pytest
-from cases import HEADS, loss
 from numpy.lib.stride_tricks import as_strided
 
 import fastloss
+from tests.support.cases import CLASSES, HEADS, loss
 
 DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
 inf, nan = np.inf, np.nan
@@ -243,26 +243,27 @@ def test_outputs(name, argument, bad):
     )
     if argument == "out":
         refuses("out", [bad], made, X, target, out=bad)
-        refuses("out", [fine], loss(name), X, target, out=fine)
+        for mean in (loss(name), getattr(fastloss, name)):  # a number: there is nothing to fill
+            refuses("out", [fine], mean, X, target, out=fine)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_outputs_that_overlap(name):
     """Each output with all or a part of each argument, and of the other output."""
     target, options = LOSSES[name]
-    indexed, value_shape = target.ndim == 1, values(name).shape
+    value_shape = values(name).shape
     memory = np.random.default_rng(3).random(500)
-    before = memory.copy()
 
     def at(start, shape):
         return memory[start : start + int(np.prod(shape))].reshape(shape)
 
-    x, y = at(20, X.shape), target if indexed else at(60, X.shape)
+    x, y = at(20, X.shape), at(60, target.shape).view(target.dtype)
+    y[...] = target
+    before = memory.copy()
     arguments = {"sample_weight": at(100, value_shape), "grad_output": at(140, value_shape)}
     free = {"out": at(300, value_shape), "grad_out": at(340, X.shape)}
     made = loss(name, reduction="none")
-    starts = [20, 100, 140, *([] if indexed else [60])]
-    for argument, start, shift in itertools.product(free, starts, (-3, 0, 3)):
+    for argument, start, shift in itertools.product(free, (20, 60, 100, 140), (-3, 0, 3)):
         shape = X.shape if argument == "grad_out" else value_shape
         bad = at(start + shift, shape)
         if argument == "grad_out" and (start, shift) == (20, 0):
@@ -292,7 +293,7 @@ def assert_unharmed(made, x, y, grad_out):
 def test_labels(name, dtype, isa):
     """The extremes of each integer type and their neighbours, in the first, a middle and the last place."""
     info = np.iinfo(dtype)
-    labels = {info.min, info.min + 1, -1, 5, 70, 2**31, 2**63, info.max - 1, info.max}
+    labels = {info.min, info.min + 1, -1, 5, 70, 2**31, 2**63, 2**64 - 100, info.max - 1, info.max}
     made = loss(name, reduction="none")
     for classes, position, label in itertools.product((5, 70), (0, 40, 99), labels):
         if 0 <= label < classes or not info.min <= label <= info.max:
@@ -327,6 +328,7 @@ def test_array_functions(name, axes):
         out = memory[:4] if name == "logsumexp" else memory[:20].reshape(4, 5)
         for start in (0, 1, 3):
             refuses("out", [memory], function, memory[start : start + 20].reshape(4, 5), out=out)
+        refuses("out", [memory], function, memory[:20].reshape(4, 5)[::-1], out=out)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -402,3 +404,103 @@ def test_errors_are_the_same_while_checking():
             refuses("axis", [], fastloss.cross_entropy, np.ones((0, 3)), LABELS[:0], axis=bad)
         for bad in NOT_ARRAYS.values():
             refuses("grad_output", [], fastloss.MSELoss().value_and_grad, X, Y, grad_output=bad)
+
+
+#: What has the right type, and is out of range.
+OUT_OF_RANGE = [
+    ("reduction", "avg"),
+    ("label_smoothing", 1.5),
+    ("label_smoothing", -0.1),
+    ("label_smoothing", nan),
+    ("axis", 2),
+    ("axis", -3),
+]
+
+
+@pytest.mark.parametrize(("option", "bad"), OUT_OF_RANGE)
+def test_what_is_out_of_range_is_a_value_error(option, bad):
+    with pytest.raises(ValueError, match=option):
+        loss("cross_entropy", **{option: bad})(X, LABELS)
+    with pytest.raises(ValueError, match=option):
+        fastloss.cross_entropy(X, LABELS, **{option: bad})
+
+
+def test_batchmean_is_kl_divs_own():
+    for function in CLASSES:
+        if function != "kl_div":
+            with pytest.raises(ValueError, match="reduction: got 'batchmean'"):
+                loss(function, reduction="batchmean")
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "nll_loss"])
+def test_float_labels_are_a_type_error(function):
+    with pytest.raises(TypeError, match="target"):
+        loss(function)(np.zeros((2, 3)), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool, ">i4"])
+@pytest.mark.parametrize("shape", [(3,), (3, 3), (2, 3, 4), (1, 1)])
+@pytest.mark.parametrize("input_dtype", [np.float32, np.float16, np.int64])
+def test_integer_targets_of_inputs_shape_are_a_type_error(dtype, shape, input_dtype):
+    """Labels with an axis too many, or one-hot: read as probabilities they would give a number."""
+    x, target = np.ones(shape, input_dtype), np.ones(shape, dtype)
+    grad = np.full(shape, 7, np.float64)
+    for options in ({}, {"label_smoothing": 0.1, "weight": np.ones(shape[:2][-1])}):
+        made = loss("cross_entropy", **options)
+        with pytest.raises(TypeError, match=r"target: got dtype .*class indices of shape .*probabilities"):
+            made(x, target)
+        with pytest.raises(TypeError, match="target"), fastloss.checking():
+            made.value_and_grad(x, target, grad_out=grad)
+    with pytest.raises(TypeError, match="target"):
+        fastloss.cross_entropy(x.tolist(), target.tolist())
+    with pytest.raises(TypeError, match="target"):
+        fastloss.reference.cross_entropy(x, target)
+    assert (grad == 7).all()
+    one_hot = target.astype(np.float32)
+    assert fastloss.cross_entropy(x, one_hot) == fastloss.multinomial_nll_loss(x, target)
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "multinomial_nll_loss", "nll_loss"])
+def test_a_scalar_has_no_classes(function):
+    with pytest.raises(ValueError, match=r"input|axis"):
+        loss(function)(1.0, 0)
+
+
+def test_masked_arrays_are_refused():
+    with pytest.raises(TypeError, match="input: got a masked array"):
+        fastloss.mse_loss(np.ma.array([1.0, 99.0], mask=[0, 1]), [1.0, 0.0])
+
+
+def test_nothing_is_written_when_an_element_is_wrong(rng):
+    for n in (7, 70_000):
+        x, y = rng.random(n), rng.random(n)
+        x[-2] = 1.5
+        for target in (y, y.astype(np.float32)):
+            for arguments in ({}, {"grad_output": 1.0}):
+                grad_out = np.full(n, 7.0)
+                with pytest.raises(ValueError, match=rf"^input\[{n - 2}\] = 1.5 "):
+                    loss("binary_cross_entropy").value_and_grad(x, target, grad_out=grad_out, **arguments)
+                assert (grad_out == 7).all()
+        logits, labels = rng.random((n, 2)), rng.integers(0, 2, n)
+        labels[-2] = 2
+        for name in ("cross_entropy", "nll_loss"):
+            for arguments in ({}, {"grad_output": 1.0}):
+                grad_out = np.full((n, 2), 7.0)
+                with pytest.raises(IndexError, match=rf"^target\[{n - 2}\] = 2 "):
+                    loss(name).value_and_grad(logits, labels, grad_out=grad_out, **arguments)
+                assert (grad_out == 7).all()
+
+
+def test_input_that_is_also_the_target_may_not_be_overwritten(rng):
+    x = rng.random((4, 5))
+    with pytest.raises(ValueError, match=r"\bgrad_out\b"):
+        loss("mse_loss").value_and_grad(x, x, grad_out=x)
+
+
+def test_overlap_is_seen_through_the_buffer_protocol():
+    shared = np.ones(4)
+    with pytest.raises(ValueError, match="grad_out: overlaps sample_weight"):
+        fastloss.MSELoss().value_and_grad(
+            np.arange(4.0), np.zeros(4), sample_weight=memoryview(shared), grad_out=shared
+        )
+    assert np.array_equal(shared, np.ones(4))

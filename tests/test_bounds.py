@@ -4,12 +4,12 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
-from cases import loss
 
 import fastloss
 from fastloss import bounds
+from tests.support import oracle
+from tests.support.cases import loss
 
 PAGE = Path(__file__).parents[1] / "docs" / "bounds.md"
 DTYPES = [np.float32, np.float64]

@@ -9,14 +9,14 @@ import math
 
 import mpmath as mp
 import numpy as np
-import oracle
 import pytest
-from cases import CLASSES, WITH_CLASSES, loss
-from oracle import logistic, softplus
 
 import fastloss
 from fastloss import bounds, reference
 from fastloss.bounds import unit
+from tests.support import oracle
+from tests.support.cases import CLASSES, WITH_CLASSES, loss
+from tests.support.oracle import logistic, softplus
 
 inf, nan = math.inf, math.nan
 
@@ -627,3 +627,36 @@ def test_targets_of_kl_div_up_to_the_largest_number(dtype, isa):
             log_y = mp.log(exact(y[i]))
             terms = exact(y[i]) * (abs(log_y) + abs(exact(x[i])))
             assert_close(values[i], exact(y[i]) * (log_y - exact(x[i])), terms, dtype)
+
+
+@pytest.mark.parametrize("y", [-800.0, -1e4, -1e30])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kl_div_of_a_log_probability_that_underflows(y, dtype, isa):
+    """exp(y) is not 0: a masked class of the input makes the loss infinite, and finite input makes it 0."""
+    made = fastloss.KLDivLoss(log_target=True, reduction="none")
+    value, grad = made.value_and_grad(np.array([-inf, inf, 0.0], dtype), np.full(3, y, dtype))
+    assert value[0] == inf
+    assert value[1] == -inf
+    assert abs(value[2]) < np.finfo(dtype).tiny
+    assert (np.abs(grad) < np.finfo(dtype).tiny).all()
+    assert made([-inf], [-inf]) == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kl_div_overflows_to_the_right_infinity(dtype, isa):
+    """exp(y) (y - x) where exp(y) is finite and the product is not."""
+    y, large = (180, 1e287) if dtype == np.float64 else (82, 1e36)
+    x = np.array([-large, large], dtype)
+    value = loss("kl_div", reduction="none", log_target=True)(x, np.full(2, y, dtype))
+    assert value.tolist() == [inf, -inf]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kl_div_beside_the_largest_numbers(dtype, isa):
+    """exp(y) (y - x) is finite where a part of it times y - x is not; finfo.min is a usual mask."""
+    info = np.finfo(dtype)
+    x = np.array([info.min, info.max, info.min / 2, info.max / 3], dtype)
+    y = np.full(4, -0.5, dtype)
+    value = loss("kl_div", reduction="none", log_target=True)(x, y)
+    wanted = math.exp(-0.5) * (-0.5 - x.astype(np.longdouble))
+    assert value == pytest.approx(wanted.astype(np.float64), rel=4 * float(info.eps))

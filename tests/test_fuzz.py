@@ -1,9 +1,10 @@
-"""The calls that tests/fuzz.py makes of bytes: its corpus, and a few of hypothesis's own."""
+"""The calls that tests/support/fuzz.py makes of bytes: its corpus, and a few of hypothesis's own."""
 
-import fuzz
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.support import fuzz
 
 
 @pytest.mark.parametrize("line", fuzz.CORPUS.read_text().splitlines())

@@ -6,13 +6,13 @@ import pickle
 
 import mpmath as mp
 import numpy as np
-import oracle
 import pytest
-from cases import LAYOUTS, same_bits
-from oracle import assert_within
 
 import fastloss
 from fastloss import GaussianNLLLoss, _kernels, bounds, reference
+from tests.support import oracle
+from tests.support.cases import LAYOUTS, same_bits
+from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
 inf, nan = math.inf, math.nan

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from cases import REDUCED, WITH_CLASSES, loss, make
 
 from fastloss.bounds import unit
+from tests.support.cases import REDUCED, WITH_CLASSES, loss, make
 
 STEP = 2.0**-12
 

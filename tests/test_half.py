@@ -4,10 +4,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from cases import POINTWISE, VARIANTS, WITH_CLASSES, loss, make, run, same_bits
 
 import fastloss
 from fastloss._arguments import BFLOAT16
+from tests.support.cases import POINTWISE, VARIANTS, loss, make, run, same_bits
 
 #: Shape and class axis: few classes, rows within one block and beyond it; a strided class axis, in whole
 #: tiles and in runs; most leave a part of a tile.
@@ -139,18 +139,6 @@ def test_nothing_is_converted_as_a_whole(variant, half, rng):
     finally:
         tracemalloc.stop()
     assert peak < case.input.nbytes / 10
-
-
-@pytest.mark.parametrize("variant", [*WITH_CLASSES, "mse_loss", "binary_cross_entropy"])
-def test_layouts_of_memory(variant, half, rng):
-    case, _ = halved(make(variant, rng, (9, 40), np.float32), half)
-    wanted, slope = run(case)
-    plain = case.input
-    for x in (np.repeat(plain, 2, 0)[::2], np.asfortranarray(plain), plain.astype(half.newbyteorder())):
-        case.input = x
-        value, grad = run(case)
-        assert same_bits(value, wanted)
-        assert np.array_equal(grad, slope)
 
 
 def test_bits_of_bfloat16(rng):

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from oracle import assert_within
 
 import fastloss
 from fastloss.bounds import ulp
+from tests.support.oracle import assert_within
 
 LOG_2_PI = math.log(2 * math.pi)
 

@@ -4,7 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import (
+
+import fastloss
+from fastloss import bounds, reference
+from tests.support.cases import (
     ARRAY_FUNCTIONS,
     INDEXED,
     REDUCED,
@@ -16,10 +19,7 @@ from cases import (
     run,
     same_bits,
 )
-from oracle import assert_within
-
-import fastloss
-from fastloss import bounds, reference
+from tests.support.oracle import assert_within
 
 #: What may stand where nothing counts; in labels a number out of range.
 MISSING = (np.nan, np.inf, -np.inf)

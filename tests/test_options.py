@@ -5,9 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import CLASSES, loss
 
 import fastloss
+from tests.support.cases import CLASSES, loss
 
 OPTIONS = {
     "cross_entropy": {"weight": [1.0, 2.0], "ignore_index": (1, 2), "label_smoothing": 0.5, "axis": -1}
@@ -140,3 +140,18 @@ def test_a_subclass_is_another_loss():
 
     assert Mine() != fastloss.MSELoss()
     assert Mine()([1.0], [0.0]) == 1
+
+
+def test_options_are_keywords():
+    with pytest.raises(TypeError):
+        fastloss.CrossEntropyLoss(None, -100)
+    with pytest.raises(TypeError):
+        fastloss.MSELoss("mean")
+    with pytest.raises(TypeError):
+        fastloss.MSELoss(typo=1)
+
+
+def test_objects_show_their_options_and_can_be_used_again():
+    made = fastloss.CrossEntropyLoss(label_smoothing=0.25, reduction="sum")
+    assert "CrossEntropyLoss" in repr(made)
+    assert made([0.0, 1.0], 1) == made([0.0, 1.0], 1)

@@ -3,14 +3,14 @@
 import math
 
 import numpy as np
-from cases import loss, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from oracle import assert_within
 
 import fastloss
 from fastloss import bounds, reference
+from tests.support.cases import loss, same_bits
+from tests.support.oracle import assert_within
 
 checked = settings(derandomize=True, deadline=None, max_examples=150, database=None)
 

@@ -5,11 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from cases import POINTWISE, REDUCED, WITH_CLASSES, loss, make, refer, run
-from oracle import assert_within
 
 import fastloss
 from fastloss import _kernels, bounds, reference
+from tests.support.cases import POINTWISE, REDUCED, WITH_CLASSES, loss, make, refer, run
+from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
 

@@ -6,12 +6,22 @@ import subprocess
 import sys
 
 import numpy as np
-import oracle
 import pytest
-from cases import POINTWISE, REDUCED, VARIANTS, WITH_CLASSES, loss, make, run, same_bits
 
 import fastloss
 from fastloss import _kernels, _runtime
+from tests.support import oracle
+from tests.support.cases import (
+    LAYOUTS,
+    POINTWISE,
+    REDUCED,
+    VARIANTS,
+    WITH_CLASSES,
+    loss,
+    make,
+    run,
+    same_bits,
+)
 
 #: More elements than stay on one thread, for the lanes and the rows kernel.
 SHAPES = [((4001, 10), 1), ((150, 333), 1), ((7, 6000), 1), ((2, 7, 3000), 1), ((70, 900), 0)]
@@ -464,20 +474,10 @@ def test_plain_call_or_general(what, reduction, dtype, rng, isa):
 
 
 def copies(a):
-    """The same numbers in every kind of memory: read-only, strided, backwards, misaligned, byte-swapped."""
-    readonly = a.copy()
-    readonly.flags.writeable = False
-    yield readonly
-    wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
-    wide[..., ::2] = a
-    yield wide[..., ::2]
-    yield a[..., ::-1].copy()[..., ::-1]
-    yield np.asfortranarray(a)
-    raw = np.zeros(a.nbytes + 1, np.uint8)
-    misaligned = raw[1:].view(a.dtype).reshape(a.shape)
-    misaligned[...] = a
-    yield misaligned
-    yield a if a.dtype.name == "bfloat16" else a.astype(a.dtype.newbyteorder())  # which has one byte order
+    """The same numbers in every kind of memory."""
+    for kind, lay in LAYOUTS.items():
+        if kind != "byte-swapped" or a.dtype.name != "bfloat16":  # which has one byte order
+            yield lay(a)
 
 
 @pytest.mark.parametrize("what", EVERYTHING)
@@ -532,13 +532,14 @@ def test_avx2_and_avx512_agree_in_every_bit(dtype):
 def test_processes_with_either_instruction_set_agree():
     """As chosen at import, by FASTLOSS_ISA: every byte, NaNs and the signs of zeros included."""
     program = """
-import hashlib, numpy as np, test_reproducible as t
+import hashlib, numpy as np
+from tests import test_reproducible as t
 assert t._kernels.active == t.os.environ["FASTLOSS_ISA"]
 for dtype in (np.float32, np.float64, np.float16):
     for what, a in t.everything_of([((70, 10), 1), ((9, 150), 1), ((150, 9), 0)], np.dtype(dtype)):
         print(what, a.dtype, hashlib.sha256(a.tobytes()).hexdigest())
 """
-    folder = os.path.dirname(__file__)
+    folder = os.path.dirname(os.path.dirname(__file__))
     path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
     printed = [
         subprocess.run(

@@ -1,276 +1,15 @@
-"""Threads, instruction sets, checking, fork, and what importing leaves alone."""
+"""Instruction sets, the configuration, and what importing and calling leave alone."""
 
-import math
 import os
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import ARRAY_FUNCTIONS, REDUCED, make, run, same_bits
 
 import fastloss
-from fastloss import _kernels, reference
+from fastloss import _kernels
+from tests.support.process import answers, python
 
-
-def python(code, timeout=60, **environment):
-    """Run code in a new interpreter that sees the same fastloss."""
-    here = os.path.dirname(os.path.dirname(fastloss.__file__))
-    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-def answers(code, **arguments):
-    done = python(code, **arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-# ------------------------------------------------------------------------------------------ threads
-
-
-def test_number_of_threads_can_be_set():
-    before = fastloss.get_num_threads()
-    try:
-        fastloss.set_num_threads(3)
-        assert fastloss.get_num_threads() == 3
-        with fastloss.threads(2):
-            assert fastloss.get_num_threads() == 2
-            with fastloss.threads(1):
-                assert fastloss.get_num_threads() == 1
-            assert fastloss.get_num_threads() == 2
-        assert fastloss.get_num_threads() == 3
-        with pytest.raises(RuntimeError), fastloss.threads(5):
-            raise RuntimeError
-        assert fastloss.get_num_threads() == 3
-    finally:
-        fastloss.set_num_threads(before)
-
-
-@pytest.mark.parametrize("n", [0, -1, 1.5, "2", None, True, 10**9])
-def test_wrong_number_of_threads(n):
-    before = fastloss.get_num_threads()
-    with pytest.raises((TypeError, ValueError), match="n"):
-        fastloss.set_num_threads(n)
-    with pytest.raises((TypeError, ValueError), match="n"), fastloss.threads(n):
-        pass
-    assert fastloss.get_num_threads() == before
-
-
-def test_default_number_of_threads():
-    show = "import fastloss; print(fastloss.get_num_threads())"
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert 1 <= int(answers(show)) <= usable
-    assert int(answers(show, OMP_NUM_THREADS="1")) == 1
-    if hasattr(os, "sched_setaffinity"):
-        first = min(os.sched_getaffinity(0))
-        pinned = f"import os; os.sched_setaffinity(0, [{first}]); {show}"
-        assert int(answers(pinned)) == 1
-
-
-def test_threadpoolctl_limits_are_respected():
-    threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs threadpoolctl")
-    fastloss.softmax(np.zeros((4, 4)))
-    with threadpoolctl.threadpool_limits(1):
-        inside = answers(
-            "import threadpoolctl, fastloss\n"
-            "with threadpoolctl.threadpool_limits(1): print(fastloss.get_num_threads())"
-        )
-    assert inside == "1"
-
-
-def test_concurrent_calls(rng):
-    """Eight Python threads with shared inputs get what one gets, whatever their thread counts."""
-    large = [make("cross_entropy", rng, (400, 500), np.float32) for _ in range(2)]
-    large += [make("mse_loss", rng, (200_000,), np.float64)]
-    wanted = [run(case) for case in large]
-    start = threading.Barrier(8)
-
-    def work(i):
-        start.wait(30)
-        for k in range(6):
-            with fastloss.threads(1 + (i + k) % 3):
-                for case, (value, grad) in zip(large, wanted, strict=True):
-                    got = run(case)
-                    assert got[0] == value
-                    assert same_bits(got[1], grad)
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, range(8), timeout=120))
-
-
-def test_threads_is_the_callers_own():
-    """A with block in one Python thread does not change another's."""
-    before = fastloss.get_num_threads()
-    with fastloss.threads(before + 1), ThreadPoolExecutor(1) as pool:
-        assert pool.submit(fastloss.get_num_threads).result(30) == before
-
-
-# --------------------------------------------------------------------------------------------- fork
-
-LARGE = """
-import numpy as np, fastloss
-x = np.random.default_rng(0).standard_normal((3000, 300))
-t = np.zeros(3000, int)
-def work():
-    return fastloss.CrossEntropyLoss().value_and_grad(x, t)
-fastloss.set_num_threads(2)
-value, grad = work()
-def same():
-    again, slope = work()
-    return again == value and np.array_equal(grad, slope)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_fork_after_threads_were_used():
-    code = LARGE + (
-        "import os, sys\n"
-        "for _ in range(3):\n"
-        "    child = os.fork()\n"
-        "    if child == 0:\n"
-        "        os._exit(0 if same() and fastloss.get_num_threads() == 1 else 1)\n"
-        "    assert os.waitpid(child, 0)[1] == 0\n"
-        "    assert same() and fastloss.get_num_threads() == 2\n"
-    )
-    answers("import warnings; warnings.simplefilter('ignore')\n" + code)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_multiprocessing_fork():
-    code = LARGE + (
-        "import multiprocessing as mp\n"
-        "def job(_): return same()\n"
-        "with mp.get_context('fork').Pool(2) as pool:\n"
-        "    assert all(pool.map_async(job, range(4)).get(40))\n"
-        "assert same()\n"
-    )
-    answers("import warnings; warnings.simplefilter('ignore')\n" + code)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_fork_before_the_first_call():
-    code = (
-        "import os, numpy as np, fastloss\n"
-        "child = os.fork()\n"
-        "value = fastloss.mse_loss(np.ones(10**6), np.zeros(10**6))\n"
-        "assert value == 1\n"
-        "if child == 0: os._exit(0)\n"
-        "assert os.waitpid(child, 0)[1] == 0\n"
-    )
-    answers(code)
-
-
-STEPS = {
-    "torch": "import torch; torch.set_num_threads(threads); torch.ones(2000, 500).softmax(1)",
-    "import": "import fastloss; fastloss.set_num_threads(2)",
-    "use": "assert fastloss.mse_loss(ones, zeros) == 1 and fastloss.logsumexp(square)[0] == 1 + log(1000)",
-}
-FORKED = """
-import ctypes, os, signal, sys, warnings
-import numpy as np
-from math import log
-warnings.simplefilter('ignore')
-libc, threads = ctypes.PyDLL(None, use_errno=True), 2
-ones, zeros, square = np.ones(10**6), np.zeros(10**6), np.ones((1000, 1000))
-forks = [os.fork, libc.fork] + [lambda: libc.syscall(57)] * (os.uname().machine == 'x86_64')
-forks += [libc._Fork] if hasattr(libc, '_Fork') else []
-def children(rest):
-    global threads
-    for fork in forks:
-        child = fork()
-        if child == 0:
-            try:
-                signal.alarm(40)  # kills what hangs
-                threads = 1       # PyTorch hangs in the child as well
-                for step in rest: exec(step, globals())
-                exec(steps['use'], globals())
-                os._exit(0 if fastloss.get_num_threads() == 1 else 2)
-            finally:
-                os._exit(1)
-        assert os.waitpid(child, 0)[1] == 0, (forks.index(fork), rest)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize("order", ["torch import use", "import torch use", "import use torch", "import use"])
-def test_fork_at_any_time(order):
-    """From Python and from C, before and after each of the others: right on one thread."""
-    if "torch" in order:
-        pytest.importorskip("torch", reason="needs torch")
-    steps = [STEPS[name] for name in order.split()]
-    code = FORKED + f"steps = {STEPS!r}\n"
-    for i in range(len(steps) + 1):
-        code += f"children({steps[i:]!r})\n" + "".join(f"{step}\n" for step in steps[i : i + 1])
-    answers(code + "assert fastloss.get_num_threads() == 2", timeout=200, OMP_NUM_THREADS="2")
-
-
-CHILD = """
-import numpy as np
-def child(_):
-    import fastloss  # for the first time
-    ones = np.ones(10**6, np.float32)
-    value = fastloss.cross_entropy(ones[:, None], 0 * ones.astype(int))
-    return fastloss.mse_loss(ones, 0 * ones), fastloss.get_num_threads(), value
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_pools_of_a_parent_that_used_openmp():
-    """multiprocessing's pool and a DataLoader's workers import fastloss after PyTorch was used."""
-    pytest.importorskip("torch", reason="needs torch")
-    code = CHILD + (
-        "import multiprocessing, sys, torch\n"
-        "torch.set_num_threads(2)\n"
-        "torch.ones(2000, 500).softmax(1)\n"
-        "class Data(torch.utils.data.Dataset):\n"
-        "    def __len__(self): return 4\n"
-        "    def __getitem__(self, i):\n"
-        "        import fastloss.torch\n"
-        "        x = torch.ones(1000, 100)\n"
-        "        return [*child(i), float(fastloss.torch.cross_entropy(x, torch.zeros(1000, dtype=int)))]\n"
-        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
-        "    assert pool.map_async(child, range(4)).get(40) == [(1, 1, 0)] * 4\n"
-        "for batch in torch.utils.data.DataLoader(Data(), num_workers=2, batch_size=None, timeout=40):\n"
-        "    assert batch[:3] == [1, 1, 0] and abs(batch[3] - np.log(100)) < 1e-6, batch\n"
-        "assert 'fastloss' not in sys.modules\n"
-    )
-    answers(code, OMP_NUM_THREADS="2")
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_children_that_run_another_program_keep_their_threads(tmp_path):
-    """Of spawn and forkserver, and what a forked child executes."""
-    if fastloss.get_num_threads() == 1:
-        pytest.skip("this machine has one CPU")
-    (tmp_path / "work.py").write_text(CHILD)
-    code = (
-        "import multiprocessing, os, subprocess, sys\n"
-        f"sys.path.insert(0, {str(tmp_path)!r})\n"
-        "import work\n"
-        "here = work.child(0)\n"
-        "assert here[1] > 1\n"
-        "for method in ('spawn', 'forkserver'):\n"
-        "    with multiprocessing.get_context(method).Pool(1) as pool:\n"
-        "        assert pool.map_async(work.child, range(2)).get(40) == [here] * 2, method\n"
-        "show = 'import fastloss; print(fastloss.get_num_threads())'\n"
-        "assert int(subprocess.check_output([sys.executable, '-c', show])) == here[1]\n"
-        "if os.fork() == 0: os.execv(sys.executable, [sys.executable, '-c', show])\n"
-        "assert os.wait()[1] == 0\n"
-    )
-    assert int(answers("import warnings; warnings.simplefilter('ignore')\n" + code)) > 1
-
-
-# --------------------------------------------------------------------------------- instruction sets
+# -------------------------------------------------------------------------------- instruction sets
 
 
 @pytest.mark.parametrize("name", _kernels.available)
@@ -313,115 +52,7 @@ def test_show_config(capsys):
     assert "thread" in shown
 
 
-# ----------------------------------------------------------------------------------------- checking
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
-def test_checking_passes_what_is_right(dtype, rng, isa):
-    with fastloss.checking():
-        for variant, reduction in REDUCED:
-            for shape in [(5, 4), (3, 70), (0, 3)]:
-                case = make(variant, rng, shape, np.float32 if dtype == np.float16 else dtype)
-                case.input = case.input.astype(dtype)
-                wanted = refer_float(case, reduction)
-                value, _ = run(case, reduction, sample_weight=np.ones(case.value_shape, dtype))
-                assert isinstance(value, float) == isinstance(wanted, float)
-                run(case, reduction, grad_output=-2)
-        x = rng.random((4, 70)).astype(dtype)
-        for function in ARRAY_FUNCTIONS:
-            getattr(fastloss, function)(x)
-
-
-def refer_float(case, reduction):
-    function = getattr(fastloss, case.name)
-    return function(case.input, case.target, **case.options, reduction=reduction)
-
-
-def test_checking_passes_the_edges(isa):
-    inf, nan = math.inf, math.nan
-    x = np.array([[nan, 1, 2], [inf, 1, 2], [-inf] * 3, [-inf, 1, 2], [90, 0, 0], [1e30, 0, -1e30]])
-    with fastloss.checking():
-        for dtype in (np.float32, np.float64):
-            for reduction in ("none", "mean"):
-                made = fastloss.CrossEntropyLoss(reduction=reduction)
-                made.value_and_grad(x.astype(dtype), [0, 1, 0, 0, -100, 0])
-            for function in ("softmax", "log_softmax", "logsumexp", "entropy_from_logits"):
-                getattr(fastloss, function)(x.astype(dtype))
-            fastloss.BCEWithLogitsLoss(reduction="none").value_and_grad(x.astype(dtype), x > 0)
-            fastloss.BCELoss().value_and_grad(np.array([0, 1, nan, 0.5], dtype), [0, 0, 1, 1])
-
-
-@pytest.mark.parametrize("function", ARRAY_FUNCTIONS)
-def test_checking_finds_a_wrong_array(function, rng, monkeypatch):
-    true = getattr(reference, function)
-
-    def wrong(*arguments, **keywords):
-        result = true(*arguments, **keywords)
-        result[..., 1] *= 1 + 2.0**-10
-        return result
-
-    monkeypatch.setattr(reference, function, wrong)
-    x = rng.random((3, 4, 5)).astype(np.float32)
-    getattr(fastloss, function)(x)
-    with fastloss.checking(), pytest.raises(fastloss.CheckError, match=function) as caught:
-        getattr(fastloss, function)(x)
-    assert "ulp" in str(caught.value)
-    assert isinstance(caught.value, AssertionError)
-
-
-@pytest.mark.parametrize("part", ["value", "gradient"])
-@pytest.mark.parametrize(("variant", "reduction"), REDUCED)
-def test_checking_finds_a_wrong_loss(variant, reduction, part, rng, monkeypatch):
-    case = make(variant, rng, (4, 5), np.float32)
-    true = getattr(reference, case.name)
-
-    def wrong(*arguments, **keywords):
-        value, grad = true(*arguments, **keywords)
-        if part == "value":
-            return value * (1 + 2.0**-10), grad
-        grad = np.where(grad == grad.flat[np.abs(grad).argmax()], grad * (1 + 2.0**-10), grad)
-        return value, grad
-
-    run(case, reduction)
-    monkeypatch.setattr(reference, case.name, wrong)
-    with fastloss.checking(), pytest.raises(fastloss.CheckError) as caught:
-        run(case, reduction)
-    assert "ulp" in str(caught.value)
-    run(case, reduction)  # outside: not checked
-
-
-def test_checking_knows_what_float32_can(isa):
-    """Counts on classes whose probability vanishes, and targets that are nearly of one class."""
-    with fastloss.checking():
-        for dtype in (np.float32, np.float64):
-            x = np.array([[88.5, -104.0, 1e30], [9984.0, -744.0, 0.001]], dtype)
-            for counts in ([[17, 1, 17], [1, 0, 1]], [[1, 1, 1], [0, 3, 17]]):
-                fastloss.MultinomialNLLLoss(full=True).value_and_grad(x, counts)
-            nearly = np.array([[1.0, 1e-9, 0.0], [0.7, 0.25, 1e-9]])
-            fastloss.CrossEntropyLoss(label_smoothing=1e-9).value_and_grad(x, nearly)
-
-
-def test_checking_an_in_place_gradient(rng):
-    case = make("cross_entropy", rng, (4, 5))
-    with fastloss.checking():
-        run(case, grad_out=case.input)
-
-
-def test_fastloss_check_turns_checking_on():
-    code = (
-        "import numpy as np, fastloss\n"
-        "from fastloss import reference\n"
-        "fastloss.softmax([1.0, 2.0])\n"
-        "reference.softmax = lambda x, axis=-1: np.array([0.5, 0.5])\n"
-        "try: fastloss.softmax([1.0, 2.0])\n"
-        "except fastloss.CheckError: print('found')\n"
-        "else: print('missed')\n"
-    )
-    assert answers(code, FASTLOSS_CHECK="1") == "found"
-    assert answers(code, FASTLOSS_CHECK="0") == "missed"
-
-
-# ------------------------------------------------------------------------------------- global state
+# ------------------------------------------------------------------------------------ global state
 
 
 def test_importing_and_calling_leave_global_state_alone():
@@ -457,9 +88,64 @@ def test_importing_is_quiet():
     assert answers("import fastloss") == ""
 
 
-def test_no_memory_is_a_memory_error():
-    """A gradient that cannot be allocated loses nothing."""
-    x = np.broadcast_to(np.float64(1), (2**31, 2**20))
-    with pytest.raises((MemoryError, ValueError)):
+@pytest.mark.skipif(not _kernels.supported[1:], reason="reads the control words of x86-64")
+def test_floating_point_control_words():
+    """x87 and SSE: rounding, precision, flush-to-zero, masks; after import and calls, in each thread."""
+    code = """
+import ctypes, ctypes.util, threading
+libm = ctypes.CDLL(ctypes.util.find_library('m'))
+def words():
+    state = (ctypes.c_uint32 * 8)()
+    assert libm.fegetenv(state) == 0
+    return state[0] & 0xffff, state[7] & ~0x3f  # without the flags of past operations
+import numpy as np
+before = words()
+assert before[1] == 0x1f80, hex(before[1])
+import fastloss
+from fastloss import _kernels
+seen = [words()]
+def work():
+    for isa in _kernels.available:
+        _kernels.use(isa)
+        for dtype in (np.float32, np.float64, np.float16):
+            x = np.full((500, 300), np.inf, dtype)
+            x[::2], x[::3] = 1e4, np.finfo(dtype).smallest_subnormal
+            fastloss.CrossEntropyLoss().value_and_grad(x, np.zeros(500, int))
+            fastloss.MultinomialNLLLoss(full=True).value_and_grad(x, np.ones_like(x))
+            fastloss.BCEWithLogitsLoss().value_and_grad(x, np.ones_like(x))
+            fastloss.sigmoid(x)
+            seen.append(words())
+work()
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+assert set(seen) == {before}, seen
+"""
+    answers(code)
+
+
+def test_other_libraries_keep_their_threads():
+    torch = pytest.importorskip("torch", reason="needs torch")
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs threadpoolctl")
+    assert torch
+    assert threadpoolctl
+    code = """
+import numpy as np, threadpoolctl, torch
+def counts():
+    pools = {pool['filepath']: pool['num_threads'] for pool in threadpoolctl.threadpool_info()}
+    return torch.get_num_threads(), torch.get_num_interop_threads(), pools
+before = counts()
+import fastloss
+def check():
+    now = counts()
+    assert now[:2] == before[:2] and before[2].items() <= now[2].items(), (before, now)
+check()
+x = np.ones((2000, 300))
+for n in (1, 2, 5):
+    fastloss.set_num_threads(n)
+    with fastloss.threads(n + 1):
         fastloss.softmax(x)
-    assert fastloss.cross_entropy([0.0, 0.0], 0) == pytest.approx(math.log(2))
+        check()
+check()
+"""
+    answers(code)

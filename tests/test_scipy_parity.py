@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from oracle import assert_within
 
 import fastloss
 from fastloss import bounds
+from tests.support.oracle import assert_within
 
 special = pytest.importorskip("scipy.special", reason="needs scipy")
 

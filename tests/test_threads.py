@@ -1,4 +1,4 @@
-"""Threads, processes, memory and global state: what a call does to those around it."""
+"""Threads, their number and stacks, memory and signals: what a call does to those around it."""
 
 import gc
 import itertools
@@ -8,23 +8,134 @@ import sys
 import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import make, run, same_bits
-from test_runtime import LARGE, answers
 
 import fastloss
-from fastloss import _kernels, _runtime
+from fastloss import _runtime
+from tests.support.cases import make, run, same_bits
+from tests.support.process import LARGE, answers
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-ORDERS = list(itertools.permutations(["torch", "sklearn", "fastloss"]))
-QUIET = "import warnings; warnings.simplefilter('ignore')\n"
 
 
-# ------------------------------------------------------------------------------------------ threads
+# ----------------------------------------------------------------------------------------- threads
+
+
+def test_number_of_threads_can_be_set():
+    before = fastloss.get_num_threads()
+    try:
+        fastloss.set_num_threads(3)
+        assert fastloss.get_num_threads() == 3
+        with fastloss.threads(2):
+            assert fastloss.get_num_threads() == 2
+            with fastloss.threads(1):
+                assert fastloss.get_num_threads() == 1
+            assert fastloss.get_num_threads() == 2
+        assert fastloss.get_num_threads() == 3
+        with pytest.raises(RuntimeError), fastloss.threads(5):
+            raise RuntimeError
+        assert fastloss.get_num_threads() == 3
+    finally:
+        fastloss.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "2", None, True, 10**9])
+def test_wrong_number_of_threads(n):
+    before = fastloss.get_num_threads()
+    with pytest.raises((TypeError, ValueError), match="n"):
+        fastloss.set_num_threads(n)
+    with pytest.raises((TypeError, ValueError), match="n"), fastloss.threads(n):
+        pass
+    assert fastloss.get_num_threads() == before
+
+
+def test_default_number_of_threads():
+    show = "import fastloss; print(fastloss.get_num_threads())"
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert 1 <= int(answers(show)) <= usable
+    assert int(answers(show, OMP_NUM_THREADS="1")) == 1
+    if hasattr(os, "sched_setaffinity"):
+        first = min(os.sched_getaffinity(0))
+        pinned = f"import os; os.sched_setaffinity(0, [{first}]); {show}"
+        assert int(answers(pinned)) == 1
+
+
+def test_threadpoolctl_limits_are_respected():
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs threadpoolctl")
+    fastloss.softmax(np.zeros((4, 4)))
+    with threadpoolctl.threadpool_limits(1):
+        inside = answers(
+            "import threadpoolctl, fastloss\n"
+            "with threadpoolctl.threadpool_limits(1): print(fastloss.get_num_threads())"
+        )
+    assert inside == "1"
+
+
+def test_concurrent_calls(rng):
+    """Eight Python threads with shared inputs get what one gets, whatever their thread counts."""
+    large = [make("cross_entropy", rng, (400, 500), np.float32) for _ in range(2)]
+    large += [make("mse_loss", rng, (200_000,), np.float64)]
+    wanted = [run(case) for case in large]
+    start = threading.Barrier(8)
+
+    def work(i):
+        start.wait(30)
+        for k in range(6):
+            with fastloss.threads(1 + (i + k) % 3):
+                for case, (value, grad) in zip(large, wanted, strict=True):
+                    got = run(case)
+                    assert got[0] == value
+                    assert same_bits(got[1], grad)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8), timeout=120))
+
+
+def test_threads_is_the_callers_own():
+    """A with block in one Python thread does not change another's."""
+    before = fastloss.get_num_threads()
+    with fastloss.threads(before + 1), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fastloss.get_num_threads).result(30) == before
+
+
+CGROUPS = {
+    "none": ({}, None),
+    "version 2": ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 2),
+    "unlimited": ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/cpu.max": "max 100000\n"}, None),
+    "of the parent": (
+        {
+            "/proc/self/cgroup": "0::/a/b\n",
+            "/sys/fs/cgroup/a/b/cpu.max": "800000 100000\n",
+            "/sys/fs/cgroup/a/cpu.max": "300000 100000\n",
+        },
+        3,
+    ),
+    "less than one": ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "1000 100000\n"}, 1),
+    "version 1": (
+        {
+            "/proc/self/cgroup": "4:cpu:/a\n",
+            "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "400000\n",
+            "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+        },
+        4,
+    ),
+    "nonsense": ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/cpu.max": "\n"}, None),
+}
+
+
+@pytest.mark.parametrize(("files", "cpus"), CGROUPS.values(), ids=CGROUPS)
+def test_quota_of_the_control_group(files, cpus, monkeypatch):
+    def read(path):
+        if str(path) not in files:
+            raise FileNotFoundError(path)
+        return files[str(path)]
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert _runtime._cgroup_cpus.__wrapped__() == (sys.maxsize if cpus is None else cpus)
 
 
 def test_the_number_of_threads_changes_during_calls(rng):
@@ -90,82 +201,7 @@ def test_calls_at_exit():
         assert answers(code) == "True 1.0"
 
 
-# ---------------------------------------------------------------------------------------- processes
-
-
-@needs_fork
-@pytest.mark.parametrize("order", ORDERS, ids="-".join)
-def test_fork_beside_other_users_of_openmp(order):
-    """In every order of import: fork in a loop, pools by fork and forkserver, and threadpoolctl's limit."""
-    for name in order:
-        pytest.importorskip(name, reason=f"needs {name}")
-    threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs threadpoolctl")
-    assert threadpoolctl
-    warm = {
-        "torch": "import torch; torch.set_num_threads(2); torch.randn(2000, 500).softmax(1)",
-        "sklearn": "import sklearn._loss, numpy as np\n"
-        "sklearn._loss.HalfBinomialLoss()(y_true=np.ones(10**6), raw_prediction=np.ones(10**6), n_threads=2)",
-        "fastloss": LARGE,
-    }
-    code = QUIET + "\n".join(warm[name] for name in order)
-    code += """
-import multiprocessing, os, threadpoolctl
-for i in range(6):
-    assert same()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if same() and fastloss.get_num_threads() == 1 else 1)
-    assert os.waitpid(child, 0)[1] == 0
-wanted = fastloss.logsumexp(x)
-for method in ('fork', 'forkserver'):
-    with multiprocessing.get_context(method).Pool(2) as pool:
-        for got in pool.map_async(fastloss.logsumexp, [x] * 4).get(60):
-            assert np.array_equal(got, wanted)
-fastloss._runtime._process_threads = None
-with threadpoolctl.threadpool_limits(1):
-    assert fastloss.get_num_threads() == 1
-    assert same()
-"""
-    answers(code, timeout=150)
-
-
-CGROUPS = {
-    "none": ({}, None),
-    "version 2": ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 2),
-    "unlimited": ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/cpu.max": "max 100000\n"}, None),
-    "of the parent": (
-        {
-            "/proc/self/cgroup": "0::/a/b\n",
-            "/sys/fs/cgroup/a/b/cpu.max": "800000 100000\n",
-            "/sys/fs/cgroup/a/cpu.max": "300000 100000\n",
-        },
-        3,
-    ),
-    "less than one": ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "1000 100000\n"}, 1),
-    "version 1": (
-        {
-            "/proc/self/cgroup": "4:cpu:/a\n",
-            "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "400000\n",
-            "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-        },
-        4,
-    ),
-    "nonsense": ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/cpu.max": "\n"}, None),
-}
-
-
-@pytest.mark.parametrize(("files", "cpus"), CGROUPS.values(), ids=CGROUPS)
-def test_quota_of_the_control_group(files, cpus, monkeypatch):
-    def read(path):
-        if str(path) not in files:
-            raise FileNotFoundError(path)
-        return files[str(path)]
-
-    monkeypatch.setattr(Path, "read_text", read)
-    assert _runtime._cgroup_cpus.__wrapped__() == (sys.maxsize if cpus is None else cpus)
-
-
-# ------------------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------------------ memory
 
 
 @on_linux
@@ -290,7 +326,7 @@ def resident_bytes():
         return 0
 
 
-# ---------------------------------------------------------------------------------------- neighbours
+# -------------------------------------------------------------------------------------- neighbours
 
 
 def test_the_spin_count_is_set_for_the_runtime_alone():
@@ -324,7 +360,8 @@ def test_calls_stop_to_share_what_goes_faster_alone(first):
     print(answers(code))
 
 
-# ------------------------------------------------------------------------------------------ signals
+# ----------------------------------------------------------------------------------------- signals
+
 
 LONG = """
 import signal, sys, time, numpy as np, fastloss
@@ -444,12 +481,13 @@ def test_an_interrupted_call_loses_no_memory():
     answers(code, timeout=120)
 
 
-# ------------------------------------------------------------------------------------------- stacks
+# ------------------------------------------------------------------------------------------ stacks
+
 
 EVERYTHING = """
 import hashlib, sys, threading, numpy as np, fastloss
-sys.path.insert(0, {tests!r})
-from cases import ARRAY_FUNCTIONS, VARIANTS, WITH_CLASSES, loss, make
+sys.path.insert(0, {root!r})
+from tests.support.cases import ARRAY_FUNCTIONS, VARIANTS, WITH_CLASSES, loss, make
 from fastloss import _kernels
 losses, arrays = [], []
 for dtype in (np.float32, np.float64, np.float16, 'bfloat16'):
@@ -473,7 +511,7 @@ def everything():
         bits.update(function(x).tobytes())
     return bits.hexdigest()
 """
-EVERYTHING = EVERYTHING.format(tests=str(Path(__file__).parent))
+EVERYTHING = EVERYTHING.format(root=str(Path(__file__).parents[1]))
 
 
 def test_stacks_of_threads(isa):
@@ -566,69 +604,3 @@ print(alone[0])
 """
     )
     assert answers(code, FASTLOSS_ISA=isa, MALLOC_ARENA_MAX="1") == "none"
-
-
-# ------------------------------------------------------------------------------------- global state
-
-
-@pytest.mark.skipif(not _kernels.supported[1:], reason="reads the control words of x86-64")
-def test_floating_point_control_words():
-    """x87 and SSE: rounding, precision, flush-to-zero, masks; after import and calls, in each thread."""
-    code = """
-import ctypes, ctypes.util, threading
-libm = ctypes.CDLL(ctypes.util.find_library('m'))
-def words():
-    state = (ctypes.c_uint32 * 8)()
-    assert libm.fegetenv(state) == 0
-    return state[0] & 0xffff, state[7] & ~0x3f  # without the flags of past operations
-import numpy as np
-before = words()
-assert before[1] == 0x1f80, hex(before[1])
-import fastloss
-from fastloss import _kernels
-seen = [words()]
-def work():
-    for isa in _kernels.available:
-        _kernels.use(isa)
-        for dtype in (np.float32, np.float64, np.float16):
-            x = np.full((500, 300), np.inf, dtype)
-            x[::2], x[::3] = 1e4, np.finfo(dtype).smallest_subnormal
-            fastloss.CrossEntropyLoss().value_and_grad(x, np.zeros(500, int))
-            fastloss.MultinomialNLLLoss(full=True).value_and_grad(x, np.ones_like(x))
-            fastloss.BCEWithLogitsLoss().value_and_grad(x, np.ones_like(x))
-            fastloss.sigmoid(x)
-            seen.append(words())
-work()
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-assert set(seen) == {before}, seen
-"""
-    answers(code)
-
-
-def test_other_libraries_keep_their_threads():
-    torch = pytest.importorskip("torch", reason="needs torch")
-    threadpoolctl = pytest.importorskip("threadpoolctl", reason="needs threadpoolctl")
-    assert torch
-    assert threadpoolctl
-    code = """
-import numpy as np, threadpoolctl, torch
-def counts():
-    pools = {pool['filepath']: pool['num_threads'] for pool in threadpoolctl.threadpool_info()}
-    return torch.get_num_threads(), torch.get_num_interop_threads(), pools
-before = counts()
-import fastloss
-def check():
-    now = counts()
-    assert now[:2] == before[:2] and before[2].items() <= now[2].items(), (before, now)
-check()
-x = np.ones((2000, 300))
-for n in (1, 2, 5):
-    fastloss.set_num_threads(n)
-    with fastloss.threads(n + 1):
-        fastloss.softmax(x)
-        check()
-check()
-"""
-    answers(code)

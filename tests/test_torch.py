@@ -13,11 +13,11 @@ import warnings
 
 import numpy as np
 import pytest
-from cases import CLASSES, REDUCTIONS
 
 import fastloss
 from fastloss import _kernels
 from fastloss.losses import _plan
+from tests.support.cases import CLASSES, REDUCTIONS
 
 torch = pytest.importorskip("torch", reason="fastloss.torch needs PyTorch")
 import fastloss.torch as F  # noqa: E402

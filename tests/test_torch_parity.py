@@ -7,9 +7,9 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import REDUCTIONS, loss
 
 import fastloss
+from tests.support.cases import REDUCTIONS, loss
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 functional = torch.nn.functional

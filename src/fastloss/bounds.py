@@ -41,7 +41,7 @@ from numpy.typing import ArrayLike
 from . import reference
 from .reference import Array
 
-# ulp of a result that is one term: sigmoid, log(1 + exp x), log x, (x - y)^2 (bench/exhaustive.py: 1.51)
+# ulp of a result that is one term: sigmoid, log(1 + exp x), log x, (x - y)^2 (`bench exhaustive`: 1.51)
 ULP = 2
 
 # u of the numbers that are named, each rounding counted.

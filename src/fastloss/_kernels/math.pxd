@@ -8,7 +8,7 @@
 # d) Polynomials are evaluated in pairs (Estrin): what bounds these loops is not the number of operations but
 #    how many of them wait for each other, as many iterations as the processor's queues hold.
 # e) The bound beside each function is in ulp of the result, with fma; without it logarithms are up to 0.15 ulp worse.
-#    tests/test_accuracy.py holds it, bench/exhaustive.py for all float32 numbers.
+#    tests/test_accuracy.py holds it, `python -m bench exhaustive` for all float32 numbers.
 # f) What leaves the range of the loop's type on its way to a result that does not, such as the square of 1e200 with a
 #    weight of 1e-300, is rare: it is computed again one number at a time in `long double`, which has the range of the
 #    processor's extended format (of float64 where there is none). Whether is decided by the number alone.

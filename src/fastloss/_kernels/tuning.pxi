@@ -1,4 +1,4 @@
-# Block sizes and thresholds, and nothing else. `python bench/blocks.py` measures most of them.
+# Block sizes and thresholds, and nothing else. `python -m bench blocks` measures most of them.
 #
 # DEF because most of them are the size of an array or the step of a range, where Cython makes C of literals only.
 

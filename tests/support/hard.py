@@ -1,9 +1,10 @@
-"""Inputs chosen to hurt, for the tests of accuracy and for bench/accuracy.py."""
+"""Inputs chosen to hurt, for the tests of accuracy and for `python -m bench accuracy`."""
 
 import math
 
 import numpy as np
-import oracle
+
+from . import oracle
 
 WIDTH = 133  # of a row, the filling included: the rows kernel takes them, with a tail
 

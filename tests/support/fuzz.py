@@ -1,4 +1,4 @@
-"""Calls of the public API made from bytes, compared with the reference: python tests/fuzz.py [inputs].
+"""Calls of the public API from bytes, compared with the reference: `python -m tests.support.fuzz [inputs]`.
 
 `one` turns bytes into a call, and makes it on every instruction set, as value and gradient and as value
 alone, with outputs and without. Either all agree, with `fastloss.reference` and with each other, to the bit
@@ -18,10 +18,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from cases import ARRAY_FUNCTIONS, CLASSES, LAYOUTS, WITH_OUT, loss, same_bits
 
 import fastloss
 from fastloss import _kernels
+
+from .cases import ARRAY_FUNCTIONS, CLASSES, LAYOUTS, WITH_OUT, loss, same_bits
 
 try:
     import ml_dtypes

@@ -1,0 +1,1 @@
+"""Measurements of fastloss, its peers and the machine: `python -m bench`, from the root of the repository."""

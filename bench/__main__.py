@@ -1,0 +1,43 @@
+"""`python -m bench VERB`: one of the measurements. Only the module of the verb is imported."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+VERBS = {
+    "compare": "Times of fastloss beside other libraries and the limits of the machine.",
+    "accuracy": "Distances to the true value, beside other libraries.",
+    "exhaustive": "The error of all float32 numbers through sigmoids, losses and the kernels' exp and log.",
+    "blocks": "Times of kernels that are built with other block sizes and thresholds.",
+    "instructions": "Instructions for each element, counted by callgrind, beside those that are recorded.",
+    "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",
+    "train": "Two PyTorch models trained with either loss: steps, memory and how far the curves are apart.",
+    "torch": "Times and memory of loss and backward pass in eager PyTorch code.",
+}
+
+
+def main() -> int:
+    """Parse the command line and run the verb."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure fastloss.")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs, each with its own --help")
+    verb = sys.argv[1] if sys.argv[1:] and sys.argv[1] in VERBS else None
+    for name, sentence in VERBS.items():
+        options = verbs.add_parser(name, help=sentence, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == verb:
+            try:
+                module = importlib.import_module(f"bench.{name}")
+            except ModuleNotFoundError as missing:
+                parser.exit(2, f"{name} needs {missing.name}, which is not installed\n")
+            options.description = module.__doc__
+            module.add_options(options)
+    given = parser.parse_args()
+    if verb is None:
+        parser.print_help()
+        return 0
+    return int(module.main(given) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
