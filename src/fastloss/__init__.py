@@ -4,7 +4,7 @@ The losses are in `losses`, the array functions in `arrays`, their loops in `_ke
 pointwise), and a NumPy twin of everything is in `reference`.
 """
 
-from . import reference
+from . import _docs, reference
 from ._checking import CheckError, checking
 from ._runtime import __version__, get_num_threads, set_num_threads, show_config, threads
 from .arrays import (
@@ -96,3 +96,6 @@ __all__ = [
     "softmax",
     "threads",
 ]
+
+_docs.fill(globals())
+_docs.fill(vars(reference))
