@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,11 @@ def test_examples(public):
         assert test.examples, name
         runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
+
+
+def test_package_names_what_it_has():
+    names = set(re.findall(r"\w+", fastloss.__doc__))
+    assert set(fastloss.__all__) - names == {"CheckError", "__version__"}
 
 
 def test_function_documents_what_its_class_does():
