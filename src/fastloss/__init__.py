@@ -1,10 +1,43 @@
-"""fastloss: the classification losses on the CPU, value and gradient from logits in one pass.
+"""Classification losses on the CPU: value and gradient from logits in one pass, for NumPy arrays.
+
+    >>> import fastloss
+    >>> logits, labels = [[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]], [0, 2]
+    >>> print(f"{fastloss.cross_entropy(logits, labels):.5f}")                 # a function: the value
+    0.16093
+    >>> loss = fastloss.CrossEntropyLoss(ignore_index=-1)                      # a class keeps the options
+    >>> value, grad = loss.value_and_grad(logits, labels)
+    >>> grad.round(3)
+    array([[-0.078,  0.057,  0.021],
+           [ 0.035,  0.035, -0.071]])
+
+For PyTorch's tensors `import fastloss.torch as F` takes the place of torch.nn.functional, and
+`with fastloss.torch.patched():` reaches existing code.
+
+    class                        function                          input, target
+    CrossEntropyLoss             cross_entropy                     logits, labels or class probabilities
+    FocalLoss                    focal_loss                        logits, labels
+    GeneralizedCrossEntropyLoss  generalized_cross_entropy         logits, labels
+    PolyLoss                     poly_loss                         logits, labels
+    NLLLoss                      nll_loss                          log-probabilities, labels
+    MultinomialNLLLoss           multinomial_nll_loss              logits, counts of the classes
+    BCEWithLogitsLoss            binary_cross_entropy_with_logits  logits, probabilities
+    BCELoss                      binary_cross_entropy              probabilities, probabilities
+    KLDivLoss                    kl_div                            log-probabilities, probabilities
+    MSELoss                      mse_loss                          numbers, numbers
+    SigmoidFocalLoss             sigmoid_focal_loss                logits, probabilities
+    SoftMarginLoss               soft_margin_loss                  logits, 1 or -1
+    MultiLabelSoftMarginLoss     multilabel_soft_margin_loss       logits, probabilities
+    PoissonNLLLoss               poisson_nll_loss                  log rates, counts
+    GaussianNLLLoss              gaussian_nll_loss                 expectations, observations; and variances
+
+Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits.
+Threads and checks: threads, set_num_threads, get_num_threads, show_config, checking.
 
 The losses are in `losses`, the array functions in `arrays`, their loops in `_kernels` (rows, tiles,
 pointwise), and a NumPy twin of everything is in `reference`.
 """
 
-from . import reference
+from . import _docs, reference
 from ._checking import CheckError, checking
 from ._runtime import __version__, get_num_threads, set_num_threads, show_config, threads
 from .arrays import (
@@ -96,3 +129,6 @@ __all__ = [
     "softmax",
     "threads",
 ]
+
+_docs.fill(globals())
+_docs.fill(vars(reference))

@@ -19,7 +19,18 @@ _scope: ContextVar[bool] = ContextVar("fastloss_checking", default=_process)
 
 
 class CheckError(AssertionError):
-    """A result differs from its reference by more than rounding explains."""
+    """A result differs from its reference by more than rounding explains.
+
+    See Also
+    --------
+    checking : What raises it.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> issubclass(fastloss.CheckError, AssertionError)
+    True
+    """
 
 
 enabled = _scope.get
@@ -30,15 +41,27 @@ enabled = _scope.get
 def checking() -> Iterator[None]:
     """Recompute every call inside the `with` block by its NumPy reference.
 
-    Raises:
-        CheckError: a result disagrees; the message names the function, the worst position, both numbers
-            and their distance in ulp.
+    Yields
+    ------
+    None
+        Nothing.
 
-    Example:
-        >>> import fastloss
-        >>> with fastloss.checking():
-        ...     fastloss.cross_entropy([[0.0, 0.0]], [0])
-        0.6931471805599453
+    Raises
+    ------
+    CheckError
+        A result disagrees; the message names the function, the worst position, both numbers and their
+        distance in ulp.
+
+    See Also
+    --------
+    reference : The functions that calls are compared with.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> with fastloss.checking():
+    ...     fastloss.cross_entropy([[0.0, 0.0]], [0])
+    0.6931471805599453
     """
     token = _scope.set(True)
     try:

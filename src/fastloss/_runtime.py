@@ -74,11 +74,21 @@ def get_num_threads() -> int:
     thread (OMP_NUM_THREADS and threadpoolctl included), at most the CPUs that the process may use
     (affinity and cgroup quota). Always 1 in a forked child, where OpenMP cannot run.
 
-    Example:
-        >>> import fastloss
-        >>> with fastloss.threads(1):
-        ...     fastloss.get_num_threads()
-        1
+    Returns
+    -------
+    int
+        The number of threads.
+
+    See Also
+    --------
+    threads : Sets it for a block.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> with fastloss.threads(1):
+    ...     fastloss.get_num_threads()
+    1
     """
     if not _kernels.module.OPENMP or _kernels.module.forked():
         return 1
@@ -91,16 +101,22 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Set how many threads large calls of this process use.
 
-    Parameters:
-        n: from 1 to 4096. The result of a call does not depend on it, not in one bit.
+    Parameters
+    ----------
+    %(n)s
 
-    Raises:
-        TypeError: n is not an integer.
-        ValueError: n is not in 1..4096.
+    Raises
+    ------
+    %(raises_of_n)s
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.set_num_threads(fastloss.get_num_threads())
+    See Also
+    --------
+    threads : Sets it for a block.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.set_num_threads(fastloss.get_num_threads())
     """
     global _process_threads
     _process_threads = _check_count(n)
@@ -110,19 +126,30 @@ def set_num_threads(n: int) -> None:
 def threads(n: int) -> Iterator[None]:
     """Use `n` threads inside the `with` block, in this Python thread or task only.
 
-    Parameters:
-        n: from 1 to 4096.
+    Parameters
+    ----------
+    %(n)s
 
-    Raises:
-        TypeError: n is not an integer.
-        ValueError: n is not in 1..4096.
+    Yields
+    ------
+    None
+        Nothing.
 
-    Example:
-        >>> import fastloss
-        >>> with fastloss.threads(2):
-        ...     x = fastloss.softmax([0.0, 0.0])
-        >>> x
-        array([0.5, 0.5])
+    Raises
+    ------
+    %(raises_of_n)s
+
+    See Also
+    --------
+    set_num_threads : Sets it for the process.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> with fastloss.threads(2):
+    ...     x = fastloss.softmax([0.0, 0.0])
+    >>> x
+    array([0.5, 0.5])
     """
     token = _scope_threads.set(_check_count(n))
     try:
@@ -142,10 +169,15 @@ def threads_for(elements: int) -> int:
 def show_config() -> None:
     """Print version, instruction sets, threads, compiler, and the versions underneath.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.show_config()  # doctest: +ELLIPSIS
-        fastloss ...
+    See Also
+    --------
+    get_num_threads : The number of threads as a number.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.show_config()  # doctest: +ELLIPSIS
+    fastloss ...
     """
     kernels = _kernels.module
     openmp = "OpenMP" if kernels.OPENMP else "serial build, no OpenMP"

@@ -130,29 +130,38 @@ def logsumexp(
 
     Computed as m + log1p(Σ exp(x_j - m) - 1) with m the maximum, so nothing overflows.
 
-    Parameters:
-        x: array of any shape with at least one class on `axis`; float64, float32, float16, bfloat16,
-            or integers and bools, which are computed in float64. Half precision is computed in float32.
-        axis: the axis to sum over.
-        keepdims: keep the summed axis, with length 1.
-        out: array of the result's shape and dtype to fill; it must not overlap `x`.
-        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
+    Parameters
+    ----------
+    %(x)s
+    keepdims : bool, default: False
+        Keep the summed axis, with length 1.
+    %(result)s
+    %(where)s
 
-    Returns:
-        Array of x's shape without `axis`, in nats: float64, or float32 for float32 and half precision.
-        A row of -inf gives -inf, a row with +inf gives +inf.
+    Returns
+    -------
+    ndarray or scalar
+        Array of x's shape without `axis`, in nats: float64, or float32 for float32 and half precision. A row
+        of -inf gives -inf, a row with +inf gives +inf.
 
-    Raises:
-        TypeError: a dtype that does not fit.
-        ValueError: no classes, an axis out of range, or an `out` that does not fit.
+    Raises
+    ------
+    %(raises_of_axis)s
 
-    Example:
-        >>> import fastloss
-        >>> float(fastloss.logsumexp([1000.0, 1000.0]))
-        1000.6931471805599
+    See Also
+    --------
+    log_softmax : What is left of each entry without it.
 
-    Source: Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions",
-    IMA J. Numer. Anal. 41 (2021); `scipy.special.logsumexp`.
+    References
+    ----------
+    Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer.
+    Anal. 41 (2021); `scipy.special.logsumexp`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> float(fastloss.logsumexp([1000.0, 1000.0]))
+    1000.6931471805599
     """
     return _over_classes("logsumexp", x, axis, reduces=True, keepdims=keepdims, out=out, where=where)
 
@@ -162,26 +171,37 @@ def softmax(
 ) -> Array:
     """Softmax along an axis: exp(x_j) / Σ_k exp(x_k).
 
-    Parameters:
-        x: array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
-        axis: the class axis.
-        out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
-        where: bools, broadcastable to `x`; an entry counts as -inf, and its softmax is 0, where it is False.
+    Parameters
+    ----------
+    %(x)s
+    %(result)s
+    where : array_like of bool, optional
+        Broadcastable to `x`; an entry counts as -inf, and its softmax is 0, where it is False.
 
-    Returns:
+    Returns
+    -------
+    ndarray
         Array of x's shape: x's dtype, or float64 for integers. -inf gives 0. A row with NaN, with +inf, or of
         -inf only gives NaN in that row.
 
-    Raises:
-        TypeError: a dtype that does not fit.
-        ValueError: no classes, an axis out of range, or an `out` that does not fit.
+    Raises
+    ------
+    %(raises_of_axis)s
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.softmax([0.0, 0.0, -float("inf")])
-        array([0.5, 0.5, 0. ])
+    See Also
+    --------
+    log_softmax : Its logarithm.
+    cross_entropy : The loss from logits, which needs no softmax.
 
-    Source: `scipy.special.softmax`, `torch.nn.functional.softmax`.
+    References
+    ----------
+    `scipy.special.softmax`, `torch.nn.functional.softmax`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.softmax([0.0, 0.0, -float("inf")])
+    array([0.5, 0.5, 0. ])
     """
     result: Array = _over_classes("softmax", x, axis, reduces=False, out=out, where=where)
     return result
@@ -192,26 +212,36 @@ def log_softmax(
 ) -> Array:
     """Logarithm of softmax along an axis: x_j - log Σ_k exp(x_k), in nats.
 
-    Parameters:
-        x: array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
-        axis: the class axis.
-        out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
-        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
+    Parameters
+    ----------
+    %(x)s
+    %(result)s
+    %(where)s
 
-    Returns:
+    Returns
+    -------
+    ndarray
         Array of x's shape: x's dtype, or float64 for integers. A row with NaN, with +inf, or of -inf only
         gives NaN in that row.
 
-    Raises:
-        TypeError: a dtype that does not fit.
-        ValueError: no classes, an axis out of range, or an `out` that does not fit.
+    Raises
+    ------
+    %(raises_of_axis)s
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.log_softmax([0.0, -1000.0])
-        array([    0., -1000.])
+    See Also
+    --------
+    softmax : The probabilities.
+    cross_entropy : The loss from logits, which needs no log-probabilities.
 
-    Source: `scipy.special.log_softmax`, `torch.nn.functional.log_softmax`.
+    References
+    ----------
+    `scipy.special.log_softmax`, `torch.nn.functional.log_softmax`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.log_softmax([0.0, -1000.0])
+    array([    0., -1000.])
     """
     result: Array = _over_classes("log_softmax", x, axis, reduces=False, out=out, where=where)
     return result
@@ -220,24 +250,34 @@ def log_softmax(
 def sigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | None = None) -> Any:
     """Logistic function of each element: 1 / (1 + exp(-x)).
 
-    Parameters:
-        x: array of any shape; dtypes as for `logsumexp`.
-        out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
-        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
+    Parameters
+    ----------
+    %(x_of_elements)s
+    %(result)s
+    %(where)s
 
-    Returns:
+    Returns
+    -------
+    ndarray or scalar
         Array of x's shape: x's dtype, or float64 for integers; within 2 ulp, or 0 below the normal numbers.
 
-    Raises:
-        TypeError: a dtype that does not fit.
-        ValueError: an `out` that does not fit.
+    Raises
+    ------
+    %(raises_of_elements)s
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.sigmoid([-1000.0, 0.0, 1000.0])
-        array([0. , 0.5, 1. ])
+    See Also
+    --------
+    logsigmoid : Its logarithm.
 
-    Source: `scipy.special.expit`, `torch.sigmoid`.
+    References
+    ----------
+    `scipy.special.expit`, `torch.sigmoid`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.sigmoid([-1000.0, 0.0, 1000.0])
+    array([0. , 0.5, 1. ])
     """
     return _over_elements("sigmoid", x, out, where)
 
@@ -245,24 +285,34 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | None =
 def logsigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | None = None) -> Any:
     """Logarithm of the logistic function of each element: min(x, 0) - log1p(exp(-|x|)), in nats.
 
-    Parameters:
-        x: array of any shape; dtypes as for `logsumexp`.
-        out: array of x's shape and the result's dtype to fill; it must not overlap `x`.
-        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
+    Parameters
+    ----------
+    %(x_of_elements)s
+    %(result)s
+    %(where)s
 
-    Returns:
+    Returns
+    -------
+    ndarray or scalar
         Array of x's shape: x's dtype, or float64 for integers; within 2 ulp.
 
-    Raises:
-        TypeError: a dtype that does not fit.
-        ValueError: an `out` that does not fit.
+    Raises
+    ------
+    %(raises_of_elements)s
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.logsigmoid([-1000.0, 40.0])
-        array([-1.00000000e+03, -4.24835426e-18])
+    See Also
+    --------
+    sigmoid : The probability.
 
-    Source: `scipy.special.log_expit`, `torch.nn.functional.logsigmoid`.
+    References
+    ----------
+    `scipy.special.log_expit`, `torch.nn.functional.logsigmoid`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.logsigmoid([-1000.0, 40.0])
+    array([-1.00000000e+03, -4.24835426e-18])
     """
     return _over_elements("logsigmoid", x, out, where)
 
@@ -270,25 +320,37 @@ def logsigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | Non
 def entropy(p: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Any:
     """Shannon entropy of probabilities along an axis: -Σ_j p_j log p_j, in nats, with 0 log 0 = 0.
 
-    Parameters:
-        p: probabilities, array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
-            They are not normalised, and need not sum to 1. A negative one gives NaN.
-        axis: the class axis.
-        where: bools, broadcastable to `p`; an entry is left out where it is False.
+    Parameters
+    ----------
+    p : array_like
+        Probabilities, array of any shape with at least one class on `axis`; dtypes as for `logsumexp`. They
+        are not normalised, and need not sum to 1. A negative one gives NaN.
+    axis : int, default: -1
+        The class axis.
+    %(where_of_p)s
 
-    Returns:
+    Returns
+    -------
+    ndarray or scalar
         Array of p's shape without `axis`: float64, or float32 for float32 and half precision.
 
-    Raises:
-        TypeError: a dtype that does not fit.
-        ValueError: no classes, or an axis out of range.
+    Raises
+    ------
+    %(raises_of_axis)s
 
-    Example:
-        >>> import fastloss
-        >>> float(fastloss.entropy([0.5, 0.5, 0.0]))
-        0.6931471805599453
+    See Also
+    --------
+    entropy_from_logits : The same of softmax(x), without forming it.
 
-    Source: Shannon, "A mathematical theory of communication" (1948); `scipy.special.entr`.
+    References
+    ----------
+    Shannon, "A mathematical theory of communication" (1948); `scipy.special.entr`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> float(fastloss.entropy([0.5, 0.5, 0.0]))
+    0.6931471805599453
     """
     return _over_classes("entropy", p, axis, reduces=True, where=where, name="p", uncounted=0.0)
 
@@ -299,24 +361,33 @@ def entropy_from_logits(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None
     H = L - Σ_j p_j d_j with d_j = x_j - max x, L = log Σ_j exp(d_j) and p = softmax(x): both terms are
     positive, so a confident row keeps its last digits.
 
-    Parameters:
-        x: logits, array of any shape with at least one class on `axis`; dtypes as for `logsumexp`.
-        axis: the class axis.
-        where: bools, broadcastable to `x`; an entry counts as -inf where it is False.
+    Parameters
+    ----------
+    %(x)s
+    %(where)s
 
-    Returns:
+    Returns
+    -------
+    ndarray or scalar
         Array of x's shape without `axis`: float64, or float32 for float32 and half precision. A row with NaN,
         with +inf, or of -inf only gives NaN.
 
-    Raises:
-        TypeError: a dtype that does not fit.
-        ValueError: no classes, or an axis out of range.
+    Raises
+    ------
+    %(raises_of_axis)s
 
-    Example:
-        >>> import fastloss
-        >>> float(fastloss.entropy_from_logits([0.0, 0.0]))
-        0.6931471805599453
+    See Also
+    --------
+    entropy : The same of probabilities.
 
-    Source: `torch.distributions.Categorical.entropy`.
+    References
+    ----------
+    `torch.distributions.Categorical.entropy`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> float(fastloss.entropy_from_logits([0.0, 0.0]))
+    0.6931471805599453
     """
     return _over_classes("entropy_from_logits", x, axis, reduces=True, where=where)

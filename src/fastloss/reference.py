@@ -93,7 +93,25 @@ def _wide(a: Any) -> Any:
 def logsumexp(
     x: ArrayLike, axis: int = -1, *, keepdims: bool = False, where: ArrayLike | None = None
 ) -> Array:
-    """Log of the sum of exponentials along ``axis``: m + log1p(s)."""
+    """Log of the sum of exponentials along ``axis``: m + log1p(s).
+
+    Parameters
+    ----------
+    %(twin.x)s
+    keepdims : bool, default: False
+        Keep the summed axis, with length 1.
+    %(where)s
+
+    Returns
+    -------
+    %(twin.reduced)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> float(reference.logsumexp([1000.0, 1000.0]))
+    1000.6931471805599
+    """
     row = _shift(_classes_last("x", _where(where, x), axis))
     result: Array = np.where(np.isinf(row.m), row.m, row.m + row.L)
     result = np.moveaxis(result, -1, axis)
@@ -102,21 +120,70 @@ def logsumexp(
 
 @_quiet
 def softmax(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
-    """Probabilities along ``axis``: p_j = exp(d_j) / (1 + s)."""
+    """Softmax along ``axis``: p_j = exp(d_j) / (1 + s).
+
+    Parameters
+    ----------
+    %(twin.x)s
+    where : array_like of bool, optional
+        Broadcastable to `x`; an entry counts as -inf, and its softmax is 0, where it is False.
+
+    Returns
+    -------
+    %(twin.array)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.softmax([0.0, 0.0])
+    array([0.5, 0.5])
+    """
     row = _shift(_classes_last("x", _where(where, x), axis))
     return _where(where, np.moveaxis(row.p, -1, axis), 0.0)
 
 
 @_quiet
 def log_softmax(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
-    """Log-probabilities along ``axis``: log p_j = d_j - L."""
+    """Logarithm of softmax along ``axis``: log p_j = d_j - L.
+
+    Parameters
+    ----------
+    %(twin.x)s
+    %(where)s
+
+    Returns
+    -------
+    %(twin.array)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.log_softmax([0.0, -1000.0])
+    array([    0., -1000.])
+    """
     row = _shift(_classes_last("x", _where(where, x), axis))
     return _where(where, np.moveaxis(row.d - row.L, -1, axis))
 
 
 @_quiet
 def sigmoid(x: ArrayLike, *, where: ArrayLike | None = None) -> Array:
-    """Logistic function: 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)) for negative x."""
+    """Logistic function: 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)) for negative x.
+
+    Parameters
+    ----------
+    %(twin.x_of_elements)s
+    %(where)s
+
+    Returns
+    -------
+    %(twin.array)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.sigmoid([-1000.0, 0.0, 1000.0])
+    array([0. , 0.5, 1. ])
+    """
     x = _where(where, x)
     e = np.exp(-np.abs(x))
     return np.asarray(np.where(x < 0, e, 1.0) / (1 + e))
@@ -124,20 +191,71 @@ def sigmoid(x: ArrayLike, *, where: ArrayLike | None = None) -> Array:
 
 @_quiet
 def logsigmoid(x: ArrayLike, *, where: ArrayLike | None = None) -> Array:
-    """Log of the logistic function: min(x, 0) - log1p(exp(-abs(x)))."""
+    """Log of the logistic function: min(x, 0) - log1p(exp(-abs(x))).
+
+    Parameters
+    ----------
+    %(twin.x_of_elements)s
+    %(where)s
+
+    Returns
+    -------
+    %(twin.array)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.logsigmoid([-1000.0, 40.0])
+    array([-1.00000000e+03, -4.24835426e-18])
+    """
     return np.asarray(-_softplus(-_where(where, x)))
 
 
 @_quiet
 def entropy(p: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
-    """Shannon entropy of probabilities in nats: the sum of -p_j log p_j, where 0 log 0 = 0."""
+    """Shannon entropy of probabilities in nats: the sum of -p_j log p_j, where 0 log 0 = 0.
+
+    Parameters
+    ----------
+    p : array_like
+        Probabilities, with at least one class on `axis`; taken as float64.
+    axis : int, default: -1
+        The class axis.
+    %(where_of_p)s
+
+    Returns
+    -------
+    %(twin.reduced)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> float(reference.entropy([0.5, 0.5, 0.0]))
+    0.6931471805599453
+    """
     p = _classes_last("p", _where(where, p, 0.0), axis)
     return np.asarray((-p * np.log(np.where(p == 0, 1.0, p))).sum(axis=-1))
 
 
 @_quiet
 def entropy_from_logits(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
-    """Shannon entropy of softmax(x) in nats: the sum of p_j (L - d_j)."""
+    """Shannon entropy of softmax(x) in nats: the sum of p_j (L - d_j).
+
+    Parameters
+    ----------
+    %(twin.x)s
+    %(where)s
+
+    Returns
+    -------
+    %(twin.reduced)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> float(reference.entropy_from_logits([0.0, 0.0]))
+    0.6931471805599453
+    """
     row = _shift(_classes_last("x", _where(where, x), axis))
     return np.asarray(_times(row.p, row.L - row.d).sum(axis=-1))
 
@@ -170,6 +288,20 @@ def cross_entropy(
     c_j = (1 - eps) w_t [j = t] + eps w_j / C for the index t. The mean divides by the sum of w_t,
     or the number of rows for probabilities, both weighted by ``sample_weight``. ``z_loss`` adds
     z_loss logsumexp(x)**2 to a row; ``softcap`` puts softcap tanh(x / softcap) in the place of x.
+
+    Parameters
+    ----------
+    %(CrossEntropyLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.cross_entropy([[0.0, 0.0]], [0])
+    (0.6931471805599453, array([[-0.5,  0.5]]))
     """
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
@@ -212,8 +344,22 @@ def focal_loss(
 ) -> Result:
     """Focal loss of class indices: w_t (1 - p_t)**gamma l with l = -log p_t.
 
-    Its derivative with respect to l is w_t (1 - p_t)**gamma (1 + gamma p_t l / (1 - p_t)); see
-    ``_label_loss``.
+    The gradient is the derivative with respect to l, w_t (1 - p_t)**gamma (1 + gamma p_t l / (1 - p_t)),
+    times p_j - [j = t].
+
+    Parameters
+    ----------
+    %(FocalLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.focal_loss([[0.0, 0.0]], [0], gamma=1.0)
+    (0.34657359027997264, array([[-0.4232868,  0.4232868]]))
     """
 
     def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array]:
@@ -245,7 +391,22 @@ def generalized_cross_entropy(
 ) -> Result:
     """Generalized cross-entropy of class indices: w_t (1 - p_t**q) / q.
 
-    Its derivative with respect to l = -log p_t is w_t p_t**q; see ``_label_loss``.
+    The gradient is the derivative with respect to l = -log p_t, w_t p_t**q, times p_j - [j = t].
+
+    Parameters
+    ----------
+    %(GeneralizedCrossEntropyLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> value, grad = reference.generalized_cross_entropy([[0.0, 0.0]], [0], q=1.0)
+    >>> print(f"{value:.4f}")
+    0.5000
     """
 
     def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array]:
@@ -275,7 +436,21 @@ def poly_loss(
 ) -> Result:
     """Poly-1 loss of class indices: w_t (l + epsilon (1 - p_t)) with l = -log p_t.
 
-    Its derivative with respect to l is w_t (1 + epsilon p_t); see ``_label_loss``.
+    The gradient is the derivative with respect to l, w_t (1 + epsilon p_t), times p_j - [j = t].
+
+    Parameters
+    ----------
+    %(PolyLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.poly_loss([[0.0, 0.0]], [0])
+    (1.1931471805599454, array([[-0.75,  0.75]]))
     """
 
     def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array]:
@@ -304,6 +479,20 @@ def nll_loss(
 
     A row's loss is -w_t x_t, its gradient -w_t at the target t and 0 elsewhere. The mean
     divides by the sum of w_t, weighted by ``sample_weight``.
+
+    Parameters
+    ----------
+    %(NLLLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.nll_loss([[-0.5, -1.0]], [1])
+    (1.0, array([[ 0., -1.]]))
     """
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
@@ -337,6 +526,20 @@ def multinomial_nll_loss(
     A row's loss is the sum of k_j (L - d_j), its gradient n p_j - k_j, n the sum of the counts.
     ``full=True`` adds the constant -log(n! / prod k_j!). ``z_loss`` and ``softcap`` are as in
     ``cross_entropy``.
+
+    Parameters
+    ----------
+    %(MultinomialNLLLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
+    (2.772588722239781, array([[-1.,  1.]]))
     """
     axis = _class_axis(input, axis)
     x = _classes_last("input", input, axis)
@@ -373,6 +576,20 @@ def binary_cross_entropy_with_logits(
 
     weight * (b y softplus(-x) + (1 - y) softplus(x)), gradient
     weight * ((1 - y) sigmoid(x) - b y sigmoid(-x)).
+
+    Parameters
+    ----------
+    %(BCEWithLogitsLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.binary_cross_entropy_with_logits([0.0], [1.0])
+    (0.6931471805599453, array([-0.5]))
     """
     x = _float64(input)
     y = _like("target", target, x.shape)
@@ -401,6 +618,20 @@ def binary_cross_entropy(
 
     -weight * (y log p + (1 - y) log(1 - p)), the logarithms clamped at -100 as in PyTorch; gradient
     weight * (p - y) / max(p (1 - p), 1e-12).
+
+    Parameters
+    ----------
+    %(BCELoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.binary_cross_entropy([0.5], [1.0])
+    (0.6931471805599453, array([-2.]))
     """
     p = _float64(input)
     y = _like("target", target, p.shape)
@@ -432,6 +663,20 @@ def kl_div(
 
     The gradient is -y. With ``log_target`` the target is log y. ``"batchmean"`` divides the sum by
     ``input.shape[0]``.
+
+    Parameters
+    ----------
+    %(KLDivLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.kl_div([-1.0], [1.0])
+    (1.0, array([-1.]))
     """
     x = _float64(input)
     target = _like("target", target, x.shape)
@@ -458,7 +703,22 @@ def mse_loss(
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
-    """Squared error: (x - y)**2, gradient 2 (x - y)."""
+    """Squared error: (x - y)**2, gradient 2 (x - y).
+
+    Parameters
+    ----------
+    %(MSELoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.mse_loss([1.0, 2.0], [0.0, 0.0])
+    (2.5, array([1., 2.]))
+    """
     x = _float64(input)
     d = x - _like("target", target, x.shape)
     weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
@@ -483,6 +743,20 @@ def sigmoid_focal_loss(
 
     p = sigmoid(x), q = sigmoid(-x), m = y q + (1 - y) p, a = alpha y + (1 - alpha) (1 - y) or 1. The gradient
     is a m**gamma ((1 - y) p - y q + gamma l (1 - 2 y) p q / m), where p q / m is p for y = 1 and q for y = 0.
+
+    Parameters
+    ----------
+    %(SigmoidFocalLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.sigmoid_focal_loss([0.0], [1.0], gamma=1.0)
+    (0.34657359027997264, array([-0.4232868]))
     """
     x = _float64(input)
     y = _like("target", target, x.shape)
@@ -509,7 +783,22 @@ def soft_margin_loss(
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
-    """Logistic loss of targets y of 1 and -1: softplus(-y x), gradient -y sigmoid(-y x)."""
+    """Logistic loss of targets y of 1 and -1: softplus(-y x), gradient -y sigmoid(-y x).
+
+    Parameters
+    ----------
+    %(SoftMarginLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.soft_margin_loss([0.0], [-1])
+    (0.6931471805599453, array([0.5]))
+    """
     x = _float64(input)
     y = _like("target", target, x.shape)
     weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
@@ -529,7 +818,22 @@ def multilabel_soft_margin_loss(
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
 ) -> Result:
-    """Binary cross-entropy of sigmoid(x) with targets y, averaged over the last axis."""
+    """Binary cross-entropy of sigmoid(x) with targets y, averaged over the last axis.
+
+    Parameters
+    ----------
+    %(MultiLabelSoftMarginLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.multilabel_soft_margin_loss([[0.0, 0.0]], [[1, 0]])
+    (0.6931471805599453, array([[-0.25,  0.25]]))
+    """
     x = _float64(input)
     y = _like("target", target, x.shape)
     w = _broadcast("weight", weight, x.shape)
@@ -559,6 +863,20 @@ def poisson_nll_loss(
 
     Without ``log_input`` x - y log(x + eps), gradient 1 - y / (x + eps). ``full=True`` adds
     y log y - y + log(2 pi y) / 2, Stirling's approximation of log y!, where y > 1.
+
+    Parameters
+    ----------
+    %(PoissonNLLLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.poisson_nll_loss([0.0], [3])
+    (1.0, array([-2.]))
     """
     x = _float64(input)
     y = _like("target", target, x.shape)
@@ -593,6 +911,22 @@ def gaussian_nll_loss(
 
     ``full=True`` adds log(2 pi) / 2. ``wrt="var"`` takes the gradient by the variance of each element,
     (1 / v - d**2 / v**2) / 2.
+
+    Parameters
+    ----------
+    %(GaussianNLLLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+    wrt : {"input", "var"}, default: "input"
+        What to differentiate by.
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.gaussian_nll_loss([2.0], [0.0], 1.0)
+    (2.0, array([2.]))
     """
     x = _float64(input)
     d = x - _like("target", target, x.shape)

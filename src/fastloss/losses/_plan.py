@@ -75,19 +75,29 @@ class Loss(Generic[V]):
     ) -> V:
         """Return the value.
 
-        Parameters:
-            input: array of the shape and meaning that the class describes.
-            target: array as the class describes.
-            sample_weight: factor of each sample's loss, broadcastable to the value under "none"; the weighted
-                mean divides by the weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN.
-            mask: bools, broadcastable to the value under "none". Where it is False the sample counts nowhere:
-                not in the value, the mean's divisor or the gradient, whatever its numbers and its label are.
-            normalizer: what a mean is divided by in place of the weights' sum, a positive number: with the
-                count of a whole batch, the values and gradients of its parts add up to those of the whole.
-            out: under "none", array of the value's shape and dtype to fill.
+        Parameters
+        ----------
+        input : array_like
+            Array of the shape and meaning that the class describes.
+        target : array_like
+            Array as the class describes.
+        %(samples)s
+        %(out)s
 
-        Returns:
-            A float, in nats (squared units for MSELoss), or the array of values under "none".
+        Returns
+        -------
+        %(value)s
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.MSELoss()
+        >>> loss([1.0, 2.0], [0.0, 0.0], sample_weight=[3.0, 1.0])
+        1.75
         """
         if sample_weight is mask is out is None and normalizer is None and not _checking.enabled():
             value: V | None = self._short_way(input, target, False, None)
@@ -111,21 +121,30 @@ class Loss(Generic[V]):
     ) -> tuple[V, Array]:
         """Return the value and its derivative with respect to `input`, from one pass.
 
-        Parameters:
-            input: array of the shape and meaning that the class describes.
-            target: array as the class describes.
-            sample_weight: factor of each sample's loss, broadcastable to the value under "none"; the weighted
-                mean divides by the weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN.
-            mask: bools, broadcastable to the value under "none". Where it is False the sample counts nowhere,
-                and its gradient is 0, whatever its numbers and its label are.
-            normalizer: what a mean is divided by in place of the weights' sum, a positive number.
-            grad_output: factor of the gradient, a number; under "none" also an array shaped as the value.
-            out: under "none", array of the value's shape and dtype to fill.
-            grad_out: array of input's shape and dtype to fill; it may be `input` itself.
+        Parameters
+        ----------
+        input : array_like
+            Array of the shape and meaning that the class describes.
+        target : array_like
+            Array as the class describes.
+        %(samples)s
+        %(grad_output)s
+        %(out)s
+        %(grad_out)s
 
-        Returns:
-            (value, gradient); the gradient has the shape of `input`, and its dtype if that is a float. Under
-            "none" it is the derivative of the sum of the values.
+        Returns
+        -------
+        %(value_and_grad)s
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> fastloss.MSELoss().value_and_grad([1.0, 2.0], [0.0, 0.0])
+        (2.5, array([1., 2.]))
         """
         plain = sample_weight is mask is grad_output is out is None and normalizer is None
         if plain and not _checking.enabled():
@@ -174,7 +193,19 @@ class Loss(Generic[V]):
         return 0.0 if self.empty == "zero" else math.nan
 
     def options(self) -> dict[str, Any]:
-        """Return the options by name, as the class and the function take them."""
+        """Return the options by name, as the class and the function take them.
+
+        Returns
+        -------
+        dict
+            The options; arrays among them are read-only.
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> fastloss.MSELoss(reduction="sum").options()
+        {'reduction': 'sum', 'empty': 'nan'}
+        """
         return dict(self._options)
 
     def _key(self) -> tuple[Any, ...]:

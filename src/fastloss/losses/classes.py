@@ -272,45 +272,56 @@ class CrossEntropyLoss(_IndexedLoss[V]):
     with label smoothing ε:      -(1 - ε) w_t log p_t - ε/C Σ_j w_j log p_j
     for class probabilities q:   -Σ_j w_j ((1 - ε) q_j + ε/C) log p_j
 
-    with p = softmax(x), -log p_j = L - d_j, d_j = x_j - max x and L = log1p(Σ exp(d_j) - 1). The gradient of
-    the first is w_t (p_j - [j = t]).
-
-    Parameters:
-        weight: factor w of each class, shape (C,), or None for ones. It never weights samples, not even
-            where there are as many as classes: `sample_weight` does.
-        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
-            count.
-        reduction: "mean" divides by the sum of the weights in force: w_t times sample_weight for class
-            indices, sample_weight for class probabilities; "sum"; or "none", one value for each sample.
-        label_smoothing: ε in [0, 1].
-        axis: the class axis of the input; None is 1, or 0 for one dimension.
-        empty: what the mean of nothing is, "nan" or "zero".
-        z_loss: λ, at least 0, of λ (logsumexp x)² added to the loss of each sample that counts; sample_weight
-            is its factor, `weight` is not. It adds 2 λ logsumexp(x) p_j to the gradient.
-        softcap: None, or a cap a in [1e-30, 1e30]: a tanh(x / a) takes the place of x, but for -inf, which
-            remains a masked class.
+    with p = softmax(x), -log p_j = L - d_j, d_j = x_j - max x and L = log1p(Σ exp(d_j) - 1).
 
     Calling it:
-        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
-        target: class indices of any integer type, of input's shape without `axis`; or class probabilities of
-            input's shape, in a floating dtype: integers and bools of that shape could be meant as either.
 
-    Raises:
-        IndexError: a label outside [0, C) that is not `ignore_index`.
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    %(logits)s
+    target : array_like of shape (N,) or input's without `axis`, or of input's shape
+        Class indices of any integer type; or, in input's shape, class probabilities in a floating dtype:
+        integers and bools of that shape could be meant as either.
 
-    Example:
-        >>> import fastloss
-        >>> loss = fastloss.CrossEntropyLoss(label_smoothing=0.1)
-        >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
-        0.226928011043
-        >>> value, grad = loss.value_and_grad([[2.0, 0.0], [0.0, 2.0]], [0, 1])
-        >>> grad
-        array([[-0.03460146,  0.03460146],
-               [ 0.03460146, -0.03460146]])
+    Parameters
+    ----------
+    %(class_weight)s
+    %(ignore_index)s
+    reduction : {"mean", "sum", "none"}, default: "mean"
+        "mean" divides by the sum of the weights in force: w_t times sample_weight for class indices,
+        sample_weight for class probabilities; "none" gives one value for each sample.
+    label_smoothing : float, default: 0.0
+        The ε above, in [0, 1].
+    %(axis)s
+    %(empty)s
+    %(softmax)s
 
-    Source: `torch.nn.CrossEntropyLoss`; Szegedy et al., "Rethinking the Inception architecture" (2016); for
-    z_loss Chowdhery et al., "PaLM" (2022), section 5; for softcap Gemma Team, "Gemma 2" (2024), section 2.
+    Raises
+    ------
+    %(raises_of_labels)s
+
+    See Also
+    --------
+    cross_entropy : The function.
+    NLLLoss : The same from log-probabilities.
+
+    Notes
+    -----
+    The gradient for a class index is w_t (p_j - [j = t]).
+
+    References
+    ----------
+    `torch.nn.CrossEntropyLoss`; Szegedy et al., "Rethinking the Inception architecture" (2016); for z_loss
+    Chowdhery et al., "PaLM" (2022), section 5; for softcap Gemma Team, "Gemma 2" (2024), section 2.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> loss = fastloss.CrossEntropyLoss(label_smoothing=0.1)
+    >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+    0.226928011043
+    >>> value, grad = loss.value_and_grad([[2.0, 0.0], [0.0, 2.0]], [0, 1])
+    >>> grad
+    array([[-0.03460146,  0.03460146],
+           [ 0.03460146, -0.03460146]])
     """
 
     _function = "cross_entropy"
@@ -424,39 +435,51 @@ class _HeadLoss(_IndexedLoss[V]):
 class FocalLoss(_HeadLoss[V]):
     """Focal loss of class indices, from logits: -w_t (1 - p_t)^γ log p_t with p = softmax(x).
 
-    Samples of which the model is sure count less; γ = 0 is cross-entropy. With ℓ = -log p_t the gradient is
-    w_t (1 - p_t)^γ (1 + γ p_t ℓ / (1 - p_t)) (p_j - [j = t]).
-
-    Parameters:
-        gamma: γ, a finite number of at least 0.
-        weight: factor w of each class, shape (C,), or None for ones, often called α. It never weights
-            samples: `sample_weight` does.
-        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
-            count.
-        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
-        axis: the class axis of the input; None is 1, or 0 for one dimension.
-        empty: what the mean of nothing is, "nan" or "zero".
-        z_loss, softcap: as of CrossEntropyLoss.
+    Samples of which the model is sure count less; γ = 0 is cross-entropy. The factors w are often called α.
 
     Calling it:
-        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
-        target: class indices of any integer type, of input's shape without `axis`.
 
-    Raises:
-        IndexError: a label outside [0, C) that is not `ignore_index`.
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    %(logits)s
+    %(labels)s
 
-    Example:
-        >>> import fastloss
-        >>> loss = fastloss.FocalLoss(gamma=2.0)
-        >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
-        0.001803562835
-        >>> value, grad = loss.value_and_grad([[2.0, 0.0], [0.0, 2.0]], [0, 1])
-        >>> grad.round(8)
-        array([[-0.00243547,  0.00243547],
-               [ 0.00243547, -0.00243547]])
+    Parameters
+    ----------
+    gamma : float, default: 2.0
+        The exponent γ, a finite number of at least 0.
+    %(class_weight)s
+    %(ignore_index)s
+    %(reduction_of_labels)s
+    %(axis)s
+    %(empty)s
+    %(softmax)s
 
-    Source: Lin et al., "Focal loss for dense object detection" (2017), with softmax in place of the sigmoid.
+    Raises
+    ------
+    %(raises_of_labels)s
+
+    See Also
+    --------
+    focal_loss : The function.
+    SigmoidFocalLoss : The same of sigmoid(x).
+
+    Notes
+    -----
+    With ℓ = -log p_t the gradient is w_t (1 - p_t)^γ (1 + γ p_t ℓ / (1 - p_t)) (p_j - [j = t]).
+
+    References
+    ----------
+    Lin et al., "Focal loss for dense object detection" (2017), with softmax in place of the sigmoid.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> loss = fastloss.FocalLoss(gamma=2.0)
+    >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+    0.001803562835
+    >>> value, grad = loss.value_and_grad([[2.0, 0.0], [0.0, 2.0]], [0, 1])
+    >>> grad.round(8)
+    array([[-0.00243547,  0.00243547],
+           [ 0.00243547, -0.00243547]])
     """
 
     _function = "focal_loss"
@@ -509,35 +532,47 @@ class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
     """Generalized cross-entropy of class indices, from logits: w_t (1 - p_t^q) / q with p = softmax(x).
 
     Between cross-entropy, its limit at q = 0, and the mean absolute error 1 - p_t, which q = 1 gives and
-    which wrong labels disturb less. The gradient is w_t p_t^q (p_j - [j = t]).
-
-    Parameters:
-        q: the exponent, in (0, 1].
-        weight: factor w of each class, shape (C,), or None for ones. It never weights samples:
-            `sample_weight` does.
-        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
-            count.
-        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
-        axis: the class axis of the input; None is 1, or 0 for one dimension.
-        empty: what the mean of nothing is, "nan" or "zero".
-        z_loss, softcap: as of CrossEntropyLoss.
+    which wrong labels disturb less.
 
     Calling it:
-        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
-        target: class indices of any integer type, of input's shape without `axis`.
 
-    Raises:
-        IndexError: a label outside [0, C) that is not `ignore_index`.
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    %(logits)s
+    %(labels)s
 
-    Example:
-        >>> import fastloss
-        >>> loss = fastloss.GeneralizedCrossEntropyLoss(q=0.5)
-        >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
-        0.12298420041
+    Parameters
+    ----------
+    q : float, default: 0.7
+        The exponent, in (0, 1].
+    %(class_weight)s
+    %(ignore_index)s
+    %(reduction_of_labels)s
+    %(axis)s
+    %(empty)s
+    %(softmax)s
 
-    Source: Zhang and Sabuncu, "Generalized cross entropy loss for training deep neural networks with noisy
-    labels" (2018).
+    Raises
+    ------
+    %(raises_of_labels)s
+
+    See Also
+    --------
+    generalized_cross_entropy : The function.
+
+    Notes
+    -----
+    The gradient is w_t p_t^q (p_j - [j = t]).
+
+    References
+    ----------
+    Zhang and Sabuncu, "Generalized cross entropy loss for training deep neural networks with noisy labels"
+    (2018).
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> loss = fastloss.GeneralizedCrossEntropyLoss(q=0.5)
+    >>> round(loss([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+    0.12298420041
     """
 
     _function = "generalized_cross_entropy"
@@ -590,34 +625,44 @@ class PolyLoss(_HeadLoss[V]):
     """Poly-1 loss of class indices, from logits: w_t (-log p_t + ε (1 - p_t)) with p = softmax(x).
 
     Cross-entropy is a series in 1 - p_t, Σ_n (1 - p_t)^n / n, of which this changes the first coefficient.
-    The gradient is w_t (1 + ε p_t) (p_j - [j = t]).
-
-    Parameters:
-        epsilon: ε, a finite number.
-        weight: factor w of each class, shape (C,), or None for ones. It never weights samples:
-            `sample_weight` does.
-        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
-            count.
-        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
-        axis: the class axis of the input; None is 1, or 0 for one dimension.
-        empty: what the mean of nothing is, "nan" or "zero".
-        z_loss, softcap: as of CrossEntropyLoss.
 
     Calling it:
-        input: logits, float64, float32, float16, bfloat16, integer or bool, with C classes on `axis`.
-        target: class indices of any integer type, of input's shape without `axis`.
 
-    Raises:
-        IndexError: a label outside [0, C) that is not `ignore_index`.
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    %(logits)s
+    %(labels)s
 
-    Example:
-        >>> import fastloss
-        >>> round(fastloss.PolyLoss(epsilon=1.0)([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
-        0.246130933065
+    Parameters
+    ----------
+    epsilon : float, default: 1.0
+        The ε above, a finite number.
+    %(class_weight)s
+    %(ignore_index)s
+    %(reduction_of_labels)s
+    %(axis)s
+    %(empty)s
+    %(softmax)s
 
-    Source: Leng et al., "PolyLoss: a polynomial expansion perspective of classification loss functions"
-    (2022).
+    Raises
+    ------
+    %(raises_of_labels)s
+
+    See Also
+    --------
+    poly_loss : The function.
+
+    Notes
+    -----
+    The gradient is w_t (1 + ε p_t) (p_j - [j = t]).
+
+    References
+    ----------
+    Leng et al., "PolyLoss: a polynomial expansion perspective of classification loss functions" (2022).
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> round(fastloss.PolyLoss(epsilon=1.0)([[2.0, 0.0], [0.0, 2.0]], [0, 1]), 12)
+    0.246130933065
     """
 
     _function = "poly_loss"
@@ -669,29 +714,43 @@ class PolyLoss(_HeadLoss[V]):
 class NLLLoss(_IndexedLoss[V]):
     """Negative log likelihood of class indices, from log-probabilities: -w_t x_t.
 
-    Parameters:
-        weight: factor w of each class, shape (C,), or None for ones. It never weights samples, not even
-            where there are as many as classes: `sample_weight` does.
-        ignore_index: a label, or a sequence of labels, whose samples have value 0 and gradient 0 and do not
-            count.
-        reduction: "mean" divides by the sum of w_t times sample_weight; "sum"; or "none".
-        axis: the class axis of the input; None is 1, or 0 for one dimension.
-        empty: what the mean of nothing is, "nan" or "zero".
-
     Calling it:
-        input: log-probabilities, as from `log_softmax`, with C classes on `axis`.
-        target: class indices of any integer type, of input's shape without `axis`.
 
-    Raises:
-        IndexError: a label outside [0, C) that is not `ignore_index`.
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    input : array_like of shape (N, C) or (..., C, ...)
+        Log-probabilities, as from `log_softmax`, with C classes on `axis`;
+        %(dtypes)s.
+    %(labels)s
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.NLLLoss()([[-0.5, -1.0], [-2.0, -0.25]], [0, 1])
-        0.375
+    Parameters
+    ----------
+    %(class_weight)s
+    %(ignore_index)s
+    %(reduction_of_labels)s
+    %(axis)s
+    %(empty)s
 
-    Source: `torch.nn.NLLLoss`.
+    Raises
+    ------
+    %(raises_of_labels)s
+
+    See Also
+    --------
+    nll_loss : The function.
+    CrossEntropyLoss : The same from logits.
+
+    Notes
+    -----
+    The gradient is -w_t at t and 0 elsewhere.
+
+    References
+    ----------
+    `torch.nn.NLLLoss`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.NLLLoss()([[-0.5, -1.0], [-2.0, -0.25]], [0, 1])
+    0.375
     """
 
     _function = "nll_loss"
@@ -738,27 +797,43 @@ class MultinomialNLLLoss(_ClassLoss[V]):
     n logsumexp(x) - Σ_j k_j x_j for counts k with n = Σ_j k_j, computed as Σ_j k_j (L - d_j), in which no
     term cancels another. With one-hot counts it is cross-entropy.
 
-    Parameters:
-        full: add the constant -log(n! / Π_j k_j!), which makes exp(-value) a probability.
-        reduction: "mean" divides by the sum of sample_weight, the number of samples when there is none;
-            "sum"; or "none".
-        axis: the class axis of the input; None is 1, or 0 for one dimension.
-        empty: what the mean of nothing is, "nan" or "zero".
-        z_loss, softcap: as of CrossEntropyLoss.
-
     Calling it:
-        input: logits with C classes on `axis`.
-        target: counts of input's shape, any real dtype.
 
-    Raises:
-        TypeError, ValueError: a shape, dtype or option that does not fit; with `full`, a negative count.
+    %(logits)s
+    target : array_like of input's shape
+        Counts, any real dtype.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.MultinomialNLLLoss(full=True)([[0.0, 0.0]], [[1, 1]])
-        0.6931471805599453
+    Parameters
+    ----------
+    full : bool, default: False
+        Add the constant -log(n! / Π_j k_j!), which makes exp(-value) a probability.
+    %(reduction_of_samples)s
+    %(axis)s
+    %(empty)s
+    %(softmax)s
 
-    Source: Bishop, "Pattern recognition and machine learning" (2006), section 2.2.
+    Raises
+    ------
+    TypeError, ValueError
+        A shape, dtype or option that does not fit; with `full`, a negative count.
+
+    See Also
+    --------
+    multinomial_nll_loss : The function.
+
+    Notes
+    -----
+    The gradient is n p_j - k_j with p = softmax(x).
+
+    References
+    ----------
+    Bishop, "Pattern recognition and machine learning" (2006), section 2.2.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.MultinomialNLLLoss(full=True)([[0.0, 0.0]], [[1, 1]])
+    0.6931471805599453
     """
 
     _function = "multinomial_nll_loss"
@@ -863,12 +938,15 @@ def cross_entropy(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Cross-entropy from logits: -w_t log softmax(x)_t. See `CrossEntropyLoss` for all of it.
+    """Cross-entropy from logits: -w_t log softmax(x)_t.
 
-    Example:
-        >>> import fastloss
-        >>> print(f"{fastloss.cross_entropy([[20.0, 0.0]], [0]):.12e}")
-        2.061153620314e-09
+    %(CrossEntropyLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> print(f"{fastloss.cross_entropy([[20.0, 0.0]], [0]):.12e}")
+    2.061153620314e-09
     """
     plain = weight is sample_weight is mask is out is None and normalizer is axis is softcap is None
     defaults = (
@@ -926,12 +1004,15 @@ def focal_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Focal loss from logits: -w_t (1 - p_t)^gamma log p_t, p = softmax(x). See `FocalLoss` for all of it.
+    """Focal loss from logits: -w_t (1 - p_t)^γ log p_t with p = softmax(x).
 
-    Example:
-        >>> import fastloss
-        >>> print(f"{fastloss.focal_loss([[1.0, 0.0]], [1]):.12f}")
-        0.701868303411
+    %(FocalLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> print(f"{fastloss.focal_loss([[1.0, 0.0]], [1]):.12f}")
+    0.701868303411
     """
     options = (FocalLoss, gamma, ignore_index, reduction, axis, empty, z_loss, softcap)
     loss = kept(*options, weight=weight)
@@ -979,12 +1060,15 @@ def generalized_cross_entropy(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Generalized cross-entropy from logits: w_t (1 - p_t^q) / q. See `GeneralizedCrossEntropyLoss`.
+    """Generalized cross-entropy from logits: w_t (1 - p_t^q) / q with p = softmax(x).
 
-    Example:
-        >>> import fastloss
-        >>> print(f"{fastloss.generalized_cross_entropy([[1.0, 0.0]], [1]):.12f}")
-        0.858850272271
+    %(GeneralizedCrossEntropyLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> print(f"{fastloss.generalized_cross_entropy([[1.0, 0.0]], [1]):.12f}")
+    0.858850272271
     """
     options = (GeneralizedCrossEntropyLoss, q, ignore_index, reduction, axis, empty, z_loss, softcap)
     loss = kept(*options, weight=weight)
@@ -1032,12 +1116,15 @@ def poly_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Poly-1 loss from logits: w_t (-log p_t + epsilon (1 - p_t)). See `PolyLoss` for all of it.
+    """Poly-1 loss from logits: w_t (-log p_t + ε (1 - p_t)) with p = softmax(x).
 
-    Example:
-        >>> import fastloss
-        >>> print(f"{fastloss.poly_loss([[1.0, 0.0]], [1]):.12f}")
-        2.044320266148
+    %(PolyLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> print(f"{fastloss.poly_loss([[1.0, 0.0]], [1]):.12f}")
+    2.044320266148
     """
     options = (PolyLoss, epsilon, ignore_index, reduction, axis, empty, z_loss, softcap)
     loss = kept(*options, weight=weight)
@@ -1080,12 +1167,15 @@ def nll_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Negative log likelihood from log-probabilities: -w_t x_t. See `NLLLoss` for all of it.
+    """Negative log likelihood from log-probabilities: -w_t x_t.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.nll_loss([[-0.5, -1.0]], [1])
-        1.0
+    %(NLLLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.nll_loss([[-0.5, -1.0]], [1])
+    1.0
     """
     options = (NLLLoss, ignore_index, reduction, axis, empty)
     loss = kept(*options, weight=weight)
@@ -1135,12 +1225,15 @@ def multinomial_nll_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Likelihood of counts: n logsumexp(x) - Σ_j k_j x_j. See `MultinomialNLLLoss` for all of it.
+    """Likelihood of counts: n logsumexp(x) - Σ_j k_j x_j.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
-        2.772588722239781
+    %(MultinomialNLLLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
+    2.772588722239781
     """
     loss = kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)

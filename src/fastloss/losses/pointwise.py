@@ -175,30 +175,46 @@ class _PointwiseLoss(Loss[V]):
 class BCEWithLogitsLoss(_PointwiseLoss[V]):
     """Binary cross-entropy between sigmoid(input) and the target, from logits.
 
-    w (pos_weight y softplus(-x) + (1 - y) softplus(x)) with softplus(x) = max(x, 0) + log1p(exp(-|x|)). Its
-    derivative is w ((1 - y) sigmoid(x) - pos_weight y sigmoid(-x)).
-
-    Parameters:
-        weight: factor w, broadcastable to the input; it does not enter the mean's divisor. Shape (C,) goes
-            along the last axis, also of an (N, C) input with N = C; a `sample_weight` (N, 1) weights rows.
-        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
-            "sum"; or "none".
-        pos_weight: factor of the positive part, broadcastable to the input.
-        empty: what the mean of nothing is, "nan" or "zero".
+    w (pos_weight y softplus(-x) + (1 - y) softplus(x)) with softplus(x) = max(x, 0) + log1p(exp(-|x|)).
 
     Calling it:
-        input: logits of any shape. +inf and -inf are right for hard targets.
-        target: probabilities in [0, 1] of input's shape, any real dtype.
 
-    Raises:
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    input : array_like
+        Logits of any shape; %(dtypes)s. +inf and -inf are right for
+        hard targets.
+    %(probabilities)s
 
-    Example:
-        >>> import fastloss
-        >>> round(fastloss.BCEWithLogitsLoss()([-30.0, 0.0], [0, 1]), 12)
-        0.34657359028
+    Parameters
+    ----------
+    %(weight)s
+    %(reduction)s
+    pos_weight : array_like, optional
+        Factor of the positive part, broadcastable to the input.
+    %(empty)s
 
-    Source: `torch.nn.BCEWithLogitsLoss`.
+    Raises
+    ------
+    %(raises)s
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : The function.
+    BCELoss : The same from probabilities.
+    SigmoidFocalLoss : The same with less weight for what is sure.
+
+    Notes
+    -----
+    The derivative is w ((1 - y) sigmoid(x) - pos_weight y sigmoid(-x)).
+
+    References
+    ----------
+    `torch.nn.BCEWithLogitsLoss`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> round(fastloss.BCEWithLogitsLoss()([-30.0, 0.0], [0, 1]), 12)
+    0.34657359028
     """
 
     _function = "binary_cross_entropy_with_logits"
@@ -245,29 +261,46 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
 class BCELoss(_PointwiseLoss[V]):
     """Binary cross-entropy of probabilities: -w (y log x + (1 - y) log(1 - x)), each logarithm at least -100.
 
-    Its derivative is w (x - y) / max(x (1 - x), 1e-12). From logits, BCEWithLogitsLoss loses nothing.
-
-    Parameters:
-        weight: factor w, broadcastable to the input; it does not enter the mean's divisor. Shape (C,) goes
-            along the last axis, also of an (N, C) input with N = C; a `sample_weight` (N, 1) weights rows.
-        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
-            "sum"; or "none".
-        empty: what the mean of nothing is, "nan" or "zero".
+    From logits, `BCEWithLogitsLoss` loses nothing.
 
     Calling it:
-        input: probabilities in [0, 1], any shape. NaN gives NaN.
-        target: probabilities of input's shape, any real dtype.
 
-    Raises:
-        ValueError: an input outside [0, 1], named with its position; or a shape or option that does not fit.
-        TypeError: a dtype that does not fit.
+    input : array_like
+        Probabilities in [0, 1], any shape; %(dtypes)s. NaN gives NaN.
+    target : array_like of input's shape
+        Probabilities, any real dtype.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.BCELoss()([0.5, 1.0], [1.0, 1.0])
-        0.34657359027997264
+    Parameters
+    ----------
+    %(weight)s
+    %(reduction)s
+    %(empty)s
 
-    Source: `torch.nn.BCELoss`.
+    Raises
+    ------
+    ValueError
+        An input outside [0, 1], named with its position; or a shape or option that does not fit.
+    TypeError
+        A dtype that does not fit.
+
+    See Also
+    --------
+    binary_cross_entropy : The function.
+    BCEWithLogitsLoss : The same from logits.
+
+    Notes
+    -----
+    The derivative is w (x - y) / max(x (1 - x), 1e-12).
+
+    References
+    ----------
+    `torch.nn.BCELoss`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.BCELoss()([0.5, 1.0], [1.0, 1.0])
+    0.34657359027997264
     """
 
     _function = "binary_cross_entropy"
@@ -312,29 +345,47 @@ class BCELoss(_PointwiseLoss[V]):
 class KLDivLoss(_PointwiseLoss[V]):
     """Kullback-Leibler divergence of the input's distribution from the target's, from log-probabilities.
 
-    y (log y - x), or exp(y) (y - x) with `log_target`, in nats; a target of probability 0 contributes 0. Its
-    derivative is -y, or -exp(y).
-
-    Parameters:
-        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
-            "batchmean" by the first axis' length, which is the divergence per sample; "sum"; or "none".
-        log_target: the target holds log-probabilities.
-        empty: what the mean of nothing is, "nan" or "zero".
+    y (log y - x), or exp(y) (y - x) with `log_target`, in nats; a target of probability 0 contributes 0.
 
     Calling it:
-        input: log-probabilities of any shape.
-        target: probabilities, or their logarithms, of input's shape.
 
-    Raises:
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    input : array_like
+        Log-probabilities of any shape; %(dtypes)s.
+    target : array_like of input's shape
+        Probabilities, or their logarithms.
 
-    Example:
-        >>> import fastloss
-        >>> x = fastloss.log_softmax([[0.0, 0.0]])
-        >>> fastloss.KLDivLoss(reduction="batchmean")(x, [[1.0, 0.0]])
-        0.6931471805599453
+    Parameters
+    ----------
+    reduction : {"mean", "batchmean", "sum", "none"}, default: "mean"
+        "mean" divides by the sum of sample_weight, the number of elements when there is none; "batchmean" by
+        the first axis' length, which is the divergence per sample; "none" gives one value for each element.
+    log_target : bool, default: False
+        The target holds log-probabilities.
+    %(empty)s
 
-    Source: `torch.nn.KLDivLoss`; Kullback and Leibler, "On information and sufficiency" (1951).
+    Raises
+    ------
+    %(raises)s
+
+    See Also
+    --------
+    kl_div : The function.
+    log_softmax : What makes log-probabilities of logits.
+
+    Notes
+    -----
+    The derivative is -y, or -exp(y) with `log_target`.
+
+    References
+    ----------
+    `torch.nn.KLDivLoss`; Kullback and Leibler, "On information and sufficiency" (1951).
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> x = fastloss.log_softmax([[0.0, 0.0]])
+    >>> fastloss.KLDivLoss(reduction="batchmean")(x, [[1.0, 0.0]])
+    0.6931471805599453
     """
 
     _function = "kl_div"
@@ -374,24 +425,36 @@ class MSELoss(_PointwiseLoss[V]):
 
     With unit variance, half of it is the Gaussian negative log likelihood up to a constant.
 
-    Parameters:
-        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
-            "sum"; or "none".
-        empty: what the mean of nothing is, "nan" or "zero".
-
     Calling it:
-        input: array of any shape.
-        target: array of input's shape, any real dtype.
 
-    Raises:
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    input : array_like
+        Numbers, of any shape; %(dtypes)s.
+    target : array_like of input's shape
+        Numbers, any real dtype.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.MSELoss()([1.0, 2.0], [0.0, 0.0])
-        2.5
+    Parameters
+    ----------
+    %(reduction)s
+    %(empty)s
 
-    Source: `torch.nn.MSELoss`.
+    Raises
+    ------
+    %(raises)s
+
+    See Also
+    --------
+    mse_loss : The function.
+    GaussianNLLLoss : The likelihood, with variances.
+
+    References
+    ----------
+    `torch.nn.MSELoss`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.MSELoss()([1.0, 2.0], [0.0, 0.0])
+    2.5
     """
 
     _function = "mse_loss"
@@ -422,29 +485,48 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
     """Focal loss of sigmoid(input), from logits: α_t (1 - p_t)^γ times the binary cross-entropy.
 
     With p = sigmoid(x), 1 - p_t = y (1 - p) + (1 - y) p, which is computed as that, and
-    α_t = α y + (1 - α) (1 - y). Its derivative, with the binary cross-entropy l, is
-    α_t (1 - p_t)^γ (p - y + γ l p (1 - p) (1 - 2 y) / (1 - p_t)), -α (1 - p)^γ (1 - p - γ p log p) for y = 1.
-
-    Parameters:
-        gamma: γ ≥ 0; 0 gives the binary cross-entropy.
-        alpha: α in [0, 1], the weight of the positive class, or None for ones (not 0.25 as in torchvision).
-        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
-            "sum"; or "none" (torchvision's default).
-        empty: what the mean of nothing is, "nan" or "zero".
+    α_t = α y + (1 - α) (1 - y).
 
     Calling it:
-        input: logits of any shape, float64, float32, float16, bfloat16, integer or bool.
-        target: probabilities in [0, 1] of input's shape, any real dtype.
 
-    Raises:
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    input : array_like
+        Logits of any shape; %(dtypes)s.
+    %(probabilities)s
 
-    Example:
-        >>> import fastloss
-        >>> print(f"{fastloss.SigmoidFocalLoss(alpha=0.25)([-30.0, 2.0], [0, 1]):.12e}")
-        2.254453544050e-04
+    Parameters
+    ----------
+    gamma : float, default: 2.0
+        The exponent γ ≥ 0; 0 gives the binary cross-entropy.
+    alpha : float, optional
+        The weight α of the positive class, in [0, 1], or None for ones (not 0.25 as in torchvision).
+    reduction : {"mean", "sum", "none"}, default: "mean"
+        "mean" divides by the sum of sample_weight, the number of elements when there is none; "none", which
+        is torchvision's default, gives one value for each element.
+    %(empty)s
 
-    Source: Lin et al., "Focal loss for dense object detection" (2017); `torchvision.ops.sigmoid_focal_loss`.
+    Raises
+    ------
+    %(raises)s
+
+    See Also
+    --------
+    sigmoid_focal_loss : The function.
+    FocalLoss : The same of softmax(x).
+
+    Notes
+    -----
+    The derivative, with the binary cross-entropy l, is
+    α_t (1 - p_t)^γ (p - y + γ l p (1 - p) (1 - 2 y) / (1 - p_t)), -α (1 - p)^γ (1 - p - γ p log p) for y = 1.
+
+    References
+    ----------
+    Lin et al., "Focal loss for dense object detection" (2017); `torchvision.ops.sigmoid_focal_loss`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> print(f"{fastloss.SigmoidFocalLoss(alpha=0.25)([-30.0, 2.0], [0, 1]):.12e}")
+    2.254453544050e-04
     """
 
     _function = "sigmoid_focal_loss"
@@ -495,24 +577,36 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
 class SoftMarginLoss(_PointwiseLoss[V]):
     """Logistic loss of labels of 1 and -1: log(1 + exp(-y x)), with derivative -y sigmoid(-y x).
 
-    Parameters:
-        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
-            "sum"; or "none".
-        empty: what the mean of nothing is, "nan" or "zero".
-
     Calling it:
-        input: logits of any shape.
-        target: 1 or -1, or any other numbers, of input's shape and any real dtype.
 
-    Raises:
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    input : array_like
+        Logits of any shape; %(dtypes)s.
+    target : array_like of input's shape
+        The labels 1 or -1, or any other numbers, any real dtype.
 
-    Example:
-        >>> import fastloss
-        >>> print(f"{fastloss.SoftMarginLoss()([30.0, 0.0], [1, -1]):.12f}")
-        0.346573590280
+    Parameters
+    ----------
+    %(reduction)s
+    %(empty)s
 
-    Source: `torch.nn.SoftMarginLoss`.
+    Raises
+    ------
+    %(raises)s
+
+    See Also
+    --------
+    soft_margin_loss : The function.
+    BCEWithLogitsLoss : The same of labels of 1 and 0.
+
+    References
+    ----------
+    `torch.nn.SoftMarginLoss`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> print(f"{fastloss.SoftMarginLoss()([30.0, 0.0], [1, -1]):.12f}")
+    0.346573590280
     """
 
     _function = "soft_margin_loss"
@@ -535,28 +629,46 @@ class SoftMarginLoss(_PointwiseLoss[V]):
 class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
     """Binary cross-entropy from logits, averaged over the classes: a sample may have any number of labels.
 
-    1/C Σ_j w_j (y_j softplus(-x_j) + (1 - y_j) softplus(x_j)), with derivative w_j (sigmoid(x_j) - y_j) / C.
-
-    Parameters:
-        weight: factor w, broadcastable to the input, as (C,) for the classes; it enters no divisor.
-        reduction: "mean" divides by the sum of sample_weight, the number of samples when there is none;
-            "sum"; or "none", one value for each sample.
-        empty: what the mean of nothing is, "nan" or "zero".
+    1/C Σ_j w_j (y_j softplus(-x_j) + (1 - y_j) softplus(x_j)) with softplus(x) = log(1 + exp(x)).
 
     Calling it:
-        input: logits (N, C) or (C,), or with more axes before the classes.
-        target: probabilities in [0, 1] of input's shape, any real dtype. The value under "none",
-            sample_weight and mask have the shape (N,), that of the input without its last axis.
 
-    Raises:
-        TypeError, ValueError: a shape, dtype or option that does not fit; no classes.
+    input : array_like of shape (N, C), (C,) or (..., C)
+        Logits; %(dtypes)s.
+    target : array_like of input's shape
+        Probabilities in [0, 1], any real dtype. The value under "none", sample_weight and mask have the shape
+        (N,), that of the input without its last axis.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.MultiLabelSoftMarginLoss(reduction="none")([[0.0, 0.0], [0.0, 800.0]], [[1, 0], [1, 1]])
-        array([0.69314718, 0.34657359])
+    Parameters
+    ----------
+    weight : array_like, optional
+        Factor w, broadcastable to the input, as (C,) for the classes; it enters no divisor.
+    %(reduction_of_samples)s
+    %(empty)s
 
-    Source: `torch.nn.MultiLabelSoftMarginLoss`.
+    Raises
+    ------
+    TypeError, ValueError
+        A shape, dtype or option that does not fit; no classes.
+
+    See Also
+    --------
+    multilabel_soft_margin_loss : The function.
+    BCEWithLogitsLoss : The same, one value for each element.
+
+    Notes
+    -----
+    The derivative is w_j (sigmoid(x_j) - y_j) / C.
+
+    References
+    ----------
+    `torch.nn.MultiLabelSoftMarginLoss`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.MultiLabelSoftMarginLoss(reduction="none")([[0.0, 0.0], [0.0, 800.0]], [[1, 0], [1, 1]])
+    array([0.69314718, 0.34657359])
     """
 
     _function = "multilabel_soft_margin_loss"
@@ -606,30 +718,47 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
 class PoissonNLLLoss(_PointwiseLoss[V]):
     """Negative log likelihood of counts under Poisson distributions, up to log y!.
 
-    exp(x) - y x, with derivative exp(x) - y; or x - y log(x + eps), with derivative 1 - y / (x + eps), where
-    the input is the rate itself.
-
-    Parameters:
-        log_input: the input is the logarithm of the rate.
-        full: add Stirling's approximation of log y!, y log y - y + log(2 π y) / 2, where y > 1.
-        eps: added to the rate in the logarithm, without log_input.
-        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
-            "sum"; or "none".
-        empty: what the mean of nothing is, "nan" or "zero".
+    exp(x) - y x; or x - y log(x + eps) where the input is the rate itself.
 
     Calling it:
-        input: rates or their logarithms, of any shape.
-        target: counts of input's shape, any real dtype.
 
-    Raises:
-        TypeError, ValueError: a shape, dtype or option that does not fit.
+    input : array_like
+        Rates or their logarithms, of any shape; %(dtypes)s.
+    target : array_like of input's shape
+        Counts, any real dtype.
 
-    Example:
-        >>> import fastloss
-        >>> round(fastloss.PoissonNLLLoss()([0.0, 1.0], [1, 0]), 12)
-        1.85914091423
+    Parameters
+    ----------
+    log_input : bool, default: True
+        The input is the logarithm of the rate.
+    full : bool, default: False
+        Add Stirling's approximation of log y!, y log y - y + log(2 π y) / 2, where y > 1.
+    eps : float, default: 1e-8
+        What is added to the rate in the logarithm, without `log_input`.
+    %(reduction)s
+    %(empty)s
 
-    Source: `torch.nn.PoissonNLLLoss`.
+    Raises
+    ------
+    %(raises)s
+
+    See Also
+    --------
+    poisson_nll_loss : The function.
+
+    Notes
+    -----
+    The derivative is exp(x) - y; or 1 - y / (x + eps) where the input is the rate itself.
+
+    References
+    ----------
+    `torch.nn.PoissonNLLLoss`.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> round(fastloss.PoissonNLLLoss()([0.0, 1.0], [1, 0]), 12)
+    1.85914091423
     """
 
     _function = "poisson_nll_loss"
@@ -687,37 +816,56 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
 class GaussianNLLLoss(_PointwiseLoss[V]):
     """Negative log likelihood of the target under normal distributions of mean `input` and variance `var`.
 
-    (log v + (x - y)² / v) / 2 with v = max(var, eps), and with `full` also log(2 π) / 2. Its derivative is
-    (x - y) / v; with respect to the variance (1 / v - (x - y)² / v²) / 2, as in PyTorch also below eps.
-
-    Parameters:
-        full: add the constant log(2 π) / 2.
-        eps: what a smaller variance counts as, a positive number.
-        reduction: "mean" divides by the sum of sample_weight, the number of elements when there is none;
-            "sum"; or "none".
-        empty: what the mean of nothing is, "nan" or "zero".
+    (log v + (x - y)² / v) / 2 with v = max(var, eps), and with `full` also log(2 π) / 2.
 
     Calling it:
-        input: expectations, of any shape.
-        target: observations of input's shape, any real dtype.
-        var: variances of at least 0: a number, or an array of input's shape, or of that without its last
-            axis, or with 1 in place of some of its lengths.
 
-    Raises:
-        ValueError: a negative variance, named with its position; or a shape or option that does not fit.
-        TypeError: a dtype that does not fit.
+    input : array_like
+        Expectations, of any shape; %(dtypes)s.
+    target : array_like of input's shape
+        Observations, any real dtype.
+    %(var)s
 
-    Example:
-        >>> import fastloss
-        >>> loss = fastloss.GaussianNLLLoss()
-        >>> loss([1.0, 2.0], [0.0, 0.0], 4.0)
-        1.0056471805599454
-        >>> value, grads = loss.value_and_grad([1.0, 2.0], [0.0, 0.0], [4.0, 4.0], wrt=("input", "var"))
-        >>> grads
-        (array([0.125, 0.25 ]), array([0.046875, 0.      ]))
+    Parameters
+    ----------
+    full : bool, default: False
+        Add the constant log(2 π) / 2.
+    eps : float, default: 1e-6
+        What a smaller variance counts as, a positive number.
+    %(reduction)s
+    %(empty)s
 
-    Source: `torch.nn.GaussianNLLLoss`; Nix and Weigend, "Estimating the mean and variance of the target
-    probability distribution" (1994).
+    Raises
+    ------
+    ValueError
+        A negative variance, named with its position; or a shape or option that does not fit.
+    TypeError
+        A dtype that does not fit.
+
+    See Also
+    --------
+    gaussian_nll_loss : The function.
+    MSELoss : Half of which this is with unit variance, up to a constant.
+
+    Notes
+    -----
+    The derivative is (x - y) / v; with respect to the variance (1 / v - (x - y)² / v²) / 2, as in PyTorch
+    also below eps.
+
+    References
+    ----------
+    `torch.nn.GaussianNLLLoss`; Nix and Weigend, "Estimating the mean and variance of the target probability
+    distribution" (1994).
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> loss = fastloss.GaussianNLLLoss()
+    >>> loss([1.0, 2.0], [0.0, 0.0], 4.0)
+    1.0056471805599454
+    >>> value, grads = loss.value_and_grad([1.0, 2.0], [0.0, 0.0], [4.0, 4.0], wrt=("input", "var"))
+    >>> grads
+    (array([0.125, 0.25 ]), array([0.046875, 0.      ]))
     """
 
     _function = "gaussian_nll_loss"
@@ -790,7 +938,32 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         normalizer: float | None = None,
         out: Array | None = None,
     ) -> Any:
-        """Return the value, as every loss does; `var` is described above."""
+        """Return the value.
+
+        Parameters
+        ----------
+        input : array_like
+            Expectations, of any shape; %(dtypes)s.
+        target : array_like of input's shape
+            Observations, any real dtype.
+        %(var)s
+        %(samples)s
+        %(out)s
+
+        Returns
+        -------
+        %(value)s
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> fastloss.GaussianNLLLoss()([2.0], [0.0], 1.0)
+        2.0
+        """
         plain = sample_weight is mask is out is None and normalizer is None and var is not None
         if plain and not _checking.enabled():
             value = self._short_way(input, target, False, None, var)
@@ -814,14 +987,41 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         out: Array | None = None,
         grad_out: Array | None = None,
     ) -> tuple[Any, Any]:
-        """Return the value and its derivative, as every loss does.
+        """Return the value and its derivative with respect to `input`, the variances, or both.
 
-        Parameters:
-            var: as the class describes.
-            wrt: what to differentiate by, "input" or "var", or several of them, for a tuple of gradients.
-                That by the variance has the shape of `var`, and its dtype if that is a float; it takes a pass
-                of its own.
-            grad_out: array for the gradient by `input`, which has to be among what is differentiated by.
+        Parameters
+        ----------
+        input : array_like
+            Expectations, of any shape; %(dtypes)s.
+        target : array_like of input's shape
+            Observations, any real dtype.
+        %(var)s
+        wrt : {"input", "var"} or sequence of these, default: "input"
+            What to differentiate by; several of them give a tuple of gradients. That by the variance has the
+            shape of `var`, and its dtype if that is a float; it takes a pass of its own.
+        %(samples)s
+        %(grad_output)s
+        %(out)s
+        grad_out : ndarray, optional
+            Array for the gradient by `input`, which has to be among what is differentiated by.
+
+        Returns
+        -------
+        value : float or ndarray
+            The value, in nats: a float, or under "none" the array of values.
+        grad : ndarray or tuple of ndarray
+            The gradient, in the shape of what is differentiated by; a tuple where `wrt` is a sequence. Under
+            "none" it is the derivative of the sum of the values.
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> fastloss.GaussianNLLLoss().value_and_grad([2.0], [0.0], 1.0, wrt="var")
+        (2.0, array(-1.5))
         """
         names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
         for name in names:
@@ -926,12 +1126,15 @@ def binary_cross_entropy_with_logits(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Binary cross-entropy from logits: y softplus(-x) + (1 - y) softplus(x). See `BCEWithLogitsLoss`.
+    """Binary cross-entropy from logits: y softplus(-x) + (1 - y) softplus(x).
 
-    Example:
-        >>> import fastloss
-        >>> print(f"{fastloss.binary_cross_entropy_with_logits(-30.0, 0.0):.12e}")
-        9.357622968840e-14
+    %(BCEWithLogitsLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> print(f"{fastloss.binary_cross_entropy_with_logits(-30.0, 0.0):.12e}")
+    9.357622968840e-14
     """
     loss = kept(BCEWithLogitsLoss, reduction, empty, weight=weight, pos_weight=pos_weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
@@ -971,12 +1174,15 @@ def binary_cross_entropy(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Binary cross-entropy of probabilities: -(y log x + (1 - y) log(1 - x)). See `BCELoss`.
+    """Binary cross-entropy of probabilities: -w (y log x + (1 - y) log(1 - x)), each logarithm at least -100.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.binary_cross_entropy([0.5], [1.0])
-        0.6931471805599453
+    %(BCELoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.binary_cross_entropy([0.5], [1.0])
+    0.6931471805599453
     """
     options = (BCELoss, reduction, empty)
     loss = kept(*options, weight=weight)
@@ -1017,12 +1223,15 @@ def kl_div(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Kullback-Leibler divergence from log-probabilities: y (log y - x). See `KLDivLoss`.
+    """Kullback-Leibler divergence from log-probabilities: y (log y - x).
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.kl_div([-1.0], [1.0])
-        1.0
+    %(KLDivLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.kl_div([-1.0], [1.0])
+    1.0
     """
     loss = kept(KLDivLoss, reduction, log_target, empty)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
@@ -1051,12 +1260,15 @@ def mse_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Squared error: (x - y)². See `MSELoss`.
+    """Squared error: (x - y)², with derivative 2 (x - y).
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.mse_loss([1.0, 2.0], [0.0, 0.0])
-        2.5
+    %(MSELoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.mse_loss([1.0, 2.0], [0.0, 0.0])
+    2.5
     """
     loss = kept(MSELoss, reduction, empty)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
@@ -1099,12 +1311,15 @@ def sigmoid_focal_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Focal loss from logits: α_t (1 - p_t)^γ times the binary cross-entropy. See `SigmoidFocalLoss`.
+    """Focal loss from logits: α_t (1 - p_t)^γ times the binary cross-entropy.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.sigmoid_focal_loss([0.0], [1.0])
-        0.17328679513998632
+    %(SigmoidFocalLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.sigmoid_focal_loss([0.0], [1.0])
+    0.17328679513998632
     """
     loss = kept(SigmoidFocalLoss, gamma, alpha, reduction, empty)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
@@ -1133,12 +1348,15 @@ def soft_margin_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Logistic loss of labels of 1 and -1: log(1 + exp(-y x)). See `SoftMarginLoss`.
+    """Logistic loss of labels of 1 and -1: log(1 + exp(-y x)), with derivative -y sigmoid(-y x).
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.soft_margin_loss([0.0], [-1])
-        0.6931471805599453
+    %(SoftMarginLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.soft_margin_loss([0.0], [-1])
+    0.6931471805599453
     """
     loss = kept(SoftMarginLoss, reduction, empty)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
@@ -1178,12 +1396,15 @@ def multilabel_soft_margin_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Binary cross-entropy from logits, averaged over the classes. See `MultiLabelSoftMarginLoss`.
+    """Binary cross-entropy from logits, averaged over the classes.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.multilabel_soft_margin_loss([[0.0, 0.0]], [[1, 0]])
-        0.6931471805599453
+    %(MultiLabelSoftMarginLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.multilabel_soft_margin_loss([[0.0, 0.0]], [[1, 0]])
+    0.6931471805599453
     """
     options = (MultiLabelSoftMarginLoss, reduction, empty)
     loss = kept(*options, weight=weight)
@@ -1230,12 +1451,15 @@ def poisson_nll_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Likelihood of counts under Poisson distributions: exp(x) - y x. See `PoissonNLLLoss`.
+    """Likelihood of counts under Poisson distributions: exp(x) - y x.
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.poisson_nll_loss([0.0], [3])
-        1.0
+    %(PoissonNLLLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.poisson_nll_loss([0.0], [3])
+    1.0
     """
     loss = kept(PoissonNLLLoss, log_input, full, eps, reduction, empty)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
@@ -1281,12 +1505,15 @@ def gaussian_nll_loss(
     normalizer: float | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Likelihood under normal distributions: (log var + (x - y)² / var) / 2. See `GaussianNLLLoss`.
+    """Likelihood under normal distributions: (log v + (x - y)² / v) / 2 with v = max(var, eps).
 
-    Example:
-        >>> import fastloss
-        >>> fastloss.gaussian_nll_loss([2.0], [0.0], 1.0)
-        2.0
+    %(GaussianNLLLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.gaussian_nll_loss([2.0], [0.0], 1.0)
+    2.0
     """
     loss = kept(GaussianNLLLoss, full, eps, reduction, empty)
     return loss(input, target, var, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)

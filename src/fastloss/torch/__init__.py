@@ -7,6 +7,7 @@ Functions are in `functional`, modules in `modules`, the way from tensors to ker
 torch.library in `_operators`, the switch in `_switch`. Importing fastloss does not import this.
 """
 
+from .. import _docs
 from . import functional, modules
 from ._switch import patch, patched, unpatch
 from .functional import (
@@ -63,3 +64,5 @@ __all__ = [
     "softmax",
     "unpatch",
 ]
+
+_docs.fill(globals())

@@ -23,14 +23,19 @@ def patch() -> None:
     is a name that was bound before (`from torch.nn.functional import cross_entropy`), and what torch.compile
     or TorchScript has compiled already.
 
-    Example:
-        >>> import torch, fastloss.torch
-        >>> fastloss.torch.patch()
-        >>> torch.nn.functional.mse_loss is fastloss.torch.mse_loss
-        True
-        >>> fastloss.torch.unpatch()
-        >>> torch.nn.functional.mse_loss is fastloss.torch.mse_loss
-        False
+    See Also
+    --------
+    patched : The same for a block.
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> fastloss.torch.patch()
+    >>> torch.nn.functional.mse_loss is fastloss.torch.mse_loss
+    True
+    >>> fastloss.torch.unpatch()
+    >>> torch.nn.functional.mse_loss is fastloss.torch.mse_loss
+    False
     """
     global _uses
     with _lock:
@@ -42,7 +47,20 @@ def patch() -> None:
 
 
 def unpatch() -> None:
-    """Undo one `patch`; the last one puts back what the first one found. Without one it does nothing."""
+    """Undo one `patch`; the last one puts back what the first one found. Without one it does nothing.
+
+    See Also
+    --------
+    patch : What it undoes.
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> fastloss.torch.patch()
+    >>> fastloss.torch.unpatch()
+    >>> torch.nn.functional.mse_loss is fastloss.torch.mse_loss
+    False
+    """
     global _uses
     with _lock:
         _uses = max(0, _uses - 1)
@@ -57,14 +75,24 @@ def unpatch() -> None:
 
 @contextmanager
 def patched() -> Iterator[None]:
-    """`patch` inside the `with` block.
+    """Route the losses of torch.nn.functional through fastloss, as `patch` does, inside the `with` block.
 
-    Example:
-        >>> import torch, fastloss.torch
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3))
-        >>> with fastloss.torch.patched():
-        ...     loss = torch.nn.CrossEntropyLoss()(model(torch.zeros(2, 4)), torch.tensor([0, 2]))
-        >>> loss.backward()
+    Yields
+    ------
+    None
+        Nothing.
+
+    See Also
+    --------
+    patch : The same for the process.
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    >>> with fastloss.torch.patched():
+    ...     loss = torch.nn.CrossEntropyLoss()(model(torch.zeros(2, 4)), torch.tensor([0, 2]))
+    >>> loss.backward()
     """
     patch()
     try:

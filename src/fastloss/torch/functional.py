@@ -68,13 +68,30 @@ def cross_entropy(
 ) -> Tensor:
     """Cross-entropy of logits, as `torch.nn.functional.cross_entropy`.
 
-    Example:
-        >>> import torch, fastloss.torch as F
-        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]], requires_grad=True)
-        >>> loss = F.cross_entropy(logits, torch.tensor([0, 0]))
-        >>> loss.backward()
-        >>> print(f"{loss.item():.4f} {logits.grad[1, 0]:.4f}")
-        1.1269 -0.4404
+    Parameters
+    ----------
+    %(torch.logits)s
+    target : Tensor of shape (N,), () or (N, d_1, ...), or of input's shape
+        Class indices, int64 or uint8; or class probabilities in input's shape.
+    %(torch.class_weight)s
+    %(torch.size_average)s
+    %(torch.ignore_index)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+    %(torch.label_smoothing)s
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]], requires_grad=True)
+    >>> loss = F.cross_entropy(logits, torch.tensor([0, 0]))
+    >>> loss.backward()
+    >>> print(f"{loss.item():.4f} {logits.grad[1, 0]:.4f}")
+    1.1269 -0.4404
     """
     found = None
     if size_average is None and reduce is None:
@@ -107,7 +124,30 @@ def nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Negative log likelihood of log-probabilities, as `torch.nn.functional.nll_loss`."""
+    """Negative log likelihood of log-probabilities, as `torch.nn.functional.nll_loss`.
+
+    Parameters
+    ----------
+    input : Tensor of shape (N, C), (C,) or (N, C, d_1, ...)
+        Log-probabilities.
+    target : Tensor of shape (N,), () or (N, d_1, ...)
+        Class indices, int64 or uint8.
+    %(torch.class_weight)s
+    %(torch.size_average)s
+    %(torch.ignore_index)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.nll_loss(torch.tensor([[-0.5, -1.0]]), torch.tensor([1]))
+    tensor(1.)
+    """
     found = None
     if size_average is None and reduce is None:
         found = LOSSES["nll_loss"](input, target, weight, ignore_index, reduction)
@@ -134,7 +174,28 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of logits, as `torch.nn.functional.binary_cross_entropy_with_logits`."""
+    """Binary cross-entropy of logits, as `torch.nn.functional.binary_cross_entropy_with_logits`.
+
+    Parameters
+    ----------
+    %(torch.input)s
+    %(torch.target)s
+    %(torch.weight)s
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+    %(torch.pos_weight)s
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.binary_cross_entropy_with_logits(torch.zeros(3), torch.ones(3))
+    tensor(0.6931)
+    """
     found = None
     if size_average is None and reduce is None:
         loss = LOSSES["binary_cross_entropy_with_logits"]
@@ -161,7 +222,28 @@ def binary_cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Binary cross-entropy of probabilities, as `torch.nn.functional.binary_cross_entropy`."""
+    """Binary cross-entropy of probabilities, as `torch.nn.functional.binary_cross_entropy`.
+
+    Parameters
+    ----------
+    input : Tensor
+        Probabilities in [0, 1], of any shape.
+    %(torch.target)s
+    %(torch.weight)s
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.binary_cross_entropy(torch.full((3,), 0.5), torch.ones(3))
+    tensor(0.6931)
+    """
     found = None
     if size_average is None and reduce is None:
         found = LOSSES["binary_cross_entropy"](input, target, weight, reduction)
@@ -179,7 +261,29 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """Kullback-Leibler divergence of log-probabilities, as `torch.nn.functional.kl_div`."""
+    """Kullback-Leibler divergence of log-probabilities, as `torch.nn.functional.kl_div`.
+
+    Parameters
+    ----------
+    input : Tensor
+        Log-probabilities, of any shape.
+    target : Tensor of input's shape
+        Probabilities, or their logarithms.
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction_of_kl)s
+    %(torch.log_target)s
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.kl_div(torch.tensor([-1.0]), torch.tensor([1.0]), reduction="sum")
+    tensor(1.)
+    """
     found = None
     if size_average is None and reduce is None:
         found = LOSSES["kl_div"](input, target, reduction, log_target)
@@ -204,7 +308,29 @@ def mse_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Squared error, as `torch.nn.functional.mse_loss`; with `weight` it is PyTorch's."""
+    """Squared error, as `torch.nn.functional.mse_loss`; with `weight` it is PyTorch's.
+
+    Parameters
+    ----------
+    input : Tensor
+        Numbers, of any shape.
+    target : Tensor of input's shape
+        Numbers.
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+    %(torch.weight)s
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.mse_loss(torch.tensor([1.0, 2.0]), torch.zeros(2))
+    tensor(2.5000)
+    """
     found = None
     if size_average is None and reduce is None and weight is None:
         found = LOSSES["mse_loss"](input, target, reduction)
@@ -221,7 +347,27 @@ def soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """log(1 + exp(-y x)) for targets y of 1 and -1, as `torch.nn.functional.soft_margin_loss`."""
+    """Logistic loss, log(1 + exp(-y x)) for targets y of 1 and -1, as `torch.nn.functional.soft_margin_loss`.
+
+    Parameters
+    ----------
+    %(torch.input)s
+    target : Tensor of input's shape
+        The labels 1 or -1.
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.soft_margin_loss(torch.zeros(2), torch.tensor([1.0, -1.0]))
+    tensor(0.6931)
+    """
     found = None
     if size_average is None and reduce is None:
         found = LOSSES["soft_margin_loss"](input, target, reduction)
@@ -239,7 +385,28 @@ def multilabel_soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Mean over the classes of binary cross-entropy, as in `torch.nn.functional`."""
+    """Mean over the classes of binary cross-entropy, as in `torch.nn.functional`.
+
+    Parameters
+    ----------
+    input : Tensor of shape (N, C) or (C,)
+        Logits.
+    %(torch.target)s
+    %(torch.weight)s
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.multilabel_soft_margin_loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+    tensor(0.6931)
+    """
     found = None
     if size_average is None and reduce is None:
         found = LOSSES["multilabel_soft_margin_loss"](input, target, weight, reduction)
@@ -254,7 +421,23 @@ def multilabel_soft_margin_loss(
 def softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """exp(x_j) / Σ_k exp(x_k) along `dim`, as `torch.nn.functional.softmax`."""
+    """Softmax along `dim`, exp(x_j) / Σ_k exp(x_k), as `torch.nn.functional.softmax`.
+
+    Parameters
+    ----------
+    %(torch.dim)s
+
+    Returns
+    -------
+    Tensor
+        Probabilities, of input's shape and dtype.
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.softmax(torch.zeros(2), 0)
+    tensor([0.5000, 0.5000])
+    """
     found = None
     if dim is not None:
         found = ARRAY_FUNCTIONS["softmax"](input, dim, dtype=dtype)
@@ -266,7 +449,23 @@ def softmax(
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """x_j - log Σ_k exp(x_k) along `dim`, as `torch.nn.functional.log_softmax`."""
+    """Logarithm of softmax along `dim`, x_j - log Σ_k exp(x_k), as `torch.nn.functional.log_softmax`.
+
+    Parameters
+    ----------
+    %(torch.dim)s
+
+    Returns
+    -------
+    Tensor
+        Log-probabilities, of input's shape and dtype.
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.log_softmax(torch.zeros(2), 0)
+    tensor([-0.6931, -0.6931])
+    """
     found = None
     if dim is not None:
         found = ARRAY_FUNCTIONS["log_softmax"](input, dim, dtype=dtype)
@@ -276,13 +475,46 @@ def log_softmax(
 
 
 def sigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """1 / (1 + exp(-x)), as `torch.sigmoid`; with `out` it is PyTorch's."""
+    """Logistic function, 1 / (1 + exp(-x)), as `torch.sigmoid`; with `out` it is PyTorch's.
+
+    Parameters
+    ----------
+    %(torch.input)s
+    %(torch.out)s
+
+    Returns
+    -------
+    Tensor
+        Probabilities, of input's shape and dtype.
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.sigmoid(torch.zeros(2))
+    tensor([0.5000, 0.5000])
+    """
     found = ARRAY_FUNCTIONS["sigmoid"](input) if out is None else None
     return _pytorch("sigmoid", input, out=out) if found is None else found
 
 
 def logsigmoid(input: Tensor) -> Tensor:
-    """min(x, 0) - log1p(exp(-|x|)), as `torch.nn.functional.logsigmoid`."""
+    """Logarithm of the logistic function, min(x, 0) - log1p(exp(-|x|)), as `torch.nn.functional.logsigmoid`.
+
+    Parameters
+    ----------
+    %(torch.input)s
+
+    Returns
+    -------
+    Tensor
+        Log-probabilities, of input's shape and dtype.
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.logsigmoid(torch.zeros(2))
+    tensor([-0.6931, -0.6931])
+    """
     found = ARRAY_FUNCTIONS["logsigmoid"](input)
     return _pytorch("logsigmoid", input) if found is None else found
 
@@ -290,7 +522,28 @@ def logsigmoid(input: Tensor) -> Tensor:
 def logsumexp(
     input: Tensor, dim: int | Sequence[int], keepdim: bool = False, *, out: Tensor | None = None
 ) -> Tensor:
-    """log Σ_j exp(x_j) over one axis or several, as `torch.logsumexp`; with `out` it is PyTorch's."""
+    """Log Σ_j exp(x_j) over one axis or several, as `torch.logsumexp`; with `out` it is PyTorch's.
+
+    Parameters
+    ----------
+    %(torch.input)s
+    dim : int or sequence of int
+        The axes to sum over.
+    keepdim : bool, default: False
+        Keep them, with length 1.
+    %(torch.out)s
+
+    Returns
+    -------
+    Tensor
+        Of input's shape without `dim`, and its dtype.
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.logsumexp(torch.zeros(2), 0)
+    tensor(0.6931)
+    """
     found = None
     if out is None:
         dims = dim if isinstance(dim, tuple | list) else [dim]

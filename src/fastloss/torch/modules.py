@@ -30,17 +30,30 @@ class _Module:
 
 
 class CrossEntropyLoss(_Module, torch.nn.CrossEntropyLoss):
-    """`torch.nn.CrossEntropyLoss`.
+    """`torch.nn.CrossEntropyLoss` with the forward of fastloss.
 
-    Example:
-        >>> import torch, fastloss.torch
-        >>> loss = fastloss.torch.CrossEntropyLoss(label_smoothing=0.1)
-        >>> print(f"{loss(torch.zeros(3, 4), torch.tensor([0, 1, 2])):.4f}")
-        1.3863
+    Parameters
+    ----------
+    %(torch.class_weight)s
+    %(torch.size_average)s
+    %(torch.ignore_index)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+    %(torch.label_smoothing)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> loss = fastloss.torch.CrossEntropyLoss(label_smoothing=0.1)
+    >>> print(f"{loss(torch.zeros(3, 4), torch.tensor([0, 1, 2])):.4f}")
+    1.3863
     """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss."""
+        """Return the loss.
+
+        %(torch.forward)s
+        """
         return functional.cross_entropy(
             input,
             target,
@@ -52,62 +65,182 @@ class CrossEntropyLoss(_Module, torch.nn.CrossEntropyLoss):
 
 
 class NLLLoss(_Module, torch.nn.NLLLoss):
-    """`torch.nn.NLLLoss`."""
+    """`torch.nn.NLLLoss` with the forward of fastloss.
+
+    Parameters
+    ----------
+    %(torch.class_weight)s
+    %(torch.size_average)s
+    %(torch.ignore_index)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> fastloss.torch.NLLLoss()(torch.tensor([[-0.5, -1.0]]), torch.tensor([1]))
+    tensor(1.)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss."""
+        """Return the loss.
+
+        %(torch.forward)s
+        """
         return functional.nll_loss(
             input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction
         )
 
 
 class BCEWithLogitsLoss(_Module, torch.nn.BCEWithLogitsLoss):
-    """`torch.nn.BCEWithLogitsLoss`."""
+    """`torch.nn.BCEWithLogitsLoss` with the forward of fastloss.
+
+    Parameters
+    ----------
+    %(torch.weight)s
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+    %(torch.pos_weight)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> fastloss.torch.BCEWithLogitsLoss()(torch.zeros(3), torch.ones(3))
+    tensor(0.6931)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss."""
+        """Return the loss.
+
+        %(torch.forward)s
+        """
         return functional.binary_cross_entropy_with_logits(
             input, target, self.weight, pos_weight=self.pos_weight, reduction=self.reduction
         )
 
 
 class BCELoss(_Module, torch.nn.BCELoss):
-    """`torch.nn.BCELoss`."""
+    """`torch.nn.BCELoss` with the forward of fastloss.
+
+    Parameters
+    ----------
+    %(torch.weight)s
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> fastloss.torch.BCELoss()(torch.full((3,), 0.5), torch.ones(3))
+    tensor(0.6931)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss."""
+        """Return the loss.
+
+        %(torch.forward)s
+        """
         return functional.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class KLDivLoss(_Module, torch.nn.KLDivLoss):
-    """`torch.nn.KLDivLoss`."""
+    """`torch.nn.KLDivLoss` with the forward of fastloss.
+
+    Parameters
+    ----------
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction_of_kl)s
+    %(torch.log_target)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> fastloss.torch.KLDivLoss(reduction="sum")(torch.tensor([-1.0]), torch.tensor([1.0]))
+    tensor(1.)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss."""
+        """Return the loss.
+
+        %(torch.forward)s
+        """
         return functional.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
 class MSELoss(_Module, torch.nn.MSELoss):
-    """`torch.nn.MSELoss`."""
+    """`torch.nn.MSELoss` with the forward of fastloss.
+
+    Parameters
+    ----------
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> fastloss.torch.MSELoss()(torch.tensor([1.0, 2.0]), torch.zeros(2))
+    tensor(2.5000)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss."""
+        """Return the loss.
+
+        %(torch.forward)s
+        """
         return functional.mse_loss(input, target, reduction=self.reduction)
 
 
 class SoftMarginLoss(_Module, torch.nn.SoftMarginLoss):
-    """`torch.nn.SoftMarginLoss`."""
+    """`torch.nn.SoftMarginLoss` with the forward of fastloss.
+
+    Parameters
+    ----------
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> fastloss.torch.SoftMarginLoss()(torch.zeros(2), torch.tensor([1.0, -1.0]))
+    tensor(0.6931)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss."""
+        """Return the loss.
+
+        %(torch.forward)s
+        """
         return functional.soft_margin_loss(input, target, reduction=self.reduction)
 
 
 class MultiLabelSoftMarginLoss(_Module, torch.nn.MultiLabelSoftMarginLoss):
-    """`torch.nn.MultiLabelSoftMarginLoss`."""
+    """`torch.nn.MultiLabelSoftMarginLoss` with the forward of fastloss.
+
+    Parameters
+    ----------
+    %(torch.weight)s
+    %(torch.size_average)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> loss = fastloss.torch.MultiLabelSoftMarginLoss()
+    >>> loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+    tensor(0.6931)
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss."""
+        """Return the loss.
+
+        %(torch.forward)s
+        """
         return functional.multilabel_soft_margin_loss(
             input, target, weight=self.weight, reduction=self.reduction
         )

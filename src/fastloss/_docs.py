@@ -1,0 +1,280 @@
+"""What docstrings share: a text of several of them stands here once, and there as %(name)s.
+
+The functions of a loss take over from its class, see `_of_loss`. All is filled in once, at import; python -OO
+leaves docstrings out, and there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+TEXTS = {
+    # ------------------------------------------------------------------- losses: input and target
+    "dtypes": "float64, float32, float16, bfloat16, integer or bool",
+    "logits": """\
+input : array_like of shape (N, C) or (..., C, ...)
+    Logits with C classes on `axis`; float64, float32, float16, bfloat16, integer or bool.""",
+    "labels": """\
+target : array_like of int, of shape (N,) or input's without `axis`
+    Class indices of any integer type.""",
+    "probabilities": """\
+target : array_like of input's shape
+    Probabilities in [0, 1], any real dtype.""",
+    "var": """\
+var : array_like
+    Variances of at least 0: a number, or an array of input's shape, or of that without its last axis, or
+    with 1 in place of some of its lengths.""",
+    # ---------------------------------------------------------------------------- losses: options
+    "class_weight": """\
+weight : array_like of shape (C,), optional
+    Factor w of each class; None is ones. It never weights samples, not even where there are as many as
+    classes: `sample_weight` does.""",
+    "weight": """\
+weight : array_like, optional
+    Factor w, broadcastable to the input; it does not enter the mean's divisor. Shape (C,) goes along the
+    last axis, also of an (N, C) input with N = C; a `sample_weight` (N, 1) weights rows.""",
+    "ignore_index": """\
+ignore_index : int or sequence of int, default: -100
+    A label, or several, whose samples have value 0 and gradient 0 and do not count.""",
+    "reduction_of_labels": """\
+reduction : {"mean", "sum", "none"}, default: "mean"
+    "mean" divides by the sum of w_t times sample_weight; "none" gives one value for each sample.""",
+    "reduction_of_samples": """\
+reduction : {"mean", "sum", "none"}, default: "mean"
+    "mean" divides by the sum of sample_weight, the number of samples when there is none; "none" gives one
+    value for each sample.""",
+    "reduction": """\
+reduction : {"mean", "sum", "none"}, default: "mean"
+    "mean" divides by the sum of sample_weight, the number of elements when there is none; "none" gives one
+    value for each element.""",
+    "axis": """\
+axis : int, optional
+    The class axis of the input; None is 1, or 0 for one dimension.""",
+    "empty": """\
+empty : {"nan", "zero"}, default: "nan"
+    What the mean of nothing is.""",
+    "softmax": """\
+z_loss : float, default: 0.0
+    The λ, at least 0, of λ (logsumexp x)² added to the loss of each sample that counts; sample_weight is its
+    factor, `weight` is not. It adds 2 λ logsumexp(x) p_j to the gradient.
+softcap : float, optional
+    None, or a cap a in [1e-30, 1e30]: a tanh(x / a) takes the place of x, but for -inf, which remains a
+    masked class.""",
+    # ------------------------------------------------------------------- losses: arguments of a call
+    "samples": """\
+sample_weight : array_like, optional
+    Factor of each sample's loss, broadcastable to the value under "none"; the weighted mean divides by the
+    weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN.
+mask : array_like of bool, optional
+    Broadcastable to the value under "none". Where it is False the sample counts nowhere: not in the value,
+    the mean's divisor or the gradient, which is 0 there, whatever its numbers and its label are.
+normalizer : float, optional
+    What a mean is divided by in place of the weights' sum, a positive number: with the count of a whole
+    batch, the values and gradients of its parts add up to those of the whole.""",
+    "grad_output": """\
+grad_output : array_like, optional
+    Factor of the gradient, a number; under "none" also an array shaped as the value.""",
+    "out": """\
+out : ndarray, optional
+    Under "none", array of the value's shape and dtype to fill.""",
+    "grad_out": """\
+grad_out : ndarray, optional
+    Array of input's shape and dtype to fill; it may be `input` itself.""",
+    # ------------------------------------------------------------------ losses: results and errors
+    "value": """\
+float or ndarray
+    The value, in nats (squared units for `MSELoss`): a float, or under "none" the array of values, float64,
+    or float32 for float32 and half precision.""",
+    "value_and_grad": """\
+value : float or ndarray
+    The value, in nats (squared units for `MSELoss`): a float, or under "none" the array of values, float64,
+    or float32 for float32 and half precision.
+grad : ndarray
+    The gradient; it has the shape of `input`, and its dtype if that is a float. Under "none" it is the
+    derivative of the sum of the values.""",
+    "raises_of_labels": """\
+IndexError
+    A label outside [0, C) that is not `ignore_index`.
+TypeError, ValueError
+    A shape, dtype or option that does not fit.""",
+    "raises": """\
+TypeError, ValueError
+    A shape, dtype or option that does not fit.""",
+    # ------------------------------------------------------------------------------ array functions
+    "x": """\
+x : array_like
+    Array of any shape with at least one class on `axis`; float64, float32, float16, bfloat16, or integers
+    and bools, which are computed in float64. Half precision is computed in float32.
+axis : int, default: -1
+    The class axis.""",
+    "x_of_elements": """\
+x : array_like
+    Array of any shape; float64, float32, float16, bfloat16, or integers and bools, which are computed in
+    float64. Half precision is computed in float32.""",
+    "result": """\
+out : ndarray, optional
+    Array of the result's shape and dtype to fill; it must not overlap `x`.""",
+    "where": """\
+where : array_like of bool, optional
+    Broadcastable to `x`; an entry counts as -inf where it is False.""",
+    "where_of_p": """\
+where : array_like of bool, optional
+    Broadcastable to `p`; an entry is left out where it is False.""",
+    "raises_of_axis": """\
+TypeError
+    A dtype that does not fit.
+ValueError
+    No classes, an axis out of range, or another argument that does not fit.""",
+    "raises_of_elements": """\
+TypeError
+    A dtype that does not fit.
+ValueError
+    Another argument that does not fit.""",
+    # ------------------------------------------------------------------------------------ reference
+    "twin": """\
+Returns
+-------
+value : float or ndarray
+    The value, in nats (squared units for `mse_loss`): a float, or under "none" the float64 array of values.
+grad : ndarray
+    Its derivative with respect to `input`, float64, times `grad_output`; under "none" that of the sum.""",
+    "twin.x": """\
+x : array_like
+    Array of any shape with at least one class on `axis`; taken as float64.
+axis : int, default: -1
+    The class axis.""",
+    "twin.x_of_elements": """\
+x : array_like
+    Array of any shape; taken as float64.""",
+    "twin.array": """\
+ndarray
+    Float64 array of x's shape.""",
+    "twin.reduced": """\
+ndarray
+    Float64 array of the argument's shape without `axis`, in nats.""",
+    # -------------------------------------------------------------------------------------- threads
+    "n": """\
+n : int
+    From 1 to 4096. The result of a call does not depend on it, not in one bit.""",
+    "raises_of_n": """\
+TypeError
+    If n is not an integer.
+ValueError
+    If n is not in 1..4096.""",
+    # ---------------------------------------------------------------------------------------- torch
+    "torch.logits": """\
+input : Tensor of shape (N, C), (C,) or (N, C, d_1, ...)
+    Logits.""",
+    "torch.input": """\
+input : Tensor
+    Logits, of any shape.""",
+    "torch.target": """\
+target : Tensor of input's shape
+    Probabilities in [0, 1].""",
+    "torch.class_weight": """\
+weight : Tensor of shape (C,), optional
+    Factor of each class.""",
+    "torch.weight": """\
+weight : Tensor, optional
+    Factor of each element, broadcastable to the input.""",
+    "torch.size_average": """\
+size_average : bool, optional
+    Deprecated by PyTorch in favour of `reduction`.""",
+    "torch.reduce": """\
+reduce : bool, optional
+    Deprecated by PyTorch in favour of `reduction`.""",
+    "torch.ignore_index": """\
+ignore_index : int, default: -100
+    A label whose samples have value 0 and gradient 0 and do not count.""",
+    "torch.reduction": """\
+reduction : {"mean", "sum", "none"}, default: "mean"
+    What becomes of the values.""",
+    "torch.reduction_of_kl": """\
+reduction : {"mean", "batchmean", "sum", "none"}, default: "mean"
+    What becomes of the values; "batchmean" divides their sum by the first axis' length.""",
+    "torch.label_smoothing": """\
+label_smoothing : float, default: 0.0
+    Share of the target that all classes have in equal parts, in [0, 1].""",
+    "torch.pos_weight": """\
+pos_weight : Tensor, optional
+    Factor of the positive part, broadcastable to the input.""",
+    "torch.log_target": """\
+log_target : bool, default: False
+    The target holds log-probabilities.""",
+    "torch.dim": """\
+input : Tensor
+    Logits, of any shape.
+dim : int, optional
+    The class axis.
+_stacklevel : int, default: 3
+    PyTorch's, of its warning where `dim` is left out.
+dtype : torch.dtype, optional
+    What the input is converted to before.""",
+    "torch.out": """\
+out : Tensor, optional
+    What is filled.""",
+    "torch.loss": """\
+Tensor
+    The loss, in nats (squared units for `mse_loss`) and in the input's dtype: of no dimensions, or under
+    "none" the values.""",
+    "torch.forward": """\
+Parameters
+----------
+input, target : Tensor
+    As of the function in `fastloss.torch.functional`.
+
+Returns
+-------
+Tensor
+    The loss, in nats (squared units for `mse_loss`) and in the input's dtype: of no dimensions, or under
+    "none" the values.
+
+Examples
+--------
+>>> import torch, fastloss.torch
+>>> fastloss.torch.MSELoss().forward(torch.ones(2), torch.zeros(2))
+tensor(1.)""",
+}
+
+
+def fill(module: dict[str, Any]) -> None:
+    """Fill in the docstrings of what a module, by its names, gives: those of classes first."""
+    public = [module[name] for name in module["__all__"]]
+    for kind in filter(inspect.isclass, public):
+        for base in kind.__mro__:
+            if base.__module__.startswith(__package__):
+                for documented in (base, *filter(inspect.isfunction, vars(base).values())):
+                    _fill(documented)
+        if hasattr(kind, "_function") and "Calling it:\n\n" in (kind.__doc__ or ""):
+            _of_loss(kind)
+    for function in filter(inspect.isfunction, public):
+        _fill(function)
+
+
+def _fill(documented: Any) -> None:
+    if "%(" in (documented.__doc__ or ""):
+        documented.__doc__ = inspect.cleandoc(documented.__doc__) % TEXTS + "\n"
+
+
+def _of_loss(kind: Any) -> None:
+    """What the functions of a loss share with its class, whose docstring has this form.
+
+    A summary, the formula, "Calling it:" with the arguments, and numpydoc's sections. The class's name stands
+    for all but summary and examples; with ".parameters" for the arguments and options.
+    """
+    head, *sections = re.split(r"\n\n(\w[\w ]*)\n-+\n", inspect.cleandoc(kind.__doc__))
+    head, _, arguments = head.partition("\n\nCalling it:\n\n")
+    formula = head.partition("\n\n")[2]
+    body = dict(zip(sections[::2], sections[1::2], strict=True))
+    options = f"{arguments}\n{body.get('Parameters', '')}".rstrip()
+    body["Parameters"] = f"{options}\n{TEXTS['samples']}\n{TEXTS['out']}"
+    others = body.get("See Also", "").split("\n")[1:]  # the first is the function
+    the_class = f"{kind.__name__} : The class, which keeps the options and has `value_and_grad`."
+    body["See Also"] = "\n".join([the_class, *others])
+    order = ("Parameters", "Returns", "Raises", "See Also", "Notes", "References")
+    body["Returns"] = TEXTS["value"]
+    parts = [f"{name}\n{'-' * len(name)}\n{body[name]}" for name in order if name in body]
+    TEXTS[kind.__name__] = "\n\n".join([formula, *parts] if formula else parts)
+    TEXTS[f"{kind.__name__}.parameters"] = options
