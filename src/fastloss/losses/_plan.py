@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -229,7 +230,8 @@ class Loss(Generic[V]):
         return _unpickled, (type(self), self.options())
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{k}={v!r}" for k, v in self.options().items() if v is not None)
+        with np.printoptions(threshold=sys.maxsize, floatmode="unique"):  # all of the weights
+            shown = ", ".join(f"{k}={v!r}" for k, v in self._options.items() if v is not None)
         return f"{type(self).__name__}({shown})"
 
 
