@@ -191,6 +191,17 @@ def test_soft_margin_losses(reduction, dtype):
                 assert on_fastloss(value)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_poisson_nll_loss(reduction, dtype):
+    for shape in [*POINTWISE_SHAPES, (30, 20)]:
+        for log_input, full, eps in itertools.product([False, True], [False, True], [1e-8, 0.5]):
+            input = torch.randn(shape).to(dtype)
+            input = input if log_input else input.abs() + 0.25
+            options = {"log_input": log_input, "full": full, "eps": eps, "reduction": reduction}
+            value = compare("poisson_nll_loss", input, torch.randint(0, 9, shape).to(dtype), **options)
+            assert on_fastloss(value) or value.isnan()
+
+
 def test_soft_margin_loss_is_binary_cross_entropy(dtype):
     """To the last bit, for targets of 1 and -1; and what would overflow in exp(-y x) does not."""
     input = torch.cat([200 * torch.randn(50), torch.tensor([0.0, 1000.0, -1000.0, torch.inf])]).to(dtype)
@@ -483,6 +494,16 @@ ERRORS = [
     ("soft_margin_loss", (x, q), {"reduction": "batchmean"}),
     ("soft_margin_loss", (x, None), {}),
     ("soft_margin_loss", (x, q.clone().requires_grad_()), {}),
+    ("poisson_nll_loss", (x, q[0]), {}),
+    ("poisson_nll_loss", (x, q.double()), {}),
+    ("poisson_nll_loss", (x, q.long()), {}),
+    ("poisson_nll_loss", (x.long(), q.long()), {}),
+    ("poisson_nll_loss", (x, q), {"reduction": "batchmean"}),
+    ("poisson_nll_loss", (x, q), {"eps": 1}),
+    ("poisson_nll_loss", (x, q), {"eps": -0.5, "log_input": False}),
+    ("poisson_nll_loss", (x, q), {"log_input": 1}),
+    ("poisson_nll_loss", (x, None), {}),
+    ("poisson_nll_loss", (x, q.clone().requires_grad_()), {}),
     ("multilabel_soft_margin_loss", (x, q[0]), {}),
     ("multilabel_soft_margin_loss", (x, q[:2]), {}),
     ("multilabel_soft_margin_loss", (x, q.double()), {}),
@@ -622,7 +643,7 @@ def test_function_modes_see_the_call():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_modules(name):
-    weighted = name not in ("kl_div", "mse_loss", "soft_margin_loss")
+    weighted = name not in ("kl_div", "mse_loss", "soft_margin_loss", "poisson_nll_loss")
     options = {"reduction": "sum", **({"weight": torch.rand(4)} if weighted else {})}
     if name == "binary_cross_entropy_with_logits":
         options["pos_weight"] = torch.rand(4)
@@ -679,6 +700,7 @@ CALLS = {
     "kl_div": lambda t: F.kl_div(t, q, reduction="batchmean"),
     "mse_loss": lambda t: F.mse_loss(t, q),
     "soft_margin_loss": lambda t: F.soft_margin_loss(t, q),
+    "poisson_nll_loss": lambda t: F.poisson_nll_loss(t, q),
     "multilabel_soft_margin_loss": lambda t: F.multilabel_soft_margin_loss(t, q, reduction="sum"),
 }
 

@@ -40,6 +40,7 @@ CALLS = [
     lambda F, x, y, q: getattr(F, "logsumexp", torch.logsumexp)(x, 1),
     lambda F, x, y, q: getattr(F, "sigmoid", torch.sigmoid)(x),
     lambda F, x, y, q: F.soft_margin_loss(x, q),
+    lambda F, x, y, q: F.poisson_nll_loss(x, q),
     lambda F, x, y, q: F.multilabel_soft_margin_loss(x, q),
 ]
 

@@ -51,6 +51,10 @@ CALLS = {
     "mse_loss": lambda F, x: F.mse_loss(x, Q),
     "soft_margin_loss": lambda F, x: F.soft_margin_loss(x, SIGNS),
     "soft_margin_loss any target": lambda F, x: F.soft_margin_loss(x, Q, reduction="none"),
+    "poisson_nll_loss": lambda F, x: F.poisson_nll_loss(x, Q),
+    "poisson_nll_loss of rates": lambda F, x: F.poisson_nll_loss(
+        x.sigmoid(), 9 * Q, log_input=False, full=True, reduction="none"
+    ),
     "multilabel_soft_margin_loss": lambda F, x: F.multilabel_soft_margin_loss(x, Q, W),
     "multilabel_soft_margin_loss none": lambda F, x: F.multilabel_soft_margin_loss(
         x, SIGNS.clamp(0), reduction="none"
@@ -129,6 +133,7 @@ def operator_calls():
             yield "kl_div", (leaf(), Q, reduction, False, with_grad)
             yield "mse_loss", (leaf(torch.float16), Q.half(), reduction, with_grad)
             yield "soft_margin_loss", (leaf(), SIGNS, reduction, with_grad)
+            yield "poisson_nll_loss", (leaf(), Q, True, False, 1e-8, reduction, with_grad)
             yield "multilabel_soft_margin_loss", (leaf(), Q, weight, reduction, with_grad)
     yield "softmax", (leaf(), 1)
     yield "log_softmax", (leaf(torch.bfloat16), 0)
@@ -357,6 +362,7 @@ def test_autocast(half, compiled):
         lambda F, x: F.kl_div(x, q, reduction="batchmean"),
         lambda F, x: F.mse_loss(x, q),
         lambda F, x: F.soft_margin_loss(x, q),
+        lambda F, x: F.poisson_nll_loss(x, q),
         lambda F, x: F.multilabel_soft_margin_loss(x, q),
         lambda F, x: F.multilabel_soft_margin_loss(x, q.to(half)),
         lambda F, x: F.softmax(x, 1),

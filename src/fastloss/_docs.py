@@ -179,6 +179,14 @@ weight : Tensor of shape (C,), optional
     "torch.weight": """\
 weight : Tensor, optional
     Factor of each element, broadcastable to the input.""",
+    "torch.log_input": """\
+log_input : bool, default: True
+    Whether the input is the logarithm of the rate.
+full : bool, default: False
+    Whether to add Stirling's approximation of log y! where y > 1.""",
+    "torch.eps": """\
+eps : float, default: 1e-8
+    Added to a rate before its logarithm is taken.""",
     "torch.size_average": """\
 size_average : bool, optional
     Deprecated by PyTorch in favour of `reduction`.""",

@@ -21,6 +21,7 @@ from .functional import (
     mse_loss,
     multilabel_soft_margin_loss,
     nll_loss,
+    poisson_nll_loss,
     sigmoid,
     soft_margin_loss,
     softmax,
@@ -33,6 +34,7 @@ from .modules import (
     MSELoss,
     MultiLabelSoftMarginLoss,
     NLLLoss,
+    PoissonNLLLoss,
     SoftMarginLoss,
 )
 
@@ -44,6 +46,7 @@ __all__ = [
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "NLLLoss",
+    "PoissonNLLLoss",
     "SoftMarginLoss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -59,6 +62,7 @@ __all__ = [
     "nll_loss",
     "patch",
     "patched",
+    "poisson_nll_loss",
     "sigmoid",
     "soft_margin_loss",
     "softmax",

@@ -359,6 +359,15 @@ class _SoftMarginLoss(_PointwiseLoss):
         return values if reduction == "none" else getattr(values, reduction)()
 
 
+class _PoissonNLLLoss(_PointwiseLoss):
+    """exp(x) - y x, or x - y log(x + eps)."""
+
+    def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
+        log_input, full, eps, reduction = options
+        known = type(log_input) is type(full) is bool and type(eps) is float
+        return known and super().fits(input, target, weights, reduction)
+
+
 class _MultilabelSoftMarginLoss(_PointwiseLoss):
     """The mean over the classes, on the last axis, of binary cross-entropy."""
 
@@ -459,6 +468,14 @@ LOSSES: dict[str, Loss] = {
         _PointwiseLoss("kl_div", losses.KLDivLoss, reduction="str", log_target="bool"),
         _PointwiseLoss("mse_loss", losses.MSELoss, reduction="str"),
         _SoftMarginLoss("soft_margin_loss", losses.SoftMarginLoss, reduction="str"),
+        _PoissonNLLLoss(
+            "poisson_nll_loss",
+            losses.PoissonNLLLoss,
+            log_input="bool",
+            full="bool",
+            eps="float",
+            reduction="str",
+        ),
         _MultilabelSoftMarginLoss(
             "multilabel_soft_margin_loss", losses.MultiLabelSoftMarginLoss, "weight", reduction="str"
         ),

@@ -27,6 +27,7 @@ __all__ = [
     "mse_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
+    "poisson_nll_loss",
     "sigmoid",
     "soft_margin_loss",
     "softmax",
@@ -416,6 +417,50 @@ def multilabel_soft_margin_loss(
     return _pytorch(
         "multilabel_soft_margin_loss", input, target, weight=weight, **legacy, reduction=reduction
     )
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Likelihood of counts, exp(x) - y x, as `torch.nn.functional.poisson_nll_loss`.
+
+    Parameters
+    ----------
+    input : Tensor of any shape
+        The logarithms of the rates; the rates where `log_input` is False.
+    target : Tensor of input's shape
+        The counts.
+    %(torch.log_input)s
+    %(torch.size_average)s
+    %(torch.eps)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> F.poisson_nll_loss(torch.zeros(2), torch.tensor([0.0, 3.0]))
+    tensor(1.)
+    """
+    found = None
+    if size_average is None and reduce is None:
+        found = LOSSES["poisson_nll_loss"](input, target, log_input, full, eps, reduction)
+    if found is not None:
+        return found
+    options = {"log_input": log_input, "full": full, "eps": eps, "reduction": reduction}
+    legacy = {"size_average": size_average, "reduce": reduce}
+    return _pytorch("poisson_nll_loss", input, target, **legacy, **options)
 
 
 def softmax(

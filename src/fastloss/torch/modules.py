@@ -17,6 +17,7 @@ __all__ = [
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "NLLLoss",
+    "PoissonNLLLoss",
     "SoftMarginLoss",
 ]
 
@@ -216,6 +217,54 @@ class SoftMarginLoss(_Module, torch.nn.SoftMarginLoss):
         %(torch.forward)s
         """
         return functional.soft_margin_loss(input, target, reduction=self.reduction)
+
+
+class PoissonNLLLoss(_Module, torch.nn.PoissonNLLLoss):
+    """`torch.nn.PoissonNLLLoss` with the forward of fastloss.
+
+    Parameters
+    ----------
+    %(torch.log_input)s
+    %(torch.size_average)s
+    %(torch.eps)s
+    %(torch.reduce)s
+    %(torch.reduction)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> fastloss.torch.PoissonNLLLoss()(torch.zeros(2), torch.tensor([0.0, 3.0]))
+    tensor(1.)
+    """
+
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss.
+
+        Parameters
+        ----------
+        log_input : Tensor of any shape
+            The logarithms of the rates, or the rates.
+        target : Tensor of input's shape
+            The counts.
+
+        Returns
+        -------
+        %(torch.loss)s
+
+        Examples
+        --------
+        >>> import torch, fastloss.torch
+        >>> fastloss.torch.PoissonNLLLoss().forward(torch.zeros(2), torch.tensor([0.0, 3.0]))
+        tensor(1.)
+        """
+        return functional.poisson_nll_loss(
+            log_input,
+            target,
+            log_input=self.log_input,
+            full=self.full,
+            eps=self.eps,
+            reduction=self.reduction,
+        )
 
 
 class MultiLabelSoftMarginLoss(_Module, torch.nn.MultiLabelSoftMarginLoss):
