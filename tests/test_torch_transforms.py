@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -711,6 +713,7 @@ class Written(torch.nn.Module):
         losses.append(theirs.kl_div(logits, Q, reduction="batchmean"))
         losses.append(theirs.binary_cross_entropy(logits.sigmoid(), Q))
         losses += [theirs.soft_margin_loss(logits, SIGNS), theirs.multilabel_soft_margin_loss(logits, Q)]
+        losses.append(theirs.poisson_nll_loss(logits, Q))
         return losses
 
 
@@ -728,14 +731,14 @@ def originals():
 def test_patched(originals):
     model = Written()
     plain = model(X)
-    assert routed(plain) == [False] * 8
+    assert routed(plain) == [False] * 9
     with F.patched():
         losses = model(X)
-        assert routed(losses) == [True] * 8
+        assert routed(losses) == [True] * 9
         with pytest.raises(KeyError), F.patched():
             raise KeyError
-        assert routed(model(X)) == [True] * 8
-    assert routed(model(X)) == [False] * 8
+        assert routed(model(X)) == [True] * 9
+    assert routed(model(X)) == [False] * 9
     torch.testing.assert_close(losses, plain)
     sum(losses).backward()
     grad = model.body.weight.grad
@@ -811,6 +814,23 @@ def test_patched_and_compiled(originals):
         losses = torch.compile(model, fullgraph=True, backend=recording(seen))(X)
     torch.testing.assert_close(losses, model(X))
     assert set(seen) == set(LOSSES)
+
+
+def test_patched_before_anything_is_compiled():
+    """Dynamo, which is imported then at the latest, has to know PyTorch's own functions."""
+    code = (
+        "import torch, fastloss.torch as F\n"
+        "def backend(graph, inputs):\n"
+        "    print(graph.code)\n"
+        "    return graph\n"
+        "with F.patched():\n"
+        "    loss = torch.compile(lambda x: torch.nn.functional.mse_loss(x, x), backend=backend)\n"
+        "    loss(torch.ones(3))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert "torch.ops.fastloss.mse_loss" in run.stdout
 
 
 def test_every_function_has_its_operator():

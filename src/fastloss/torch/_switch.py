@@ -37,6 +37,8 @@ def patch() -> None:
     >>> torch.nn.functional.mse_loss is fastloss.torch.mse_loss
     False
     """
+    import torch._dynamo  # notes what PyTorch's functions are when it is imported, as by any optimizer
+
     global _uses
     with _lock:
         _uses += 1
