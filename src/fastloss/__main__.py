@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,30 @@ class SoftmaxRegression:
         return value, gradient.ravel()
 
 
+def clocked(what: str, call: Callable[[], Any]) -> tuple[Any, float]:
+    """Return the result of a call that takes a while, and its seconds."""
+    progress(what)
+    start = time.perf_counter()
+    return call(), time.perf_counter() - start
+
+
+def agree(ours: Array, theirs: Array, penalty: float) -> bool:
+    """Compare two solutions, which minimise the objective within 1e-12; whether they agree."""
+    # Adding one number to all classes changes nothing: compare without the mean over classes. The
+    # objective is penalty-strongly convex in the coefficients, so a solution within g of the
+    # minimum is within sqrt(2 g / penalty) of the minimiser, and two of them within twice that.
+    ours, theirs = (a - a.mean(axis=1, keepdims=True) for a in (ours, theirs))
+    difference = float(np.max(np.abs(ours - theirs)))
+    limit = 2 * float(np.sqrt(2 * 1e-12 / penalty))
+    close = difference <= limit
+    print(
+        f"Largest difference of the coefficients: {difference:.1e}, the largest of which is "
+        f"{np.max(np.abs(theirs)):.2f}.\n{limit:.1e} is allowed, for two solutions within 1e-12 of "
+        f"the minimum: {'they agree' if close else 'they DISAGREE'}."
+    )
+    return close
+
+
 def train() -> bool:
     """Train on the digits next to scikit-learn; whether the two agree."""
     heading("Softmax regression on 1,797 handwritten digits, float64")
@@ -233,24 +258,21 @@ def train() -> bool:
     inverse_penalty, tolerance = 0.1, 1e-8
     penalty = 1 / (inverse_penalty * len(y))
     objective = SoftmaxRegression(x, y, penalty)
-
     model = linear_model.LogisticRegression(C=inverse_penalty, tol=tolerance, max_iter=10_000)
+    minimize = partial(
+        optimize.minimize,
+        objective,
+        np.zeros(objective.shape).ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"gtol": tolerance, "ftol": 64 * np.finfo(float).eps, "maxiter": 10_000},
+    )
     # These matrix products are so small that the threads of BLAS would mostly wait for each other.
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
-        progress("training with fastloss and scipy's L-BFGS-B")
-        start = time.perf_counter()
-        found = optimize.minimize(
-            objective,
-            np.zeros(objective.shape).ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"gtol": tolerance, "ftol": 64 * np.finfo(float).eps, "maxiter": 10_000},
+        found, seconds = clocked("training with fastloss and scipy's L-BFGS-B", minimize)
+        _, sklearn_seconds = clocked(
+            "training with scikit-learn's LogisticRegression", partial(model.fit, x, y)
         )
-        seconds = time.perf_counter() - start
-        progress("training with scikit-learn's LogisticRegression")
-        start = time.perf_counter()
-        model.fit(x, y)
-        sklearn_seconds = time.perf_counter() - start
 
     ours = found.x.reshape(objective.shape)
     theirs = np.vstack([model.coef_.T, model.intercept_])
@@ -276,19 +298,7 @@ def train() -> bool:
             )
         ],
     )
-    # Adding one number to all classes changes nothing: compare without the mean over classes. The
-    # objective is penalty-strongly convex in the coefficients, so a solution within g of the
-    # minimum is within sqrt(2 g / penalty) of the minimiser, and two of them within twice that.
-    ours, theirs = (a - a.mean(axis=1, keepdims=True) for a in (ours, theirs))
-    difference = float(np.max(np.abs(ours - theirs)))
-    limit = 2 * float(np.sqrt(2 * 1e-12 / penalty))
-    agree = difference <= limit
-    print(
-        f"Largest difference of the coefficients: {difference:.1e}, the largest of which is "
-        f"{np.max(np.abs(theirs)):.2f}.\n{limit:.1e} is allowed, for two solutions within 1e-12 of "
-        f"the minimum: {'they agree' if agree else 'they DISAGREE'}."
-    )
-    return agree
+    return agree(ours, theirs, penalty)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

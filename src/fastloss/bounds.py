@@ -450,6 +450,15 @@ def _capped(x: Array, cap: float | None, u: float) -> tuple[Array, _Off]:
     return y, _Off(np.where(at, 0.0, off + top), top, slope, u * (CAP_SLOPE + far))
 
 
+def _constants(counts: Array, total: Array) -> Array:
+    """Of the constants of full=True, times weights that add up to `total`: their terms' magnitudes."""
+    lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
+    counts = np.abs(counts)
+    n = counts.sum(-1)
+    sizes: Array = np.abs(lgamma(counts + 1)).sum(-1) + np.abs(lgamma(n + 1))
+    return sizes * np.where(n > 0, total / n, 0.0)
+
+
 def _of_classes(
     name: str, x: Array, target: ArrayLike, dtype: Any, options: dict[str, Any], *, shifted: bool
 ) -> _Terms:
@@ -499,11 +508,7 @@ def _of_classes(
         of_square = 2 * factor * of_s + (PSI * u + tiny) * square
     value, size = value[..., 0], size[..., 0]
     if options.get("full"):
-        k = np.abs(np.moveaxis(np.asarray(target).astype(np.float64), axis, -1))
-        lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
-        n = k.sum(-1)
-        constants = np.abs(lgamma(k + 1)).sum(-1) + np.abs(lgamma(n + 1))
-        constants *= np.where(n > 0, total[..., 0] / n, 0.0)
+        constants = _constants(np.moveaxis(np.asarray(target).astype(np.float64), axis, -1), total[..., 0])
         value, size = value + (u * (1 + extra) + u64 * LGAMMA) * constants, size + constants
     several = np.count_nonzero(c, -1, keepdims=True) > 1
     of_c = np.where(c != 0, c * of_slope, 0.0).sum(-1, keepdims=True)
