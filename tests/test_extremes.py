@@ -660,3 +660,39 @@ def test_kl_div_beside_the_largest_numbers(dtype, isa):
     value = loss("kl_div", reduction="none", log_target=True)(x, y)
     wanted = math.exp(-0.5) * (-0.5 - x.astype(np.longdouble))
     assert value == pytest.approx(wanted.astype(np.float64), rel=4 * float(info.eps))
+
+
+GRID = {  # targets; the input takes all magnitudes
+    "binary_cross_entropy": [0, 0.3, 1],
+    "binary_cross_entropy_with_logits": [0, 1e-30, 0.3, 1],
+    "gaussian_nll_loss": [0, 1e-20, 1],
+    "kl_div": [0, 1e-30, 0.3, 1],
+    "mse_loss": [0, 1e-20, 1],
+    "multilabel_soft_margin_loss": [0, 1e-30, 0.3, 1],
+    "poisson_nll_loss": [0, 1e-20, 1, 3],
+    "sigmoid_focal_loss": [0, 0.5, 1],
+    "soft_margin_loss": [-1, 0.3, 1],
+}
+
+
+def test_the_grid_has_every_loss_without_a_class_axis():
+    assert set(GRID) == set(CLASSES) - {variant.partition(":")[0] for variant in WITH_CLASSES}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", GRID)
+def test_all_magnitudes_times_weights_that_the_loop_takes(name, dtype, isa):
+    """What vanishes or overflows before its weight: those so moderate do not send it to long double."""
+    high, step = (38, 1) if dtype == np.float32 else (307, 8)
+    sizes = np.array([10.0**e for e in range(-44 if dtype == np.float32 else -320, high, step)], dtype)
+    sizes = np.concatenate([sizes, -sizes, [dtype(0)]])
+    if name == "binary_cross_entropy":
+        sizes = sizes[(sizes >= 0) & (sizes <= 1)]
+    x, y = (a.ravel() for a in np.meshgrid(sizes, np.array(GRID[name], dtype)))
+    x, y = (a[:, None] if name == "multilabel_soft_margin_loss" else a for a in (x, y))
+    var = (np.full_like(x, 1e-3),) if name == "gaussian_nll_loss" else ()
+    exponent = 39 if dtype == np.float32 else 199
+    for weight in (2.0**exponent, 2.0**-exponent):
+        weights = np.full(x.shape[0], weight, dtype)
+        with fastloss.checking(), np.errstate(all="ignore"):
+            loss(name, reduction="none").value_and_grad(x, y, *var, sample_weight=weights)
