@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastloss
-from fastloss import _selfcheck, reference
+from fastloss import reference
 from fastloss._report import optional
+from fastloss.losses import CLASSES
 
 Array = NDArray[Any]
 Call = Callable[[], Any]
@@ -199,7 +200,7 @@ def _fastloss(case: Case) -> Calls:
     if case.target is None:
         function = partial(getattr(fastloss, case.row.function), case.x, **case.axis)
         return {"value": function, "in place": partial(function, out=case.result)}
-    loss = getattr(fastloss, _selfcheck.LOSSES[case.row.function])(**case.options)
+    loss = CLASSES[case.row.function](**case.options)
     return {
         "value": partial(loss, case.x, case.target),
         "gradient": partial(loss.value_and_grad, case.x, case.target),
