@@ -29,6 +29,7 @@ V = TypeVar("V")  # of a loss: float, or Array under "none"
 
 
 def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
+    """One of several words."""
     if not isinstance(value, str):
         raise TypeError(f"{name}: got {type(value).__name__}, wanted a string")
     if value not in choices:
