@@ -39,7 +39,8 @@ static __thread struct { int64_t last, late[2]; } fastloss_waking;
 
 #define fastloss_is_alone(now) ((now) < fastloss_sharing.again)
 #define fastloss_others_sleep(now) ((now) - fastloss_waking.last >= INT64_C(30000))
-#define fastloss_until_others(slept) (fastloss_waking.late[slept])
+/* Some microseconds are not worth a chunk alone, which takes longer. */
+#define fastloss_until_others(slept) (fastloss_waking.late[slept] < 10000 ? 0 : fastloss_waking.late[slept])
 /* After a call that ended before the others would have come: in the long run that is measured again. */
 #define fastloss_let_sleep(slept) (fastloss_waking.late[slept] -= fastloss_waking.late[slept] / 64)
 static inline void fastloss_note_others(int64_t now, int slept, int64_t late) {
