@@ -1,10 +1,12 @@
 # job: what the loops over samples are told.
 
 from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
 
 cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
-    LOG_MULTINOMIAL
+    LOG_MULTINOMIAL,
+    SOFTMAX_VJP                    # p_j (v_j - sum p v), v the coefficients: the derivative of softmax, times v
 
 # The losses of a label under softmax, functions of its -log p; see `head_of` in heads.pxd.
 cdef enum:
@@ -47,6 +49,7 @@ cdef struct ClassJob:
     void* value                    # (samples,), or NULL
     void* grad                     # as x but contiguous, or NULL; also the output of softmax and log_softmax
     int grad_storage
+    Diagonal hessian               # only beside a gradient
     Py_ssize_t chunk               # samples that one thread takes at a time
     Py_ssize_t lead                # samples before one with which a tile should begin
     double* partial                # (chunks, 3): sum of the values, what rounding lost, and huge terms

@@ -5,7 +5,7 @@
 #    In float32 sums continue in float64, in float64 with what rounding lost of each group.
 # b) Exponentials are stored, and summed by a loop of their own: so the label's can be taken out in between.
 
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, fabs
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
@@ -190,6 +190,40 @@ cdef inline void gradient_steps(
             store_as(STORAGE, y, grad, k)
         else:
             store_part_as(STORAGE, y, grad, k, n - k * size)
+
+
+# What the diagonal of a Hessian is computed from: p_j (a (1 - p_j) + b p_j), p_j = e_j inverse.
+cdef struct Curve:
+    double a
+    double b
+    double others                  # the sum of all exponentials but the greatest,
+    double unit                    # which is this,
+    double inverse                 # and 1 / their sum
+    double floor
+    double entry                   # of the label
+
+
+cdef inline vec curve_of(vec e, vec a, vec b, vec others, vec unit, vec inverse, vec floor) noexcept nogil:
+    """Where e is the greatest, 1 - p is the sum of all others: it loses no digits."""
+    cdef vec p = mul(e, inverse), not_p = mul(add(others, sub(unit, e)), inverse)
+    return max_of(floor, mul(p, fma_of(a, not_p, mul(b, p))))
+
+
+cdef inline void curve_steps(const void* e, Py_ssize_t n, const Curve* curve, vec tag, void* hess) noexcept nogil:
+    """n entries of a Hessian's diagonal from the exponentials; e_j that leave none count as 0."""
+    cdef int size = step_of(tag)
+    cdef Py_ssize_t k, full = n // size
+    cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
+    cdef vec a = all_of(curve.a, tag), b = all_of(curve.b, tag), others = all_of(curve.others, tag), q
+    cdef vec unit = all_of(curve.unit, tag), inverse = all_of(curve.inverse, tag), floor = all_of(curve.floor, tag)
+    cdef vec zero = all_of(0, tag), least = all_of(tiny / (max(fabs(curve.a), fabs(curve.b)) * curve.inverse), tag)
+    for k in range(full + (n > full * size)):
+        q = load(e, k, tag)
+        q = curve_of(if_less(q, least, zero, q), a, b, others, unit, inverse, floor)
+        if k < full:
+            store(q, hess, k)
+        else:
+            store_part(q, hess, k, n - k * size)
 
 
 cdef inline void exp_gradient_steps(
