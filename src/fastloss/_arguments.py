@@ -293,7 +293,7 @@ class Output:
         if given.shape != shape:
             raise ValueError(f"{name}: got shape {given.shape}, wanted {shape}")
         kinds = (dtype, FLOAT32) if dtype == FLOAT64 and name in ("grad_out", "hess_out") else (dtype,)
-        if given.dtype.newbyteorder("=") not in kinds and given.dtype not in kinds:
+        if given.dtype not in kinds and (given.dtype.isnative or given.dtype.newbyteorder("=") not in kinds):
             raise TypeError(f"{name}: got dtype {given.dtype}, wanted {' or '.join(map(str, kinds))}")
         if not given.flags.writeable:
             raise ValueError(f"{name}: got a read-only array, wanted a writeable one")

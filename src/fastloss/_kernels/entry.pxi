@@ -201,7 +201,7 @@ cdef values_array(reduction, cnp.ndarray x, int ndim):
 
 cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogil:
     """Samples before the first that begins a line of the array (x or gradient) at `address`, if so in every class."""
-    cdef Py_ssize_t item = bytes_of(job.storage, <float*>NULL) if job.float32 else 8
+    cdef Py_ssize_t item = bytes_of(job.storage, <float*>NULL) if job.float32 else bytes_of(job.storage, <double*>NULL)
     cdef Py_ssize_t beyond = <Py_ssize_t>(address % 64)
     if job.inner == 1 or job.inner * item % 64 != 0 or beyond % item != 0:
         return 0
@@ -296,6 +296,7 @@ def plain_class_loss(
     job.storage = storage_of(x)
     job.x_stride = job.classes = classes
     job.inner = 1
+    job.input_scale = 1
     job.samples = samples
     job.labels = cnp.PyArray_DATA(labels)
     job.label_kind = 8
@@ -322,8 +323,11 @@ def class_pass(
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
     bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
     offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0, hess=None, tuple rule=(),
+    moments=(None, None), double input_scale=1, bint wide=False,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
+
+    x is read times `input_scale`, and computed with in float64 if `wide`, which is for float32 and for "moments".
 
     The gradient is multiplied by factor / divisor, and so is the diagonal of the Hessian; `rule` as in `set_hessian`.
     """
@@ -333,9 +337,10 @@ def class_pass(
     job.head_parameter = head_parameter
     job.z_loss = z_loss
     job.softcap = softcap
-    job.float32 = is_float32(x)
+    job.input_scale = input_scale
+    job.float32 = is_float32(x) and not wide
     job.x = data_of(x)
-    job.storage = storage_of(x)
+    job.storage = SINGLE if wide and is_float32(x) else storage_of(x)
     job.x_stride = x_stride
     job.classes = classes
     job.inner = inner
@@ -357,6 +362,7 @@ def class_pass(
     job.sample_weight = data_of(sample_weight)
     job.grad_output = data_of(grad_output)
     job.offset = <const double*>data_of(offset)
+    job.first_moment, job.second_moment = data_of(moments[0]), data_of(moments[1])
     set_hessian(&job.hessian, hess, rule, x, coefficient)
     return run_class(&job, x, coefficient, value, grad, threads, factor, divisor)
 
@@ -664,6 +670,7 @@ OPS = {
     "loss": LOSS,
     "loss_linear": LOSS_LINEAR,
     "nll": NLL,
+    "moments": MOMENTS,
     "softmax_vjp": SOFTMAX_VJP,
 }
 

@@ -40,7 +40,7 @@ cdef struct Batch:
     double top[LANES]              # m
     double others[LANES]
     double a[LANES]                # sum c_j
-    double b[LANES]                # sum c_j d_j; for the entropy sum exp(d_j) d_j
+    double b[LANES]                # sum c_j d_j; for the entropy and moments sum exp(d_j) d_j, a then sum exp(d_j) d_j^2
     double k[LANES]                # weight of the index term
     double d[LANES]                # d_t
     double own[LANES]              # exp(d_t)
@@ -233,6 +233,16 @@ cdef inline void capped_exp_gradient_steps(
     if rest > 0:
         e = exp_of(capped(load_part(x, full, rest, 0, magic), cap, &slope), magic, least_exp)
         store_part(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, full, rest)
+
+
+cdef inline void scaled_steps(const void* x, Py_ssize_t n, double scale, vec tag, void* y) noexcept nogil:
+    """y = scale x."""
+    cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
+    cdef vec s = all_of(scale, tag)
+    for k in range(full):
+        store(mul(s, load(x, k, tag)), y, k)
+    if rest > 0:
+        store_part(mul(s, load_part(x, full, rest, 0, tag)), y, full, rest)
 
 
 cdef inline double capped_one(double x, double cap, vec tag) noexcept nogil:
@@ -552,6 +562,11 @@ cdef inline void finish(
     elif job.op == ENTROPY_FROM_LOGITS:
         for l in range(n):
             batch.value[l] = batch.log_sum[l] - batch.b[l] / (1 + batch.others[l])
+    elif job.op == MOMENTS:
+        for l in range(count):
+            batch.value[l] = batch.top[l] + batch.log_sum[l]
+            (<real*>job.first_moment)[first + l] = <real>(batch.b[l] / (1 + batch.others[l]))
+            (<real*>job.second_moment)[first + l] = <real>(batch.a[l] / (1 + batch.others[l]))
     if job.value != NULL:
         for l in range(count):
             (<real*>job.value)[first + l] = <real>batch.value[l]

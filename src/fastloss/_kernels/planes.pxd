@@ -101,7 +101,7 @@ cdef inline void sums_of(
             label = load(s.label, i, tag)
             own = load(s.own, i, tag)
             j = all_of(j0, tag)
-        if MODE == SHARED or MODE == LINEAR or MODE == EXPECTED or MODE == PRODUCT:
+        if MODE != PLAIN and MODE != LABELLED:
             top = load(s.a if MODE == PRODUCT else s.top, i, tag)
             b = load(s.b, i, tag)
         for g in range(m):
@@ -123,6 +123,11 @@ cdef inline void sums_of(
                 b = fma_of(c_j, if_equal(c_j, zero, zero, sub(p, top)), b)
             if MODE == EXPECTED:  # where x is -inf, its exponential does not count
                 b = fma_of(q, max_of(all_of(-1e4, tag), sub(p, top)), b)
+            if MODE == SQUARED:
+                p = max_of(all_of(-1e4, tag), sub(p, top))
+                q = mul(q, p)
+                b = add(b, q)
+                add_wide_steps(mul(q, p), s.a_wide, i, tag)
             if MODE == PRODUCT:
                 b = fma_of(q, sub(load(<const char*>c + g * c_stride, i, tag), top), b)
         store(unit, s.unit, i)
@@ -132,7 +137,7 @@ cdef inline void sums_of(
         store(rest, s.rest, i)
         if MODE == LABELLED:
             store(own, s.own, i)
-        if MODE == SHARED or MODE == LINEAR or MODE == EXPECTED or MODE == PRODUCT:
+        if MODE != PLAIN and MODE != LABELLED:
             if wide:
                 add_wide_steps(b, s.b_wide, i, tag)
                 b = zero
@@ -215,6 +220,10 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
             y = add(load(s.top, i, tag), log_sum)
         elif job.op == ENTROPY_FROM_LOGITS:
             y = sub(log_sum, div(load(s.b, i, tag), total))
+        elif job.op == MOMENTS:
+            y = add(load(s.top, i, tag), log_sum)
+            store(div(load(s.a, i, tag), total), s.a, i)
+            store(div(load(s.b, i, tag), total), s.b, i)
         elif job.op == SOFTMAX_VJP:
             scale = load(s.scale, i, tag) if s.weighted else all_of(s.scale_of_all, tag)
             store(div(load(s.b, i, tag), total), s.b, i)
@@ -373,6 +382,8 @@ cdef inline void sums_by_mode(
         sums_of(SHARED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
     elif s.mode == LINEAR:
         sums_of(LINEAR, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
+    elif s.mode == SQUARED:
+        sums_of(SQUARED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
     elif s.mode == PRODUCT:
         sums_of(PRODUCT, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
     else:
@@ -531,7 +542,7 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
     if group < classes:
         memset(s.wide, 0, 2 * s.n * sizeof(double))
         memset(s.b_wide, 0, 2 * s.n * sizeof(double))
-    if s.mode == LINEAR:
+    if s.mode == LINEAR or s.mode == SQUARED:
         memset(s.a_wide, 0, 2 * s.n * sizeof(double))
     for block in range((classes + group - 1) // group):
         j = block * group
@@ -546,7 +557,7 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
             narrow(s.b_wide, s.n, <real*>s.b)
     if (s.mode == LABELLED and classes > COMPARE_MAX_CLASSES or s.mode == SHARED) and job.labels != NULL:
         own_of(tag, job, s)
-    if s.mode == SHARED or s.mode == LINEAR:
+    if s.mode == SHARED or s.mode == LINEAR or s.mode == SQUARED:
         sum_coefficients(tag, job, s)
     return samples(NULL, job, s)
 

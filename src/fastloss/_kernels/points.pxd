@@ -682,7 +682,7 @@ cdef inline void focal_of_targets(vec* doubt, const Points* block, bint USUAL) n
 cdef inline void focal_curve_of_labels(vec* doubt, Points b) noexcept nogil:
     """m^g p ((1 + 2 g) m + g l (g p - m)), p = 1 - m, times the weight of the class; l without it as in the value."""
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), most = all_of(most_of_a_sum(True, one), one)
-    cdef vec gamma = all_of(b.options[0], one), found = zero, x, y, c, e, s, l, m, p, t, power
+    cdef vec gamma = all_of(b.options[0], one), found = zero, x, y, c, s, l, m, p, t, power
     cdef bint whole = b.options[0] == rint(b.options[0]) and b.options[0] <= 8
     cdef Py_ssize_t k
     leave_logistic(one, b, True)

@@ -61,12 +61,20 @@ cdef inline const real* gathered(
 
 
 cdef inline const void* cap_row(const ClassJob* job, const void* x, Py_ssize_t n, void* y) noexcept nogil:
+    """y = x scaled and capped, whichever applies."""
     cdef f16 f
     cdef d8 d
-    if job.float32:
-        capped_steps(x, n, job.softcap, f, y)
-    else:
-        capped_steps(x, n, job.softcap, d, y)
+    if job.input_scale != 1:
+        if job.float32:
+            scaled_steps(x, n, job.input_scale, f, y)
+        else:
+            scaled_steps(x, n, job.input_scale, d, y)
+        x = y
+    if job.softcap != 0:
+        if job.float32:
+            capped_steps(x, n, job.softcap, f, y)
+        else:
+            capped_steps(x, n, job.softcap, d, y)
     return y
 
 ctypedef const void* (*cap_function)(const ClassJob*, const void*, Py_ssize_t, void*) noexcept nogil
@@ -82,7 +90,7 @@ cdef inline const void* read_row(
     cdef const double* x64
     if vec is f16:
         x32 = gathered(job.x, job.storage, first, job.inner, n, <float*>row.x)
-        if job.softcap != 0:
+        if not reads_as_is(job):
             x32 = <const float*>cap(job, x32, n, row.x)
         if row.shift == 0:
             return x32
@@ -90,7 +98,7 @@ cdef inline const void* read_row(
             (<float*>row.x)[j] = x32[j] - <float>row.shift
     else:
         x64 = gathered(job.x, job.storage, first, job.inner, n, <double*>row.x)
-        if job.softcap != 0:
+        if not reads_as_is(job):
             x64 = <const double*>cap(job, x64, n, row.x)
         if row.shift == 0:
             return x64
@@ -105,7 +113,7 @@ cdef inline double exp_block(
     """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
     cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
     cdef const void* x
-    if MODE == PLAIN and vec is f16 and job.inner == 1 and job.softcap == 0:
+    if MODE == PLAIN and vec is f16 and job.inner == 1 and reads_as_is(job):
         x = <const uint16_t*>job.x + i * job.x_stride + j0
         if job.storage == FLOAT16 and row.shift == 0:
             return greatest(exp_steps(FLOAT16, x, n, magic, least, row.e))
@@ -231,18 +239,20 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
             row.own = element(row.e, t - j0, tag)
             take_out(row.e, t - j0, tag)
         row.top = max(row.top, top)
-        if MODE == EXPECTED:
+        if MODE == EXPECTED or MODE == SQUARED:
             weight = joined(row.sum.total, row.sum.low)
         sum_steps(row.e, n, False, 0, tag, &row.sum)
         if MODE == PLAIN:
             continue
-        if MODE != UNIFORM and MODE != EXPECTED:
+        if MODE != UNIFORM and MODE != EXPECTED and MODE != SQUARED:
             row.c_used = read_coefficients(MODE, job, i, j0, n, row, tag)
-        if MODE != EXPECTED:
+        if MODE != EXPECTED and MODE != SQUARED:
             weight = joined(a.total, a.low)
         if j0 == 0:
             base = top if top > -INFINITY else 0
         elif top > base:  # b of the blocks before, which is relative to their maximum
+            if MODE == SQUARED:
+                two_sum((2 * joined(b.total, b.low) + weight * (base - top)) * (base - top), &a.total, &a.low)
             two_sum(weight * (base - top), &b.total, &b.low)
             base = top
         linear_steps(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
@@ -252,9 +262,12 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
             sum_steps(row.c_used, n, False, 0, tag, &a)
     if MODE == PLAIN:
         return
-    row.a = joined(a.total, a.low) if MODE == LINEAR else job.shared_sum
+    if base != row.top and row.top > -INFINITY and MODE == SQUARED:
+        weight = joined(row.sum.total, row.sum.low)
+        two_sum((2 * joined(b.total, b.low) + weight * (base - row.top)) * (base - row.top), &a.total, &a.low)
+    row.a = joined(a.total, a.low) if MODE == LINEAR or MODE == SQUARED else job.shared_sum
     if base != row.top and row.top > -INFINITY:  # the first block has nothing but -inf
-        weight = joined(row.sum.total, row.sum.low) if MODE == EXPECTED else row.a
+        weight = joined(row.sum.total, row.sum.low) if MODE == EXPECTED or MODE == SQUARED else row.a
         two_sum(weight * (base - row.top), &b.total, &b.low)
     row.b = joined(b.total, b.low)
     if MODE == UNIFORM:
@@ -777,7 +790,10 @@ cdef inline void row_of(
     batch.top[l] = row.anchor
     batch.others[l] = row.others / row.unit
     batch.a[l] = row.a if MODE != PLAIN else 0
-    batch.b[l] = row.b / row.unit if MODE == EXPECTED else (row.b if MODE != PLAIN else 0)
+    batch.b[l] = row.b if MODE != PLAIN else 0
+    if MODE == EXPECTED or MODE == SQUARED:
+        batch.a[l] /= row.unit
+        batch.b[l] /= row.unit
     if job.op == LOGSUMEXP:
         if not row.top < INFINITY:  # +inf gives +inf, unless the row also holds NaN
             batch.others[l] = sum_past_inf(job, tag, position_of(job, i))
@@ -790,7 +806,7 @@ cdef inline void row_of(
         (<product_function>fastloss_out_of_line(<void*>product_any))(job, i, gradient_scale(job, tag, i), row)
     elif job.op == LOG_SOFTMAX:
         (<log_softmax_function>fastloss_out_of_line(<void*>log_softmax_any))(job, i, row)
-    elif job.op != ENTROPY_FROM_LOGITS:
+    elif job.op != ENTROPY_FROM_LOGITS and job.op != MOMENTS:
         if t >= 0:
             batch.d[l] = value_of(job, i, t, step) - row.anchor
             if job.headed:
@@ -858,10 +874,23 @@ cdef inline void expected_row(
         row_of(EXPECTED, job, i, l, stage, row, batch, tag, d)
 
 
+cdef inline void squared_row(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if real is float:
+        row_of(SQUARED, job, i, l, stage, row, batch, tag, f)
+    else:
+        row_of(SQUARED, job, i, l, stage, row, batch, tag, d)
+
+
 cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
     cdef void* function
     if job.op == ENTROPY_FROM_LOGITS:
         function = <void*>expected_row[float] if real is float else <void*>expected_row[double]
+    elif job.op == MOMENTS:
+        function = <void*>squared_row[float] if real is float else <void*>squared_row[double]
     elif job.op != LOSS_LINEAR:
         function = <void*>plain_row[float] if real is float else <void*>plain_row[double]
     elif job.uniform:

@@ -32,7 +32,7 @@ cdef struct Tile:
     bint in_rows                   # few classes that are neighbours, in `short_rows`
     double reference               # of the exponentials there, of most tiles,
     int own_references             # and how many tiles will have one for each sample
-    int mode                       # PLAIN, LABELLED, SHARED, LINEAR, EXPECTED or PRODUCT
+    int mode                       # PLAIN, LABELLED, SHARED, LINEAR, EXPECTED, SQUARED or PRODUCT
     bint direct                    # planes are read where they stand,
     bint gathered                  # or have been put into `x`
     bint kept                      # `e` has what a gradient is computed from
@@ -198,7 +198,7 @@ cdef inline void gather_planes(
 cdef inline void gather_x(real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m) noexcept nogil:
     """m planes of x from class j0 on, capped, to s.x."""
     gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
-    if job.softcap != 0:
+    if not reads_as_is(job):
         (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, m * s.n, s.x)
 
 

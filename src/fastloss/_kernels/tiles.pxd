@@ -25,6 +25,9 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
     any_odd = statistics_of_rows(tag, job, s) if s.in_rows else statistics_of(tag, job, s)
     if job.value != NULL:
         memcpy(<real*>job.value + s.first, value, s.count * sizeof(real))
+    if job.op == MOMENTS:
+        memcpy(<real*>job.first_moment + s.first, s.b, s.count * sizeof(real))
+        memcpy(<real*>job.second_moment + s.first, s.a, s.count * sizeof(real))
     if any_odd:
         if real is float:
             (<odd_function>fastloss_out_of_line(<void*>odd_samples_of[float]))(tag, job, s)
@@ -80,6 +83,8 @@ cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, do
         s.mode = SHARED if job.shared != NULL else LINEAR
     elif job.op == ENTROPY_FROM_LOGITS:
         s.mode = EXPECTED
+    elif job.op == MOMENTS:
+        s.mode = SQUARED
     elif job.op == SOFTMAX_VJP:
         s.mode = PRODUCT
     s.weighted = False
@@ -110,7 +115,7 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         s.n = s.steps * size
         bytes_of_tile = job.classes * s.n * sizeof(real)
         s.direct = job.storage == NATIVE and s.count == s.n and start % job.inner + s.count <= job.inner
-        s.direct = s.direct and job.inner > 1 and job.softcap == 0
+        s.direct = s.direct and job.inner > 1 and reads_as_is(job)
         s.gathered = not s.direct and bytes_of_tile <= KEPT_BYTES
         s.kept = job.grad != NULL and bytes_of_tile <= KEPT_BYTES
         s.ahead = s.n * sizeof(real) if s.direct else 0
