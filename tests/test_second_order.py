@@ -65,10 +65,14 @@ def on_each_isa(call):
     return found.values()
 
 
+def computed_in(dtype):
+    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+
+
 def bound_of(of, case, *args, **options):
     """What results of the case may be off from the reference."""
-    computed = np.float32 if case.input.dtype.itemsize == 2 else case.input.dtype
-    return bounds.against_reference(of, computed, case.name, case.input, case.target, *args, **options)
+    dtype = computed_in(case.input.dtype)
+    return bounds.against_reference(of, dtype, case.name, case.input, case.target, *args, **options)
 
 
 def assert_near(result, wanted, bound):
@@ -92,8 +96,9 @@ def agree(case, reduction="sum", **arguments):
 
 def weights(case, reduction, rng, size=1.0):
     """sample_weight and grad_output, one of them 0."""
-    sample_weight = size * (0.5 + rng.random(case.value_shape))
-    grad_output = 0.5 + rng.random(case.value_shape) if reduction == "none" else 1.75
+    dtype = computed_in(case.input.dtype)
+    sample_weight = (size * (0.5 + rng.random(case.value_shape))).astype(dtype)
+    grad_output = (0.5 + rng.random(case.value_shape)).astype(dtype) if reduction == "none" else 1.75
     sample_weight.flat[:1] = 0
     return {"sample_weight": sample_weight, "grad_output": grad_output}
 
@@ -138,21 +143,20 @@ def test_weights_of_any_size(variant, size, dtype, rng):
 @pytest.mark.parametrize("kind", KINDS)
 def test_gaussian(kind, rng):
     dtype = dtype_of(kind)
-    computed = np.float32 if dtype.itemsize == 2 else dtype
     x, y, var = (a.astype(dtype) for a in (*rng.standard_normal((2, 40, 30)), 10 * rng.random((40, 30)) ** 4))
     for rule, reduction in itertools.product(RULES, ("mean", "none")):
         options = {"reduction": reduction, "eps": 1e-3, "hessian": rule}
         wanted = reference.gaussian_nll_loss(x, y, var, **options)[2]
         args = "gaussian_nll_loss", x, y
-        allowed = bounds.against_reference(bounds.loss, computed, *args, var=var, **options).hess
+        allowed = bounds.against_reference(bounds.loss, computed_in(dtype), *args, var=var, **options).hess
         made = fastloss.GaussianNLLLoss(reduction=reduction, eps=1e-3)
         hess = made.value_grad_hess(x, y, var, hessian=rule)[2]
         assert_near(hess, wanted, allowed)
         v = rng.standard_normal(x.shape).astype(dtype)
-        wanted = reference.hessp(*args, v, var=var, reduction=reduction, eps=1e-3)
-        assert np.allclose(
-            made.hessp(x, y, var, v).astype(float), wanted, rtol=4 * bounds.unit(dtype), atol=0
-        )
+        options = {"var": var, "reduction": reduction, "eps": 1e-3}
+        wanted = reference.hessp(*args, v, **options)
+        allowed = bounds.against_reference(bounds.hessp, computed_in(dtype), *args, v, **options)
+        assert_near(made.hessp(x, y, var, v), wanted, allowed)
 
 
 # --------------------------------------------------------------------------------- rules, floor and edges
@@ -489,5 +493,8 @@ def test_checking(variant, rng, monkeypatch):
         run(case)
         with pytest.raises(fastloss.CheckError, match="Hessian's diagonal"):
             run_second(case)
-        with pytest.raises(fastloss.CheckError, match="Hessian times vector"):
-            made.hessp(case.input, case.target, v)
+        if case.name not in HEADS and not {"z_loss", "softcap"} & set(
+            case.options
+        ):  # which ask the reference
+            with pytest.raises(fastloss.CheckError, match="Hessian times vector"):
+                made.hessp(case.input, case.target, v)
