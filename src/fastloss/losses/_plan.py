@@ -104,8 +104,8 @@ class Loss(Generic[V]):
         >>> loss([1.0, 2.0], [0.0, 0.0], sample_weight=[3.0, 1.0])
         1.75
         """
-        if sample_weight is mask is out is None and normalizer is None and not _checking.enabled():
-            value: V | None = self._short_way(input, target, False, None)
+        if mask is out is None and normalizer is None and not _checking.enabled():
+            value: V | None = self._short_way(input, target, False, None, sample_weight=sample_weight)
             if value is not None:
                 return value
         weights = (sample_weight, mask, normalizer)
@@ -151,9 +151,11 @@ class Loss(Generic[V]):
         >>> fastloss.MSELoss().value_and_grad([1.0, 2.0], [0.0, 0.0])
         (2.5, array([1., 2.]))
         """
-        plain = sample_weight is mask is grad_output is out is None and normalizer is None
+        plain = mask is grad_output is out is None and normalizer is None
         if plain and not _checking.enabled():
-            both: tuple[V, Array] | None = self._short_way(input, target, True, grad_out)
+            both: tuple[V, Array] | None = self._short_way(
+                input, target, True, grad_out, sample_weight=sample_weight
+            )
             if both is not None:
                 return both
         weights = (sample_weight, mask, normalizer, grad_output)
@@ -210,12 +212,18 @@ class Loss(Generic[V]):
         >>> grad, hess
         (array([[-0.5,  0.5]]), array([[0.25, 0.25]]))
         """
-        plain = sample_weight is mask is grad_output is out is None and normalizer is None
+        plain = mask is grad_output is out is None and normalizer is None
         usual = type(hessian) is str and type(floor) is float and floor < math.inf
         if plain and usual and hessian in self._factors_of_rules and not _checking.enabled():
             kernel_rule = (hessian == "bound", self._factors_of_rules[hessian], floor)
             three: tuple[V, Array, Array] | None = self._short_way(
-                input, target, True, grad_out, rule=kernel_rule, hess_out=hess_out
+                input,
+                target,
+                True,
+                grad_out,
+                sample_weight=sample_weight,
+                rule=kernel_rule,
+                hess_out=hess_out,
             )
             if three is not None:
                 return three
@@ -281,7 +289,10 @@ class Loss(Generic[V]):
         vector = call.more.pop("vector")
         if vector.shape != call.x.shape:
             raise ValueError(f"vector: got shape {vector.shape}, wanted {call.x.shape} as input")
-        return self._run_hessp(call, real_operand(vector, "vector", call.dtype), out)
+        product = self._run_hessp(call, real_operand(vector, "vector", call.dtype), out)
+        if _checking.enabled():
+            _checking.check_hessp(self._function, call, vector, product)
+        return product
 
     def _slow_hessp(self, call: Call, vector: Array) -> Array:
         """The same in float64, step by step."""
@@ -316,10 +327,10 @@ class Loss(Generic[V]):
         """What `_short_way` tells its kernel, or None if the options need the general way."""
         return None
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **hessian: Any) -> Any:
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **more: Any) -> Any:
         """Value, or that and derivatives, of a plain call, in one step; None where that will not do.
 
-        `hessian` is what the kernel takes for its diagonal.
+        `more` are a sample_weight and what the kernel takes for the Hessian's diagonal.
         """
         return None
 
