@@ -9,7 +9,7 @@ import pytest
 
 from fastloss import bounds
 from tests.support import hard, oracle
-from tests.support.cases import loss, same_bits
+from tests.support.cases import loss
 from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
@@ -157,11 +157,9 @@ def point_truth(name, kind, dtype, options):
 def test_losses_of_one_element(name, kind, options, dtype, isa):
     x, y, truth = point_truth(name, kind, dtype, tuple(options.items()))
     made = loss(name, reduction="none", **options)
-    value, grad, hess = made.value_grad_hess(x, y)
+    hess = made.value_grad_hess(x, y)[2]
     allowed = bounds.loss(name, x, y, dtype=dtype, reduction="none", hessian="exact", **options).hess
     assert_within(hess, truth, allowed, dtype)
-    for a, b in zip((value, grad), made.value_and_grad(x, y), strict=True):
-        assert same_bits(a, b)
 
 
 def test_truth_against_numeric_derivatives():

@@ -32,7 +32,7 @@ from .._arguments import (
     unchanging,
     widened,
 )
-from .._call import Call
+from .._call import Call, checked_rule
 from .._runtime import threads_for
 
 Value = float | Array
@@ -228,7 +228,7 @@ class Loss(Generic[V]):
             if three is not None:
                 return three
         weights = (sample_weight, mask, normalizer, grad_output)
-        rule = {"hessian": hessian, "floor": floor, "hess_out": hess_out}
+        rule = {"hessian": checked_rule(hessian), "floor": floor, "hess_out": hess_out}
         call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, **rule)
         value, grad, hess = self._evaluate(call)
         assert grad is not None
@@ -296,9 +296,8 @@ class Loss(Generic[V]):
 
     def _slow_hessp(self, call: Call, vector: Array) -> Array:
         """The same in float64, step by step."""
-        options = {**call.options, "sample_weight": call.sample_weight, "grad_output": call.grad_output}
-        options |= {"mask": call.mask, "normalizer": call.normalizer, **call.more}
-        return np.asarray(reference.hessp(self._function, widened(call.x), call.y, vector, **options))
+        x, target, options = _checking.as_computed(call)
+        return np.asarray(reference.hessp(self._function, x, target, vector, **options))
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         raise AssertionError  # each family has its own

@@ -29,7 +29,7 @@ from .._arguments import (
     target_operand,
     widened,
 )
-from .._call import Call
+from .._call import Call, checked_rule
 from .._kernels import BFLOAT16
 from .._runtime import threads_for
 from .._types import Each, Empty, LossCall, LossOptions, Reduced
@@ -162,10 +162,14 @@ class _PointwiseLoss(Loss[V]):
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         result = Output(out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays)
+        call.x, call.stored = (
+            convert(widened(call.x), call.dtype),
+            call.dtype,
+        )  # which rounds the product alone
         hess = self._run(call)[2]
         assert hess is not None
         with np.errstate(all="ignore"):
-            np.multiply(widened(hess), vector, out=result.result, casting="unsafe")
+            np.multiply(hess, vector, out=result.result, casting="unsafe")
         return result.result
 
     def _pass(self, call: Call, mask: Array | None) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -1118,7 +1122,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         array([0.25])
         """
         weights = (sample_weight, mask, normalizer, grad_output)
-        rule = {"hessian": hessian, "floor": floor, "hess_out": hess_out}
+        rule = {"hessian": checked_rule(hessian), "floor": floor, "hess_out": hess_out}
         call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, var=var, **rule)
         value, grad, hess = self._evaluate(call)
         assert grad is not None
