@@ -21,6 +21,8 @@ from numpy.typing import ArrayLike
 
 from .. import _checking, _kernels, reference
 from .._arguments import (
+    FLOAT32,
+    FLOAT64,
     Array,
     Shape,
     as_array,
@@ -316,7 +318,7 @@ class Loss(Generic[V]):
 
     def _weighted(self, **weights: ArrayLike | None) -> Loss[V]:
         """The same loss with weights, which are not copied: for one call."""
-        options = {k: None if v is None else weight_option(read_only(v, k), k) for k, v in weights.items()}
+        options = {k: v if _is_usual(v) else weight_option(read_only(v, k), k) for k, v in weights.items()}
         loss = object.__new__(type(self))
         loss.__dict__.update(vars(self), **options, _options={**self._options, **options})
         loss.__dict__["_plain"] = loss._plain_op()
@@ -402,6 +404,11 @@ def kept(kind: type[Loss[Any]], *options: Any, **weights: ArrayLike | None) -> A
     except TypeError:  # no key, such as a list of labels; or an error, which comes again
         loss = _made(kind, *options)
     return loss if all(value is None for value in weights.values()) else loss._weighted(**weights)
+
+
+def _is_usual(weight: Any) -> bool:
+    """Whether there is no weight, or one that needs no check."""
+    return weight is None or (type(weight) is np.ndarray and weight.dtype in (FLOAT32, FLOAT64))
 
 
 def weight_option(value: ArrayLike | None, name: str) -> Array | None:
