@@ -40,7 +40,7 @@ cdef struct Batch:
     double top[LANES]              # m
     double others[LANES]
     double a[LANES]                # sum c_j
-    double b[LANES]                # sum c_j d_j; for the entropy and moments sum exp(d_j) d_j, a then sum exp(d_j) d_j^2
+    double b[LANES]                # sum c_j d_j; for entropy and moments sum exp(d_j) d_j, with a sum exp(d_j) d_j^2
     double k[LANES]                # weight of the index term
     double d[LANES]                # d_t
     double own[LANES]              # exp(d_t)
