@@ -118,15 +118,13 @@ def test_shapes_and_dtypes(variant, kind, rng):
 
 @pytest.mark.parametrize(("variant", "reduction"), REDUCED)
 def test_options(variant, reduction, dtype, rng):
-    for (shape, axis), rule in zip(
-        [((9, 5), 1), ((3, 200), 1), ((3, 7, 4), 1), ((6,), 0)] * 5, RULES * 4, strict=True
-    ):
+    shapes = itertools.cycle([((9, 5), 1), ((3, 200), 1), ((3, 7, 4), 1), ((6,), 0)])
+    for (shape, axis), rule in zip(shapes, RULES, strict=False):
         case = make(variant, rng, shape, dtype, axis, ignored=0.3)
         mask = rng.random(case.value_shape) < 0.8
         more = {"normalizer": 7.5} if "mean" in reduction and rule == "bound" else {}
         floor = [0.0, 1e-16, 0.125][rng.integers(3)]
         agree(case, reduction, hessian=rule, floor=floor, mask=mask, **weights(case, reduction, rng), **more)
-        agree(case, reduction, hessian=rule)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
