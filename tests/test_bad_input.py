@@ -99,7 +99,7 @@ NOT_OUTPUTS = {
     "no dimensions": np.array(7.0),
     "no elements": np.zeros((0, 5)),
     "integers": np.full((4, 5), 7),
-    "precision": np.full((4, 5), 7, np.float32),
+    "precision": np.full((4, 5), 7, np.float16),
     "objects": np.full((4, 5), 7.0, object),
     "strings": np.full((4, 5), "7", np.dtypes.StringDType()),
     "records": np.zeros((4, 5), [("a", float)]),

@@ -21,6 +21,7 @@ from ._kernels import BFLOAT16
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+Axes = tuple[int, int]  # where the class axis is, and where it stands in memory
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -103,13 +104,13 @@ def real_operand(value: Any, name: str, dtype: np.dtype[Any]) -> Array:
     return convert(widened(array), dtype)
 
 
-def target_operand(array: Array, dtype: np.dtype[Any]) -> Array:
-    """A target of input's size as the kernels read it: half precision stays where they compute in float32."""
+def target_operand(array: Array, dtype: np.dtype[Any], axes: Axes | None = None) -> Array:
+    """A target of input's size as the kernels read it: float32 and half precision stay."""
     compute_dtype(array, "target")
-    kind = stored_dtype(array, dtype)
+    kind = FLOAT32 if array.dtype == FLOAT32 else stored_dtype(array, dtype)
     if array.dtype != kind and array.dtype.newbyteorder("=") != kind:
         array = real_operand(array, "target", dtype)
-    return native(array, kind)
+    return native(array if axes is None else np.moveaxis(array, *axes), kind)
 
 
 def class_axis(shape: Shape, axis: int | None, name: str) -> int:
@@ -129,8 +130,18 @@ def class_axis(shape: Shape, axis: int | None, name: str) -> int:
     return axis
 
 
-def with_class_axis(array: Array, axis: int, dtype: np.dtype[Any]) -> tuple[Array, int, int, int, int]:
+def memory_axes(array: Array, axis: int) -> Axes:
+    """Where the class axis stands in memory, if the samples are in order there; otherwise `axis` itself."""
+    if not array.flags.c_contiguous:
+        for place in range(array.ndim):
+            if np.moveaxis(array, axis, place).flags.c_contiguous:
+                return axis, place
+    return axis, axis
+
+
+def with_class_axis(array: Array, axes: Axes, dtype: np.dtype[Any]) -> tuple[Array, int, int, int, int]:
     """(array, outer, classes, inner, stride between outer indices) for the kernels."""
+    array, axis = np.moveaxis(array, *axes), axes[1]
     shape = array.shape
     outer, classes, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     block = classes * inner
@@ -207,6 +218,16 @@ def number(value: Any, name: str, wanted: str) -> int:
     return int(value)
 
 
+def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
+    """One of several words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: got {type(value).__name__}, wanted a string")
+    if value not in choices:
+        *most, last = map(repr, choices)
+        raise ValueError(f"{name}: got {value!r}, wanted {', '.join(most)} or {last}")
+    return value
+
+
 def read_only(value: Any, name: str) -> Array:
     """The argument as a read-only array, without a copy."""
     array = as_array(value, name)[...]
@@ -243,10 +264,15 @@ class Output:
         apart_from: Sequence[tuple[str, Array | None]] = (),
         in_place: str | None = None,
         zeros: bool = False,
+        axes: Axes = (0, 0),
     ) -> None:
+        back, there = axes
         if given is None:
             make = np.zeros if zeros else np.empty
-            self.result: Array = make(shape, dtype)
+            in_memory = list(shape)
+            if there != back:
+                in_memory.insert(there, in_memory.pop(back))
+            self.result: Array = np.moveaxis(make(in_memory, dtype), there, back)
         else:
             self.result = self._check(given, name, shape, dtype)
             for other_name, other in apart_from:
@@ -254,10 +280,11 @@ class Output:
                     continue
                 if other_name != in_place or not _same(given, other):
                     raise ValueError(f"{name}: overlaps {other_name} in memory")
-        flags = self.result.flags
-        direct = self.result.dtype == computed and flags.c_contiguous and flags.aligned
-        self.buffer: Array = self.result if direct else np.empty(shape, computed)
-        self.given = given is not None
+        view = self.result if there == back else np.moveaxis(self.result, back, there)
+        kept = view.dtype == computed or (view.dtype == FLOAT32 and computed == FLOAT64)
+        direct = kept and view.flags.c_contiguous and view.flags.aligned
+        self.buffer: Array = view if direct else np.empty(view.shape, computed)
+        self.direct, self.given, self.axes = direct, given is not None, (there, back)
 
     @staticmethod
     def _check(given: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
@@ -265,8 +292,9 @@ class Output:
             raise TypeError(f"{name}: got {type(given).__name__}, wanted a NumPy array")
         if given.shape != shape:
             raise ValueError(f"{name}: got shape {given.shape}, wanted {shape}")
-        if given.dtype != dtype and (given.dtype.isnative or given.dtype.newbyteorder("=") != dtype):
-            raise TypeError(f"{name}: got dtype {given.dtype}, wanted {dtype}")
+        kinds = (dtype, FLOAT32) if dtype == FLOAT64 and name in ("grad_out", "hess_out") else (dtype,)
+        if given.dtype not in kinds and (given.dtype.isnative or given.dtype.newbyteorder("=") not in kinds):
+            raise TypeError(f"{name}: got dtype {given.dtype}, wanted {' or '.join(map(str, kinds))}")
         if not given.flags.writeable:
             raise ValueError(f"{name}: got a read-only array, wanted a writeable one")
         if not given.flags.c_contiguous and _overlaps_itself(given):
@@ -275,9 +303,9 @@ class Output:
 
     def finish(self) -> Array:
         """Copy the temporary, if there is one, and return the filled array."""
-        if self.buffer is not self.result:
+        if not self.direct:
             with np.errstate(all="ignore"):
-                np.copyto(self.result, self.buffer, casting="unsafe")
+                np.copyto(self.result, np.moveaxis(self.buffer, *self.axes), casting="unsafe")
         return self.result
 
 

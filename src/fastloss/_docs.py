@@ -76,6 +76,19 @@ normalizer : float, optional
     "grad_output": """\
 grad_output : array_like, optional
     Factor of the gradient, a number; under "none" also an array shaped as the value.""",
+    "hessian": """\
+hessian : {"exact", "bound", "friedman", "residual"} or float, default: "exact"
+    Which second derivatives. "exact" is the diagonal of the Hessian. "bound" is no less than the whole
+    Hessian: with classes twice its diagonal (Gershgorin), where a loss is not convex without the terms that
+    may be negative. "friedman" is C / (C - 1) times the diagonal for C classes, "residual" the size of the
+    gradient, and a number a factor of the exact one.
+floor : float, default: 0.0
+    The least second derivative of what counts; of what does not, it is 0. Those of the losses that are not
+    convex (`FocalLoss`, `SigmoidFocalLoss`, `GeneralizedCrossEntropyLoss`, `PolyLoss`, and all with a
+    softcap) may be negative: ``-inf`` keeps them.""",
+    "hess_out": """\
+hess_out : ndarray, optional
+    Array of input's shape and dtype to fill, apart from all others; float32 will do beside float64.""",
     "out": """\
 out : ndarray, optional
     Under "none", array of the value's shape and dtype to fill.""",

@@ -20,6 +20,7 @@ from ._arguments import (
     compute_dtype,
     flag,
     mask_operand,
+    memory_axes,
     native,
     stored_dtype,
     with_class_axis,
@@ -60,13 +61,14 @@ def _over_classes(
     shape = array.shape
     keepdims = flag(keepdims, "keepdims")
     apart_from = [(name, array), ("where", counted)]
+    axes = memory_axes(array, axis) if counted is None else (axis, axis)
     if reduces:
         shape = shape[:axis] + ((1,) if keepdims else ()) + shape[axis + 1 :]
         output = Output(out, "out", shape, dtype, dtype, apart_from=apart_from)
     else:
-        output = Output(out, "out", shape, stored, stored, apart_from=apart_from)
+        output = Output(out, "out", shape, stored, stored, apart_from=apart_from, axes=axes)
     data = array if counted is None else _replaced(array, counted, stored, uncounted)
-    data, outer, classes, inner, step = with_class_axis(data, axis, stored)
+    data, outer, classes, inner, step = with_class_axis(data, axes, stored)
     _kernels.module.class_pass(
         _kernels.OPS[op],
         data,

@@ -100,6 +100,13 @@ cdef inline int storage_of(object array) noexcept:
     return FLOAT16 if number == cnp.NPY_FLOAT16 else BFLOAT16
 
 
+cdef inline int storage_beside(object array, object x) noexcept:
+    """That of an argument or result beside x, which tells the type of the loop."""
+    cdef int storage = storage_of(array)
+    cdef bint narrow = array is not None and cnp.PyArray_TYPE(<cnp.ndarray>array) == cnp.NPY_FLOAT32
+    return SINGLE if narrow and not is_float32(x) else storage
+
+
 cdef inline Py_ssize_t bytes_in(object array) noexcept:
     return 0 if array is None else cnp.PyArray_NBYTES(<cnp.ndarray>array)
 
@@ -109,7 +116,7 @@ cdef inline int storage_to_write(object array, object x, object y) noexcept:
 
     Where it takes the place of x its lines have been read already.
     """
-    cdef int storage = storage_of(array)
+    cdef int storage = storage_beside(array, x)
     cdef bint large = 2 * bytes_in(x) + bytes_in(y) > STREAM_BYTES
     return STREAMED if storage == NATIVE and large and data_of(array) != data_of(x) else storage
 
@@ -140,13 +147,14 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     job.unweighted = job.class_weight == NULL and job.linear_weight == NULL and job.sample_weight == NULL \
         and job.grad_output == NULL and 1e-20 <= fabs(job.grad_scale) <= 1
     job.headed = job.head != CROSS_ENTROPY or job.z_loss != 0
+    cdef bint bent = job.hessian.data != NULL and (job.head != CROSS_ENTROPY or job.softcap != 0)
     if job.op == NLL or job.op == CHECK_LABELS:
         function = nll_chunk_any if job.op == NLL else labels_chunk_any
         job.chunk = chunk_size(job.samples, 1, 1)
     elif job.op == LOG_MULTINOMIAL:
         function = log_multinomial_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
-    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES \
+    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES or bent \
             or job.head == POLY and fabs(job.head_parameter) > 1e6:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
@@ -193,11 +201,18 @@ cdef values_array(reduction, cnp.ndarray x, int ndim):
 
 cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogil:
     """Samples before the first that begins a line of the array (x or gradient) at `address`, if so in every class."""
-    cdef Py_ssize_t item = bytes_of(job.storage, <float*>NULL) if job.float32 else 8
+    cdef Py_ssize_t item = bytes_of(job.storage, <float*>NULL) if job.float32 else bytes_of(job.storage, <double*>NULL)
     cdef Py_ssize_t beyond = <Py_ssize_t>(address % 64)
     if job.inner == 1 or job.inner * item % 64 != 0 or beyond % item != 0:
         return 0
     return (64 - beyond) % 64 // item
+
+
+cdef void set_hessian(Diagonal* hessian, object hess, tuple rule, object x, object y) noexcept:
+    """`rule` says whether terms that may be negative are dropped, what the rest is multiplied by, and the least."""
+    hessian.data = data_of(hess)
+    hessian.storage = storage_to_write(hess, x, y)
+    hessian.convex, hessian.factor, hessian.floor = rule if hess is not None else (False, 1, 0)
 
 
 cdef double run_class(
@@ -281,6 +296,7 @@ def plain_class_loss(
     job.storage = storage_of(x)
     job.x_stride = job.classes = classes
     job.inner = 1
+    job.input_scale = 1
     job.samples = samples
     job.labels = cnp.PyArray_DATA(labels)
     job.label_kind = 8
@@ -306,11 +322,14 @@ def class_pass(
     value=None, grad=None, labels=None, int64_t ignore_index=0, mask=None, class_weight=None, double index_scale=1,
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
     bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
-    offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0,
+    offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0, hess=None, tuple rule=(),
+    moments=(None, None), double input_scale=1, bint wide=False,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
 
-    The gradient is multiplied by factor / divisor.
+    x is read times `input_scale`, and computed with in float64 if `wide`, which is for float32 and for "moments".
+
+    The gradient is multiplied by factor / divisor, and so is the diagonal of the Hessian; `rule` as in `set_hessian`.
     """
     cdef ClassJob job
     job.op = op
@@ -318,9 +337,10 @@ def class_pass(
     job.head_parameter = head_parameter
     job.z_loss = z_loss
     job.softcap = softcap
-    job.float32 = is_float32(x)
+    job.input_scale = input_scale
+    job.float32 = is_float32(x) and not wide
     job.x = data_of(x)
-    job.storage = storage_of(x)
+    job.storage = SINGLE if wide and is_float32(x) else storage_of(x)
     job.x_stride = x_stride
     job.classes = classes
     job.inner = inner
@@ -330,7 +350,7 @@ def class_pass(
     job.ignore_index = ignore_index
     job.mask = <const uint8_t*>data_of(mask)
     job.coefficient = data_of(coefficient)
-    job.coefficient_storage = storage_of(coefficient)
+    job.coefficient_storage = storage_beside(coefficient, x)
     job.coefficient_scale = scale
     job.coefficient_shift = shift
     job.linear_weight = data_of(linear_weight)
@@ -342,6 +362,8 @@ def class_pass(
     job.sample_weight = data_of(sample_weight)
     job.grad_output = data_of(grad_output)
     job.offset = <const double*>data_of(offset)
+    job.first_moment, job.second_moment = data_of(moments[0]), data_of(moments[1])
+    set_hessian(&job.hessian, hess, rule, x, coefficient)
     return run_class(&job, x, coefficient, value, grad, threads, factor, divisor)
 
 
@@ -350,9 +372,11 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
     cdef int given = (job.weight.data != NULL) + (job.sample_weight.data != NULL) + (job.grad_output.data != NULL)
     cdef double scale = factor / divisor, least
     job.grad_scale = scale
+    job.curve_scale = scale * job.hessian.factor
     job.wide_scale = <long double>factor / divisor
     cdef bint extra_weight = job.extra.data != NULL and job.loss.weighs
-    job.weighted = given > 0 or extra_weight or job.mask.data != NULL or not 0 < fabs(scale) <= 1
+    job.weighted = given > 0 or extra_weight or job.mask.data != NULL or not 0 < fabs(scale) <= 1 \
+        or job.hessian.factor > 1
     if given > 1 or not -1 <= scale <= 1:  # the product of all does not leave the type
         job.greatest_weight = ldexp(1, (40 if given < 3 else 27) if job.float32 else (200 if given < 3 else 133))
         job.least_weight = 1 / job.greatest_weight
@@ -379,7 +403,7 @@ cdef double run_points(
     job.x = data_of(x)
     job.storage = storage_of(x)
     job.y = data_of(y)
-    job.y_storage = storage_of(y)
+    job.y_storage = storage_beside(y, x)
     job.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
     job.value = data_of(value)
     job.value_storage = storage_to_write(value, x, y)
@@ -418,11 +442,11 @@ cdef Operand operand_of(object spec):
 
 def point_pass(
     int op, x, y, int threads, *, options=(0, 0), value=None, grad=None, extra=None, weight=None, sample_weight=None,
-    mask=None, grad_output=None, double factor=1, double divisor=1, bint first=False,
+    mask=None, grad_output=None, double factor=1, double divisor=1, bint first=False, hess=None, tuple rule=(),
 ):
     """Run one elementwise operation; returns the sum of the values, where they are not stored, divided by `divisor`.
 
-    The gradient is multiplied by factor / divisor.
+    The gradient is multiplied by factor / divisor, and so is the diagonal of the Hessian; `rule` as in `set_hessian`.
 
     None when an element is outside of what the operation is defined on, which is found as it goes, after what comes
     before has been written, or `first`.
@@ -436,6 +460,7 @@ def point_pass(
     job.sample_weight = operand_of(sample_weight)
     job.mask = operand_of(mask)
     job.grad_output = operand_of(grad_output)
+    set_hessian(&job.hessian, hess, rule, x, y)
     total = run_points(&job, x, y, value, grad, threads, factor, divisor, first)
     return None if job.outside else total
 
@@ -502,6 +527,7 @@ def plain_pointwise(tuple loss, input, target, extra, reduction, bint with_grad,
         if cnp.PyArray_DIM(x, axis) != cnp.PyArray_DIM(y, axis):
             return None
     memset(&job, 0, sizeof(job))
+    set_hessian(&job.hessian, None, (), x, y)
     job.loss = &POINT_LOSSES[<int>loss[0]]
     if len(loss) > 1:
         job.options[0] = loss[1]
@@ -644,6 +670,8 @@ OPS = {
     "loss": LOSS,
     "loss_linear": LOSS_LINEAR,
     "nll": NLL,
+    "moments": MOMENTS,
+    "softmax_vjp": SOFTMAX_VJP,
 }
 
 # The losses of one element: names, functions and twins of points.pxd.

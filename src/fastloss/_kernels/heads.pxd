@@ -11,10 +11,13 @@
 #     probabilities     c_j = w_j ((1 - eps) q_j + eps/C)
 #     counts            c_j = k_j                multinomial likelihood
 # and its gradient is (sum_j c_j + k) p_j - c_j - k [j = t] with p = softmax(x).
+# With a = sum_j c_j + k the diagonal of its Hessian is a p_j (1 - p_j).
 #
 # Other losses of a label are k phi(l) for its cross-entropy l = L - d_t, their gradient is k phi'(l) times that of l
 # (`head_of`). The square of s = logsumexp(x) adds z_loss s^2, and 2 z_loss s p_j to the gradient. With a softcap x is
-# `capped` as it is read, and the gradient multiplied by its slope as it is written.
+# `capped` as it is read, and the gradient multiplied by its slope as it is written. The Hessian's diagonal is then
+#     a p_j (1 - p_j) + 2 z_loss p_j^2 + k phi''(l) (p_j - [j = t])^2,   a = sum_j c_j + k phi'(l) + 2 z_loss s
+# (`bend_of`), and with a softcap, of slope u, u^2 times that and u' times the gradient before.
 #
 # Both families work on WIDTH numbers at a time, in fixed accumulators that stay in registers: classes of one
 # sample in `rows`, samples in `lanes`. So the order of the additions, and with it the bits, does not depend on
@@ -22,7 +25,7 @@
 # rounding errors may point the same way. The statistics of up to LANES samples are collected in a Batch, whose
 # logarithms and values are computed together (`finish`).
 
-from libc.math cimport fabs, lgamma
+from libc.math cimport exp, fabs, lgamma, pow
 from libc.string cimport memset
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
@@ -37,7 +40,7 @@ cdef struct Batch:
     double top[LANES]              # m
     double others[LANES]
     double a[LANES]                # sum c_j
-    double b[LANES]                # sum c_j d_j; for the entropy sum exp(d_j) d_j
+    double b[LANES]                # sum c_j d_j; for the entropy and moments sum exp(d_j) d_j, a then sum exp(d_j) d_j^2
     double k[LANES]                # weight of the index term
     double d[LANES]                # d_t
     double own[LANES]              # exp(d_t)
@@ -63,6 +66,8 @@ cdef struct Wide:
     long double square
     long double weight
     long double scale
+    long double bend               # phi''(l) (1 - p_t)
+    long double not_p              # 1 - p_t
 
 
 # ---- Heads: what becomes of the cross-entropy of a label ----
@@ -95,6 +100,38 @@ cdef inline vec head_of(const ClassJob* job, vec l, vec p, vec not_p, vec* slope
         return fma_of(c, not_p, l)
     slope[0] = one
     return l
+
+
+cdef inline double bend_of(const ClassJob* job, double l, double p, double not_p) noexcept nogil:
+    """(1 - p) phi''(l), for l, p and 1 - p as in `head_of`: 0 at a masked label.
+
+        FOCAL          gamma p (1 - p)^gamma (2 - l + (gamma - 1) p l / (1 - p))
+        GENERALIZED    -q p^q (1 - p)
+        POLY           -epsilon p (1 - p)
+    """
+    cdef double parameter = job.head_parameter, bend = 0
+    if job.head == FOCAL and l < INFINITY:
+        bend = (2 - l) + (parameter - 1) * p * (l / not_p if not_p != 0 else 1.0)
+        bend *= parameter * p * pow(not_p, parameter)
+    elif job.head == GENERALIZED:
+        bend = -parameter * exp(-parameter * l) * not_p
+    elif job.head == POLY:
+        bend = -parameter * p * not_p
+    return bend if l == l else l
+
+
+cdef inline void curve_of_label(
+    const ClassJob* job, double a, double k, double l, double p, double not_p, double scale, Curve* curve
+) noexcept nogil:
+    """What a sample's second derivatives are computed from, and that of its label, whose -log p is l."""
+    cdef double bend = k * bend_of(job, l, p, not_p), square = 2 * job.z_loss, more
+    if job.hessian.convex:
+        a = a if not a < 0 else 0
+        bend = bend if not bend < 0 else 0
+    more = bend / not_p if not_p != 0 else 0
+    curve.a = scale * a
+    curve.b = scale * (square + more)
+    curve.entry = scale * (p * (a * not_p + square * p) + bend * not_p)
 
 
 cdef inline bint is_usual_head(const ClassJob* job, double top) noexcept nogil:
@@ -160,6 +197,30 @@ cdef inline void capped_slope_steps(
         store_part(mul(load_part(grad, full, rest, 0, tag), slope), y, full, rest)
 
 
+cdef inline void capped_curve_steps(
+    const void* x, const void* grad, Py_ssize_t n, double cap, const Diagonal* hessian, vec tag, const void* curve,
+    void* y
+) noexcept nogil:
+    """y = the second derivatives of `capped` x, from those and the gradient with respect to it; y may be `curve`."""
+    cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
+    cdef vec one = all_of(1, tag), zero = all_of(0, tag), floor = all_of(hessian.floor, tag), p, h, g, t, slope
+    for k in range(full + (rest > 0)):
+        if k < full:
+            p, h, g = load(x, k, tag), load(curve, k, tag), load(grad, k, tag)
+        else:
+            p, h, g = load_part(x, k, rest, 0, tag), load_part(curve, k, rest, 0, tag), load_part(grad, k, rest, 0, tag)
+        t = mul(capped(p, cap, &slope), all_of(1 / cap, tag))
+        t = mul(max_of(negative(one), min_of(one, t)), all_of(-2 / cap, tag))
+        t = mul(mul(mul(g, all_of(hessian.factor, tag)), t), slope)
+        if hessian.convex:
+            t = max_of(zero, t)
+        h = max_of(floor, fma_of(mul(h, slope), slope, t))
+        if k < full:
+            store(h, y, k)
+        else:
+            store_part(h, y, k, rest)
+
+
 cdef inline void capped_exp_gradient_steps(
     const void* x, Py_ssize_t n, double cap, vec magic, vec least_exp, double factor, double least, void* grad
 ) noexcept nogil:
@@ -172,6 +233,16 @@ cdef inline void capped_exp_gradient_steps(
     if rest > 0:
         e = exp_of(capped(load_part(x, full, rest, 0, magic), cap, &slope), magic, least_exp)
         store_part(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, full, rest)
+
+
+cdef inline void scaled_steps(const void* x, Py_ssize_t n, double scale, vec tag, void* y) noexcept nogil:
+    """y = scale x."""
+    cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
+    cdef vec s = all_of(scale, tag)
+    for k in range(full):
+        store(mul(s, load(x, k, tag)), y, k)
+    if rest > 0:
+        store_part(mul(s, load_part(x, full, rest, 0, tag)), y, full, rest)
 
 
 cdef inline double capped_one(double x, double cap, vec tag) noexcept nogil:
@@ -203,6 +274,21 @@ cdef inline long double wide_head(
         slope[0] = 1 + parameter * p
         return l + parameter * not_p
     return l
+
+
+cdef inline long double wide_bend(
+    int head, long double l, long double p, long double not_p, double parameter
+) noexcept nogil:
+    """`bend_of` in `long double`."""
+    if head == FOCAL and l < INFINITY:
+        return parameter * p * powl(not_p, parameter) * (
+            (2 - l) + (parameter - 1) * p * (l / not_p if not_p != 0 else 1)
+        )
+    if head == GENERALIZED:
+        return -parameter * expl(-parameter * l) * not_p
+    if head == POLY:
+        return -parameter * p * not_p
+    return 0
 
 
 cdef inline double sum_past_inf(const ClassJob* job, real* tag, Py_ssize_t position) noexcept nogil:
@@ -352,6 +438,8 @@ cdef inline void wide_statistics(
     wide.phi = wide_head(
         job.head, c - wide.d, own / (1 + d), (d + (1 - own)) / (1 + d), job.head_parameter, &wide.slope
     )
+    wide.not_p = (d + (1 - own)) / (1 + d)
+    wide.bend = wide_bend(job.head, c - wide.d, own / (1 + d), wide.not_p, job.head_parameter)
     wide.square = 2 * job.z_loss * (wide.top + c) if job.z_loss != 0 else 0
 
 
@@ -379,6 +467,30 @@ cdef inline real wide_gradient(
     cdef long double rest = (wide.a - c) + wide.square + (0 if is_target else k)
     c += k if is_target else 0
     return <real>weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others) * cap_slope, wide.scale)
+
+
+cdef inline real wide_curve(
+    const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
+) noexcept nogil:
+    """Entry j of the diagonal of sample i's Hessian, as `curve_of` and `curve_of_label`."""
+    cdef long double cap_slope = 1, y = wide_capped(x, job.softcap, &cap_slope) if job.softcap != 0 else x
+    cdef long double e = expl(y - wide.top), total = 1 + wide.others, p = e / total, c, curve, first
+    cdef long double not_p = (wide.others + (1 - e)) / total, bend = wide.k * wide.bend
+    cdef long double a = wide.a + wide.k * wide.slope + wide.square
+    if job.hessian.convex:
+        a = 0 if a < 0 else a
+        bend = 0 if bend < 0 else bend
+    curve = p * (a * not_p + 2 * job.z_loss * p)
+    if is_target:
+        curve += bend * not_p
+    elif wide.not_p != 0:
+        curve += p * (p / wide.not_p) * bend
+    if job.softcap != 0:
+        c = wide_coefficient(tag, job, i, j) + (wide.k * wide.slope if is_target else 0)
+        first = ((a - c) * e - c * (wide.others + (1 - e))) / total * cap_slope * (-2 * y / job.softcap / job.softcap)
+        curve = curve * cap_slope * cap_slope + (0 if job.hessian.convex and first < 0 else first)
+    curve = weighted(curve, wide.scale) * job.hessian.factor
+    return <real>(job.hessian.floor if curve < job.hessian.floor else curve)
 
 
 cdef inline double target_gradient(
@@ -450,6 +562,11 @@ cdef inline void finish(
     elif job.op == ENTROPY_FROM_LOGITS:
         for l in range(n):
             batch.value[l] = batch.log_sum[l] - batch.b[l] / (1 + batch.others[l])
+    elif job.op == MOMENTS:
+        for l in range(count):
+            batch.value[l] = batch.top[l] + batch.log_sum[l]
+            (<real*>job.first_moment)[first + l] = <real>(batch.b[l] / (1 + batch.others[l]))
+            (<real*>job.second_moment)[first + l] = <real>(batch.a[l] / (1 + batch.others[l]))
     if job.value != NULL:
         for l in range(count):
             (<real*>job.value)[first + l] = <real>batch.value[l]
@@ -484,7 +601,7 @@ cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept 
                 if is_out_of_range(x, 1e-270, 1e270) or not 1e-270 <= fabs(value) <= 1e270:
                     wide = times(times(w, per_sample(<const real*>job.sample_weight, i)), job.wide_scale)
                     value = <double>-times(wide, per_sample(<const real*>job.grad_output, i))
-                write_one(<real>value, job.grad, job.storage, outer * job.classes * job.inner + position)
+                write_one(<real>value, job.grad, job.grad_storage, outer * job.classes * job.inner + position)
                 continue
             x = read_one(job.x, job.storage, outer * job.x_stride + position, tag)
             wide = value = -w * x * per_sample(<const real*>job.sample_weight, i)

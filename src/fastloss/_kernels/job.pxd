@@ -1,10 +1,13 @@
 # job: what the loops over samples are told.
 
 from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
 
 cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
-    LOG_MULTINOMIAL
+    LOG_MULTINOMIAL,
+    MOMENTS,                       # logsumexp, Σ p_j d_j and Σ p_j d_j^2 with d_j = x_j - max x
+    SOFTMAX_VJP                    # p_j (v_j - sum p v), v the coefficients: the derivative of softmax, times v
 
 # The losses of a label under softmax, functions of its -log p; see `head_of` in heads.pxd.
 cdef enum:
@@ -16,6 +19,7 @@ cdef struct ClassJob:
     double head_parameter          # gamma, q or epsilon
     double z_loss                  # factor of the square of logsumexp, or 0
     double softcap                 # x is read as softcap tanh(x / softcap), or 0
+    double input_scale             # and before that times this; 1 except for MOMENTS
     bint float32
     const void* x                  # (outer, classes, inner); `x_stride` elements from one outer index to the next
     int storage
@@ -45,8 +49,11 @@ cdef struct ClassJob:
     bint unweighted                # and that is at most 1: with one label for a sample no gradient can be wide
     const double* offset           # (samples,) added to the loss of each sample, or NULL
     void* value                    # (samples,), or NULL
+    void* first_moment             # (samples,), of MOMENTS
+    void* second_moment
     void* grad                     # as x but contiguous, or NULL; also the output of softmax and log_softmax
     int grad_storage
+    Diagonal hessian               # only beside a gradient
     Py_ssize_t chunk               # samples that one thread takes at a time
     Py_ssize_t lead                # samples before one with which a tile should begin
     double* partial                # (chunks, 3): sum of the values, what rounding lost, and huge terms
@@ -55,6 +62,11 @@ cdef struct ClassJob:
 
 cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
     return array[i] if array != NULL else 1.0
+
+
+cdef inline bint reads_as_is(const ClassJob* job) noexcept nogil:
+    """Whether x is read as it stands in memory."""
+    return job.softcap == 0 and job.input_scale == 1
 
 
 cdef inline Py_ssize_t position_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:

@@ -1,6 +1,8 @@
 # planes: a tile class by class. A strided class axis, such as (N, C, H, W), is read where it stands; few classes that
 # are neighbours are transposed first.
 #
+# A Hessian's diagonal is written before the gradient, as in `rows`.
+#
 # a) One pass finds each sample's maximum, the next exponentials of x itself with a reference of the sample's own
 #    (math.pxd), GROUP classes at a time, whose sums stay in registers. What a gradient needs of them stays in L1 or L2,
 #    or is computed again where there are too many classes.
@@ -47,6 +49,23 @@ cdef inline void tops_of(vec* type, const void* x, Py_ssize_t stride, Py_ssize_t
         store(top, s.top, i)
 
 
+cdef inline void tops_of_product(
+    vec* type, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t m, const Tile* s
+) noexcept nogil:
+    """The same, and what stands in c beside them."""
+    cdef vec tag, top, a, p
+    cdef Py_ssize_t i, g
+    for i in range(s.steps):
+        top = load(s.top, i, tag)
+        a = load(s.a, i, tag)
+        for g in range(m):
+            p = load(<const char*>x + g * stride, i, tag)
+            a = if_less(top, p, load(<const char*>c + g * c_stride, i, tag), a)
+            top = max_of(p, top)
+        store(top, s.top, i)
+        store(a, s.a, i)
+
+
 cdef inline vec coefficient_of(const ClassJob* job, const void* c, Py_ssize_t i, Py_ssize_t j, vec tag) noexcept nogil:
     """c_j of step i, from the plane of class j."""
     cdef vec y = fma_of(all_of(job.coefficient_scale, tag), load(c, i, tag), all_of(job.coefficient_shift, tag))
@@ -82,8 +101,8 @@ cdef inline void sums_of(
             label = load(s.label, i, tag)
             own = load(s.own, i, tag)
             j = all_of(j0, tag)
-        if MODE == SHARED or MODE == LINEAR or MODE == EXPECTED:
-            top = load(s.top, i, tag)
+        if MODE != PLAIN and MODE != LABELLED:
+            top = load(s.a if MODE == PRODUCT else s.top, i, tag)
             b = load(s.b, i, tag)
         for g in range(m):
             p = load(<const char*>x + g * stride, i, tag)
@@ -104,6 +123,13 @@ cdef inline void sums_of(
                 b = fma_of(c_j, if_equal(c_j, zero, zero, sub(p, top)), b)
             if MODE == EXPECTED:  # where x is -inf, its exponential does not count
                 b = fma_of(q, max_of(all_of(-1e4, tag), sub(p, top)), b)
+            if MODE == SQUARED:
+                p = max_of(all_of(-1e4, tag), sub(p, top))
+                q = mul(q, p)
+                b = add(b, q)
+                add_wide_steps(mul(q, p), s.a_wide, i, tag)
+            if MODE == PRODUCT:
+                b = fma_of(q, sub(load(<const char*>c + g * c_stride, i, tag), top), b)
         store(unit, s.unit, i)
         if wide:
             add_wide_steps(rest, s.wide, i, tag)
@@ -111,7 +137,7 @@ cdef inline void sums_of(
         store(rest, s.rest, i)
         if MODE == LABELLED:
             store(own, s.own, i)
-        if MODE == SHARED or MODE == LINEAR or MODE == EXPECTED:
+        if MODE != PLAIN and MODE != LABELLED:
             if wide:
                 add_wide_steps(b, s.b_wide, i, tag)
                 b = zero
@@ -151,6 +177,25 @@ cdef inline vec loss_of(
     return within(y, 0, 1e30 if vec is f16 else 1e270)
 
 
+cdef inline vec curves_of(const ClassJob* job, const Tile* s, Py_ssize_t i, vec a, vec total) noexcept nogil:
+    """What the diagonal of a Hessian is computed from, a that of `curve_of`; 1 where this is odd."""
+    cdef vec zero = all_of(0, a), one = all_of(1, a), inverse = div(one, total), floor = all_of(job.hessian.floor, a)
+    cdef vec b = zero, scale = all_of(s.scale_of_all, a)
+    if s.weighted:
+        scale = load(s.scale, i, a)
+        floor = if_less(load(s.label, i, a), zero, zero, floor)
+    if job.hessian.convex:
+        a = max_of(zero, a)
+    if job.z_loss != 0:
+        b = mul(scale, all_of(2 * job.z_loss * job.hessian.factor, a))
+    store(mul(a, all_of(job.hessian.factor, a)), s.curve_a, i)
+    store(b, s.curve_b, i)
+    store(inverse, s.inverse, i)
+    store(floor, s.floor, i)
+    b = within(b, 0, 1e30)
+    return if_equal(b, b, zero, one)
+
+
 cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
     """Values, and what gradients need, from the sums; whether a sample is odd."""
     cdef vec tag
@@ -175,6 +220,13 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
             y = add(load(s.top, i, tag), log_sum)
         elif job.op == ENTROPY_FROM_LOGITS:
             y = sub(log_sum, div(load(s.b, i, tag), total))
+        elif job.op == MOMENTS:
+            y = add(load(s.top, i, tag), log_sum)
+            store(div(load(s.a, i, tag), total), s.a, i)
+            store(div(load(s.b, i, tag), total), s.b, i)
+        elif job.op == SOFTMAX_VJP:
+            scale = load(s.scale, i, tag) if s.weighted else all_of(s.scale_of_all, tag)
+            store(div(load(s.b, i, tag), total), s.b, i)
         store(y, s.value, i)
         if job.grad != NULL:
             f = div(scale, total)
@@ -182,6 +234,8 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
             store(f, s.factor, i)
             if is_loss and s.mode != LABELLED:
                 scale = mul(scale, add(load(s.a, i, tag), load(s.k, i, tag)))
+            if job.hessian.data != NULL:
+                odd = max_of(odd, curves_of(job, s, i, scale, total))
             store(mul(total, div(tiny, absolute_of(scale))), s.flush, i)
             if s.mode == LABELLED and not job.headed:
                 y = exp_of(load(s.own, i, tag), load(s.magic, i, tag), load(s.least, i, tag))
@@ -233,6 +287,50 @@ cdef inline void gradient_of(
             store(q, <char*>y + g * y_stride, i)
 
 
+cdef inline void curves_of_planes(
+    vec* type, const void* x, Py_ssize_t stride, Py_ssize_t m, bint from_x, bint cut, const Tile* s, void* y,
+    Py_ssize_t y_stride
+) noexcept nogil:
+    """m classes of the diagonal of a Hessian, from their exponentials, or from x; to be `cut` as the gradient is."""
+    cdef vec tag, a, b, unit, rest, inverse, floor, flush, q, zero = all_of(0, tag)
+    cdef Py_ssize_t i, g
+    for i in range(s.steps):
+        a = load(s.curve_a, i, tag)
+        b = load(s.curve_b, i, tag)
+        unit = load(s.unit, i, tag)
+        rest = load(s.rest, i, tag)
+        inverse = load(s.inverse, i, tag)
+        floor = load(s.floor, i, tag)
+        flush = load(s.flush, i, tag) if cut else zero
+        for g in range(m):
+            q = load(<const char*>x + g * stride, i, tag)
+            if from_x:
+                q = exp_of(q, load(s.magic, i, tag), load(s.least, i, tag))
+            q = curve_of(if_less(q, flush, zero, q), a, b, rest, unit, inverse, floor)
+            store(q, <char*>y + g * y_stride, i)
+
+
+cdef inline void product_of(
+    const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t m, const Tile* s, void* y,
+    Py_ssize_t y_stride, vec tag
+) noexcept nogil:
+    """m classes of `SOFTMAX_VJP`, from their exponentials, or from x."""
+    cdef vec factor, flush, mean, top, q, zero = all_of(0, tag)
+    cdef Py_ssize_t i, g
+    for i in range(s.steps):
+        factor = load(s.factor, i, tag)
+        flush = load(s.flush, i, tag)
+        mean = load(s.b, i, tag)
+        top = load(s.a, i, tag)
+        for g in range(m):
+            q = load(<const char*>x + g * stride, i, tag)
+            if not s.kept:
+                q = exp_of(q, load(s.magic, i, tag), load(s.least, i, tag))
+            q = mul(if_less(q, flush, zero, q), factor)
+            q = mul(q, sub(sub(load(<const char*>c + g * c_stride, i, tag), top), mean))
+            store(q, <char*>y + g * y_stride, i)
+
+
 cdef inline bint is_from_x(const ClassJob* job) noexcept nogil:
     """Whether the result is (x - m) - L, and 1 more for the softmax of one class, which is exact then."""
     return job.op == LOG_SOFTMAX or job.op == SOFTMAX and job.classes == 1
@@ -254,10 +352,16 @@ cdef inline void log_softmax_of(
 # The loops are called by pointers that the compiler does not see through: each has the registers to itself.
 
 ctypedef void (*tops_function)(void*, const void*, Py_ssize_t, Py_ssize_t, const Tile*) noexcept nogil
+ctypedef void (*product_tops_function)(
+    void*, const void*, Py_ssize_t, const void*, Py_ssize_t, Py_ssize_t, const Tile*
+) noexcept nogil
 ctypedef bint (*samples_function)(void*, const ClassJob*, const Tile*) noexcept nogil
 ctypedef void (*sums_function)(
     void*, const ClassJob*, const void*, Py_ssize_t, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, bint, const Tile*,
     void*, Py_ssize_t
+) noexcept nogil
+ctypedef void (*curves_function)(
+    void*, const void*, Py_ssize_t, Py_ssize_t, bint, bint, const Tile*, void*, Py_ssize_t
 ) noexcept nogil
 ctypedef void (*gradient_function)(
     void*, const ClassJob*, const void*, Py_ssize_t, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Tile*,
@@ -278,6 +382,10 @@ cdef inline void sums_by_mode(
         sums_of(SHARED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
     elif s.mode == LINEAR:
         sums_of(LINEAR, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
+    elif s.mode == SQUARED:
+        sums_of(SQUARED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
+    elif s.mode == PRODUCT:
+        sums_of(PRODUCT, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
     else:
         sums_of(EXPECTED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
 
@@ -289,6 +397,8 @@ cdef inline void gradient_by_mode(
     cdef vec tag
     if is_from_x(job):
         log_softmax_of(x, stride, m, s, y, y_stride, all_of(job.op == SOFTMAX, tag))
+    elif s.mode == PRODUCT:
+        product_of(x, stride, c, c_stride, m, s, y, y_stride, tag)
     elif s.mode == LABELLED and job.classes <= COMPARE_MAX_CLASSES:
         gradient_of(LABELLED, job, x, stride, c, c_stride, j0, m, s, y, y_stride, tag)
     elif s.mode == PLAIN or s.mode == LABELLED:
@@ -315,7 +425,7 @@ cdef inline const void* c_of(
 ) noexcept nogil:
     """The same of coefficients, where there are any."""
     stride[0] = s.n * <Py_ssize_t>sizeof(real)
-    if s.mode != LINEAR:
+    if s.mode != LINEAR and s.mode != PRODUCT:
         return NULL
     if s.direct and job.coefficient_storage == NATIVE:
         stride[0] = job.inner * <Py_ssize_t>sizeof(real)
@@ -399,16 +509,19 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
     cdef const void* c
     cdef void* e
     cdef tops_function tops
+    cdef product_tops_function product_tops
     cdef references_function references
     cdef sums_function sums
     cdef samples_function samples
     if real is float:
         tops = <tops_function>fastloss_out_of_line(<void*>tops_of[f16])
+        product_tops = <product_tops_function>fastloss_out_of_line(<void*>tops_of_product[f16])
         references = <references_function>fastloss_out_of_line(<void*>references_of[f16])
         sums = <sums_function>fastloss_out_of_line(<void*>sums_by_mode[f16])
         samples = <samples_function>fastloss_out_of_line(<void*>samples_of[f16])
     else:
         tops = <tops_function>fastloss_out_of_line(<void*>tops_of[d8])
+        product_tops = <product_tops_function>fastloss_out_of_line(<void*>tops_of_product[d8])
         references = <references_function>fastloss_out_of_line(<void*>references_of[d8])
         sums = <sums_function>fastloss_out_of_line(<void*>sums_by_mode[d8])
         samples = <samples_function>fastloss_out_of_line(<void*>samples_of[d8])
@@ -417,7 +530,10 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
         j = block * group
         m = min(group, classes - j)
         x = x_of(tag, job, s, j, m, &stride)
-        tops(NULL, x, stride, m, s)
+        if s.mode == PRODUCT:
+            product_tops(NULL, x, stride, c_of(tag, job, s, j, m, &c_stride), c_stride, m, s)
+        else:
+            tops(NULL, x, stride, m, s)
     references(NULL, s)
     fill(s.unit, s.n, <real>0)
     fill(s.rest, s.n, <real>0)
@@ -426,7 +542,7 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
     if group < classes:
         memset(s.wide, 0, 2 * s.n * sizeof(double))
         memset(s.b_wide, 0, 2 * s.n * sizeof(double))
-    if s.mode == LINEAR:
+    if s.mode == LINEAR or s.mode == SQUARED:
         memset(s.a_wide, 0, 2 * s.n * sizeof(double))
     for block in range((classes + group - 1) // group):
         j = block * group
@@ -441,7 +557,7 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
             narrow(s.b_wide, s.n, <real*>s.b)
     if (s.mode == LABELLED and classes > COMPARE_MAX_CLASSES or s.mode == SHARED) and job.labels != NULL:
         own_of(tag, job, s)
-    if s.mode == SHARED or s.mode == LINEAR:
+    if s.mode == SHARED or s.mode == LINEAR or s.mode == SQUARED:
         sum_coefficients(tag, job, s)
     return samples(NULL, job, s)
 
@@ -456,7 +572,28 @@ cdef inline void finish_results(
     if job.softcap != 0:
         uncap(tag, job, s, j0, m, y)
     if store:
-        write_planes(tag, job, s, y, j0, m, any_odd)
+        write_planes(job.grad, job.grad_storage, job, s, y, j0, m, any_odd)
+
+
+cdef inline void curves_of_tile(
+    real* tag, const ClassJob* job, const Tile* s, const void* x, Py_ssize_t stride, Py_ssize_t j0, Py_ssize_t m,
+    bint any_odd
+) noexcept nogil:
+    """m classes from j0 on of the diagonal of a Hessian, from exponentials if they are kept, otherwise from x."""
+    cdef bint in_place = s.direct and not any_odd and job.hessian.storage == NATIVE
+    cdef real* y = <real*>s.out
+    cdef Py_ssize_t y_stride = s.n
+    cdef curves_function curves
+    if in_place:
+        y = <real*>job.hessian.data + position_in_results(job, s.first, j0)
+        y_stride = job.inner
+    if real is float:
+        curves = <curves_function>fastloss_out_of_line(<void*>curves_of_planes[f16])
+    else:
+        curves = <curves_function>fastloss_out_of_line(<void*>curves_of_planes[d8])
+    curves(NULL, x, stride, m, not s.kept, job.z_loss == 0, s, y, y_stride * sizeof(real))
+    if not in_place:
+        write_planes(job.hessian.data, job.hessian.storage, job, s, y, j0, m, any_odd)
 
 
 cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_odd) noexcept nogil:
@@ -472,6 +609,8 @@ cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_od
         gradient = <gradient_function>fastloss_out_of_line(<void*>gradient_by_mode[f16])
     else:
         gradient = <gradient_function>fastloss_out_of_line(<void*>gradient_by_mode[d8])
+    if job.hessian.data != NULL and s.kept:
+        curves_of_tile(tag, job, s, s.e, s.n * sizeof(real), 0, classes, any_odd)
     for j in range(0, classes, GROUP):
         m = min(<Py_ssize_t>GROUP, classes - j)
         c = c_of(tag, job, s, j, m, &c_stride)
@@ -481,6 +620,8 @@ cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_od
         stride = y_stride
         if not s.kept or is_from_x(job):
             x = x_of(tag, job, s, j, m, &stride)
+        if job.hessian.data != NULL and not s.kept:
+            curves_of_tile(tag, job, s, x, stride, j, m, any_odd)
         if in_place:
             y = place + j * job.inner
             y_stride = job.inner * sizeof(real)

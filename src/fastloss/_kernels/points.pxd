@@ -1,8 +1,8 @@
 # points: the losses of one element, over a block of elements.
 #
-# a) A loss is one function here, its value and its slope, the derivative, from x and y, and its twin for one element in
-#    `long double`, next to it. Its line in the table at the end of entry.pxi names both. Nothing else knows its
-#    formula.
+# a) A loss is one function here, its value, its slope, the derivative, and its curve, the second derivative, from x and
+#    y, and its twin for one element in `long double`, next to it. Its line in the table at the end of entry.pxi names
+#    both. Nothing else knows its formula.
 # b) It takes two or three loops, which leave to each other what is in L1: in one, fewer elements would fit the
 #    processor's queues than it takes to hide what each waits for.
 # c) What only rare elements need is left out. A function tells which elements are not right for that reason by `doubt`,
@@ -23,6 +23,7 @@ cdef struct Points:                # a block, in whole steps
     const double* options          # numbers that the loss has, OPTIONS of them
     void* value
     void* slope                    # NULL unless it is wanted
+    void* curve                    # likewise, only beside the slope
     void* first                    # four blocks in L1, for what one loop leaves to the next
     void* second
     void* third
@@ -30,6 +31,7 @@ cdef struct Points:                # a block, in whole steps
     Py_ssize_t steps
     bint weighted
     bint careful
+    bint convex                    # the curve is without terms that may be negative
 
 ctypedef void (*block_function)(void* doubt, const Points* block) noexcept nogil
 
@@ -40,6 +42,8 @@ cdef struct Point:                 # one element
     const double* options
     long double value
     long double slope
+    long double curve
+    bint convex
 
 ctypedef void (*point_function)(Point* p) noexcept nogil
 
@@ -170,6 +174,8 @@ cdef inline void mse(vec* doubt, const Points* block) noexcept nogil:
         store(v, b.value, k)
         if b.slope != NULL:
             store(add(d, d), b.slope, k)
+        if b.curve != NULL:
+            store(all_of(2, zero), b.curve, k)
         if b.weighted:
             d = absolute_of(d)
             far = max_of(d, far)
@@ -183,6 +189,7 @@ cdef inline void wide_mse(Point* p) noexcept nogil:
     cdef long double d = p.x - p.y
     p.value = d * d
     p.slope = 2 * d
+    p.curve = 2
 
 
 cdef inline bint are_labels(const void* y, Py_ssize_t steps, vec tag) noexcept nogil:
@@ -217,6 +224,13 @@ cdef inline vec bce_slope(vec x, vec y) noexcept nogil:
     cdef vec d = sub(x, y), other = if_less(z, least, one, mul(y, sub(y, one)))
     d = if_equal(other, zero, fma_of(all_of(-2, x), y, one), d)
     return div(d, if_equal(other, zero, if_equal(y, zero, w, x), max_of(least, z)))
+
+
+cdef inline vec bce_curve(vec x, vec y, vec slope) noexcept nogil:
+    """slope^2 + y (1 - y) / (x (1 - x))^2, or 1e12 where the slope is cut off."""
+    cdef vec one = all_of(1, x), least = all_of(1e-12, x), z = mul(x, sub(one, x))
+    cdef vec other = div(div(mul(y, sub(one, y)), z), z)
+    return if_less(z, least, all_of(1e12, x), fma_of(slope, slope, other))
 
 
 cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
@@ -257,6 +271,9 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
     if b.slope != NULL:
         for k in range(b.steps):
             store(bce_slope(load(b.x, k, one), load(b.y, k, one)), b.slope, k)
+    if b.curve != NULL:
+        for k in range(b.steps):
+            store(bce_curve(load(b.x, k, one), load(b.y, k, one), load(b.slope, k, one)), b.curve, k)
     doubt[0] = either(either(if_less_than(low, 0), if_more(high, 1)), if_more(far, 16))
 
 
@@ -266,6 +283,7 @@ cdef inline void wide_bce(Point* p) noexcept nogil:
     log_y = -100 if log_y < -100 else log_y
     p.value = -(p.y * log_x + (1 - p.y) * log_y)
     p.slope = (p.x - p.y) / (1e-12 if d < 1e-12 else d)
+    p.curve = <long double>1e12 if d < 1e-12 else p.slope * p.slope + p.y * (1 - p.y) / (d * d)
 
 
 cdef inline void bce_with_logits(vec* doubt, const Points* block) noexcept nogil:
@@ -290,7 +308,7 @@ cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint 
     Its derivative is b sigmoid(x) - a sigmoid(-x) = +-(c - (a + b) sigmoid(-|x|)). No term cancels another.
     """
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, high = zero, far = zero, both = one
-    cdef vec x, y, c, t
+    cdef vec x, y, c, t, s
     cdef Py_ssize_t k
     leave_logistic(one, b, WITH_SLOPE)
     if b.careful:  # an infinite x of coefficient 0
@@ -315,8 +333,12 @@ cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint 
         found = not_finite(t, b.weighted, found)
         store(t, b.value, k)
         if WITH_SLOPE:
-            t = sub(c, mul(both, load(b.third, k, one)) if WITH_POS_WEIGHT else load(b.third, k, one))
+            s = load(b.third, k, one)
+            t = sub(c, mul(both, s) if WITH_POS_WEIGHT else s)
             store(if_negative(x, negative(t), t), b.slope, k)
+            if b.curve != NULL:
+                s = mul(s, sub(one, s))
+                store(mul(both, s) if WITH_POS_WEIGHT else s, b.curve, k)
     if b.weighted:
         for k in range(b.steps):
             high = max_of(absolute_of(load(b.y, k, one)), high)
@@ -331,6 +353,7 @@ cdef inline void wide_bce_with_logits(Point* p) noexcept nogil:
     cdef long double d = fabsl(p.x), e = expl(-d), a = times(p.extra, p.y), b = 1 - p.y
     p.value = weighted(d, b if p.x > 0 else a) + (a + b) * log1pl(e)
     p.slope = (a + b) * (e / (1 + e))
+    p.curve = p.slope / (1 + e)
     p.slope = b - p.slope if p.x > 0 else p.slope - a
 
 
@@ -360,6 +383,8 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
         store(v, b.value, k)
         if b.slope != NULL:
             store(negative(t), b.slope, k)
+        if b.curve != NULL:
+            store(zero, b.curve, k)
     near = if_less_than(near, 3.009265538105056e-36 if vec is f16 else 9.332636185032189e-302)  # 2^-118, 2^-1000
     # without weights, more than `inverse_power` takes
     high = if_more(high, 1099511627776.0 if b.weighted else 1e38)
@@ -369,6 +394,7 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
 cdef inline void wide_kl_div(Point* p) noexcept nogil:
     p.value = p.y * (logl(p.y) - p.x) if p.y != 0 else 0 * p.y if p.x == p.x else p.x
     p.slope = -p.y
+    p.curve = 0
 
 
 cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nogil:
@@ -396,6 +422,8 @@ cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nog
         store(mul(mul(fma_of(p, t, t), w), lower), b.value, k)
         if b.slope != NULL:
             store(mul(fma_of(p, w, w), negative(lower)), b.slope, k)
+        if b.curve != NULL:
+            store(zero, b.curve, k)
     if b.weighted:
         for k in range(b.steps):
             near = max_of(unless_gone(negative(load(b.y, k, zero))), near)
@@ -408,6 +436,7 @@ cdef inline void wide_kl_div_log_target(Point* p) noexcept nogil:
     if p.y == -INFINITY or d == 0:
         p.value = 0 if p.x == p.x else p.x
     p.slope = -e
+    p.curve = 0
 
 
 cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
@@ -432,11 +461,15 @@ cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
         if b.slope != NULL:
             t = load(b.third, k, one)
             store(mul(negative(y), if_negative(z, sub(one, t), t)), b.slope, k)
+            if b.curve != NULL:
+                store(mul(mul(y, t), mul(y, sub(one, t))), b.curve, k)
     if b.weighted:
         for k in range(b.steps):
             far = max_of(unless_gone(absolute_of(load(b.x, k, one))), far)
         if b.slope != NULL:
             found = either(found, of_odd_size(b.slope, b.steps, one))
+        if b.curve != NULL:
+            found = either(found, of_odd_size(b.curve, b.steps, one))
     doubt[0] = either(found, either(if_more(high, 1073741824.0), if_vanishing(far)))
 
 
@@ -444,13 +477,14 @@ cdef inline void wide_soft_margin(Point* p) noexcept nogil:
     cdef long double z = p.x * p.y, e = expl(-fabsl(z))
     p.value = log1pl(e) - (z if z < 0 else 0)
     p.slope = -times(p.y, (1 if z < 0 else e) / (1 + e))
+    p.curve = times(p.y, times(p.y, e / ((1 + e) * (1 + e))))
 
 
 cdef inline void poisson_nll(vec* doubt, const Points* block) noexcept nogil:
     """x - y log(x + options[0]), and with options[1] Stirling's approximation of log y!, for y > 1."""
     cdef Points b = block[0]
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, low = one, high = one
-    cdef vec eps = all_of(b.options[0], one), x, y, d, v, power = one
+    cdef vec eps = all_of(b.options[0], one), x, y, d, r, v, power = one
     cdef Py_ssize_t k
     for k in range(b.steps):
         x = load(b.x, k, one)
@@ -465,9 +499,17 @@ cdef inline void poisson_nll(vec* doubt, const Points* block) noexcept nogil:
         v = fma_of(negative(y), left_logarithm(b, k, one), x)
         store(v, b.value, k)
         if b.slope != NULL:
-            v = sub(one, div(y, add(x, eps)))
+            d = add(x, eps)
+            r = div(y, d)
+            v = sub(one, r)
             found = not_finite(v, b.weighted, found)
             store(v, b.slope, k)
+            if b.curve != NULL:
+                v = div(r, d)
+                found = not_finite(v, b.weighted, found)
+                store(v, b.curve, k)
+    if b.weighted and b.curve != NULL:
+        found = either(found, of_odd_size(b.curve, b.steps, one))
     low = if_less_than(low, 1.1754943508222875e-38 if vec is f16 else 2.2250738585072014e-308)
     high = if_more(high, 4e37 if vec is f16 else 2e307)
     doubt[0] = either(either(low, high), either(found, with_stirling(b, one)))
@@ -477,7 +519,9 @@ cdef inline void wide_poisson_nll(Point* p) noexcept nogil:
     cdef long double d = p.x + p.options[0]
     p.value = p.x - times(p.y, logl(d)) if p.x < INFINITY else p.x + 0 * p.y
     p.value += wide_stirling(p.y) if p.options[1] != 0 else 0
-    p.slope = 1 - (p.y / d if p.y != 0 else 0 * d)
+    p.curve = p.y / d if p.y != 0 else 0 * d
+    p.slope = 1 - p.curve
+    p.curve = p.curve / d if p.curve != 0 else p.curve
 
 
 cdef inline void poisson_nll_log_input(vec* doubt, const Points* block) noexcept nogil:
@@ -502,12 +546,16 @@ cdef inline void poisson_nll_log_input(vec* doubt, const Points* block) noexcept
         v = fma_of(p, w, w)
         if b.slope != NULL:
             store(sub(v, y), b.slope, k)
+        if b.curve != NULL:
+            store(v, b.curve, k)
         store(fma_of(negative(y), load(b.x, k, zero), v), b.value, k)
     if b.weighted:
         for k in range(b.steps):
             near = max_of(unless_gone(negative(load(b.x, k, zero))), near)
         if b.slope != NULL:
             found = of_odd_size(b.slope, b.steps, zero)
+        if b.curve != NULL:
+            found = either(found, of_odd_size(b.curve, b.steps, zero))
     high = if_more(high, 88 if vec is f16 else 709)
     doubt[0] = either(either(high, if_vanishing(near)), either(found, with_stirling(b, zero)))
 
@@ -517,6 +565,7 @@ cdef inline void wide_poisson_nll_log_input(Point* p) noexcept nogil:
     p.value = e - times(p.y, p.x) if p.x < INFINITY else p.x + 0 * p.y
     p.value += wide_stirling(p.y) if p.options[1] != 0 else 0
     p.slope = e - p.y
+    p.curve = e
 
 
 cdef inline vec with_stirling(Points b, vec tag) noexcept nogil:
@@ -577,6 +626,8 @@ cdef inline void gaussian(vec* doubt, Points b, bint OF_VAR) noexcept nogil:
                 r = mul(half, fma_of(negative(r), r, div(one, v)))
             found = not_finite(r, b.weighted, found)
             store(r, b.slope, k)
+        if b.curve != NULL:
+            store(div(one, v), b.curve, k)
         if b.weighted:
             d = absolute_of(d)
             near = min_of(if_equal(d, zero, one, d), near)
@@ -585,6 +636,8 @@ cdef inline void gaussian(vec* doubt, Points b, bint OF_VAR) noexcept nogil:
         found = either(found, either(near, of_odd_size(b.value, b.steps, one)))
         if b.slope != NULL:
             found = either(found, of_odd_size(b.slope, b.steps, one))
+        if b.curve != NULL:
+            found = either(found, of_odd_size(b.curve, b.steps, one))
     else:
         found = either(found, zero)
     low = either(if_less_than(low, 0), if_less_than(least, 1.1754943508222875e-38 if vec is f16 else 2.3e-308))
@@ -596,6 +649,7 @@ cdef inline void wide_gaussian_nll(Point* p) noexcept nogil:
     cdef long double v = p.options[0] if p.extra < p.options[0] else p.extra, d = p.x - p.y
     p.value = (logl(v) + (d / v * d if d != 0 else d)) / 2 + p.options[1]
     p.slope = d / v
+    p.curve = 1 / v
 
 
 cdef inline void wide_gaussian_nll_of_var(Point* p) noexcept nogil:
@@ -617,8 +671,47 @@ cdef inline void focal_of_targets(vec* doubt, const Points* block, bint USUAL) n
         focal_of_logits(doubt, block[0], USUAL, False, False)
     elif are_labels(block.y, block.steps, all_of(1, doubt[0])):
         focal_of_logits(doubt, block[0], USUAL, True, True)
+        if block.curve != NULL:
+            focal_curve_of_labels(doubt, block[0])
     else:
         focal_of_logits(doubt, block[0], USUAL, False, True)
+        if block.curve != NULL:  # the twin computes that
+            doubt[0] = all_of(1, doubt[0])
+
+
+cdef inline void focal_curve_of_labels(vec* doubt, Points b) noexcept nogil:
+    """m^g p ((1 + 2 g) m + g l (g p - m)), p = 1 - m, times the weight of the class; l without it as in the value."""
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), most = all_of(most_of_a_sum(True, one), one)
+    cdef vec gamma = all_of(b.options[0], one), found = zero, x, y, c, s, l, m, p, t, power
+    cdef bint whole = b.options[0] == rint(b.options[0]) and b.options[0] <= 8
+    cdef Py_ssize_t k
+    leave_logistic(one, b, True)
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        y = load(b.y, k, one)
+        c = if_negative(x, y, sub(one, y))
+        x = if_equal(c, zero, within(most_of_a_sum(True, x), x), x)
+        l = fma_of(c, absolute_of(x), log1p_of(load(b.first, k, one), load(b.second, k, one)))
+        s = load(b.third, k, one)
+        p = if_equal(c, zero, sub(one, s), s)
+        m = if_equal(c, zero, s, sub(one, s))
+        t = mul(gamma, p) if b.convex else sub(mul(gamma, p), m)
+        t = fma_of(mul(gamma, min_of(most, l)), t, mul(add(one, add(gamma, gamma)), m))
+        store(mul(p, t), b.curve, k)
+        store(whole_power(m, <int>b.options[0]) if whole else m, b.first, k)
+    if not whole:
+        leave_powers(b, one)
+    for k in range(b.steps):
+        y = load(b.y, k, one)
+        power = load(b.first, k, one)
+        if b.options[1] >= 0:
+            power = mul(fma_of(all_of(b.options[1], y), y, mul(all_of(1 - b.options[1], y), sub(one, y))), power)
+        t = mul(power, load(b.curve, k, one))
+        found = not_finite(t, b.weighted, found)
+        store(t, b.curve, k)
+    if b.weighted:
+        found = either(found, of_odd_size(b.curve, b.steps, one))
+    doubt[0] = either(doubt[0], found)
 
 
 cdef inline void focal_of_logits(vec* doubt, Points b, bint USUAL, bint LABELS, bint WITH_SLOPE) noexcept nogil:
@@ -737,9 +830,36 @@ cdef inline void wide_sigmoid_focal(Point* p) noexcept nogil:
     if alpha >= 0:
         power *= alpha * p.y + (1 - alpha) * (1 - p.y)
     p.value = weighted(loss, power)
+    p.curve = times(power, wide_focal_curve(p, e, loss))
     p.slope = weighted(loss, gamma * (1 if c == 0 else e / a) / (1 + e) * (2 * c - 1)) + (c - e / (1 + e))
     p.slope = times(power, p.slope)
     p.slope = p.slope if p.x > 0 else -p.slope
+
+
+cdef inline long double wide_focal_curve(const Point* p, long double e, long double loss) noexcept nogil:
+    """s t + 2 g (s - y) r + g l (g r^2 + r'), s = sigmoid(x), t = 1 - s, r = (log m)' and r' = (log m)''.
+
+    m = y t + (1 - y) s, m' = (1 - 2 y) s t, m'' = m' (t - s): for labels r is t or -s, and r' = -s t.
+    """
+    cdef long double s = (1 if p.x > 0 else e) / (1 + e), t = (e if p.x > 0 else 1) / (1 + e), gamma = p.options[0]
+    cdef long double m, r, bend, first
+    if p.y == 0:
+        r = t
+        bend = -s * t
+        first = s * t
+    elif p.y == 1:
+        r = -s
+        bend = -s * t
+        first = s * t
+    else:
+        m = p.y * t + (1 - p.y) * s
+        r = (1 - 2 * p.y) * s * t / m
+        bend = r * ((t - s) - r)
+        first = (s - p.y) * r
+    if p.convex:
+        bend = 0 if bend < 0 else bend
+        first = 0 if first < 0 else first
+    return s * t + 2 * gamma * first + weighted(loss, gamma * (gamma * r * r + bend))
 
 
 cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:

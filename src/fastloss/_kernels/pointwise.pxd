@@ -46,7 +46,8 @@ cdef struct PointJob:
     Operand mask                   # bytes, 0 where an element does not count
     Operand grad_output
     double grad_scale              # grad_output / divisor where these are one number
-    long double wide_scale         # the same, which may leave the range of float64
+    double curve_scale             # the same times hessian.factor
+    long double wide_scale         # grad_scale, which may leave the range of float64
     bint weighted                  # a factor may be larger than 1: what is flushed to 0 could count
     bint odd                       # all elements are
     double least_weight            # what is neither in between nor 0 is odd; an extra weight by `greatest_extra` alone
@@ -56,6 +57,7 @@ cdef struct PointJob:
     int value_storage
     void* grad                     # as x, or NULL
     int grad_storage
+    Diagonal hessian
     bint check                     # only that, without a result
     int outside                    # set where an element is outside of what the operation is defined on
     Py_ssize_t chunk
@@ -226,6 +228,7 @@ cdef inline void note_doubts(
         step.extra = <const real*>block.extra + i * n if block.extra != NULL else NULL
         step.value = <real*>block.value + i * n
         step.slope = <real*>block.slope + i * n if block.slope != NULL else NULL
+        step.curve = <real*>block.curve + i * n if block.curve != NULL else NULL
         function(&doubt, &step)
         for k in range(n):
             doubts[i * n + k] = d[k] != <real>0
@@ -235,11 +238,12 @@ cdef inline void odd_block(
     real* tag, const PointJob* job, block_function function, bint in_doubt, const Points* block,
     const Weights* weights, const uint8_t* mask, Py_ssize_t first, Py_ssize_t n, double* total, double* low, Huge* huge
 ) noexcept nogil:
-    """A block in which elements may be odd: weights applied to value and slope, values added."""
+    """A block in which elements may be odd: weights applied to value, slope and curve, values added."""
     cdef const real* x = <const real*>block.x
     cdef const real* y = <const real*>block.y
     cdef real* value = <real*>block.value
     cdef real* slope = <real*>block.slope
+    cdef real* curve = <real*>block.curve
     cdef const real* of_value = <const real*>weights.of_value
     cdef const real* of_grad = <const real*>weights.of_grad
     cdef long double factor, wide_value
@@ -250,6 +254,7 @@ cdef inline void odd_block(
     cdef Py_ssize_t k
     cdef bint odd
     point.options = block.options
+    point.convex = block.convex
     memset(doubts, 0, sizeof(doubts))
     if in_doubt:
         note_doubts(tag, function, block, &doubts[0])
@@ -276,10 +281,14 @@ cdef inline void odd_block(
             if job.grad != NULL:
                 factor = times(times(factor, grad_output), job.wide_scale)
                 slope[k] = <real>weighted(point.slope, factor)
+            if curve != NULL:
+                curve[k] = <real>(weighted(point.curve, factor) * job.hessian.factor)
             value[k] = <real>wide_value
         else:
             if job.grad != NULL:
                 slope[k] = slope[k] * of_grad[k] * scale if of_grad != NULL else slope[k] * scale
+            if curve != NULL:
+                curve[k] = curve[k] * (of_grad[k] if of_grad != NULL else <real>1) * <real>job.curve_scale
             wide_value = <double>value[k] * (of_value[k] if of_value != NULL else <real>1)
             if of_value != NULL:
                 value[k] *= of_value[k]
@@ -378,6 +387,27 @@ cdef inline void write_gradient(
     write_block(grad, job.grad, job.grad_storage, first, n)
 
 
+cdef inline void write_curve(
+    const PointJob* job, real* curve, const real* weight, const uint8_t* mask, bint complete, Py_ssize_t first,
+    Py_ssize_t n
+) noexcept nogil:
+    """The same of second derivatives; at least the floor, where they count."""
+    cdef real* hess = block_to_write(job.hessian.data, job.hessian.storage, first, curve)
+    cdef real scale = <real>job.curve_scale, floor = <real>job.hessian.floor
+    cdef Py_ssize_t k
+    if weight != NULL and not complete:
+        for k in range(n):
+            curve[k] *= weight[k]
+    if complete:
+        scale = 1
+    for k in range(n):
+        hess[k] = floor if curve[k] * scale < floor else curve[k] * scale
+    if mask != NULL:
+        for k in range(n):
+            hess[k] = hess[k] if mask[k] != 0 else <real>0
+    write_block(hess, job.hessian.data, job.hessian.storage, first, n)
+
+
 cdef inline const uint8_t* read_points(
     real* tag, const PointJob* job, Py_ssize_t first, Py_ssize_t n, real* x_buffer, real* y_buffer,
     uint8_t* mask_buffer, Points* block
@@ -412,6 +442,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef real y_buffer[POINTWISE_BLOCK]
     cdef real buffer[POINTWISE_BLOCK]
     cdef real slope[POINTWISE_BLOCK]
+    cdef real curve[POINTWISE_BLOCK]
     cdef real room[4 * POINTWISE_BLOCK]
     cdef real expanded[4 * POINTWISE_BLOCK]
     cdef uint8_t mask_buffer[POINTWISE_BLOCK]
@@ -431,6 +462,8 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     memset(low, 0, sizeof(low))
     memset(&weights, 0, sizeof(weights))
     block.slope = &slope[0] if job.grad != NULL else NULL
+    block.curve = &curve[0] if job.hessian.data != NULL else NULL
+    block.convex = job.hessian.convex
     block.first = &room[0]
     block.second = &room[POINTWISE_BLOCK]
     block.third = &room[2 * POINTWISE_BLOCK]
@@ -474,6 +507,8 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
         elif of_value != NULL:
             for k in range(n):
                 value[k] *= of_value[k]
+        if job.hessian.data != NULL:
+            write_curve(job, &curve[0], <const real*>weights.of_grad, mask, odd or in_doubt, i, n)
         if job.grad != NULL:
             write_gradient(job, &slope[0], <const real*>weights.of_grad, odd or in_doubt, i, n)
         if job.value != NULL:

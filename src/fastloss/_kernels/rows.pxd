@@ -5,10 +5,11 @@
 # b) The sum without an own term is exact however confident the row is. That term is the label's, taken out of the
 #    exponentials; or the maximum's where it is most of the sum, or where the label's vanishes beside it.
 # c) The gradient of a row that is one block reuses its exponentials; that of a longer one computes them again.
-# d) Where the gradient needs the logarithm of the sum first (`headed`), rows get their heads in groups of HEADED, if
+# d) A Hessian's diagonal is written before the gradient, which may take the place of the exponentials or of x.
+# e) Where the gradient needs the logarithm of the sum first (`headed`), rows get their heads in groups of HEADED, if
 #    the exponentials of all fit one block; a longer row is a group of its own.
 
-from libc.math cimport fabs, ldexp
+from libc.math cimport INFINITY, fabs, ldexp
 from libc.string cimport memset
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
@@ -30,6 +31,7 @@ cdef struct Row:
     void* x                        # buffers for a block: of half precision or shifted, exponentials, coefficients
     void* e
     void* c
+    void* h                        # a block of a Hessian's diagonal,
     void* e_ahead                  # and for the next row, collected before this one is written
     void* c_ahead
     const void* c_used             # the coefficients of the last block: in `c`, or where they are in memory
@@ -59,12 +61,20 @@ cdef inline const real* gathered(
 
 
 cdef inline const void* cap_row(const ClassJob* job, const void* x, Py_ssize_t n, void* y) noexcept nogil:
+    """y = x scaled and capped, whichever applies."""
     cdef f16 f
     cdef d8 d
-    if job.float32:
-        capped_steps(x, n, job.softcap, f, y)
-    else:
-        capped_steps(x, n, job.softcap, d, y)
+    if job.input_scale != 1:
+        if job.float32:
+            scaled_steps(x, n, job.input_scale, f, y)
+        else:
+            scaled_steps(x, n, job.input_scale, d, y)
+        x = y
+    if job.softcap != 0:
+        if job.float32:
+            capped_steps(x, n, job.softcap, f, y)
+        else:
+            capped_steps(x, n, job.softcap, d, y)
     return y
 
 ctypedef const void* (*cap_function)(const ClassJob*, const void*, Py_ssize_t, void*) noexcept nogil
@@ -80,7 +90,7 @@ cdef inline const void* read_row(
     cdef const double* x64
     if vec is f16:
         x32 = gathered(job.x, job.storage, first, job.inner, n, <float*>row.x)
-        if job.softcap != 0:
+        if not reads_as_is(job):
             x32 = <const float*>cap(job, x32, n, row.x)
         if row.shift == 0:
             return x32
@@ -88,7 +98,7 @@ cdef inline const void* read_row(
             (<float*>row.x)[j] = x32[j] - <float>row.shift
     else:
         x64 = gathered(job.x, job.storage, first, job.inner, n, <double*>row.x)
-        if job.softcap != 0:
+        if not reads_as_is(job):
             x64 = <const double*>cap(job, x64, n, row.x)
         if row.shift == 0:
             return x64
@@ -103,7 +113,7 @@ cdef inline double exp_block(
     """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
     cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
     cdef const void* x
-    if MODE == PLAIN and vec is f16 and job.inner == 1 and job.softcap == 0:
+    if MODE == PLAIN and vec is f16 and job.inner == 1 and reads_as_is(job):
         x = <const uint16_t*>job.x + i * job.x_stride + j0
         if job.storage == FLOAT16 and row.shift == 0:
             return greatest(exp_steps(FLOAT16, x, n, magic, least, row.e))
@@ -168,32 +178,45 @@ cdef inline void put(double x, void* e, Py_ssize_t j, vec tag) noexcept nogil:
         (<double*>e)[j] = x
 
 
-cdef inline void* place_to_write(
-    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, void* buffer, vec tag
+cdef inline void* place_in(
+    void* out, int storage, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, void* buffer, vec tag
 ) noexcept nogil:
-    """Where the gradient of row i from class j0 on is computed, for `write_row`."""
+    """Where results of row i from class j0 on are computed, for `write_row_in`."""
     if job.inner > 1:
         return buffer
     if vec is f16:
-        return block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <float*>buffer)
+        return block_to_write(out, storage, i * job.classes + j0, <float*>buffer)
     else:
-        return block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <double*>buffer)
+        return block_to_write(out, storage, i * job.classes + j0, <double*>buffer)
 
 
-cdef inline void write_row(
-    const ClassJob* job, const void* grad, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, vec tag
+cdef inline void* place_to_write(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, void* buffer, vec tag
+) noexcept nogil:
+    """`place_in` the gradient."""
+    return place_in(job.grad, job.grad_storage, job, i, j0, buffer, tag)
+
+
+cdef inline void write_row_in(
+    void* out, int storage, const ClassJob* job, const void* y, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, vec tag
 ) noexcept nogil:
     cdef Py_ssize_t first = position_in_results(job, i, j0), j
     if job.inner > 1:
         for j in range(n):
             if vec is f16:
-                write_one((<const float*>grad)[j], job.grad, job.grad_storage, first + j * job.inner)
+                write_one((<const float*>y)[j], out, storage, first + j * job.inner)
             else:
-                write_one((<const double*>grad)[j], job.grad, job.grad_storage, first + j * job.inner)
+                write_one((<const double*>y)[j], out, storage, first + j * job.inner)
     elif vec is f16:
-        write_block(<const float*>grad, job.grad, job.grad_storage, first, n)
+        write_block(<const float*>y, out, storage, first, n)
     else:
-        write_block(<const double*>grad, job.grad, job.grad_storage, first, n)
+        write_block(<const double*>y, out, storage, first, n)
+
+
+cdef inline void write_row(
+    const ClassJob* job, const void* grad, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, vec tag
+) noexcept nogil:
+    write_row_in(job.grad, job.grad_storage, job, grad, i, j0, n, tag)
 
 
 cdef inline double exp_one(double x, double c, vec tag) noexcept nogil:
@@ -216,18 +239,20 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
             row.own = element(row.e, t - j0, tag)
             take_out(row.e, t - j0, tag)
         row.top = max(row.top, top)
-        if MODE == EXPECTED:
+        if MODE == EXPECTED or MODE == SQUARED:
             weight = joined(row.sum.total, row.sum.low)
         sum_steps(row.e, n, False, 0, tag, &row.sum)
         if MODE == PLAIN:
             continue
-        if MODE != UNIFORM and MODE != EXPECTED:
+        if MODE != UNIFORM and MODE != EXPECTED and MODE != SQUARED:
             row.c_used = read_coefficients(MODE, job, i, j0, n, row, tag)
-        if MODE != EXPECTED:
+        if MODE != EXPECTED and MODE != SQUARED:
             weight = joined(a.total, a.low)
         if j0 == 0:
             base = top if top > -INFINITY else 0
         elif top > base:  # b of the blocks before, which is relative to their maximum
+            if MODE == SQUARED:
+                two_sum((2 * joined(b.total, b.low) + weight * (base - top)) * (base - top), &a.total, &a.low)
             two_sum(weight * (base - top), &b.total, &b.low)
             base = top
         linear_steps(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
@@ -237,9 +262,12 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
             sum_steps(row.c_used, n, False, 0, tag, &a)
     if MODE == PLAIN:
         return
-    row.a = joined(a.total, a.low) if MODE == LINEAR else job.shared_sum
+    if base != row.top and row.top > -INFINITY and MODE == SQUARED:
+        weight = joined(row.sum.total, row.sum.low)
+        two_sum((2 * joined(b.total, b.low) + weight * (base - row.top)) * (base - row.top), &a.total, &a.low)
+    row.a = joined(a.total, a.low) if MODE == LINEAR or MODE == SQUARED else job.shared_sum
     if base != row.top and row.top > -INFINITY:  # the first block has nothing but -inf
-        weight = joined(row.sum.total, row.sum.low) if MODE == EXPECTED else row.a
+        weight = joined(row.sum.total, row.sum.low) if MODE == EXPECTED or MODE == SQUARED else row.a
         two_sum(weight * (base - row.top), &b.total, &b.low)
     row.b = joined(b.total, b.low)
     if MODE == UNIFORM:
@@ -276,9 +304,11 @@ cdef inline void choose_anchor(
     """The sum without one class's own term: the label's, if it is the greatest or, where nothing else is asked for, if
     it does not vanish; otherwise the greatest."""
     cdef double sum_of_others = joined(row.sum.total, row.sum.low), x_t = -INFINITY
+    cdef bint of_label
     if t >= 0:
         x_t = value_of(job, i, t, tag)
-        if x_t == row.top + row.shift or MODE == PLAIN and row.own >= 8.67e-19 * sum_of_others:  # 2^-60
+        of_label = MODE == PLAIN and job.hessian.data == NULL and row.own >= 8.67e-19 * sum_of_others  # 2^-60
+        if of_label or x_t == row.top + row.shift:
             row.anchor = x_t
             row.unit = row.own
             row.others = sum_of_others
@@ -372,6 +402,11 @@ cdef inline void write_capped_as(
         job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, <real*>row.x
     )
     cdef real* grad = <real*>place_to_write(job, i, j0, row.e, step)
+    cdef real* hess
+    if job.hessian.data != NULL:
+        hess = <real*>place_in(job.hessian.data, job.hessian.storage, job, i, j0, row.h, step)
+        capped_curve_steps(x, row.e, n, job.softcap, &job.hessian, step, row.h, hess)
+        write_row_in(job.hessian.data, job.hessian.storage, job, hess, i, j0, n, step)
     capped_slope_steps(x, row.e, n, job.softcap, step, grad)
     write_row(job, grad, i, j0, n, step)
 
@@ -414,11 +449,47 @@ cdef inline void long_capped(
 ctypedef void (*long_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double, Row*) noexcept nogil
 
 
+cdef inline void row_curve_as(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, int64_t t, Curve* curve, const Row* row,
+    vec step
+) noexcept nogil:
+    cdef real* hess = <real*>row.h
+    curve.floor = -INFINITY
+    if job.softcap == 0:
+        hess = <real*>place_in(job.hessian.data, job.hessian.storage, job, i, j0, hess, step)
+        curve.floor = job.hessian.floor
+    curve.others = row.others
+    curve.unit = row.unit
+    curve.inverse = 1 / (row.others + row.unit)
+    curve_steps(row.e, n, curve, step, hess)
+    if j0 <= t and t < j0 + n:  # whose exponential may have been taken out
+        hess[t - j0] = <real>(curve.floor if curve.entry < curve.floor else curve.entry)
+    if job.softcap == 0:
+        write_row_in(job.hessian.data, job.hessian.storage, job, hess, i, j0, n, step)
+
+
+cdef inline void row_curve(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, int64_t t, Curve* curve, const Row* row
+) noexcept nogil:
+    """A block of the diagonal of row i's Hessian, from its exponentials; left in row.h for `write_capped`."""
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        row_curve_as(<float*>NULL, job, i, j0, n, t, curve, row, f)
+    else:
+        row_curve_as(<double*>NULL, job, i, j0, n, t, curve, row, d)
+
+ctypedef void (*curve_function)(
+    const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, int64_t, Curve*, const Row*
+) noexcept nogil
+
+
 cdef inline void row_gradient(
     int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
-    Row* row, vec tag
+    Curve* curve, Row* row, vec tag
 ) noexcept nogil:
-    """The gradient of row i, or its softmax: `coefficients` are Σ c_j + k. grad may be x itself.
+    """The gradient of row i, or its softmax: `coefficients` are Σ c_j + k. grad may be x itself. And, unless `curve` is
+    NULL, its Hessian's diagonal.
 
     `entry` is that of class t, unless t is -1.
     """
@@ -434,6 +505,8 @@ cdef inline void row_gradient(
     if vec is f16:
         if MODE != PLAIN and fabs(coefficients) * (row.others + row.unit) > 1e36:
             lead = 26
+    if curve != NULL and (row.others + row.unit) * least > 0.75:  # so does 1 / their sum
+        lead = 26
     if lead >= 0:
         rescale(MODE, job, i, lead, row)
     factor = scale / (row.others + row.unit)
@@ -442,7 +515,8 @@ cdef inline void row_gradient(
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:
-            if MODE == PLAIN and row.shift == 0 and job.inner == 1 and not (j0 <= t and t < j0 + n):
+            if MODE == PLAIN and row.shift == 0 and job.inner == 1 and not (j0 <= t and t < j0 + n) \
+                    and curve == NULL and job.grad_storage != SINGLE:
                 if job.softcap == 0:
                     long_gradient(job, i, j0, n, factor, least, row, tag)
                 else:
@@ -451,6 +525,8 @@ cdef inline void row_gradient(
             exp_block(MODE, job, i, j0, n, row, tag)
             if MODE == SHARED or MODE == LINEAR:
                 c = read_coefficients(MODE, job, i, j0, n, row, tag)
+        if curve != NULL:
+            (<curve_function>fastloss_out_of_line(<void*>row_curve))(job, i, j0, n, t, curve, row)
         if job.softcap != 0:
             gradient_steps(
                 MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, row.e
@@ -512,6 +588,63 @@ cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, ve
         write_row(job, out, i, j0, n, tag)
 
 
+cdef inline void row_product(const ClassJob* job, Py_ssize_t i, double scale, Row* row, vec tag) noexcept nogil:
+    """scale p_j ((v_j - v_m) - sum p (v - v_m)), v the coefficients and v_m that of the greatest: nothing cancels."""
+    cdef Py_ssize_t j0, k, n, full
+    cdef int size = step_of(tag), turn
+    cdef const void* v
+    cdef void* out
+    cdef vec found = all_of(NAN, tag), unit = all_of(row.unit, tag), factor, top, mean, y
+    cdef double lanes[16]
+    cdef double of_greatest = NAN
+    cdef Sum a, b
+    b.total = b.low = 0
+    for turn in range(3):  # the greatest's, the sum, the results
+        if turn == 1:
+            for k in range(size):
+                put(0, &lanes[0], k, tag)
+            store(found, &lanes[0], 0)
+            for k in range(size):
+                of_greatest = element(&lanes[0], k, tag) if element(&lanes[0], k, tag) == element(&lanes[0], k, tag) \
+                    else of_greatest
+        top = all_of(of_greatest, tag)
+        mean = all_of(joined(b.total, b.low) / (row.others + row.unit), tag)
+        factor = all_of(scale / (row.others + row.unit), tag)
+        for j0 in range(0, job.classes, ROWS_BLOCK):
+            n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+            full = n // size
+            if job.classes > ROWS_BLOCK:
+                exp_block(PLAIN, job, i, j0, n, row, tag)
+            v = read_coefficients(LINEAR, job, i, j0, n, row, tag)
+            if turn == 1:
+                linear_steps(SHARED, v, row.e, row.e, n, of_greatest, tag, &a, &b)
+                continue
+            out = place_to_write(job, i, j0, row.e, tag)
+            for k in range(full + (n > full * size)):
+                y = load(v, k, tag) if k < full else load_part(v, k, n - k * size, 0, tag)
+                if turn == 0:
+                    found = if_equal(load(row.e, k, tag), unit, y, found)
+                    continue
+                y = mul(mul(load(row.e, k, tag), factor), sub(sub(y, top), mean))
+                if k < full:
+                    store(y, out, k)
+                else:
+                    store_part(y, out, k, n - k * size)
+            if turn == 2:
+                write_row(job, out, i, j0, n, tag)
+
+
+cdef inline void product_any(const ClassJob* job, Py_ssize_t i, double scale, Row* row) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        row_product(job, i, scale, row, f)
+    else:
+        row_product(job, i, scale, row, d)
+
+ctypedef void (*product_function)(const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
+
+
 cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
     cdef f16 f
     cdef d8 d
@@ -537,6 +670,11 @@ cdef inline void wide_row_of(
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         x = gathered(job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, <real*>row.x)
+        if job.hessian.data != NULL:
+            grad = <real*>place_in(job.hessian.data, job.hessian.storage, job, i, j0, row.h, step)
+            for j in range(n):
+                grad[j] = wide_curve(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])
+            write_row_in(job.hessian.data, job.hessian.storage, job, grad, i, j0, n, step)
         grad = <real*>place_to_write(job, i, j0, row.e, step)
         for j in range(n):
             grad[j] = wide_gradient(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])
@@ -557,6 +695,23 @@ ctypedef void (*log_softmax_function)(const ClassJob*, Py_ssize_t, Row*) noexcep
 ctypedef void (*wide_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, long double*) noexcept nogil
 
 
+cdef inline void curve_of_row(
+    const ClassJob* job, double a, double scale, int64_t t, Py_ssize_t l, const Batch* batch, const Row* row,
+    Curve* curve
+) noexcept nogil:
+    """What the diagonal of a row's Hessian is computed from; its gradient is scale (a p_j - ...)."""
+    cdef double own = row.own / row.unit, others = batch.others[l], k = batch.k[l] if t >= 0 else 0
+    scale *= job.hessian.factor
+    curve_of_label(
+        job, a, k, batch.log_sum[l] - batch.d[l] if job.headed else 0, own / (1 + others),
+        (others + (1 - own)) / (1 + others), scale, curve
+    )
+
+ctypedef void (*curve_of_row_function)(
+    const ClassJob*, double, double, int64_t, Py_ssize_t, const Batch*, const Row*, Curve*
+) noexcept nogil
+
+
 cdef inline void row_loss(
     int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int64_t t, Row* row, Batch* batch, real* tag, vec step
 ) noexcept nogil:
@@ -566,6 +721,7 @@ cdef inline void row_loss(
     cdef bint usual = not job.headed or is_usual_head(job, batch.top[l])
     cdef bint plain = MODE == PLAIN and job.unweighted and usual, ordinary
     cdef wide_function wide = <wide_function>fastloss_out_of_line(<void*>wide_row)
+    cdef Curve curve
     cdef real unused = 0
     cdef long double value = 0
     ordinary = plain and batch.d[l] >= -1e90
@@ -591,7 +747,18 @@ cdef inline void row_loss(
         if MODE == SHARED or MODE == UNIFORM:
             c_t = element(job.shared, t, step)
         entry = target_gradient(scale, k, a, c_t, row.own / row.unit, batch.others[l])
-    row_gradient(MODE, job, i, scale * (a + k) if MODE == PLAIN else scale, a + k, t, entry, row, step)
+    if job.hessian.data != NULL:
+        (<curve_of_row_function>fastloss_out_of_line(<void*>curve_of_row))(job, a + k, scale, t, l, batch, row, &curve)
+    row_gradient(
+        MODE, job, i, scale * (a + k) if MODE == PLAIN else scale, a + k, t, entry,
+        &curve if job.hessian.data != NULL else NULL, row, step
+    )
+
+
+cdef inline void zero_row(real* tag, void* out, int storage, const ClassJob* job, Py_ssize_t i) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(job.classes):
+        write_one(<real>0, out, storage, position_in_results(job, i, j))
 
 
 cdef inline void row_of(
@@ -613,9 +780,9 @@ cdef inline void row_of(
     if skipped:
         batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
         if job.grad != NULL:
-            for t in range(job.classes):
-                write_one(<real>0, job.grad, NATIVE if job.grad_storage == STREAMED else job.grad_storage,
-                          position_in_results(job, i, t))
+            zero_row(tag, job.grad, job.grad_storage, job, i)
+        if job.hessian.data != NULL:
+            zero_row(tag, job.hessian.data, job.hessian.storage, job, i)
         return
     if t >= 0:
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
@@ -623,7 +790,10 @@ cdef inline void row_of(
     batch.top[l] = row.anchor
     batch.others[l] = row.others / row.unit
     batch.a[l] = row.a if MODE != PLAIN else 0
-    batch.b[l] = row.b / row.unit if MODE == EXPECTED else (row.b if MODE != PLAIN else 0)
+    batch.b[l] = row.b if MODE != PLAIN else 0
+    if MODE == EXPECTED or MODE == SQUARED:
+        batch.a[l] /= row.unit
+        batch.b[l] /= row.unit
     if job.op == LOGSUMEXP:
         if not row.top < INFINITY:  # +inf gives +inf, unless the row also holds NaN
             batch.others[l] = sum_past_inf(job, tag, position_of(job, i))
@@ -631,10 +801,12 @@ cdef inline void row_of(
     batch.others[l] += row.top - row.top
     row.others += row.top - row.top
     if job.op == SOFTMAX:
-        row_gradient(MODE, job, i, 1, 1, -1, 0, row, step)
+        row_gradient(MODE, job, i, 1, 1, -1, 0, NULL, row, step)
+    elif job.op == SOFTMAX_VJP:
+        (<product_function>fastloss_out_of_line(<void*>product_any))(job, i, gradient_scale(job, tag, i), row)
     elif job.op == LOG_SOFTMAX:
         (<log_softmax_function>fastloss_out_of_line(<void*>log_softmax_any))(job, i, row)
-    elif job.op != ENTROPY_FROM_LOGITS:
+    elif job.op != ENTROPY_FROM_LOGITS and job.op != MOMENTS:
         if t >= 0:
             batch.d[l] = value_of(job, i, t, step) - row.anchor
             if job.headed:
@@ -702,10 +874,23 @@ cdef inline void expected_row(
         row_of(EXPECTED, job, i, l, stage, row, batch, tag, d)
 
 
+cdef inline void squared_row(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if real is float:
+        row_of(SQUARED, job, i, l, stage, row, batch, tag, f)
+    else:
+        row_of(SQUARED, job, i, l, stage, row, batch, tag, d)
+
+
 cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
     cdef void* function
     if job.op == ENTROPY_FROM_LOGITS:
         function = <void*>expected_row[float] if real is float else <void*>expected_row[double]
+    elif job.op == MOMENTS:
+        function = <void*>squared_row[float] if real is float else <void*>squared_row[double]
     elif job.op != LOSS_LINEAR:
         function = <void*>plain_row[float] if real is float else <void*>plain_row[double]
     elif job.uniform:
@@ -743,6 +928,7 @@ cdef inline void place_row(real* tag, Row* row) noexcept nogil:
     row.e = <real*>part_of(memory, 2, BYTES_OF_ROWS_BLOCK)
     row.c_ahead = <real*>part_of(memory, 3, BYTES_OF_ROWS_BLOCK)
     row.e_ahead = <real*>part_of(memory, 4, BYTES_OF_ROWS_BLOCK)
+    row.h = <real*>part_of(memory, 5, BYTES_OF_ROWS_BLOCK)
     row.guess = -60 if real is float else -500
 
 

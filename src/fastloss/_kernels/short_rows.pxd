@@ -19,6 +19,8 @@ include "tuning.pxi"
 
 cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
     cdef bint label = job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES
+    if job.hessian.data != NULL:  # these do not know the sum without the greatest exponential
+        return False
     return job.inner == 1 and job.softcap == 0 and job.z_loss == 0 and (label or job.op == SOFTMAX and job.classes > 1)
 
 

@@ -5,7 +5,7 @@
 #    In float32 sums continue in float64, in float64 with what rounding lost of each group.
 # b) Exponentials are stored, and summed by a loop of their own: so the label's can be taken out in between.
 
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, fabs
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
@@ -18,6 +18,7 @@ cdef enum:
     UNIFORM    # sum c d_j, c the same for all classes too, and not 0
     LINEAR     # sum c_j and sum c_j d_j
     EXPECTED   # sum exp(d_j) d_j
+    SQUARED    # the same and sum exp(d_j) d_j^2
 
 # A sum in float64 and what rounding lost of it; and the same of a step's lanes.
 cdef struct Sum:
@@ -119,11 +120,12 @@ cdef inline void linear_steps(
 ) noexcept nogil:
     """Add Σ c_j to a (LINEAR) and to b Σ c_j d_j, d_j = x_j - top: c all 1 (UNIFORM), or e_j (EXPECTED).
 
-    c is 0 where it does not count, whatever x is there.
+    SQUARED adds Σ e_j d_j^2 to a besides. c is 0 where it does not count, whatever x is there.
     """
     cdef int size = step_of(tag)
     cdef Py_ssize_t steps = (n + size - 1) // size, g, k
     cdef vec m = all_of(top, tag), zero = all_of(0, tag), p, d, c_k, a_group, b_group
+    cdef bint expected = MODE == EXPECTED or MODE == SQUARED
     cdef Sums a_sums, b_sums
     clear_sums(&a_sums)
     clear_sums(&b_sums)
@@ -134,15 +136,18 @@ cdef inline void linear_steps(
                 fastloss_prefetch(<const char*>c + 64 * k + AHEAD)
             if (k + 1) * size <= n:
                 p = load(x, k, tag)
-                c_k = load(e if MODE == EXPECTED else c, k, tag) if MODE != UNIFORM else zero
+                c_k = load(e if expected else c, k, tag) if MODE != UNIFORM else zero
             else:
                 p = load_part(x, k, n - k * size, top, tag)
-                c_k = load_part(e if MODE == EXPECTED else c, k, n - k * size, 0, tag) if MODE != UNIFORM else zero
+                c_k = load_part(e if expected else c, k, n - k * size, 0, tag) if MODE != UNIFORM else zero
             d = sub(p, m)
             if MODE == UNIFORM:
                 b_group = add(b_group, d)
-            elif MODE == EXPECTED:  # where x is -inf, its exponential does not count
-                b_group = fma_of(c_k, max_of(all_of(-1e4, tag), d), b_group)
+            elif expected:  # where x is -inf, its exponential does not count
+                d = max_of(all_of(-1e4, tag), d)
+                b_group = fma_of(c_k, d, b_group)
+                if MODE == SQUARED:
+                    a_group = fma_of(mul(c_k, d), d, a_group)
             else:
                 b_group = fma_of(c_k, if_equal(c_k, zero, zero, d), b_group)
             if MODE == LINEAR:
@@ -152,9 +157,13 @@ cdef inline void linear_steps(
                 else:
                     a_group = add(a_group, c_k)
         add_group(b_group, &b_sums)
+        if MODE == SQUARED:
+            add_group(a_group, &a_sums)
         if MODE == LINEAR and vec is d8:
             add_group(a_group, &a_sums)
     add_sums(&b_sums, tag, b)
+    if MODE == SQUARED:
+        add_sums(&a_sums, tag, a)
     if MODE == LINEAR:
         if vec is f16:
             a_sums.total = add(a_sums.total, a_sums.low)
@@ -190,6 +199,40 @@ cdef inline void gradient_steps(
             store_as(STORAGE, y, grad, k)
         else:
             store_part_as(STORAGE, y, grad, k, n - k * size)
+
+
+# What the diagonal of a Hessian is computed from: p_j (a (1 - p_j) + b p_j), p_j = e_j inverse.
+cdef struct Curve:
+    double a
+    double b
+    double others                  # the sum of all exponentials but the greatest,
+    double unit                    # which is this,
+    double inverse                 # and 1 / their sum
+    double floor
+    double entry                   # of the label
+
+
+cdef inline vec curve_of(vec e, vec a, vec b, vec others, vec unit, vec inverse, vec floor) noexcept nogil:
+    """Where e is the greatest, 1 - p is the sum of all others: it loses no digits."""
+    cdef vec p = mul(e, inverse), not_p = mul(add(others, sub(unit, e)), inverse)
+    return max_of(floor, mul(p, fma_of(a, not_p, mul(b, p))))
+
+
+cdef inline void curve_steps(const void* e, Py_ssize_t n, const Curve* curve, vec tag, void* hess) noexcept nogil:
+    """n entries of a Hessian's diagonal from the exponentials; e_j that leave none count as 0."""
+    cdef int size = step_of(tag)
+    cdef Py_ssize_t k, full = n // size
+    cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
+    cdef vec a = all_of(curve.a, tag), b = all_of(curve.b, tag), others = all_of(curve.others, tag), q
+    cdef vec unit = all_of(curve.unit, tag), inverse = all_of(curve.inverse, tag), floor = all_of(curve.floor, tag)
+    cdef vec zero = all_of(0, tag), least = all_of(tiny / (max(fabs(curve.a), fabs(curve.b)) * curve.inverse), tag)
+    for k in range(full + (n > full * size)):
+        q = load(e, k, tag)
+        q = curve_of(if_less(q, least, zero, q), a, b, others, unit, inverse, floor)
+        if k < full:
+            store(q, hess, k)
+        else:
+            store_part(q, hess, k, n - k * size)
 
 
 cdef inline void exp_gradient_steps(

@@ -1,10 +1,11 @@
-# How numbers stand in memory: read and written a block at a time, in one of four ways.
+# How numbers stand in memory: read and written a block at a time, in one of five ways.
 #
 # a) Half precision: float16 and bfloat16 in memory, float32 in registers. The loops know two types, float32 and
 #    float64. Numbers of half precision are widened block by block into a buffer that stays in L1, and rounded to
 #    nearest, once, where a result is stored: no array is converted as a whole.
 # b) A result too large for the caches is computed in a buffer and STREAMED past them. A store to a line that is not
 #    in a cache reads the line first, and this is what it saves.
+# c) A target of float32 beside an input of float64 is widened in the same way, and a gradient of float32 narrowed.
 
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
@@ -14,6 +15,15 @@ cdef enum:
     FLOAT16
     BFLOAT16
     STREAMED                       # NATIVE, of a result
+    SINGLE                         # float32 in loops of float64
+
+# The diagonal of a Hessian, a result as large as the gradient.
+cdef struct Diagonal:
+    void* data                     # as the gradient, or NULL
+    int storage
+    bint convex                    # without terms that may be negative
+    double factor                  # times the exact one
+    double floor                   # what counts is at least this
 
 cdef extern from "vector.h" nogil:
     void fastloss_prefetch(const void*)
@@ -35,10 +45,15 @@ cdef inline const real* read_block(
     const void* x, int storage, Py_ssize_t first, Py_ssize_t n, real* buffer
 ) noexcept nogil:
     """Numbers [first, first + n) of x: in place, or widened, exactly, in `buffer`."""
+    cdef Py_ssize_t k
     if real is float:
         if is_half(storage):
             fastloss_widen(<const uint16_t*>x + first, n, buffer, storage == BFLOAT16)
             return buffer
+    elif storage == SINGLE:
+        for k in range(n):
+            buffer[k] = (<const float*>x)[first + k]
+        return buffer
     return <const real*>x + first
 
 
@@ -48,12 +63,16 @@ cdef inline real* block_to_write(void* y, int storage, Py_ssize_t first, real* b
 
 
 cdef inline void write_block(const real* x, void* y, int storage, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """Store what was computed at `block_to_write`; half precision is rounded to nearest, ties to even."""
+    """Store what was computed at `block_to_write`; what is narrowed is rounded to nearest, ties to even."""
+    cdef Py_ssize_t k
     if storage == STREAMED:
         fastloss_stream(x, n * sizeof(real), <real*>y + first)
     if real is float:
         if is_half(storage):
             fastloss_narrow(x, n, <uint16_t*>y + first, storage == BFLOAT16)
+    elif storage == SINGLE:
+        for k in range(n):
+            (<float*>y)[first + k] = <float>x[k]
 
 
 cdef inline real read_one(const void* x, int storage, Py_ssize_t i, real* tag) noexcept nogil:
@@ -63,11 +82,14 @@ cdef inline real read_one(const void* x, int storage, Py_ssize_t i, real* tag) n
 
 
 cdef inline void write_one(real value, void* y, int storage, Py_ssize_t i) noexcept nogil:
+    storage = NATIVE if storage == STREAMED else storage
     block_to_write(y, storage, i, &value)[0] = value
     write_block(&value, y, storage, i, 1)
 
 
 cdef inline Py_ssize_t bytes_of(int storage, real* tag) noexcept nogil:
+    if storage == SINGLE:
+        return 4
     return 2 if is_half(storage) else <Py_ssize_t>sizeof(real)
 
 

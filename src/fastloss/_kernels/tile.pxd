@@ -15,9 +15,10 @@ from fastloss._kernels.rows cimport *
 from fastloss._kernels.transpose cimport *
 include "tuning.pxi"
 
-# What a tile collects, beside the modes of statistics.pxd: x of the label.
+# What a tile collects, beside the modes of statistics.pxd: x of the label; Σ exp(d_j) (c_j - that of the greatest).
 cdef enum:
-    LABELLED = 100
+    LABELLED = 100,
+    PRODUCT
 
 DEF NO_CLASS = 1e9
 
@@ -31,7 +32,7 @@ cdef struct Tile:
     bint in_rows                   # few classes that are neighbours, in `short_rows`
     double reference               # of the exponentials there, of most tiles,
     int own_references             # and how many tiles will have one for each sample
-    int mode                       # PLAIN, LABELLED, SHARED, LINEAR or EXPECTED
+    int mode                       # PLAIN, LABELLED, SHARED, LINEAR, EXPECTED, SQUARED or PRODUCT
     bint direct                    # planes are read where they stand,
     bint gathered                  # or have been put into `x`
     bint kept                      # `e` has what a gradient is computed from
@@ -55,7 +56,7 @@ cdef struct Tile:
     void* unit                     # the greatest exponential (`short_rows`: the label's), and the sum of all others
     void* rest
     void* own                      # x of the label
-    void* a                        # Σ c_j, in two parts
+    void* a                        # Σ c_j, in two parts; of PRODUCT the greatest's
     void* a_low
     void* b                        # Σ c_j (x_j - top)
     void* k
@@ -66,6 +67,10 @@ cdef struct Tile:
     void* entry                    # and factor * entry for the label's class
     void* value
     void* odd                      # 0 for usual samples, 2 for others, 1 where only the gradient is
+    void* curve_a                  # of a Hessian's diagonal: a and b of `curve_of`, 1 / the sum, what it is at least
+    void* curve_b
+    void* inverse
+    void* floor
     double* total
     double* low
     Huge* huge
@@ -193,7 +198,7 @@ cdef inline void gather_planes(
 cdef inline void gather_x(real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m) noexcept nogil:
     """m planes of x from class j0 on, capped, to s.x."""
     gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
-    if job.softcap != 0:
+    if not reads_as_is(job):
         (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, m * s.n, s.x)
 
 
@@ -289,7 +294,8 @@ cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept 
 
 
 cdef inline void write_planes(
-    real* tag, const ClassJob* job, const Tile* s, const real* y, Py_ssize_t j0, Py_ssize_t m, bint any_odd
+    void* out, int storage, const ClassJob* job, const Tile* s, const real* y, Py_ssize_t j0, Py_ssize_t m,
+    bint any_odd
 ) noexcept nogil:
     """Store m planes of results from class j0 on, but for odd samples."""
     cdef const real* odd = <const real*>s.odd
@@ -308,14 +314,14 @@ cdef inline void write_planes(
                 run += 1
         place = (i // job.inner * job.classes + j0) * job.inner + i % job.inner
         if job.inner == 1:
-            rows = block_to_write(job.grad, job.grad_storage, place, <real*>s.spare)
+            rows = block_to_write(out, storage, place, <real*>s.spare)
             transpose_back(y + l, s.n, m, run, rows, job.classes)
-            write_block(rows, job.grad, job.grad_storage, place, run * m)
+            write_block(rows, out, storage, place, run * m)
         else:
             for g in range(m):
-                if job.grad_storage == NATIVE:
-                    memcpy(<real*>job.grad + place + g * job.inner, y + g * s.n + l, run * sizeof(real))
-                write_block(y + g * s.n + l, job.grad, job.grad_storage, place + g * job.inner, run)
+                if storage == NATIVE:
+                    memcpy(<real*>out + place + g * job.inner, y + g * s.n + l, run * sizeof(real))
+                write_block(y + g * s.n + l, out, storage, place + g * job.inner, run)
         l += run
 
 

@@ -20,11 +20,14 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
     cdef Py_ssize_t l
     cdef real* value = <real*>s.value
     cdef bint any_odd
-    if job.op == LOSS or job.op == LOSS_LINEAR:
+    if job.op == LOSS or job.op == LOSS_LINEAR or job.op == SOFTMAX_VJP:
         read_samples(tag, job, s)
     any_odd = statistics_of_rows(tag, job, s) if s.in_rows else statistics_of(tag, job, s)
     if job.value != NULL:
         memcpy(<real*>job.value + s.first, value, s.count * sizeof(real))
+    if job.op == MOMENTS:
+        memcpy(<real*>job.first_moment + s.first, s.b, s.count * sizeof(real))
+        memcpy(<real*>job.second_moment + s.first, s.a, s.count * sizeof(real))
     if any_odd:
         if real is float:
             (<odd_function>fastloss_out_of_line(<void*>odd_samples_of[float]))(tag, job, s)
@@ -64,7 +67,7 @@ cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, do
     for k in range(5):
         buffers[k] = memory
         memory += KEPT_BYTES + APART
-    for k in range(18):
+    for k in range(22):
         arrays[k] = memory
         memory += PLANE_BYTES + APART
     s.total = total
@@ -80,8 +83,12 @@ cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, do
         s.mode = SHARED if job.shared != NULL else LINEAR
     elif job.op == ENTROPY_FROM_LOGITS:
         s.mode = EXPECTED
+    elif job.op == MOMENTS:
+        s.mode = SQUARED
+    elif job.op == SOFTMAX_VJP:
+        s.mode = PRODUCT
     s.weighted = False
-    s.scale_of_all = job.grad_scale if job.op == LOSS or job.op == LOSS_LINEAR else 1
+    s.scale_of_all = job.grad_scale if job.op == LOSS or job.op == LOSS_LINEAR or job.op == SOFTMAX_VJP else 1
     s.plain = job.class_weight == NULL and job.sample_weight == NULL and job.grad_output == NULL \
         and (job.index_scale == 1 or s.mode != LABELLED) \
         and not (job.grad != NULL and is_out_of_range(job.grad_scale, 2.2e-13, 1e6))
@@ -108,14 +115,14 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         s.n = s.steps * size
         bytes_of_tile = job.classes * s.n * sizeof(real)
         s.direct = job.storage == NATIVE and s.count == s.n and start % job.inner + s.count <= job.inner
-        s.direct = s.direct and job.inner > 1 and job.softcap == 0
+        s.direct = s.direct and job.inner > 1 and reads_as_is(job)
         s.gathered = not s.direct and bytes_of_tile <= KEPT_BYTES
         s.kept = job.grad != NULL and bytes_of_tile <= KEPT_BYTES
         s.ahead = s.n * sizeof(real) if s.direct else 0
         s.value = values + held
         if s.gathered and not s.in_rows:
             gather_x(tag, job, &s, 0, job.classes)
-        if s.gathered and s.mode == LINEAR:
+        if s.gathered and (s.mode == LINEAR or s.mode == PRODUCT):
             gather_c(tag, job, &s, 0, job.classes)
         if job.op == ENTROPY:
             entropy_of_planes(tag, job, &s)

@@ -31,5 +31,5 @@ DEF SIGNALS_AFTER = 50000000       # nanoseconds between two looks at the signal
 DEF APART = 1344                   # bytes between parts of a thread's memory: at multiples of 4096 stores hold up loads
 DEF BYTES_OF_ROWS_BLOCK = 8 * (ROWS_BLOCK + 16)
 # A thread's memory: blocks of `rows`; and of tiles, see `place_tile`, labels, three arrays of float64, buffers, arrays.
-DEF BYTES_FOR_ROWS = 5 * (BYTES_OF_ROWS_BLOCK + APART)
-DEF OWN_BYTES = BYTES_FOR_ROWS + 14 * PLANE_BYTES + 5 * KEPT_BYTES + 18 * PLANE_BYTES + 27 * APART + 64
+DEF BYTES_FOR_ROWS = 6 * (BYTES_OF_ROWS_BLOCK + APART)
+DEF OWN_BYTES = BYTES_FOR_ROWS + 14 * PLANE_BYTES + 5 * KEPT_BYTES + 22 * PLANE_BYTES + 31 * APART + 64

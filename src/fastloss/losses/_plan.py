@@ -14,28 +14,30 @@ import inspect
 import math
 import sys
 from functools import lru_cache
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _checking, _kernels
-from .._arguments import Array, Shape, as_array, compute_dtype, native, read_only, unchanging, widened
+from .. import _checking, _kernels, reference
+from .._arguments import (
+    Array,
+    Shape,
+    as_array,
+    choice,
+    compute_dtype,
+    native,
+    read_only,
+    real_operand,
+    unchanging,
+    widened,
+)
 from .._call import Call
 from .._runtime import threads_for
 
 Value = float | Array
+Result = tuple[Value, Array | None, Array | None]  # value, gradient, diagonal of the Hessian
 V = TypeVar("V")  # of a loss: float, or Array under "none"
-
-
-def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
-    """One of several words."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: got {type(value).__name__}, wanted a string")
-    if value not in choices:
-        *most, last = map(repr, choices)
-        raise ValueError(f"{name}: got {value!r}, wanted {', '.join(most)} or {last}")
-    return value
 
 
 class Loss(Generic[V]):
@@ -155,11 +157,132 @@ class Loss(Generic[V]):
                 return both
         weights = (sample_weight, mask, normalizer, grad_output)
         call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True)
-        value, grad = self._evaluate(call)
+        value, grad, _ = self._evaluate(call)
         assert grad is not None
         return cast(V, value), grad
 
-    def _evaluate(self, call: Call) -> tuple[Value, Array | None]:
+    def value_grad_hess(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        hessian: Literal["exact", "bound", "friedman", "residual"] | float = "exact",
+        floor: float = 0.0,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+        hess_out: Array | None = None,
+    ) -> tuple[V, Array, Array]:
+        """Return the value, its derivative by `input`, and the diagonal of its Hessian, from one pass.
+
+        Parameters
+        ----------
+        input : array_like
+            Array of the shape and meaning that the class describes.
+        target : array_like
+            Array as the class describes.
+        %(samples)s
+        %(grad_output)s It multiplies the second derivatives as well, and must not be negative.
+        %(hessian)s
+        %(out)s
+        %(grad_out)s
+        %(hess_out)s
+
+        Returns
+        -------
+        %(value_and_grad)s
+        hess : ndarray
+            The second derivative by each entry of `input`; shape and dtype of the gradient.
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.CrossEntropyLoss(reduction="sum")
+        >>> value, grad, hess = loss.value_grad_hess([[0.0, 0.0]], [0])
+        >>> grad, hess
+        (array([[-0.5,  0.5]]), array([[0.25, 0.25]]))
+        """
+        weights = (sample_weight, mask, normalizer, grad_output)
+        rule = {"hessian": hessian, "floor": floor, "hess_out": hess_out}
+        call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, **rule)
+        value, grad, hess = self._evaluate(call)
+        assert grad is not None
+        assert hess is not None
+        return cast(V, value), grad, hess
+
+    def hessp(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        vector: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+    ) -> Array:
+        """Return the Hessian times a vector, for Newton-CG and methods of trust regions.
+
+        The Hessian is that of the value with respect to `input`, which has a block for each sample.
+
+        Parameters
+        ----------
+        input : array_like
+            Array of the shape and meaning that the class describes.
+        target : array_like
+            Array as the class describes.
+        vector : array_like of input's shape
+            What the Hessian is multiplied by.
+        %(samples)s
+        %(grad_output)s It multiplies the second derivatives as well, and must not be negative.
+        out : ndarray, optional
+            Array of input's shape and dtype to fill, apart from all others.
+
+        Returns
+        -------
+        ndarray
+            The product; shape of `input`, and its dtype if that is a float.
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.CrossEntropyLoss(reduction="sum")
+        >>> loss.hessp([[0.0, 0.0]], [0], [[1.0, 0.0]])
+        array([[ 0.25, -0.25]])
+        """
+        weights = (sample_weight, mask, normalizer, grad_output)
+        call = Call(self._options, input, target, *weights, with_grad=True, hessian="exact", vector=vector)
+        return self._times(call, out)
+
+    def _times(self, call: Call, out: Array | None) -> Array:
+        """The Hessian of a call times its vector."""
+        vector = call.more.pop("vector")
+        if vector.shape != call.x.shape:
+            raise ValueError(f"vector: got shape {vector.shape}, wanted {call.x.shape} as input")
+        return self._run_hessp(call, real_operand(vector, "vector", call.dtype), out)
+
+    def _slow_hessp(self, call: Call, vector: Array) -> Array:
+        """The same in float64, step by step."""
+        options = {**call.options, "sample_weight": call.sample_weight, "grad_output": call.grad_output}
+        options |= {"mask": call.mask, "normalizer": call.normalizer, **call.more}
+        return np.asarray(reference.hessp(self._function, widened(call.x), call.y, vector, **options))
+
+    def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
+        raise AssertionError  # each family has its own
+
+    def _evaluate(self, call: Call) -> Result:
         if not _checking.enabled():
             return self._run(call)
         try:  # before the call, whose gradient may overwrite the input
@@ -187,7 +310,7 @@ class Loss(Generic[V]):
         """Value, or value and gradient, of a plain call, in one step; None where that will not do."""
         return None
 
-    def _run(self, call: Call) -> tuple[Value, Array | None]:
+    def _run(self, call: Call) -> Result:
         raise AssertionError  # each family has its own
 
     def _of_nothing(self) -> float:

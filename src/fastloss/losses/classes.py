@@ -13,15 +13,18 @@ from numpy.typing import ArrayLike
 from .. import _checking, _kernels
 from .._arguments import (
     Array,
+    Output,
     Shape,
     broadcast,
     class_axis,
     flag,
     mask_operand,
+    memory_axes,
     native,
     number,
     scalar,
     target_operand,
+    widened,
     with_class_axis,
 )
 from .._call import Call
@@ -37,7 +40,18 @@ from .._types import (
     SoftmaxCall,
     SoftmaxOptions,
 )
-from ._plan import Loss, V, Value, is_moderate, kept, rescaled, sum_of, sum_of_weights, weight_option
+from ._plan import (
+    Loss,
+    Result,
+    V,
+    first_wrong,
+    is_moderate,
+    kept,
+    rescaled,
+    sum_of,
+    sum_of_weights,
+    weight_option,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -88,49 +102,109 @@ class _ClassLoss(Loss[V]):
         """Operation, and arguments of `class_pass` that say which loss it is; `labels` for class indices."""
         raise AssertionError
 
-    def _run(self, call: Call) -> tuple[Value, Array | None]:
-        axis = class_axis(call.x.shape, self.axis, "input")
-        shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
+    def _prepared(self, call: Call, axis: int) -> tuple[str, dict[str, Any], dict[str, Any], float]:
+        """Operation, what `class_pass` takes for it and for derivatives, and what a mean is divided by."""
+        call.axes = memory_axes(call.x, axis)
+        shape, classes = call.x.shape[:axis] + call.x.shape[axis + 1 :], call.x.shape[axis]
         op, kernel = self._kernel(call, axis)
         if self._head:
             names = ("head", "head_parameter", "z_loss", "softcap")
             kernel.update(zip(names, self._head, strict=True))
-        nll = op == "nll"
         weights = None
         if call.sample_weight is not None:
             weights = native(broadcast(call.sample_weight, "sample_weight", shape, call.dtype), call.dtype)
         factor, upstream = call.upstream(shape)
-        value, grad = call.outputs(shape, zeros=nll)
-        divisor = self._divisor(call, kernel, weights, shape, call.x.shape[axis])
+        if call.second_order:
+            call.check_convex(factor, upstream)
+        divisor = self._divisor(call, kernel, weights, shape, classes)
         if self.reduction != "mean":
             divisor = 1.0
         elif call.normalizer is None and not is_moderate(divisor):
             weights = rescaled(weights, shape, call.dtype, kernel.get("class_weight"))
-            divisor = self._divisor(call, kernel, weights, shape, call.x.shape[axis])
-        place = (*with_class_axis(call.x, axis, call.stored), threads_for(call.x.size))
+            divisor = self._divisor(call, kernel, weights, shape, classes)
         kernel["sample_weight"] = weights
-        run = partial(_kernels.module.class_pass, _kernels.OPS[op], *place, **kernel)
-        gradient = {
-            "grad": grad.buffer if grad else None,
+        derivatives = {
             "grad_output": None if upstream is None else native(upstream, call.dtype),
             "factor": factor if divisor else 0.0,
             "divisor": divisor or 1.0,
         }
+        return op, kernel, derivatives, divisor
+
+    def _run(self, call: Call) -> Result:
+        axis = class_axis(call.x.shape, self.axis, "input")
+        shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
+        op, kernel, gradient, divisor = self._prepared(call, axis)
+        nll = op == "nll"
+        value, grad, hess = call.outputs(shape, zeros=nll)
+        place = (*with_class_axis(call.x, call.axes, call.stored), threads_for(call.x.size))
+        run = partial(_kernels.module.class_pass, _kernels.OPS[op], *place, **kernel)
+        gradient["grad"] = grad.buffer if grad else None
+        curved = not nll and call.hessian != "residual"
+        if hess and curved:
+            classes = call.x.shape[axis]
+            gradient["hess"], gradient["rule"] = hess.buffer, call.rule(2.0, classes / max(classes - 1, 1))
         # The value comes first where the gradient takes its place.
         first = {**gradient, "grad": None} if nll else gradient
         total = run(value=value.buffer if value else None, **first)
         if nll and grad:
-            if grad.given or grad.buffer is not grad.result:
+            if grad.given or not grad.direct:
                 grad.buffer.fill(0)
             run(**gradient)
-        gradient_array = grad.finish() if grad else None
-        if value:
-            return value.finish(), gradient_array
-        if not divisor:  # nothing counts
-            if gradient_array is not None:
-                gradient_array.fill(0)
+        if not divisor and grad:  # nothing counts
+            grad.buffer.fill(0)
+        if grad and hess and not (curved and divisor):
+            slope = np.abs(grad.buffer) if call.hessian == "residual" else 0.0
+            counted = np.expand_dims(_counted(kernel, shape), call.axes[1])
+            np.copyto(hess.buffer, np.where(counted, np.maximum(slope, call.floor), 0), casting="unsafe")
+        if not divisor:
             total = self._of_nothing()
-        return total, gradient_array
+        return (
+            value.finish() if value else total,
+            grad.finish() if grad else None,
+            hess.finish() if hess else None,
+        )
+
+    def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
+        axis = class_axis(call.x.shape, self.axis, "input")
+        op, kernel, derivatives, divisor = self._prepared(call, axis)
+        result = Output(
+            out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes
+        )
+        if not divisor or op == "nll":
+            result.buffer.fill(0)
+        elif self._head:
+            product = np.moveaxis(self._slow_hessp(call, vector), *call.axes)
+            np.copyto(result.buffer, product, casting="unsafe")
+        else:
+            shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
+            factors = self._factors(kernel, call.axes[1])
+            if kernel["sample_weight"] is not None:
+                factors = factors * kernel["sample_weight"]
+            _kernels.module.class_pass(
+                _kernels.OPS["softmax_vjp"],
+                *with_class_axis(call.x, call.axes, call.stored),
+                threads_for(call.x.size),
+                grad=result.buffer,
+                coefficient=native(np.moveaxis(vector, *call.axes), call.dtype),
+                sample_weight=native(np.broadcast_to(factors, shape), call.dtype),
+                mask=native(_counted(kernel, shape), np.dtype(np.bool_)),
+                **derivatives,
+            )
+        return result.finish()
+
+    @staticmethod
+    def _factors(kernel: dict[str, Any], axis: int) -> Array:
+        """Σ c_j + k of each sample, which its softmax has in the gradient; of what is ignored any number."""
+        weight, labels = kernel.get("class_weight"), kernel.get("labels")
+        if labels is not None:
+            of_class = kernel.get("index_scale", 1.0) * np.float64(1 if weight is None else weight)
+            of_class = np.asarray(of_class + kernel.get("shared_sum", 0.0))
+            return of_class if weight is None else of_class[np.clip(labels, 0, weight.size - 1)]
+        coefficients = widened(kernel["coefficient"])
+        weight = kernel.get("linear_weight")
+        weight = np.ones(coefficients.shape[axis]) if weight is None else weight.astype(np.float64)
+        total = np.tensordot(coefficients, weight, (axis, 0)) * kernel.get("scale", 1.0)
+        return np.asarray(total + kernel.get("shift", 0.0) * weight.sum())
 
     def _labels(self, call: Call, shape: Shape) -> Array:
         """Class indices, of any integer type."""
@@ -138,8 +212,10 @@ class _ClassLoss(Loss[V]):
         if y.shape != shape:
             or_more = f", or {call.x.shape} for probabilities" if self._function == "cross_entropy" else ""
             raise ValueError(f"target: got shape {y.shape}, wanted {shape} for class indices{or_more}")
+        if y.dtype.kind == "f" or y.dtype.name == "bfloat16":
+            return _whole_labels(widened(y), call.mask)
         if y.dtype.kind not in "biu":
-            raise TypeError(f"target: got dtype {y.dtype}, wanted integer class indices")
+            raise TypeError(f"target: got dtype {y.dtype}, wanted class indices, whole numbers")
         return native(y, y.dtype.newbyteorder("="))
 
     def _divisor(
@@ -174,6 +250,26 @@ class _ClassLoss(Loss[V]):
         if weight.shape != (classes,):
             raise ValueError(f"weight: got shape {weight.shape}, wanted ({classes},), one for each class")
         return native(weight, call.dtype)
+
+
+def _whole_labels(y: Array, mask: Array | None) -> Array:
+    """Class indices that are stored as floats, as libraries of trees do."""
+    with np.errstate(all="ignore"):
+        labels = y.astype(np.int64)
+        wrong = labels != y
+    if wrong.any():
+        counted = mask_operand(mask, y.shape)
+        if (wrong if counted is None else wrong & counted).any():
+            where = first_wrong(wrong, counted, y, "target")
+            raise ValueError(f"{where} is no class index, wanted whole numbers")
+    return labels
+
+
+def _counted(kernel: dict[str, Any], shape: Shape) -> Array:
+    """Which samples count, for arguments of `class_pass`."""
+    counted = np.ones(shape, np.bool_) if kernel["mask"] is None else kernel["mask"].reshape(shape)
+    labels = kernel.get("labels")
+    return counted if labels is None else counted & (labels.reshape(shape) != kernel["ignore_index"])
 
 
 def _axis(value: int | None) -> int | None:
@@ -379,7 +475,7 @@ class CrossEntropyLoss(_IndexedLoss[V]):
                     f"of shape {rest}, or class probabilities in a floating dtype"
                 )
             return "loss_linear", {
-                "coefficient": target_operand(call.y, call.dtype),
+                "coefficient": target_operand(call.y, call.dtype, call.axes),
                 "scale": 1 - smoothing,
                 "shift": smoothing / classes,
                 "linear_weight": self._class_weight(self.weight, call, classes),
@@ -882,18 +978,19 @@ class MultinomialNLLLoss(_ClassLoss[V]):
     def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
         if call.y.shape != call.x.shape:
             raise ValueError(f"target: got shape {call.y.shape}, wanted {call.x.shape}")
-        counts = target_operand(call.y, call.dtype)
+        counts = target_operand(call.y, call.dtype, call.axes)
         mask = mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :])
         kernel: dict[str, Any] = {"coefficient": counts, "mask": mask}
         if self.full:
-            shape = counts.shape
-            outer, classes, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+            shape, there = counts.shape, call.axes[1]
+            outer, classes, inner = math.prod(shape[:there]), shape[there], math.prod(shape[there + 1 :])
             kernel["offset"] = np.empty(outer * inner, np.float64)
             position = _kernels.module.log_multinomial(counts, outer, classes, inner, mask, kernel["offset"])
             if position >= 0:
                 where = np.unravel_index(position, shape)
-                index = ", ".join(map(str, where))
-                raise ValueError(f"target[{index}] = {counts[where]} is negative, wanted counts")
+                places = list(map(str, where))
+                places.insert(axis, places.pop(there))
+                raise ValueError(f"target[{', '.join(places)}] = {counts[where]} is negative, wanted counts")
         return "loss_linear", kernel
 
 

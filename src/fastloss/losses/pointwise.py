@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike
 from .. import _checking, _kernels
 from .._arguments import (
     Array,
+    Output,
     Shape,
     broadcast,
+    choice,
     class_axis,
     compute_dtype,
     convert,
@@ -33,9 +35,9 @@ from .._runtime import threads_for
 from .._types import Each, Empty, LossCall, LossOptions, Reduced
 from ._plan import (
     Loss,
+    Result,
     V,
     Value,
-    choice,
     first_wrong,
     is_moderate,
     kept,
@@ -102,7 +104,7 @@ class _PointwiseLoss(Loss[V]):
             plain, input, target, extra, self.reduction, with_grad, grad_out, threads_for
         )
 
-    def _run(self, call: Call) -> tuple[Value, Array | None]:
+    def _run(self, call: Call) -> Result:
         shape, dtype = call.x.shape, call.dtype
         samples = self._value_shape(shape)
         each = 1 if samples == shape else shape[-1]  # elements of a sample
@@ -117,7 +119,9 @@ class _PointwiseLoss(Loss[V]):
         if weights is not None:
             weights = broadcast(weights, "sample_weight", samples, dtype)
         factor, upstream = call.upstream(samples)
-        value, grad = call.outputs(samples)
+        value, grad, hess = call.outputs(samples)
+        if call.second_order:
+            call.check_convex(factor, upstream)
         divisor = call.normalizer or self._divisor(samples, weights, mask)
         if call.normalizer is None and self.reduction == "mean" and not is_moderate(divisor):
             weights = rescaled(weights, samples, dtype)
@@ -126,6 +130,8 @@ class _PointwiseLoss(Loss[V]):
             if array is not None:
                 given[key] = element_operand(array)
         values = value.buffer if value and samples == shape else np.empty(shape, dtype) if value else None
+        if hess:
+            given["hess"], given["rule"] = hess.buffer, call.rule(1.0, 1.0)
         total = run(
             options=self._numbers() or (0.0, 0.0),
             value=values,
@@ -137,14 +143,28 @@ class _PointwiseLoss(Loss[V]):
         )
         if total is None:
             self._raise_outside(call, spread(mask))
-        gradient = grad.finish() if grad else None
-        if divisor == 0 and gradient is not None:
-            gradient.fill(0)
-        if not value:
-            return total if divisor else self._of_nothing(), gradient
-        if values is not value.buffer:
+        if divisor == 0 and grad:
+            grad.buffer.fill(0)
+        if grad and hess and (divisor == 0 or call.hessian == "residual"):
+            size, counted = np.maximum(np.abs(grad.buffer), call.floor), spread(mask)
+            np.copyto(hess.buffer, size if counted is None else np.where(counted, size, 0), casting="unsafe")
+        if value and values is not value.buffer:
             _kernels.module.row_means(values, value.buffer)
-        return value.finish(), gradient
+        if not divisor:
+            total = self._of_nothing()
+        return (
+            value.finish() if value else total,
+            grad.finish() if grad else None,
+            hess.finish() if hess else None,
+        )
+
+    def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
+        result = Output(out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays)
+        hess = self._run(call)[2]
+        assert hess is not None
+        with np.errstate(all="ignore"):
+            np.multiply(widened(hess), vector, out=result.result, casting="unsafe")
+        return result.result
 
     def _pass(self, call: Call, mask: Array | None) -> tuple[Callable[..., Any], dict[str, Any]]:
         """The kernel with the arrays that every call has, and the weights that it takes for each element."""
@@ -1042,8 +1062,113 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
                 return both
         if "input" in names:
             call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, var=var)
-            value, grads["input"] = self._evaluate(call)
+            value, grads["input"], _ = self._evaluate(call)
         return value, grads[wrt] if isinstance(wrt, str) else tuple(grads[name] for name in names)
+
+    def value_grad_hess(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        var: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        hessian: Literal["exact", "bound", "friedman", "residual"] | float = "exact",
+        floor: float = 0.0,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+        hess_out: Array | None = None,
+    ) -> tuple[Any, Array, Array]:
+        """Return the value, its derivative by `input`, and the diagonal of its Hessian, from one pass.
+
+        Parameters
+        ----------
+        input : array_like
+            Expectations, of any shape; %(dtypes)s.
+        target : array_like of input's shape
+            Observations, any real dtype.
+        %(var)s
+        %(samples)s
+        %(grad_output)s It multiplies the second derivatives as well, and must not be negative.
+        %(hessian)s
+        %(out)s
+        %(grad_out)s
+        %(hess_out)s
+
+        Returns
+        -------
+        %(value_and_grad)s
+        hess : ndarray
+            The second derivative by each entry of `input`; shape and dtype of the gradient.
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> fastloss.GaussianNLLLoss().value_grad_hess([2.0], [0.0], 4.0)[2]
+        array([0.25])
+        """
+        weights = (sample_weight, mask, normalizer, grad_output)
+        rule = {"hessian": hessian, "floor": floor, "hess_out": hess_out}
+        call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, var=var, **rule)
+        value, grad, hess = self._evaluate(call)
+        assert grad is not None
+        assert hess is not None
+        return value, grad, hess
+
+    def hessp(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        var: ArrayLike,
+        vector: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+    ) -> Array:
+        """Return the Hessian times a vector, for Newton-CG and methods of trust regions.
+
+        Parameters
+        ----------
+        input : array_like
+            Expectations, of any shape; %(dtypes)s.
+        target : array_like of input's shape
+            Observations, any real dtype.
+        %(var)s
+        vector : array_like of input's shape
+            What the Hessian is multiplied by.
+        %(samples)s
+        %(grad_output)s It multiplies the second derivatives as well, and must not be negative.
+        out : ndarray, optional
+            Array of input's shape and dtype to fill, apart from all others.
+
+        Returns
+        -------
+        ndarray
+            The product; shape of `input`, and its dtype if that is a float.
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> fastloss.GaussianNLLLoss().hessp([2.0], [0.0], 4.0, [2.0])
+        array([0.5])
+        """
+        weights = (sample_weight, mask, normalizer, grad_output)
+        more = {"var": var, "vector": vector}
+        call = Call(self._options, input, target, *weights, with_grad=True, hessian="exact", **more)
+        return self._times(call, out)
 
 
 class _GaussianNLLOfVar(GaussianNLLLoss[V]):
@@ -1063,7 +1188,7 @@ class _GaussianNLLOfVar(GaussianNLLLoss[V]):
         call.x, call.stored = convert(widened(call.x), call.dtype), call.dtype
         full: Array = np.broadcast_to(widened(aligned), shape)
         call.more["var"] = full
-        value, grad = self._evaluate(call)
+        value, grad, _ = self._evaluate(call)
         assert grad is not None
         shared = _shared(aligned, shape)
         total = grad.sum(axis=shared, dtype=np.float64, keepdims=True) if shared else grad
