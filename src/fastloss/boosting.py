@@ -28,6 +28,7 @@ from ._arguments import (
     Array,
     Shape,
     as_array,
+    choice,
     compute_dtype,
     convert,
     number,
@@ -47,7 +48,7 @@ from .losses import (
     SigmoidFocalLoss,
     SoftMarginLoss,
 )
-from .losses._plan import Loss, choice, first_wrong
+from .losses._plan import Loss, first_wrong
 from .losses.classes import _ClassLoss
 
 __all__ = ["Metric", "Objective", "prior"]
@@ -253,7 +254,9 @@ class Objective(_Adapter):
         if self.target is not None:
             raise ValueError("target: CatBoost passes its rows in parts and shuffled; pass it labels instead")
         x, y, w = self._operands(approxes, targets, weights)
-        pairs: Array = np.empty((2, *x.shape))  # not kept: CatBoost's threads come while another one is here
+        pairs: Array = np.empty(
+            (2, *x.shape), x.dtype
+        )  # not kept: CatBoost's threads come while another one is here
         self._fill(x, y, w, "exact", pairs[0], pairs[1])
         ascent: Array = np.negative(pairs, out=pairs).T
         return ascent
