@@ -66,7 +66,8 @@ softcap : float, optional
     "samples": """\
 sample_weight : array_like, optional
     Factor of each sample's loss, broadcastable to the value under "none"; the weighted mean divides by the
-    weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN.
+    weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN. An array of shape (0,) is as
+    None.
 mask : array_like of bool, optional
     Broadcastable to the value under "none". Where it is False the sample counts nowhere: not in the value,
     the mean's divisor or the gradient, which is 0 there, whatever its numbers and its label are.
