@@ -217,7 +217,7 @@ class Objective(_Adapter):
             scores, labels = y_pred, y_true if self.target is None else self.target
         x, y, w = self._operands(scores, labels, sample_weight)
         grad, hess = self._buffers(x)
-        self._fill(x, y, w, _rule_of_xgboost(self.loss) if x.dtype == FLOAT32 else "friedman", grad, hess)
+        self._fill(x, y, w, _rule_of(self.loss, "xgboost" if x.dtype == FLOAT32 else "lightgbm"), grad, hess)
         self._kept.append((grad, hess))
         return grad, hess
 
@@ -642,14 +642,13 @@ def _least(derivatives: Derivatives, x: Array, around: float, loss: Loss[Any]) -
     raise ValueError(f"loss: no constant score minimises {loss!r}")
 
 
-def _rule_of_xgboost(loss: Loss[Any]) -> str:
-    """That of its softmax has changed after 3.4, with pull request 12537."""
+def _rule_of(loss: Loss[Any], library: str) -> str:
+    """That of the built-in objectives; of XGBoost's softmax pull request 12537 has changed it after 3.4."""
+    if not isinstance(loss, _ClassLoss):
+        return "bound" if library == "xgboost" else "exact"
     version = getattr(sys.modules.get("xgboost"), "__version__", "0.0").split(".")
-    return (
-        "residual"
-        if [int(part) for part in version[:2]] > [3, 4] and isinstance(loss, _ClassLoss)
-        else "bound"
-    )
+    of_xgboost = "residual" if [int(part) for part in version[:2]] > [3, 4] else "bound"
+    return of_xgboost if library == "xgboost" else "friedman"
 
 
 def _of_rows(loss: Loss[Any]) -> bool:
