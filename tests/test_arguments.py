@@ -32,7 +32,7 @@ FLOATS = [np.float32, np.float64]
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_layout_of_arguments_does_not_matter(variant, layout, rng, isa):
-    """The same bits as from a plain copy, or within bounds where classes stand elsewhere; all is as it was."""
+    """The bits of a plain copy, or within bounds where classes stand elsewhere; nothing has changed."""
     lay, moved = LAYOUTS[layout], layout in ("transposed", "Fortran order")
     for dtype, shape in itertools.product(FLOATS, [(9, 5), (3, 70), (2, 4, 5)]):
         case = make(variant, rng, shape, dtype)

@@ -147,13 +147,22 @@ TypeError
 ValueError
     Another argument that does not fit.""",
     # ------------------------------------------------------------------------------------ reference
+    "twin.hessian": """\
+hessian : {"exact", "bound", "friedman", "residual"} or float, optional
+    The rule of the Hessian's diagonal: as it is; twice it, without parts that may be negative, in losses with
+    classes, and once in others; C / (C - 1) times it with C classes; the gradient's magnitude; or that
+    many times it. None leaves it out.
+floor : float, default: 0.0
+    The least that the diagonal is, but 0 where a sample does not count.""",
     "twin": """\
 Returns
 -------
 value : float or ndarray
     The value, in nats (squared units for `mse_loss`): a float, or under "none" the float64 array of values.
 grad : ndarray
-    Its derivative with respect to `input`, float64, times `grad_output`; under "none" that of the sum.""",
+    Its derivative with respect to `input`, float64, times `grad_output`; under "none" that of the sum.
+hess : ndarray
+    Only with ``hessian``: the diagonal of the second derivative, likewise.""",
     "twin.x": """\
 x : array_like
     Array of any shape with at least one class on `axis`; taken as float64.
