@@ -740,7 +740,7 @@ def test_start_from_prior():
 
 
 def test_recipes():
-    """The code of docs/boosting.md that doctest leaves out, on one thread, for they wait busily for each other."""
+    """The code of docs/boosting.md that doctest leaves out; on one thread, for threads wait busily."""
     for name in ("xgboost", "lightgbm", "catboost", "sklearn"):
         pytest.importorskip(name)
     text = (Path(__file__).parents[1] / "docs" / "boosting.md").read_text()
