@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 
 from ._arguments import (
     FLOAT32,
+    FLOAT64,
     Array,
     Shape,
     as_array,
@@ -32,6 +33,7 @@ from ._arguments import (
     compute_dtype,
     convert,
     number,
+    real_operand,
     scalar,
     unchanging,
     widened,
@@ -92,7 +94,7 @@ class _Adapter:
                 y = y[:, 0]
             elif not self._of_rows and y.size == x.size:
                 y = y.reshape(x.shape)
-        return x, y, _weight_of(self._of_rows, weight, x.shape)
+        return x, y, _weight_of(self._of_rows, weight, x.shape, dtype)
 
 
 class Objective(_Adapter):
@@ -564,7 +566,7 @@ def prior(
             f"{'' if _of_rows(loss) else ', or (rows,) and None'} for {type(loss).__name__}"
         )
     shape = (len(target), _number_of_classes(loss, target, classes)) if indices else target.shape
-    weight = _weight_of(_of_rows(loss), sample_weight, shape)
+    weight = _weight_of(_of_rows(loss), sample_weight, shape, FLOAT64)
     summed(np.broadcast_to(np.zeros(shape[1:]), shape), target, sample_weight=weight)  # raises errors
     if indices:  # rows with one label are one row with their weight
         target, inverse = np.unique(target, return_inverse=True)
@@ -667,11 +669,11 @@ def _reduced(loss: Any, reduction: str) -> Any:
     return type(loss)(**options)
 
 
-def _weight_of(of_rows: bool, weight: Any, shape: Shape) -> Array | None:
-    """Weights of rows as the loss of scores of this shape takes them."""
+def _weight_of(of_rows: bool, weight: Any, shape: Shape, dtype: np.dtype[Any]) -> Array | None:
+    """Weights of rows as the loss of scores of this shape and dtype takes them, fastest."""
     if weight is None:
         return None
-    w = as_array(weight, "sample_weight")
+    w = real_operand(weight, "sample_weight", dtype)
     if not w.size:
         return None
     if w.shape != shape[:1]:
