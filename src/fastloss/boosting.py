@@ -15,6 +15,7 @@ b) None of the libraries is imported.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -256,9 +257,8 @@ class Objective(_Adapter):
         if self.target is not None:
             raise ValueError("target: CatBoost passes its rows in parts and shuffled; pass it labels instead")
         x, y, w = self._operands(approxes, targets, weights)
-        pairs: Array = np.empty(
-            (2, *x.shape), x.dtype
-        )  # not kept: CatBoost's threads come while another one is here
+        # Not kept, for another of CatBoost's threads comes while the kernel runs.
+        pairs: Array = np.empty((2, *x.shape), x.dtype)
         self._fill(x, y, w, "exact", pairs[0], pairs[1])
         ascent: Array = np.negative(pairs, out=pairs).T
         return ascent
@@ -648,9 +648,10 @@ def _rule_of(loss: Loss[Any], library: str) -> str:
     """That of the built-in objectives; of XGBoost's softmax pull request 12537 has changed it after 3.4."""
     if not isinstance(loss, _ClassLoss):
         return "bound" if library == "xgboost" else "exact"
-    version = getattr(sys.modules.get("xgboost"), "__version__", "0.0").split(".")
-    of_xgboost = "residual" if [int(part) for part in version[:2]] > [3, 4] else "bound"
-    return of_xgboost if library == "xgboost" else "friedman"
+    if library == "lightgbm":
+        return "friedman"
+    version = re.findall(r"\d+", getattr(sys.modules.get("xgboost"), "__version__", ""))
+    return "residual" if list(map(int, version[:2])) > [3, 4] else "bound"
 
 
 def _of_rows(loss: Loss[Any]) -> bool:
