@@ -31,7 +31,7 @@ def documented(name):
     return found
 
 
-@pytest.fixture(params=["fastloss", "fastloss.reference", "fastloss.torch"])
+@pytest.fixture(params=["fastloss", "fastloss.reference", "fastloss.boosting", "fastloss.torch"])
 def public(request):
     if request.param == "fastloss.torch":
         pytest.importorskip("torch")
