@@ -115,6 +115,23 @@ TypeError, ValueError
     "raises": """\
 TypeError, ValueError
     A shape, dtype or option that does not fit.""",
+    # ---------------------------------------------------------------------------------- calibration
+    "calibration": """\
+logits : array_like of shape (N, C) or (..., C, ...)
+    Logits with C classes on `axis`, finite, or -inf for masked classes; float64, float32, float16, bfloat16,
+    integer or bool.
+target : array_like of shape (N,) or logits' without `axis`, or of logits' shape
+    Class indices, of which -100 is ignored; or class probabilities in a floating dtype.
+sample_weight : array_like, optional
+    Factor of each sample's loss, at least 0, broadcastable to the logits' shape without `axis`.
+axis : int, optional
+    The class axis of the logits; None is 1, or 0 for one dimension.""",
+    "raises_of_calibration": """\
+IndexError
+    A label outside [0, C) that is not -100.
+TypeError, ValueError
+    A shape or dtype that does not fit; NaN, inf, or a class that is masked where its sample is of it; no
+    sample that counts.""",
     # ------------------------------------------------------------------------------ array functions
     "x": """\
 x : array_like
