@@ -32,8 +32,7 @@ FLOATS = [np.float32, np.float64]
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_layout_of_arguments_does_not_matter(variant, layout, rng, isa):
-    """The same bits as from a plain copy, or within the bounds where classes stand elsewhere in memory; nothing that
-    was passed has changed."""
+    """The bits of a plain copy, or within bounds where classes stand elsewhere; nothing has changed."""
     lay, moved = LAYOUTS[layout], layout in ("transposed", "Fortran order")
     for dtype, shape in itertools.product(FLOATS, [(9, 5), (3, 70), (2, 4, 5)]):
         case = make(variant, rng, shape, dtype)
@@ -46,7 +45,7 @@ def test_layout_of_arguments_does_not_matter(variant, layout, rng, isa):
         before = case.input.copy(), case.target.copy()
         with fastloss.checking() if moved else nullcontext():
             got = run(case, "mean", sample_weight=lay(sample_weight), grad_output=2.0)
-        assert moved or got[0] == wanted[0] and same_bits(got[1], wanted[1])
+        assert moved or (got[0] == wanted[0] and same_bits(got[1], wanted[1]))
         assert np.array_equal(before[0], case.input)
         assert np.array_equal(before[1], case.target)
 

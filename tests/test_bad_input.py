@@ -380,7 +380,7 @@ def test_a_number_may_be_byte_swapped():
 def test_losses_of_a_label_take_labels(name):
     """Neither probabilities nor label smoothing."""
     refuses("target: got shape", [], loss(name), X, Y)
-    refuses("target: got dtype", [], loss(name), X, np.ones(4))
+    refuses("target", [], loss(name), X, np.full(4, 0.5))
     for make in (loss, lambda name, **options: getattr(fastloss, name)(X, LABELS, **options)):
         with pytest.raises(TypeError, match="label_smoothing"):
             make(name, label_smoothing=0.1)
@@ -432,10 +432,20 @@ def test_batchmean_is_kl_divs_own():
                 loss(function, reduction="batchmean")
 
 
-@pytest.mark.parametrize("function", ["cross_entropy", "nll_loss"])
-def test_float_labels_are_a_type_error(function):
-    with pytest.raises(TypeError, match="target"):
-        loss(function)(np.zeros((2, 3)), [0.0, 1.0])
+@pytest.mark.parametrize("bad", [0.5, -0.1, np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("function", ["cross_entropy", "nll_loss", "focal_loss"])
+def test_float_labels_are_whole_numbers(function, bad):
+    """Which need not be so where they do not count."""
+    x = np.zeros((3, 3))
+    for dtype in (np.float16, np.float32, np.float64):
+        for label in (np.array([0, 1, -100], dtype), np.array([0, 1, -100], np.int64)):
+            assert loss(function)(x, label) == loss(function)(x, [0, 1, -100])
+        with np.errstate(over="ignore"):
+            target = np.array([0, bad, 1], dtype)
+        with pytest.raises((ValueError, IndexError), match=r"target\[1\] = "):
+            loss(function)(x, target)
+        masked = loss(function)(x, target, mask=[True, False, True])
+        assert masked == loss(function)(x[::2], [0, 1])
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool, ">i4"])

@@ -289,8 +289,9 @@ def test_search_of_rows(name, kind, classes, axis, dtype, isa):
 def test_each_option_adds_its_roundings(dtype, rng):
     """Bounds are as large for a loss as for its values with the weights multiplied in, and a little more."""
     x, y, w = rng.standard_normal((5, 4)), rng.random((5, 4)), 0.5 + rng.random((5, 4))
-    plain = bounds.loss(WITH_LOGITS, x, y, dtype=dtype, reduction="none")
-    weighted = bounds.loss(WITH_LOGITS, x, y, dtype=dtype, reduction="none", weight=w)
+    given = {"dtype": dtype, "reduction": "none", "hessian": "exact"}
+    plain = bounds.loss(WITH_LOGITS, x, y, **given)
+    weighted = bounds.loss(WITH_LOGITS, x, y, **given, weight=w)
     for with_it, without in zip(weighted, plain, strict=True):
         assert np.all((w * without < with_it) & (with_it < 1.3 * w * without))
     for name, reduction in itertools.product([WITH_LOGITS, "cross_entropy"], ["sum", "mean"]):
@@ -303,9 +304,10 @@ def test_each_option_adds_its_roundings(dtype, rng):
 
 def test_ignored_rows_and_what_is_not_a_number_have_no_error():
     x = np.array([[np.nan, 1], [np.nan, 0], [0, -np.inf]])
-    value, grad = bounds.loss("cross_entropy", x, [-100, 0, 0], dtype=np.float32, reduction="none")
-    assert value[:2].max() == grad[:2].max() == 2.0**-126
-    assert max(value[2], grad[2].max()) <= 4 * 2.0**-126  # of what may become 0
+    given = {"dtype": np.float32, "reduction": "none", "hessian": "exact"}
+    value, grad, hess = bounds.loss("cross_entropy", x, [-100, 0, 0], **given)
+    assert value[:2].max() == grad[:2].max() == hess[:2].max() == 2.0**-126
+    assert max(value[2], grad[2].max(), hess[2].max()) <= 4 * 2.0**-126  # of what may become 0
 
 
 def test_what_is_wrong_takes_more_than_its_bound():

@@ -51,16 +51,17 @@ def check() -> bool:
         of_function = [outcome for outcome in outcomes if outcome.function == function]
         values = [f"{outcome.value:.2f}" for outcome in of_function]
         rows.append([function, *values])
-        gradients = [f"{o.gradient:.2f}" for o in of_function if o.gradient is not None]
-        if gradients:
-            rows.append(["  gradient", *gradients])
+        for what in ("gradient", "hessian"):
+            shares = [getattr(outcome, what) for outcome in of_function]
+            if None not in shares:
+                rows.append([f"  {what}", *(f"{share:.2f}" for share in shares)])
     table(("function", *dtypes), rows)
     wrong = [outcome for outcome in outcomes if not outcome.agrees]
     for outcome in wrong:
         reason = "; ".join(outcome.errors) or "beyond its bound"
         print(f"DISAGREES: {outcome.function} {outcome.dtype}: {reason}")
     if not wrong:
-        print(f"All {len(rows)} values and gradients agree in every dtype.")
+        print(f"All {len(rows)} values and derivatives agree in every dtype.")
     if "bfloat16" not in dtypes:
         print("ml_dtypes is not installed, so bfloat16 is left out.")
     return not wrong

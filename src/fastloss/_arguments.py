@@ -110,7 +110,7 @@ def target_operand(array: Array, dtype: np.dtype[Any], axes: Axes | None = None)
     kind = FLOAT32 if array.dtype == FLOAT32 else stored_dtype(array, dtype)
     if array.dtype != kind and array.dtype.newbyteorder("=") != kind:
         array = real_operand(array, "target", dtype)
-    return native(array if axes is None else np.moveaxis(array, *axes), kind)
+    return native(array if axes is None else moved(array, axes), kind)
 
 
 def class_axis(shape: Shape, axis: int | None, name: str) -> int:
@@ -139,9 +139,14 @@ def memory_axes(array: Array, axis: int) -> Axes:
     return axis, axis
 
 
+def moved(array: Array, axes: Axes) -> Array:
+    """The array with one axis elsewhere."""
+    return array if axes[0] == axes[1] else np.moveaxis(array, *axes)
+
+
 def with_class_axis(array: Array, axes: Axes, dtype: np.dtype[Any]) -> tuple[Array, int, int, int, int]:
     """(array, outer, classes, inner, stride between outer indices) for the kernels."""
-    array, axis = np.moveaxis(array, *axes), axes[1]
+    array, axis = moved(array, axes), axes[1]
     shape = array.shape
     outer, classes, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     block = classes * inner
@@ -272,7 +277,7 @@ class Output:
             in_memory = list(shape)
             if there != back:
                 in_memory.insert(there, in_memory.pop(back))
-            self.result: Array = np.moveaxis(make(in_memory, dtype), there, back)
+            self.result: Array = moved(make(in_memory, dtype), (there, back))
         else:
             self.result = self._check(given, name, shape, dtype)
             for other_name, other in apart_from:
@@ -280,7 +285,7 @@ class Output:
                     continue
                 if other_name != in_place or not _same(given, other):
                     raise ValueError(f"{name}: overlaps {other_name} in memory")
-        view = self.result if there == back else np.moveaxis(self.result, back, there)
+        view = moved(self.result, axes)
         kept = view.dtype == computed or (view.dtype == FLOAT32 and computed == FLOAT64)
         direct = kept and view.flags.c_contiguous and view.flags.aligned
         self.buffer: Array = view if direct else np.empty(view.shape, computed)
@@ -305,7 +310,7 @@ class Output:
         """Copy the temporary, if there is one, and return the filled array."""
         if not self.direct:
             with np.errstate(all="ignore"):
-                np.copyto(self.result, np.moveaxis(self.buffer, *self.axes), casting="unsafe")
+                np.copyto(self.result, moved(self.buffer, self.axes), casting="unsafe")
         return self.result
 
 

@@ -52,6 +52,8 @@ class Call:
         self.dtype = compute_dtype(self.x, "input")
         self.stored = stored_dtype(self.x, self.dtype)
         self.sample_weight = None if sample_weight is None else as_array(sample_weight, "sample_weight")
+        if self.sample_weight is not None and self.sample_weight.shape == (0,) and self.x.size:
+            self.sample_weight = None  # as XGBoost says that there are none
         self.mask = None if mask is None else as_array(mask, "mask")
         self.normalizer = None if normalizer is None else _checked_normalizer(normalizer, self.reduction)
         self.grad_output = None if grad_output is None else as_array(grad_output, "grad_output")

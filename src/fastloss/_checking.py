@@ -108,13 +108,13 @@ class Expected(NamedTuple):
 
     value: Any
     grad: Array
+    hess: Array | None
     bound: bounds.Bounds
     dtype: np.dtype[Any]
 
 
-@np.errstate(all="ignore")
-def expected_loss(name: str, call: Call) -> Expected:
-    """Value and gradient by the reference, before a call may overwrite its input."""
+def _as_computed(call: Call) -> tuple[Array, Array, dict[str, Any]]:
+    """Input, target and options of the reference: numbers as the kernels read them."""
     options = {**call.options, "sample_weight": call.sample_weight, "grad_output": call.grad_output}
     for option in ("weight", "pos_weight", "sample_weight", "grad_output"):
         if options.get(option) is not None:
@@ -125,13 +125,36 @@ def expected_loss(name: str, call: Call) -> Expected:
     x = widened(call.x).astype(np.float64)
     options |= {option: real_operand(array, option, call.dtype) for option, array in call.more.items()}
     options["mask"], options["normalizer"] = call.mask, call.normalizer
-    value, grad = getattr(reference, name)(x, target, **options)
+    return x, target, options
+
+
+@np.errstate(all="ignore")
+def expected_loss(name: str, call: Call) -> Expected:
+    """Value and derivatives by the reference, before a call may overwrite its input."""
+    x, target, options = _as_computed(call)
+    if call.with_hess:
+        options["hessian"], options["floor"] = call.hessian, call.floor
+    value, grad, *hess = getattr(reference, name)(x, target, **options)
     bound = bounds.against_reference(bounds.loss, call.dtype, name, x, target, **options)
-    return Expected(value, grad, bound, call.dtype)
+    return Expected(value, grad, hess[0] if hess else None, bound, call.dtype)
 
 
-def compare_loss(name: str, expected: Expected, got: tuple[Any, Array | None]) -> None:
-    """Compare a loss's value, and its gradient where there is one, with what the reference expects."""
-    _compare(name, "value", got[0], expected.value, expected.bound.value, expected.dtype)
-    if got[1] is not None:
-        _compare(name, "gradient", got[1], expected.grad, expected.bound.grad, expected.dtype)
+def compare_loss(name: str, expected: Expected, got: tuple[Any, ...]) -> None:
+    """Compare value, gradient and Hessian's diagonal, as far as a call had them, with the reference's."""
+    for what, result in zip(("value", "grad", "hess"), got, strict=False):
+        if result is not None:
+            want, bound = getattr(expected, what), getattr(expected.bound, what)
+            _compare(name, _NAMES[what], result, want, bound, expected.dtype)
+
+
+_NAMES = {"value": "value", "grad": "gradient", "hess": "Hessian's diagonal"}
+
+
+@np.errstate(all="ignore")
+def check_hessp(name: str, call: Call, vector: Array, got: Array) -> None:
+    """Compare the product of a loss's Hessian and a vector with its reference."""
+    x, target, options = _as_computed(call)
+    vector = real_operand(vector, "vector", call.dtype)
+    want = reference.hessp(name, x, target, vector, **options)
+    bound = bounds.against_reference(bounds.hessp, call.dtype, name, x, target, vector, **options)
+    _compare(name, "Hessian times vector", got, want, bound, call.dtype)

@@ -66,7 +66,8 @@ softcap : float, optional
     "samples": """\
 sample_weight : array_like, optional
     Factor of each sample's loss, broadcastable to the value under "none"; the weighted mean divides by the
-    weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN.
+    weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN. An array of shape (0,) is as
+    None.
 mask : array_like of bool, optional
     Broadcastable to the value under "none". Where it is False the sample counts nowhere: not in the value,
     the mean's divisor or the gradient, which is 0 there, whatever its numbers and its label are.
@@ -163,13 +164,22 @@ TypeError
 ValueError
     Another argument that does not fit.""",
     # ------------------------------------------------------------------------------------ reference
+    "twin.hessian": """\
+hessian : {"exact", "bound", "friedman", "residual"} or float, optional
+    The rule of the Hessian's diagonal: as it is; twice it, without parts that may be negative, in losses with
+    classes, and once in others; C / (C - 1) times it with C classes; the gradient's magnitude; or that
+    many times it. None leaves it out.
+floor : float, default: 0.0
+    The least that the diagonal is, but 0 where a sample does not count.""",
     "twin": """\
 Returns
 -------
 value : float or ndarray
     The value, in nats (squared units for `mse_loss`): a float, or under "none" the float64 array of values.
 grad : ndarray
-    Its derivative with respect to `input`, float64, times `grad_output`; under "none" that of the sum.""",
+    Its derivative with respect to `input`, float64, times `grad_output`; under "none" that of the sum.
+hess : ndarray
+    Only with ``hessian``: the diagonal of the second derivative, likewise.""",
     "twin.x": """\
 x : array_like
     Array of any shape with at least one class on `axis`; taken as float64.

@@ -52,12 +52,14 @@ class Outcome:
     dtype: str
     value: float = 0.0
     gradient: float | None = None
+    hessian: float | None = None  # its diagonal, and its product with a vector
     errors: list[str] = field(default_factory=list)
 
     @property
     def agrees(self) -> bool:
         """Whether every result was within its bound."""
-        return not self.errors and self.value <= 1 and (self.gradient or 0.0) <= 1
+        derivatives = max(self.gradient or 0.0, self.hessian or 0.0)
+        return not self.errors and self.value <= 1 and derivatives <= 1
 
 
 def share(result: Array, expected: Array, bound: Array) -> float:
@@ -182,11 +184,11 @@ def check_array(outcome: Outcome, dtype: Any) -> None:
 
 
 def check_loss(outcome: Outcome, dtype: Any) -> None:
-    """Compare a loss as function and as class, value and gradient, with its reference."""
+    """Compare a loss as function and as class, value and derivatives, with its reference."""
     ours, theirs = getattr(fastloss, outcome.function), getattr(reference, outcome.function)
     loss_class = getattr(fastloss, CLASSES[outcome.function].__name__)
     pointwise = outcome.function not in ("cross_entropy", "nll_loss", "multinomial_nll_loss", *HEADS)
-    outcome.gradient = 0.0
+    outcome.gradient = outcome.hessian = 0.0
     for x, target, given in (element_cases if pointwise else class_cases)(outcome.function, dtype):
         args = x, as_computed(target, dtype)
         options = {
@@ -195,15 +197,25 @@ def check_loss(outcome: Outcome, dtype: Any) -> None:
         }
         beside = {"var": options.pop("var")} if "var" in options else {}  # what is an argument of the call
         loss = loss_class(**options, reduction="none")
-        weight = np.random.default_rng(23).uniform(0.5, 2.0, np.shape(loss(*args, **beside)))
+        rng = np.random.default_rng(23)
+        weight = rng.uniform(0.5, 2.0, np.shape(loss(*args, **beside)))
+        vector = as_computed(rng.standard_normal(x.shape), dtype)
         for extra in (beside, {**beside, "sample_weight": as_computed(weight, dtype)}):
             every = {**options, "reduction": "none", **extra}
-            expected = theirs(*args, **every)
-            bound = bounds.against_reference(bounds.loss, computed(dtype), outcome.function, *args, **every)
-            value, grad = loss.value_and_grad(*args, **extra)
+            expected = theirs(*args, **every, hessian="exact")
+            named = computed(dtype), outcome.function, *args
+            bound = bounds.against_reference(bounds.loss, *named, **every, hessian="exact")
+            value, grad, hess = loss.value_grad_hess(*args, **extra)
             for result in (value, loss(*args, **extra), ours(*args, **every)):
                 outcome.value = max(outcome.value, share(result, expected[0], bound.value))
             outcome.gradient = max(outcome.gradient, share(grad, expected[1], bound.grad))
+            product = reference.hessp(outcome.function, *args, vector, **every)
+            off = bounds.against_reference(bounds.hessp, *named, vector, **every)
+            outcome.hessian = max(
+                outcome.hessian,
+                share(hess, expected[2], bound.hess),
+                share(loss.hessp(*args, vector=vector, **extra), product, off),
+            )
             for reduction in ("mean", "sum"):  # compared by fastloss.checking()
                 loss_class(**options, reduction=reduction).value_and_grad(*args, **extra)
 

@@ -87,6 +87,9 @@ CAP, CAP_SLOPE, CAP_EXP = 11, 11, 2.2
 # 1; x^a by a logarithm and an exponential, for each unit of a log x 2.5, and else a - 1 products.
 HEAD, POWER = 8, 2.5
 ANCHOR = 42  # a label's ℓ from which on the greatest takes its place in log S, log 2^60
+# What terms of second derivatives have more than the gradient's: 1 - p_j, or another factor, 3, * 1, * 1,
+# their sum 1. In sigmoid focal loss the square of (log m)', and (log m)'', 12 more.
+CURVE, FOCAL_CURVE = 6, 18
 PSI = 6  # z_loss s^2, s = m + L: s 1, both products 1, z_loss 1, added 1, storing 1
 LGAMMA = 8  # the logarithm of a factorial by the C library in float64, 4 ulp
 # Of float64: a sum of values, two plain additions 2, then without loss, 1; the divisor 1; the quotient 1.
@@ -169,18 +172,35 @@ TABLE = (
         f"pⱼ (s + e u·abs(dⱼ)) Σₖ abs(cₖ) + {ENTRY}u ((Σₖ abs(cₖ) − abs(cⱼ))·pⱼ + abs(cⱼ)·(1 − pⱼ))",
     ),
     ("with `weight`, `sample_weight`, `grad_output`", "u of the sum of the terms' magnitudes more, for each"),
+    (
+        "the Hessian's diagonal without classes; `sigmoid_focal_loss`",
+        f"what the gradient is with targets beside 0 and 1, but of the sum of its own terms' magnitudes, and"
+        f" {CURVE}u of that more; {FOCAL_CURVE}u",
+    ),
+    (
+        "with classes its terms a pⱼ (1 − pⱼ), φ″ (pⱼ − [j = t])² and ψ″ pⱼ²; of a label alone"
+        f" {ENTRY_OF_LABEL} for {ENTRY}",
+        "pⱼ (s + e u·abs(dⱼ)) (abs(a) + 2·(abs(φ″) + ψ″) pⱼ), what a and φ″ are off,"
+        f" and ({ENTRY} + {CURVE})u of the sum of their magnitudes",
+    ),
+    ('with another rule than "exact" and "residual"', f"{SCALE}u of it more"),
+    (
+        "the Hessian times v: its rows' terms times vₖ",
+        f"what they are off, and {3 * DOT + DOT_ADDED}u of the sum of their magnitudes more",
+    ),
     ("with label smoothing", f"{SMOOTHING}u of it more"),
-    ("gradients of means, or with a number as `grad_output`", f"{SCALE}u of it more"),
+    ("derivatives of means, or with a number as `grad_output`", f"{SCALE}u of it more"),
     ('"mean" and "sum"', f"what the values add up to, and {TOTALS} · 2⁻⁵³ of the sum of their magnitudes"),
     ("results of half precision", "½ ulp more"),
 )
 
 
 class Bounds(NamedTuple):
-    """What value and gradient of a loss may be off by; shaped as they are."""
+    """What value, gradient and the Hessian's diagonal of a loss may be off by; shaped as they are."""
 
     value: Any
     grad: Array
+    hess: Array | None = None  # with `hessian` among the options
 
 
 # ------------------------------------------------------------------------------------------ numbers
@@ -242,7 +262,9 @@ def against_reference(of: Callable[..., Any], dtype: Any, *args: Any, **options:
     times = REFERENCE * unit(np.float64) / unit(dtype)
     found, more = (of(*args, dtype=dtype, shifted=shifted, **options) for shifted in (False, True))
     if isinstance(found, Bounds):
-        return Bounds(*(part + times * other for part, other in zip(found, more, strict=True)))
+        both = zip(found, more, strict=True)
+        parts: list[Any] = [None if part is None else part + times * other for part, other in both]
+        return Bounds(*parts)
     return found + times * more
 
 
@@ -330,6 +352,12 @@ class _Terms(NamedTuple):
     values: Array
     sizes: Array
     entries: Array
+    second: _Element | _Second
+
+
+def _of(name: str, shifted: bool) -> Callable[..., _Terms]:
+    with_classes = name in ("cross_entropy", "multinomial_nll_loss", *_HEADS)
+    return functools.partial(_of_classes, shifted=shifted) if with_classes else _of_points
 
 
 @np.errstate(all="ignore")
@@ -340,20 +368,41 @@ def loss(
 
     `shifted` as in `array_function`.
     """
-    x, tiny = np.asarray(input).astype(np.float64), smallest(dtype)
-    of: Callable[..., _Terms] = _of_points
-    if name in ("cross_entropy", "multinomial_nll_loss", *_HEADS):
-        of = functools.partial(_of_classes, shifted=shifted)
+    x, tiny, of = np.asarray(input).astype(np.float64), smallest(dtype), _of(name, shifted)
+    hessian, floor = options.pop("hessian", None), options.pop("floor", 0.0)
     upstream = options.pop("grad_output", None)
     found = of(name, x, target, dtype, options)
-    entries = found.entries
-    if upstream is not None:
-        entries = of(name, x, target, dtype, {**options, "grad_output": upstream}).entries
     values, sizes = _known(found.values), _known(found.sizes)
+    if upstream is not None:
+        found = of(name, x, target, dtype, {**options, "grad_output": upstream})
+    entries, hess = _known(found.entries) + tiny, None
+    if isinstance(hessian, str) and hessian == "residual":
+        hess = entries
+    elif hessian is not None:
+        times, (terms, error) = found.second.times(hessian), found.second.diagonal()
+        more = SCALE * unit(dtype) * terms if times != 1 else 0.0
+        hess = np.asarray(times * (_known(error + more) + tiny) + unit(dtype) * floor)
     if options.get("reduction", "mean") == "none":
-        return Bounds(values + tiny, _known(entries) + tiny)
+        return Bounds(values + tiny, entries, hess)
     total = float(values.sum()) + TOTALS * unit(np.float64) * float(sizes.sum())
-    return Bounds(total, _known(entries) + tiny)
+    return Bounds(total, entries, hess)
+
+
+@np.errstate(all="ignore")
+def hessp(
+    name: str,
+    input: ArrayLike,
+    target: ArrayLike,
+    vector: ArrayLike,
+    *,
+    dtype: Any,
+    shifted: bool = False,
+    **options: Any,
+) -> Array:
+    """Bound of the product of the Hessian and a vector, shaped as that."""
+    x = np.asarray(input).astype(np.float64)
+    found = _of(name, shifted)(name, x, target, dtype, options)
+    return _known(found.second.product(np.asarray(vector).astype(np.float64))) + smallest(dtype)
 
 
 def _roundings(options: dict[str, Any], gradient: bool) -> int:
@@ -385,12 +434,14 @@ _DEFAULTS = {"focal_loss": 2.0, "generalized_cross_entropy": 0.7, "poly_loss": 1
 
 
 class _Head(NamedTuple):
-    """φ and its slope, the magnitudes of their terms, and what they are off."""
+    """φ, its slope and φ″ (1 - p)²: the magnitudes of their terms, and what they are off."""
 
     size: Array
     error: Array
     slope: Array
     slope_error: Array
+    bend: Array
+    bend_error: Array
 
 
 def _head(name: str, parameter: float, ce: Array, p: Array, not_p: Array, error: Array, u: float) -> _Head:
@@ -399,25 +450,29 @@ def _head(name: str, parameter: float, ce: Array, p: Array, not_p: Array, error:
     of_not_p = np.where(not_p == 0, 0.0, p * error / not_p) + 4 * u
     if name == "generalized_cross_entropy":
         slope, size = np.exp(-parameter * ce), -np.expm1(-parameter * ce) / parameter
-        return _Head(
-            size,
-            slope * error + HEAD * u * size,
-            slope,
-            slope * np.where(slope == 0, 0.0, np.expm1(parameter * (error + EXP * u * ce) + HEAD * u)),
-        )
+        off = np.where(slope == 0, 0.0, np.expm1(parameter * (error + EXP * u * ce) + HEAD * u))
+        bend = parameter * slope * not_p**2
+        slopes = slope, slope * off, bend, bend * (off + 2 * of_not_p)
+        return _Head(size, slope * error + HEAD * u * size, *slopes)
     if name == "poly_loss":
         size, slope = ce + abs(parameter) * not_p, 1 + abs(parameter) * p
-        return _Head(size, slope * error + HEAD * u * size, slope, slope * (of_p + HEAD * u))
+        bend = abs(parameter) * p * not_p**2
+        slopes = slope, slope * (of_p + HEAD * u), bend, bend * (of_p + 2 * of_not_p + HEAD * u)
+        return _Head(size, slope * error + HEAD * u * size, *slopes)
     power = np.where(not_p == 0, float(parameter == 0), not_p**parameter)
     far = np.where(not_p == 0, 0.0, parameter * -np.log(not_p))
     off = np.expm1(np.minimum(parameter * (of_not_p + u) + u * (POWER * far + HEAD), 50.0))
-    ratio = parameter * np.where(np.isinf(ce), 0.0, p * np.where(not_p == 0, 1.0, ce / not_p))
+    p_ce = np.where(np.isinf(ce), 0.0, p * ce)
+    ratio = parameter * np.where(not_p == 0, p, p_ce / not_p)
     of_ratio = of_p + of_not_p + np.where(ce == 0, 0.0, error / ce) + HEAD * u
+    bend = parameter * power * ((2 * p + p_ce) * not_p + abs(parameter - 1) * p_ce * p)
     return _Head(
         power * ce,
         power * (off * ce + error),
         power * (1 + ratio),
         power * (off * (1 + ratio) + ratio * of_ratio),
+        bend,
+        bend * (off + of_p + 2 * of_not_p + of_ratio),
     )
 
 
@@ -436,18 +491,19 @@ class _Off(NamedTuple):
     top: Any
     slope: Any
     of_slope: Any
+    bend: Any  # the second derivative, which 2 tanh(x / cap) / cap makes of the slope
 
 
 def _capped(x: Array, cap: float | None, u: float) -> tuple[Array, _Off]:
     """Logits, classes last, and what they are off."""
     if cap is None:
-        return x, _Off(0.0, 0.0, 1.0, 0.0)
-    y, slope = reference._capped(x, cap)
+        return x, _Off(0.0, 0.0, 1.0, 0.0, 0.0)
+    y, slope, bend = reference._capped(x, cap)
     off = CAP * u * np.where(np.isinf(y), 0.0, np.abs(y))
     at = np.arange(y.shape[-1]) == y.argmax(-1)[..., None]
     top = np.where(at, off, 0.0).sum(-1, keepdims=True)
     far = np.where(np.isinf(x), 0.0, CAP_EXP * np.abs(2 * x / cap))
-    return y, _Off(np.where(at, 0.0, off + top), top, slope, u * (CAP_SLOPE + far))
+    return y, _Off(np.where(at, 0.0, off + top), top, slope, u * (CAP_SLOPE + far), np.abs(bend))
 
 
 def _constants(counts: Array, total: Array) -> Array:
@@ -488,18 +544,18 @@ def _of_classes(
     error = row.sum_error + tiny
     value = total * error + reference._times(c, off.d).sum(-1, keepdims=True)
     value = value + reference._times(flushed, row.log_sum + row.far).sum(-1, keepdims=True)
-    slope: Any = 1.0
-    of_slope: Any = 0.0
+    head: Any = None
     if name in _HEADS:
         parameter = options.get(_HEADS[name], _DEFAULTS[name])
         ce = row.log_sum + row.far
         error = np.where(np.isinf(ce), 0.0, error + off.d + u * (ROW + row.exp) * ce)
         head = _head(name, parameter, ce, row.p, row.not_p, error, u)
-        sizes, slope, of_slope = reference._times(c, head.size), head.slope, head.slope_error
+        sizes = reference._times(c, head.size)
         value = (reference._times(c, head.error) + c * tiny).sum(-1, keepdims=True)
     size = sizes.sum(-1, keepdims=True)
     value = value + u * ((ROW + row.exp if label else DOT + min(classes, DOT_ADDED)) + extra) * size
     square: Any = 0.0
+    of_square: Any = 0.0
     if z:
         s = row.m + row.log_sum
         of_s = row.sum_error + off.top + u * (np.abs(s) + LOG * anchor)
@@ -510,41 +566,137 @@ def _of_classes(
     if options.get("full"):
         constants = _constants(np.moveaxis(np.asarray(target).astype(np.float64), axis, -1), total[..., 0])
         value, size = value + (u * (1 + extra) + u64 * LGAMMA) * constants, size + constants
-    several = np.count_nonzero(c, -1, keepdims=True) > 1
-    of_c = np.where(c != 0, c * of_slope, 0.0).sum(-1, keepdims=True)
-    flushed = flushed + tiny * c * (name in _HEADS)
-    c = c * slope
+    own, several = c != 0, np.count_nonzero(c, -1, keepdims=True) > 1
+    bend = of_bend = of_c = np.zeros_like(c[..., :1])
+    if head is not None:
+        flushed = flushed + tiny * c
+        of_c, bend, of_bend = (
+            np.where(c != 0, c * part, 0.0).sum(-1, keepdims=True)
+            for part in (head.slope_error, head.bend, head.bend_error)
+        )
+        c = c * head.slope
     total = c.sum(-1, keepdims=True) + square
-    lost = np.where(several, TOTAL * u64 * total * row.p, 0.0)
+    lost = np.where(several, TOTAL * u64 * total, 0.0)
     terms = np.abs(total - c) * row.p + c * row.not_p
-    entries = total * (row.p * (row.sum_error + row.exp * u * row.d + off.d) + tiny) + lost
+    entries = total * (row.p * (row.sum_error + row.exp * u * row.d + off.d) + tiny) + lost * row.p
     entries = entries + row.p * flushed.sum(-1, keepdims=True) + flushed
     times = ENTRY_OF_LABEL if label and not z and name not in _HEADS else ENTRY
-    entries = entries + u * (times + _roundings(options, True)) * terms
-    entries = entries + np.where(c != 0, row.not_p, row.p) * of_c + (row.p * of_square if z else 0.0)
+    roundings = times + _roundings(options, True)
+    entries = entries + u * roundings * terms
+    entries = entries + np.where(c != 0, row.not_p, row.p) * of_c + row.p * of_square
+    of_total = lost + of_c + of_square + flushed.sum(-1, keepdims=True)
+    second = _Second(
+        *(row, off, axis, dtype, roundings + CURVE, own, total, of_total, 2 * factor, bend, of_bend),
+        *(terms, entries),
+    )
     entries = off.slope * (entries + off.of_slope * terms) + (tiny * terms if options.get("softcap") else 0.0)
-    return _Terms(value, size, np.moveaxis(entries, -1, axis))
+    return _Terms(value, size, np.moveaxis(entries, -1, axis), second)
+
+
+class _Second(NamedTuple):
+    """What the Hessian of a loss of softmax is made of, classes last, and what that is off.
+
+    total (diag(p) - p p') + square p p' + bend r r', as in `reference._Curvature`; and for a softcap the
+    gradient's terms, and its bound, before that.
+    """
+
+    row: _Row
+    off: _Off
+    axis: int
+    dtype: Any
+    roundings: int
+    own: Array
+    total: Array
+    of_total: Array
+    square: Any
+    bend: Array
+    of_bend: Array
+    terms: Array
+    entries: Array
+
+    def times(self, hessian: Any) -> float:
+        """How many times the exact diagonal a rule is, at most."""
+        classes = self.row.p.shape[-1]
+        many = {"exact": 1.0, "bound": 2.0, "friedman": classes / max(classes - 1, 1)}
+        return many[hessian] if isinstance(hessian, str) else float(hessian)
+
+    def near(self) -> Array:
+        """What p_j is off relatively, beside roundings; times p_j what 1 - p_j is off."""
+        return np.asarray(self.row.sum_error + self.row.exp * self.row.u * self.row.d + self.off.d)
+
+    def ratio(self) -> Array:
+        """Of the classes beside a label, their probabilities among themselves; 1 of the label."""
+        rest = np.where(self.own, self.row.not_p, 0.0).sum(-1, keepdims=True)
+        return np.where(self.own, 1.0, np.where(rest == 0, 0.0, self.row.p / rest))
+
+    def of_gradient(self) -> Any:
+        """What the gradient, times the second derivative of a softcap, is off."""
+        u, off = self.row.u, self.off
+        return off.bend * (self.entries + (off.of_slope + u * (CAP + self.roundings)) * self.terms)
+
+    def diagonal(self) -> tuple[Array, Array]:
+        """The terms' magnitudes, and what their sum is off."""
+        p, not_p, near, off, tiny = self.row.p, self.row.not_p, self.near(), self.off, smallest(self.dtype)
+        ratio = self.ratio() ** 2
+        squares, curve = self.square * p * p, self.bend * ratio
+        terms = self.total * p * not_p + squares + curve
+        error = self.total * p * near + 2 * near * (squares + np.where(self.own, 0.0, curve))
+        error = error + self.of_total * p * not_p + self.of_bend * ratio
+        error = (
+            error + self.row.u * self.roundings * terms + 2 * tiny * (self.total + self.square + self.bend)
+        )
+        error = off.slope**2 * (error + 2 * off.of_slope * terms) + self.of_gradient()
+        terms = off.slope**2 * terms + off.bend * self.terms
+        return np.moveaxis(terms, -1, self.axis), np.moveaxis(error, -1, self.axis)
+
+    def product(self, vector: Array) -> Array:
+        """What the product with a vector is off."""
+        p, not_p, near, off, u = self.row.p, self.row.not_p, self.near(), self.off, self.row.u
+        given = np.abs(np.moveaxis(vector, self.axis, -1))
+        v, classes = off.slope * given, p.shape[-1]
+        top = np.arange(classes) == p.argmax(-1)[..., None]
+        mean, of_mean = ((p * v * part).sum(-1, keepdims=True) for part in (1.0, near + off.of_slope))
+        rest = np.where(top, np.where(top, 0.0, p * v).sum(-1, keepdims=True), mean - p * v)
+        ratio, own = self.ratio(), self.own
+        along, of_along = (
+            (ratio * v * part).sum(-1, keepdims=True) for part in (1.0, np.where(own, 0.0, near))
+        )
+        size, roundings = not_p * v + rest, u * (self.roundings + 3 * DOT + DOT_ADDED)
+        terms = p * (self.total * size + self.square * mean) + ratio * self.bend * along
+        error = self.total * p * (near * (size + p * v) + of_mean) + self.of_total * p * size
+        error = error + self.square * p * (near * mean + of_mean)
+        error = error + ratio * (
+            self.of_bend * along + self.bend * (of_along + np.where(own, 0.0, near) * along)
+        )
+        lost = smallest(self.dtype) * (self.total + self.square + self.bend)
+        error = error + (roundings + off.of_slope) * terms + lost * (v + p * v.sum(-1, keepdims=True))
+        error = off.slope * (error + off.of_slope * terms) + self.of_gradient() * given
+        return np.moveaxis(error, -1, self.axis)
 
 
 class _Point(NamedTuple):
-    """Of each element: the sum of the terms' magnitudes of value and slope, and what they are off by."""
+    """Of each element: the sums of the terms' magnitudes of value and derivatives, and what they are off."""
 
     size: Array
     error: Array
     slope: Array
     slope_error: Array
+    curve: Array  # the second derivative
+    curve_error: Array
     flushed: Any = 1.0  # times the smallest normal number: what a term that becomes 0 is multiplied by
 
 
-def _counted(size: Array, slope: Array, dtype: Any, times: Any, **more: Any) -> _Point:
+def _counted(size: Array, slope: Array, curve: Array, dtype: Any, times: Any, **more: Any) -> _Point:
     """Each off by so many u."""
     u = unit(dtype)
-    return _Point(size, u * times * size, slope, u * times * slope, **more)
+    errors = u * times * slope, curve, u * (times + CURVE) * curve
+    return _Point(size, u * times * size, slope, *errors, **more)
 
 
 def _mse(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
     size, slope = (x - y) ** 2, np.abs(2 * (x - y))
-    return _Point(size, ULP * ulp(size, dtype), slope, ULP * ulp(slope, dtype))
+    curve = np.full(x.shape, 2.0)
+    return _Point(size, ULP * ulp(size, dtype), slope, ULP * ulp(slope, dtype), curve, 0 * curve)
 
 
 def _labels_better(point: _Point, y: Array, dtype: Any) -> _Point:
@@ -562,22 +714,27 @@ def _bce_with_logits(x: Array, y: Array, dtype: Any, *, pos_weight: Any = None, 
         a = a * np.abs(np.broadcast_to(np.asarray(pos_weight, np.float64), x.shape))
     size = reference._times(a, reference._softplus(-x)) + reference._times(b, reference._softplus(x))
     slope = a * reference.sigmoid(-x) + b * reference.sigmoid(x)
+    curve = (a + b) * reference.sigmoid(x) * reference.sigmoid(-x)
     times = POINT if pos_weight is None else POINT + POS
-    point = _counted(size, slope, dtype, times, flushed=np.maximum(a + b, 1.0))
+    point = _counted(size, slope, curve, dtype, times, flushed=np.maximum(a + b, 1.0))
     return point if pos_weight is not None else _labels_better(point, y, dtype)
 
 
 def _bce(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
     log_x, log_not_x = np.minimum(-np.log(x), 100.0), np.minimum(-np.log1p(-x), 100.0)
     size = np.abs(y) * log_x + np.abs(1 - y) * log_not_x
-    slope = np.abs(x - y) / np.maximum(x * (1 - x), 1e-12)
-    return _labels_better(_counted(size, slope, dtype, POINT), y, dtype)
+    spread = x * (1 - x)
+    slope = np.abs(x - y) / np.maximum(spread, 1e-12)
+    curve = np.where(spread < 1e-12, 1e12, ((x - y) ** 2 + np.abs(y * (1 - y))) / spread**2)
+    point = _labels_better(_counted(size, slope, curve, dtype, POINT), y, dtype)
+    at_cut = np.abs(spread - 1e-12) < 4 * unit(dtype) * spread  # where it may be taken to be on either side
+    return point._replace(curve_error=np.where(at_cut, np.inf, point.curve_error))
 
 
 def _kl_div(x: Array, y: Array, dtype: Any, *, log_target: bool = False, **_: Any) -> _Point:
     p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1.0, y)))
     size, slope = reference._times(np.abs(p), np.abs(log_p) + np.abs(x)), np.abs(p)
-    return _counted(size, slope, dtype, POINT)
+    return _counted(size, slope, 0 * x, dtype, POINT)
 
 
 def _soft_margin(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
@@ -588,7 +745,9 @@ def _soft_margin(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
     )  # by the rounding of the product
     error = ULP * ulp(size, dtype) + off * reference.sigmoid(-z)
     slope_error = ULP * ulp(slope, dtype) + np.where(off > 0, unit(dtype) + off, 0.0) * slope
-    return _Point(size, error, slope, slope_error, np.maximum(times, 1.0))
+    curve = times**2 * reference.sigmoid(z) * reference.sigmoid(-z)
+    curve_error = (unit(dtype) * (POINT + CURVE) + off) * curve
+    return _Point(size, error, slope, slope_error, curve, curve_error, np.maximum(times, 1.0) ** 2)
 
 
 def _poisson_nll(
@@ -596,12 +755,14 @@ def _poisson_nll(
 ) -> _Point:
     if log_input:
         size, slope = np.exp(x) + reference._times(np.abs(y), np.abs(x)), np.exp(x) + np.abs(y)
+        curve = np.exp(x)
     else:  # x + eps is off by its rounding and that of eps
         rate, off = np.abs(x + eps), (np.abs(x) + eps) / np.abs(x + eps)
         size, slope = np.abs(x) + np.abs(y) * (np.abs(np.log(rate)) + off), 1 + np.abs(y) / rate * off
+        curve = np.abs(y) / rate**2 * off
     if full:
         size = size + np.where(y > 1, (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) + y + 1, 0.0)
-    return _counted(size, slope, dtype, POINT)
+    return _counted(size, slope, curve, dtype, POINT)
 
 
 def _gaussian_nll(
@@ -618,7 +779,8 @@ def _gaussian_nll(
     var = reference._var("var", var, x.shape)
     v, d = np.maximum(var, eps), np.abs(x - y)
     size = (np.abs(np.log(v)) + np.where(d == 0, 0.0, d / v * d) + (var < eps) + 2 * full) / 2
-    return _counted(size, d / v if wrt == "input" else (1 / v + (d / v) ** 2) / 2, dtype, GAUSSIAN)
+    slope = d / v if wrt == "input" else (1 / v + (d / v) ** 2) / 2
+    return _counted(size, slope, 1 / v, dtype, GAUSSIAN)
 
 
 def _sigmoid_focal(
@@ -634,7 +796,30 @@ def _sigmoid_focal(
     exponent = gamma * (FOCAL_POWER + FOCAL_LOG * np.abs(log_m))
     times = FOCAL + ALPHA * (alpha is not None) + np.where(power == 0, 0.0, exponent if gamma else 0.0)
     size, u = reference._times(power, plain), unit(dtype)
-    return _Point(size, u * times * size, slope, u * (times + FOCAL_SLOPE) * slope)
+    ratio = np.abs(1 - 2 * y) * rest
+    bend = np.where((y == 0) | (y == 1), p * q, ratio * (y * q * q + (1 - y) * p * p) / m)
+    curve = p * q + 2 * gamma * ((1 - y) * p + y * q) * ratio
+    curve = power * (curve + reference._times((gamma * ratio) ** 2 + gamma * bend, plain))
+    errors = u * (times + FOCAL_SLOPE) * slope, curve, u * (times + FOCAL_SLOPE + FOCAL_CURVE) * curve
+    return _Point(size, u * times * size, slope, *errors)
+
+
+class _Element(NamedTuple):
+    """Of each element, with the factors of options: the second derivative's terms, and what it is off."""
+
+    curve: Array
+    error: Array
+    u: float
+
+    def times(self, hessian: Any) -> float:
+        """How many times the exact one a rule is."""
+        return 1.0 if isinstance(hessian, str) else float(hessian)
+
+    def diagonal(self) -> tuple[Array, Array]:
+        return self.curve, self.error
+
+    def product(self, vector: Array) -> Array:
+        return np.abs(vector) * (self.error + self.u * self.curve)
 
 
 #: Of each loss its terms, and where the gradient is its factor: input, target, how many times, and options.
@@ -658,7 +843,9 @@ def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict
         entries = np.abs(function(x, target, **options)[1])
         size = np.where(entries == 0, 0.0, entries * np.abs(x))  # others may hold anything
         size = size.sum(reference._class_axis(x, options.get("axis")))
-        return _Terms(u * (1 + of_value) * size, size, u * (1 + of_slope) * entries)
+        return _Terms(
+            u * (1 + of_value) * size, size, u * (1 + of_slope) * entries, _Element(0 * x, 0 * x, u)
+        )
     terms, at_x, at_y, times, plain = _POINTS[name]
     given = {**options, **{option: value for option, value in plain.items() if option in options}}
     slope = function(np.full(x.shape, at_x), np.full(x.shape, at_y), **given)[1]
@@ -667,8 +854,11 @@ def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict
     flushed = smallest(dtype) * point.flushed
     values = f * (point.error + u * of_value * point.size + flushed)
     sizes, entries = f * point.size, f * (point.slope_error + u * of_slope * point.slope + flushed)
+    curve, of_curve = f * point.curve, f * (point.curve_error + u * of_slope * point.curve + flushed)
+    second = _Element(curve, of_curve + u * SCALE * curve * (name == "multilabel_soft_margin_loss"), u)
     if name == "multilabel_soft_margin_loss":  # / C 1; and the sum in float64, of float64 without loss, 3
         additions = x.shape[-1] if u > unit(np.float64) else 3
         values = values + (u + additions * unit(np.float64)) * sizes
-        return _Terms(_known(values).sum(-1), _known(sizes).sum(-1), entries + u * SCALE * f * point.slope)
-    return _Terms(values, sizes, entries)
+        entries = entries + u * SCALE * f * point.slope
+        return _Terms(_known(values).sum(-1), _known(sizes).sum(-1), entries, second)
+    return _Terms(values, sizes, entries, second)

@@ -5,7 +5,7 @@ cancel. Tests, ``fastloss.checking()`` and ``python -m fastloss`` compare the ke
 
 The array functions take the arguments of their twins, without ``out``, and return float64 arrays.
 The losses take the options of their class as keywords, with ``sample_weight``, ``mask``,
-``normalizer`` and ``grad_output``, and return ``(value, grad)``.
+``normalizer`` and ``grad_output``, and return ``(value, grad)``; with ``hessian`` ``(value, grad, hess)``.
 
 Numbers so large or small that float64 may not hold what comes on the way to a loss, such as the square of
 1e200, are taken as ``numpy.longdouble``, whose range is far larger on most machines. A weight of exactly 0
@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[np.float64]
-Result: TypeAlias = "tuple[float | Array, Array]"
+Result: TypeAlias = "tuple[Any, ...]"  # value, gradient and, where it is wanted, the Hessian's diagonal
+Rule: TypeAlias = "str | float | Array | None"  # for the diagonal; or a vector that the Hessian multiplies
 
 __all__ = [
     "binary_cross_entropy",
@@ -38,6 +39,7 @@ __all__ = [
     "focal_loss",
     "gaussian_nll_loss",
     "generalized_cross_entropy",
+    "hessp",
     "kl_div",
     "log_softmax",
     "logsigmoid",
@@ -70,9 +72,9 @@ def _loss(function: Callable[_P, Result]) -> Callable[_P, Result]:
         if any(_is_extreme(a) for a in arrays if a.dtype.kind == "f"):
             args = tuple(_wide(a) for a in args)  # type: ignore[assignment]
             options = {name: _wide(a) for name, a in options.items()}  # type: ignore[assignment]
-        value, grad = function(*args, **options)
+        value, *derivatives = function(*args, **options)
         value = np.asarray(value, np.float64) if isinstance(value, np.ndarray) else float(value)
-        return value, np.asarray(grad, np.float64)
+        return value, *(np.asarray(derivative, np.float64) for derivative in derivatives)
 
     return evaluate
 
@@ -280,6 +282,8 @@ def cross_entropy(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Cross-entropy of softmax(input) with class indices or class probabilities.
 
@@ -294,6 +298,7 @@ def cross_entropy(
     %(CrossEntropyLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -318,10 +323,9 @@ def cross_entropy(
         c = np.where(hot, (1 - label_smoothing) * w, 0.0) + spread
         divisor = np.where(hot, w, 0.0).sum(axis=-1)
     x, c = np.where(used[..., None], x, 0.0), np.where(used[..., None], c, 0.0)
-    rows, grad = _softmax_loss(x, c, z_loss, softcap)
-    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output)
-    value, grad = _reduce(rows, grad, weights, divisor)
-    return value, np.moveaxis(grad, -1, axis)
+    terms = _softmax_loss(x, c, axis, hessian, z_loss, softcap)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(terms, weights, divisor, axis=axis)
 
 
 @_loss
@@ -341,6 +345,8 @@ def focal_loss(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Focal loss of class indices: w_t (1 - p_t)**gamma l with l = -log p_t.
 
@@ -352,6 +358,7 @@ def focal_loss(
     %(FocalLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -362,12 +369,14 @@ def focal_loss(
     (0.34657359027997264, array([[-0.4232868,  0.4232868]]))
     """
 
-    def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array]:
+    def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array, Array]:
         ratio = np.where(not_p == 0, 1.0, ce / not_p)  # its limit
         slope = not_p**gamma * (1 + gamma * np.where(np.isinf(ce), 0.0, p * ratio))
-        return not_p**gamma * ce, slope
+        p_ce = np.where(np.isinf(ce), 0.0, p * ce)
+        bend = gamma * not_p**gamma * ((2 * p - p_ce) * not_p + (gamma - 1) * p_ce * p)
+        return not_p**gamma * ce, slope, bend
 
-    weights = reduction, empty, sample_weight, mask, normalizer, grad_output
+    weights = reduction, empty, sample_weight, mask, normalizer, grad_output, hessian, floor
     return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, softcap, *weights)
 
 
@@ -388,6 +397,8 @@ def generalized_cross_entropy(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Generalized cross-entropy of class indices: w_t (1 - p_t**q) / q.
 
@@ -398,6 +409,7 @@ def generalized_cross_entropy(
     %(GeneralizedCrossEntropyLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -409,10 +421,11 @@ def generalized_cross_entropy(
     0.5000
     """
 
-    def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array]:
-        return -np.expm1(-q * ce) / q, np.exp(-q * ce)
+    def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array, Array]:
+        power = np.exp(-q * ce)
+        return -np.expm1(-q * ce) / q, power, -q * power * not_p**2
 
-    weights = reduction, empty, sample_weight, mask, normalizer, grad_output
+    weights = reduction, empty, sample_weight, mask, normalizer, grad_output, hessian, floor
     return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, softcap, *weights)
 
 
@@ -433,6 +446,8 @@ def poly_loss(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Poly-1 loss of class indices: w_t (l + epsilon (1 - p_t)) with l = -log p_t.
 
@@ -443,6 +458,7 @@ def poly_loss(
     %(PolyLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -453,10 +469,10 @@ def poly_loss(
     (1.1931471805599454, array([[-0.75,  0.75]]))
     """
 
-    def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array]:
-        return ce + epsilon * not_p, 1 + epsilon * p
+    def head(ce: Array, p: Array, not_p: Array) -> tuple[Array, Array, Array]:
+        return ce + epsilon * not_p, 1 + epsilon * p, -epsilon * p * not_p**2
 
-    weights = reduction, empty, sample_weight, mask, normalizer, grad_output
+    weights = reduction, empty, sample_weight, mask, normalizer, grad_output, hessian, floor
     return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, softcap, *weights)
 
 
@@ -474,6 +490,8 @@ def nll_loss(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Negative log likelihood of class indices under log-probabilities.
 
@@ -485,6 +503,7 @@ def nll_loss(
     %(NLLLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -500,9 +519,11 @@ def nll_loss(
     hot, used = _one_hot(target, x.shape, ignore_index, _mask(mask, x.shape[:-1]))
     c = np.where(hot, w, 0.0)
     rows = -_times(c, np.where(hot, x, 0.0)).sum(axis=-1)
-    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output)
-    value, grad = _reduce(rows, -c, weights, c.sum(axis=-1))
-    return value, np.moveaxis(np.where(hot, grad, 0.0), -1, axis)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    value, grad, *hess = _reduce(
+        _Terms(rows, -c, 0 * c, classes=x.shape[-1]), weights, c.sum(axis=-1), axis=axis
+    )
+    return value, np.where(np.moveaxis(hot, -1, axis), grad, 0.0), *hess
 
 
 @_loss
@@ -520,6 +541,8 @@ def multinomial_nll_loss(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Negative log likelihood of counts k under softmax(input).
 
@@ -532,6 +555,7 @@ def multinomial_nll_loss(
     %(MultinomialNLLLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -546,13 +570,13 @@ def multinomial_nll_loss(
     k = _classes_last("target", _like("target", target, np.shape(input)), axis)
     used = _mask(mask, x.shape[:-1])
     x, k = np.where(used[..., None], x, 0.0), np.where(used[..., None], k, 0.0)
-    rows, grad = _softmax_loss(x, k, z_loss, softcap)
+    terms = _softmax_loss(x, k, axis, hessian, z_loss, softcap)
     if full:
         lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
-        rows = rows + lgamma(k + 1).sum(axis=-1) - lgamma(k.sum(axis=-1) + 1)
-    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output)
-    value, grad = _reduce(rows, grad, weights)
-    return value, np.moveaxis(grad, -1, axis)
+        constant = lgamma(k + 1).sum(axis=-1) - lgamma(k.sum(axis=-1) + 1)
+        terms = terms._replace(values=terms.values + constant)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(terms, weights, axis=axis)
 
 
 # --------------------------------------------------------------------------------- pointwise losses
@@ -571,6 +595,8 @@ def binary_cross_entropy_with_logits(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Binary cross-entropy of sigmoid(x) with targets y, class 1 weighted by b = ``pos_weight``.
 
@@ -582,6 +608,7 @@ def binary_cross_entropy_with_logits(
     %(BCEWithLogitsLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -597,8 +624,10 @@ def binary_cross_entropy_with_logits(
     b = _broadcast("pos_weight", pos_weight, x.shape)
     values = _times(w, _times(b * y, _softplus(-x)) + _times(1 - y, _softplus(x)))
     grad = _times(w, (1 - y) * sigmoid(x) - b * y * sigmoid(-x))
+    hess = _times(w, (b * y + (1 - y)) * sigmoid(x) * sigmoid(-x))
     used = _mask(mask, x.shape)
-    return _reduce(values, grad, _Weights(reduction, empty, sample_weight, used, normalizer, grad_output))
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(_Terms(values, grad, hess), weights)
 
 
 @_loss
@@ -613,6 +642,8 @@ def binary_cross_entropy(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Binary cross-entropy of probabilities p with targets y.
 
@@ -624,6 +655,7 @@ def binary_cross_entropy(
     %(BCELoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -642,8 +674,11 @@ def binary_cross_entropy(
         where = tuple(np.argwhere(outside)[0])
         raise ValueError(f"input{_at(where)} = {p[where]} is outside [0, 1]")
     values = -_times(w, y * np.maximum(np.log(p), -100.0) + (1 - y) * np.maximum(np.log1p(-p), -100.0))
-    grad = _times(w, (p - y) / np.maximum(p * (1 - p), 1e-12))
-    return _reduce(values, grad, _Weights(reduction, empty, sample_weight, used, normalizer, grad_output))
+    clipped = p * (1 - p) < 1e-12
+    grad = _times(w, (p - y) / np.where(clipped, 1e-12, p * (1 - p)))
+    hess = _times(w, np.where(clipped, 1 / 1e-12, ((p - y) ** 2 + y * (1 - y)) / (p * (1 - p)) ** 2))
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(_Terms(values, grad, hess), weights)
 
 
 @_loss
@@ -658,6 +693,8 @@ def kl_div(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Kullback-Leibler divergence of log-probabilities x from targets y: y (log y - x).
 
@@ -669,6 +706,7 @@ def kl_div(
     %(KLDivLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -686,9 +724,9 @@ def kl_div(
     values = _times(y, np.where(y == 0, 0.0, log_y) - x)
     if log_target:  # no probability is 0 but that of -inf
         values = np.where(np.isinf(target - x) & (target > -np.inf), target - x, values)
-    batch = x.shape[0] if x.ndim else 1
-    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
-    return _reduce(values, -y, weights, batch=batch)
+    used = _mask(mask, x.shape)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(_Terms(values, -y, 0 * y), weights, batch=x.shape[0] if x.ndim else 1)
 
 
 @_loss
@@ -702,6 +740,8 @@ def mse_loss(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Squared error: (x - y)**2, gradient 2 (x - y).
 
@@ -710,6 +750,7 @@ def mse_loss(
     %(MSELoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -721,8 +762,9 @@ def mse_loss(
     """
     x = _float64(input)
     d = x - _like("target", target, x.shape)
-    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
-    return _reduce(d * d, 2 * d, weights)
+    used = _mask(mask, x.shape)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(_Terms(d * d, 2 * d, np.full(x.shape, 2.0)), weights)
 
 
 @_loss
@@ -738,6 +780,8 @@ def sigmoid_focal_loss(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Focal loss of sigmoid(x) with targets y: a m**gamma l, l the binary cross-entropy.
 
@@ -749,6 +793,7 @@ def sigmoid_focal_loss(
     %(SigmoidFocalLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -767,8 +812,14 @@ def sigmoid_focal_loss(
     power = a * np.power(m, gamma)
     plain = _times(y, _softplus(-x)) + _times(1 - y, _softplus(x))
     slope = (1 - y) * p - y * q + _times(gamma * (1 - 2 * y) * rest, plain)
-    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
-    return _reduce(_times(power, plain), power * slope, weights)
+    ratio = (1 - 2 * y) * rest  # the derivative of log m; and its own derivative
+    bend = np.where((y == 0) | (y == 1), -p * q, ratio * (y * q * q - (1 - y) * p * p) / m)
+    parts = p * q, 2 * gamma * ((1 - y) * p - y * q) * ratio, _times(gamma * bend, plain)
+    curve = parts[0] + parts[1] + _times((gamma * ratio) ** 2, plain) + parts[2]
+    upper = curve - np.minimum(parts[1], 0.0) - np.minimum(parts[2], 0.0)
+    used = _mask(mask, x.shape)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(_Terms(_times(power, plain), power * slope, power * curve, power * upper), weights)
 
 
 @_loss
@@ -782,6 +833,8 @@ def soft_margin_loss(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Logistic loss of targets y of 1 and -1: softplus(-y x), gradient -y sigmoid(-y x).
 
@@ -790,6 +843,7 @@ def soft_margin_loss(
     %(SoftMarginLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -801,8 +855,10 @@ def soft_margin_loss(
     """
     x = _float64(input)
     y = _like("target", target, x.shape)
-    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
-    return _reduce(_softplus(-y * x), -y * sigmoid(-y * x), weights)
+    used = _mask(mask, x.shape)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    z = y * x
+    return _reduce(_Terms(_softplus(-z), -y * sigmoid(-z), y * y * sigmoid(z) * sigmoid(-z)), weights)
 
 
 @_loss
@@ -817,6 +873,8 @@ def multilabel_soft_margin_loss(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Binary cross-entropy of sigmoid(x) with targets y, averaged over the last axis.
 
@@ -825,6 +883,7 @@ def multilabel_soft_margin_loss(
     %(MultiLabelSoftMarginLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -841,7 +900,9 @@ def multilabel_soft_margin_loss(
     used = _mask(mask, x.shape[:-1])
     values = np.where(used[..., None], values, 0.0).mean(axis=-1)
     grad = _times(w, (1 - y) * sigmoid(x) - y * sigmoid(-x)) / x.shape[-1]
-    return _reduce(values, grad, _Weights(reduction, empty, sample_weight, used, normalizer, grad_output))
+    hess = _times(w, (y + (1 - y)) * sigmoid(x) * sigmoid(-x)) / x.shape[-1]
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(_Terms(values, grad, hess), weights)
 
 
 @_loss
@@ -858,6 +919,8 @@ def poisson_nll_loss(
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Poisson likelihood of counts y: exp(x) - y x, gradient exp(x) - y.
 
@@ -869,6 +932,7 @@ def poisson_nll_loss(
     %(PoissonNLLLoss.parameters)s
     %(samples)s
     %(grad_output)s
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -884,11 +948,13 @@ def poisson_nll_loss(
     values = rate - _times(y, log_rate)
     values = np.where(np.isposinf(x), x + 0 * y, values)
     grad = rate - y if log_input else 1 - np.where(y == 0, 0 * rate, y / (x + eps))
+    hess = rate if log_input else np.where(y == 0, 0 * rate, y / (x + eps) ** 2)
     if full:
         stirling = (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) - y + 0.5 * math.log(2 * math.pi)
         values = values + np.where(y > 1, stirling, 0.0)
-    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
-    return _reduce(values, grad, weights)
+    used = _mask(mask, x.shape)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(_Terms(values, grad, hess), weights)
 
 
 @_loss
@@ -906,6 +972,8 @@ def gaussian_nll_loss(
     normalizer: float | None = None,
     grad_output: ArrayLike | None = None,
     wrt: str = "input",
+    hessian: Rule = None,
+    floor: float = 0.0,
 ) -> Result:
     """Gaussian likelihood: (log v + d**2 / v) / 2 with d = x - y, v = max(var, eps); gradient d / v.
 
@@ -919,6 +987,7 @@ def gaussian_nll_loss(
     %(grad_output)s
     wrt : {"input", "var"}, default: "input"
         What to differentiate by.
+    %(twin.hessian)s
 
     %(twin)s
 
@@ -939,8 +1008,48 @@ def gaussian_nll_loss(
         0.5 * math.log(2 * math.pi) if full else 0.0
     )
     grad = d / v if wrt == "input" else 0.5 * (1 / v - (d / v) ** 2)
-    weights = _Weights(reduction, empty, sample_weight, _mask(mask, x.shape), normalizer, grad_output)
-    return _reduce(values, grad, weights)
+    used = _mask(mask, x.shape)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(_Terms(values, grad, 1 / v), weights)
+
+
+# ----------------------------------------------------------------------------------- second order
+
+
+def hessp(function: str, input: ArrayLike, target: ArrayLike, vector: ArrayLike, **arguments: Any) -> Array:
+    """Product of the Hessian of a loss, with respect to `input`, and a vector.
+
+    Of a loss of softmax A p (v - p.v) + 2 z_loss p (p.v), with A = sum c + 2 z_loss s, and for a function phi
+    of l = -log p_t w_t phi'' (p - e_t) ((p - e_t).v) more; of a loss without classes the diagonal times v.
+
+    Parameters
+    ----------
+    function : str
+        The name of a loss, such as "cross_entropy".
+    input : array_like
+        As of that loss.
+    target : array_like
+        As of that loss.
+    vector : array_like of input's shape
+        The vector.
+    **arguments : dict
+        The keywords of that loss, but for ``hessian`` and ``floor``.
+
+    Returns
+    -------
+    ndarray
+        Float64 array of input's shape, times `grad_output`.
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.hessp("cross_entropy", [[0.0, 0.0]], [0], [[1.0, -1.0]])
+    array([[ 0.5, -0.5]])
+    """
+    loss: Callable[..., Result] = globals()[function]
+    v = _like("vector", vector, np.shape(input))
+    product: Array = loss(input, target, **arguments, hessian=v, floor=-math.inf)[2]
+    return product
 
 
 # ------------------------------------------------------------------------------------------ helpers
@@ -966,37 +1075,111 @@ def _shift(x: Array) -> _Row:
     return _Row(m, d, np.log1p(s), e / (1 + s), np.where(top, s, 1 + s - e) / (1 + s))
 
 
-Head: TypeAlias = "Callable[[Array, Array, Array], tuple[Array, Array]]"
+Head: TypeAlias = "Callable[[Array, Array, Array], tuple[Array, Array, Array]]"
+
+
+class _Terms(NamedTuple):
+    """Of each sample the value; of each element, classes last, its derivatives, all before weights."""
+
+    values: Array
+    grad: Array
+    hess: Array | None  # the diagonal of the Hessian, or of a softmax its product with a vector
+    upper: Array | None = None  # the diagonal without parts that may be negative, where there are some
+    classes: int | None = None  # of a softmax
 
 
 def _softmax_loss(
-    x: Array, c: Array, z_loss: float = 0.0, softcap: float | None = None, head: Head | None = None
-) -> tuple[Array, Array]:
+    x: Array,
+    c: Array,
+    axis: int,
+    hessian: Rule,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    head: Head | None = None,
+) -> _Terms:
     """Each row's sum of -c_j log p_j and its gradient, c.sum() p_j - c_j without cancellation.
 
     With a ``head``, c has one coefficient k a row, and the row is k times its function of -log p_t.
     """
-    x, cap_slope = _capped(x, softcap)
+    x, cap_slope, cap_bend = _capped(x, softcap)
     row = _shift(x)
-    terms = row.L - row.d
+    terms, k, bend = row.L - row.d, c, np.zeros_like(c)
     if head is not None:
-        terms, slope = head(terms, row.p, row.not_p)
-        c, k = _times(c, slope), c
-    rows = _times(c if head is None else k, terms).sum(axis=-1)
+        terms, slope, bend = head(terms, row.p, row.not_p)
+        c, bend = _times(k, slope), _times(k, bend)
+    rows = _times(k, terms).sum(axis=-1)
     largest = np.arange(c.shape[-1]) == np.abs(c).argmax(axis=-1)[..., None]
     others = np.where(largest, np.where(largest, 0.0, c).sum(-1, keepdims=True), c.sum(-1, keepdims=True) - c)
+    square: Any = 0.0
     if z_loss:
         s = row.m + row.L
-        rows, others = rows + (z_loss * s * s)[..., 0], others + 2 * z_loss * s
-    return rows, cap_slope * (others * row.p - c * row.not_p)
+        square = 2 * z_loss * s
+        rows, others = rows + (z_loss * s * s)[..., 0], others + square
+    grad = others * row.p - c * row.not_p
+    if hessian is None:
+        return _Terms(rows, cap_slope * grad, None)
+    curvature = _Curvature(row.p, row.not_p, c.sum(-1, keepdims=True) + square, 2 * z_loss, bend, k != 0)
+    if np.ndim(hessian):
+        v = _classes_last("vector", hessian, axis)
+        product = cap_slope * curvature.times(cap_slope * v) + cap_bend * grad * v
+        return _Terms(rows, cap_slope * grad, product, classes=c.shape[-1])
+    hess, upper = (cap_slope**2 * curvature.diagonal(most) for most in (False, True))
+    capped = cap_bend * grad
+    return _Terms(
+        rows, cap_slope * grad, hess + capped, 2 * (upper + np.maximum(capped, 0.0)), classes=c.shape[-1]
+    )
 
 
-def _capped(x: Array, softcap: float | None) -> tuple[Array, Array | float]:
-    """softcap tanh(x / softcap), -inf and inf as they are, and its derivative 1 / cosh(x / softcap)**2."""
+class _Curvature(NamedTuple):
+    """A row's Hessian, by its capped logits.
+
+    total (diag(p) - p p') + square p p' + bend r r'. Of a function phi of l = -log p_t, the derivative phi''
+    multiplies (p - e_t) (p - e_t)'; bend is phi'' (1 - p_t)**2 at t, and r, which is (p - e_t) / (1 - p_t),
+    is -1 there and elsewhere the probability of a class among all but t. So all is finite at p_t = 1.
+    """
+
+    p: Array
+    not_p: Array
+    total: Array
+    square: float
+    bend: Array
+    own: NDArray[np.bool_]  # where t is
+
+    def ratio(self) -> Array:
+        rest = np.where(self.own, self.not_p, 0.0).sum(-1, keepdims=True)
+        return np.asarray(np.where(self.own, -1.0, np.where(rest == 0, 0.0, self.p / rest)))
+
+    def diagonal(self, most: bool) -> Array:
+        """``most``: without the parts that may be negative."""
+        curve = self.bend.sum(-1, keepdims=True) * self.ratio() ** 2
+        whole = self.square * self.p**2 + curve
+        if most:
+            whole = np.where(
+                self.own, self.square * self.p**2 + np.maximum(curve, 0.0), np.maximum(whole, 0.0)
+            )
+        return np.asarray(self.total * self.p * self.not_p + whole)
+
+    def times(self, v: Array) -> Array:
+        """Where p_j is the largest, v_j - p.v is v_j (1 - p_j) without the others' p_k v_k."""
+        top = np.arange(v.shape[-1]) == self.p.argmax(-1)[..., None]
+        mean = (self.p * v).sum(-1, keepdims=True)
+        rest = np.where(top, 0.0, self.p * v).sum(-1, keepdims=True)
+        product = self.total * self.p * np.where(top, self.not_p * v - rest, v - mean)
+        ratio = self.ratio()
+        along = self.bend.sum(-1, keepdims=True) * (ratio * v).sum(-1, keepdims=True)
+        return np.asarray(product + self.square * self.p * mean + ratio * along)
+
+
+def _capped(x: Array, softcap: float | None) -> tuple[Array, Array | float, Array | float]:
+    """softcap tanh(x / softcap), -inf and inf as they are, and its derivatives.
+
+    The first is 1 / cosh(x / softcap)**2, the second that times -2 tanh(x / softcap) / softcap.
+    """
     if softcap is None:
-        return x, 1.0
-    e = np.exp(-2 * np.abs(x) / softcap)
-    return np.where(np.isinf(x), x, softcap * np.tanh(x / softcap)), 4 * e / (1 + e) ** 2
+        return x, 1.0, 0.0
+    e, tanh = np.exp(-2 * np.abs(x) / softcap), np.tanh(x / softcap)
+    slope = 4 * e / (1 + e) ** 2
+    return np.where(np.isinf(x), x, softcap * tanh), slope, -2 * tanh / softcap * slope
 
 
 def _label_loss(
@@ -1014,8 +1197,10 @@ def _label_loss(
     mask: ArrayLike | None,
     normalizer: float | None,
     grad_output: ArrayLike | None,
+    hessian: Rule,
+    floor: float,
 ) -> Result:
-    """w_t phi(l) for l = -log p_t, where ``head`` gives phi and its derivative from l, p_t and 1 - p_t.
+    """w_t phi(l) for l = -log p_t; from l, p_t and 1 - p_t ``head`` gives phi, phi' and phi'' (1 - p_t)**2.
 
     The gradient is w_t phi'(l) (p_j - [j = t]). The mean divides by the sum of w_t, weighted by
     ``sample_weight``. ``z_loss`` and ``softcap`` are as in ``cross_entropy``.
@@ -1025,10 +1210,9 @@ def _label_loss(
     w = _class_weight(weight, x.shape[-1])
     hot, used = _one_hot(target, x.shape, ignore_index, _mask(mask, x.shape[:-1]))
     c = np.where(hot, w, 0.0)
-    rows, grad = _softmax_loss(np.where(used[..., None], x, 0.0), c, z_loss, softcap, head)
-    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output)
-    value, grad = _reduce(rows, grad, weights, c.sum(axis=-1))
-    return value, np.moveaxis(grad, -1, axis)
+    terms = _softmax_loss(np.where(used[..., None], x, 0.0), c, axis, hessian, z_loss, softcap, head)
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(terms, weights, c.sum(axis=-1), axis=axis)
 
 
 def _softplus(x: Array) -> Array:
@@ -1041,7 +1225,7 @@ def _times(c: Array, t: Array) -> Array:
 
 
 class _Weights(NamedTuple):
-    """How samples are weighted and reduced."""
+    """How samples are weighted and reduced, and what second derivatives are wanted."""
 
     reduction: str
     empty: str  # what a mean of nothing is
@@ -1049,19 +1233,25 @@ class _Weights(NamedTuple):
     used: NDArray[np.bool_]  # False for samples that do not count, whatever stands there
     normalizer: float | None  # what a mean is divided by in place of the weights in force
     grad_output: ArrayLike | None
+    hessian: Rule
+    floor: float
 
 
 def _reduce(
-    values: Array, grad: Array, weights: _Weights, divisor: Array | None = None, batch: int | None = None
+    terms: _Terms,
+    weights: _Weights,
+    divisor: Array | None = None,
+    batch: int | None = None,
+    axis: int | None = None,
 ) -> Result:
-    """Weight, reduce and scale: one value per sample, ``grad`` with or without a class axis, last.
+    """Weight, reduce and scale: one value per sample, the derivatives with or without a class axis.
 
     ``divisor``: each sample's share of the mean's divisor before ``sample_weight``, by default 1.
-    ``batch``: the divisor of "batchmean", for the loss that has it.
+    ``batch``: the divisor of "batchmean", for the loss that has it. ``axis``: where the classes go.
     """
-    reduction, empty, sample_weight, used, normalizer, grad_output = weights
-    scale = np.where(used, _broadcast("sample_weight", sample_weight, values.shape), 0.0)
-    values = np.where(used, _times(scale, values), 0.0)
+    reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor = weights
+    scale = np.where(used, _broadcast("sample_weight", sample_weight, terms.values.shape), 0.0)
+    values = np.where(used, _times(scale, terms.values), 0.0)
     total = values.sum()
     value: Any
     if reduction == "none":
@@ -1076,12 +1266,38 @@ def _reduce(
         more = "" if batch is None else "'batchmean', "
         known = f"'mean', {more}'sum' or 'none'"
         raise ValueError(f"reduction: got {reduction!r}, wanted {known}")
-    if n == 0:
-        return value, np.zeros_like(grad)
-    scale = _times(scale, _broadcast("grad_output", grad_output, values.shape)) / n
-    if grad.ndim > scale.ndim:
+    upstream = _broadcast("grad_output", grad_output, values.shape)
+    scale = _times(scale, upstream) / n if n else 0.0 * scale
+    if terms.grad.ndim > scale.ndim:
         scale, used = scale[..., None], used[..., None]
-    return value, np.where(used, _times(scale, grad), 0.0)
+
+    def scaled(part: Array) -> Array:
+        return np.where(used, _times(scale, part), 0.0) if n else np.zeros_like(part)
+
+    derivatives = [scaled(terms.grad)]
+    if hessian is not None:
+        if not np.ndim(hessian) and (upstream < 0).any():
+            raise ValueError(
+                f"grad_output: got {upstream.min()}, wanted at least 0 for the Hessian's diagonal"
+            )
+        residual = isinstance(hessian, str) and hessian == "residual"
+        hess = np.abs(derivatives[0]) if residual else scaled(_by_rule(terms, hessian))
+        derivatives.append(np.where(used, np.maximum(hess, floor), 0.0))
+    return value, *(part if axis is None else np.moveaxis(part, -1, axis) for part in derivatives)
+
+
+def _by_rule(terms: _Terms, hessian: str | float | Array) -> Array:
+    """The Hessian's diagonal as the rule has it, or its product with a vector."""
+    exact, upper, classes = terms.hess, terms.upper, terms.classes
+    assert exact is not None
+    if not isinstance(hessian, str):
+        return exact if classes and np.ndim(hessian) else np.asarray(hessian * exact)
+    times = 1.0 if not classes else classes / (classes - 1) if classes > 1 else 0.0
+    known = {"exact": exact, "friedman": times * exact, "bound": exact if upper is None else upper}
+    if hessian not in known:
+        wanted = "'exact', 'bound', 'friedman', 'residual' or a positive number"
+        raise ValueError(f"hessian: got {hessian!r}, wanted {wanted}")
+    return known[hessian]
 
 
 def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -1095,8 +1311,14 @@ def _one_hot(
     label = np.asarray(target)
     if label.shape != shape[:-1]:
         raise ValueError(f"target: got shape {label.shape}, wanted {shape[:-1]}")
+    if label.dtype.kind == "f" or label.dtype.name == "bfloat16":
+        whole = label.astype(np.int64)
+        if (used & (whole != label)).any():
+            where = tuple(np.argwhere(used & (whole != label))[0])
+            raise ValueError(f"target{_at(where)} = {label[where]} is no class index: not a whole number")
+        label = whole
     if label.dtype.kind not in "bui":
-        raise TypeError(f"target: got dtype {label.dtype}, wanted integer or bool class indices")
+        raise TypeError(f"target: got dtype {label.dtype}, wanted class indices, integers or whole numbers")
     if label.dtype.kind == "b":
         label = label.astype(np.uint8)
     for ignored in ignore_index if np.iterable(ignore_index) else (ignore_index,):

@@ -161,8 +161,14 @@ def run(case, reduction="mean", **arguments):
     return made.value_and_grad(case.input, case.target, **arguments)
 
 
+def run_second(case, reduction="mean", **arguments):
+    """Value, gradient and the Hessian's diagonal by the package."""
+    made = loss(case.name, **case.options, reduction=reduction)
+    return made.value_grad_hess(case.input, case.target, **arguments)
+
+
 def refer(case, reduction="mean", **arguments):
-    """Value and gradient by the reference."""
+    """Value and gradient, and with `hessian` the Hessian's diagonal, by the reference."""
     function = getattr(reference, case.name)
     return function(case.input, case.target, **case.options, reduction=reduction, **arguments)
 

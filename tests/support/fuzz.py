@@ -1,10 +1,10 @@
 """Calls of the public API from bytes, compared with the reference: `python -m tests.support.fuzz [inputs]`.
 
-`one` turns bytes into a call, and makes it on every instruction set, as value and gradient and as value
-alone, with outputs and without. Either all agree, with `fastloss.reference` and with each other, to the bit
-where bits are promised; or all raise the same documented exception, which names an argument, and no output
-has changed. Nothing warns, and arguments stay as they were. Coverage guides the bytes where atheris is
-installed; hypothesis draws them otherwise.
+`one` turns bytes into a call, and makes it on every instruction set, as value and gradient, some with the
+Hessian's diagonal, and as value alone, with outputs and without. Either all agree, with `fastloss.reference`
+and with each other, to the bit where bits are promised; or all raise the same documented exception, which
+names an argument, and no output has changed. Nothing warns, and arguments stay as they were. Coverage guides
+the bytes where atheris is installed; hypothesis draws them otherwise.
 """
 
 import collections
@@ -37,7 +37,8 @@ INDEXED = ["cross_entropy", "nll_loss", *HEADS]
 WITH_CLASSES = [*INDEXED, "multinomial_nll_loss"]
 NAMED = re.compile(
     r"(input|target|weight|pos_weight|sample_weight|grad_output|out|grad_out|reduction|ignore_index|label_smoothing"
-    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty|gamma|q|epsilon|z_loss|softcap|alpha|eps|log_input|var)\b"
+    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty|gamma|q|epsilon|z_loss|softcap|alpha|eps|log_input|var"
+    r"|hessian|floor)\b"
 )
 DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
 
@@ -279,6 +280,17 @@ def call_of(b):
     return name, (x, y), options, given
 
 
+def second_order(b):
+    """Arguments beside those of value_and_grad, or none."""
+    if not b.sometimes():
+        return {}
+    rules = ["exact", "bound", "friedman", "residual", 0.5, 3]
+    given = {"hessian": b.one_of(UNFIT) if b.rarely() else b.one_of(rules)}
+    if b.sometimes():
+        given["floor"] = b.one_of([-1, *UNFIT]) if b.rarely() else b.one_of([0, 1e-16, 0.25])
+    return given
+
+
 def plain(value):
     """An array as numbers to compare; other things as they are."""
     return np.array(value) if isinstance(value, np.ndarray) and value.nbytes < 2**20 else None
@@ -336,6 +348,7 @@ def one(data):
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         name, args, options, given = call_of(b)
     isa = b.one_of(_kernels.available)
+    second = second_order(b) if name in CLASSES else {}
     before = _kernels.active
     held = fresh([*args, *options.values(), *given.values()])
     outputs = [given.get("out"), given.get("grad_out")]
@@ -348,7 +361,7 @@ def one(data):
             made = loss(name, **options)
         except DOCUMENTED as error:
             return "error", type(error), str(error)
-        return attempt(made.value_and_grad, args, given)
+        return attempt(made.value_grad_hess if second else made.value_and_grad, args, {**given, **second})
 
     try:
         with warnings.catch_warnings():

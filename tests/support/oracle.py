@@ -115,7 +115,8 @@ class CappedRow(Row):
     def __init__(self, x, softcap):
         cap, exact = mp.mpf(softcap), [mp.mpf(float(v)) for v in x]
         super().__init__([0.0])
-        self.x = [v if mp.isinf(v) else cap * mp.tanh(v / cap) for v in exact]
+        self.cap, self.tanh = cap, [mp.tanh(v / cap) for v in exact]
+        self.x = [v if mp.isinf(v) else cap * t for v, t in zip(exact, self.tanh, strict=True)]
         self.slope = [mp.sech(v / cap) ** 2 for v in exact]
         self.m = max(self.x)
         self.d = [v - self.m for v in self.x]
@@ -146,6 +147,76 @@ def loss_of_label(row, t, name="cross_entropy", z_loss=0.0, gamma=2.0, q=0.7, ep
     if hasattr(row, "slope"):
         grad = [g * c for g, c in zip(grad, row.slope, strict=True)]
     return value + z_loss * s * s, grad
+
+
+# The Hessian; what a loss makes of a label's cross-entropy is differentiated numerically.
+
+PHI = {
+    "cross_entropy": lambda ce: ce,
+    "focal_loss": lambda ce, gamma=2.0: (-mp.expm1(-ce)) ** mp.mpf(gamma) * ce,
+    "generalized_cross_entropy": lambda ce, q=0.7: -mp.expm1(-q * ce) / q,
+    "poly_loss": lambda ce, epsilon=1.0: ce - epsilon * mp.expm1(-ce),
+}
+
+
+def _derivatives(name, ce, not_p, parameter):
+    """phi' and phi'' at ce; 0 where phi'' (p - e_t) (p - e_t)' is, as p_t is 0 or 1 up to 1e-700."""
+    if ce > 2000 or not_p < mp.mpf(10) ** -700:
+        if name != "generalized_cross_entropy":
+            return mp.mpf(1), mp.mpf(0)
+        q = mp.mpf(parameter["q"])
+        return mp.exp(-q * ce), -q * mp.exp(-q * ce)
+    with mp.workdps(60 + int(ce - 2 * mp.log10(min(ce, 1)))):
+        first, second = (mp.diff(lambda v: PHI[name](ce * v, **parameter), 1, n) for n in (1, 2))
+    return first / ce, second / ce**2
+
+
+class Hessian:
+    """Of a Row's loss: the sum of c_j (-log p_j), or phi(-log p_t), and z_loss logsumexp(x)^2."""
+
+    def __init__(self, row, c, z_loss=0.0, name="cross_entropy", **parameter):
+        c = [mp.mpf(float(k)) for k in c]
+        self.row, self.square, self.bend = row, mp.mpf(2 * z_loss), mp.mpf(0)
+        self.t = next((j for j, k in enumerate(c) if k), 0)
+        if name != "cross_entropy":
+            slope, bend = _derivatives(name, row.L - row.d[self.t], row.not_p[self.t], parameter)
+            self.bend = c[self.t] * bend
+            c = [k * slope for k in c]
+        self.total = mp.fsum(c) + self.square * row.logsumexp()
+        parts = zip(c, row.p, row.not_p, strict=True)
+        self.grad = [(self.total - k) * p - k * not_p for k, p, not_p in parts]
+
+    def entry(self, i, j, most=False):
+        """Of row i and column j; `most`: of the diagonal, without terms that may be negative."""
+        row, same = self.row, i == j
+        p, q = row.p[i], row.p[j]
+        r, s = (-row.not_p[k] if k == self.t else row.p[k] for k in (i, j))
+        square, bend = self.square * p * q, self.bend * r * s
+        if most:
+            square, bend = (square, max(bend, 0)) if i == self.t else (max(square + bend, 0), 0)
+        found = self.total * p * (row.not_p[i] if same else -q) + square + bend
+        if hasattr(row, "slope"):
+            curve = -2 * row.tanh[i] / row.cap * row.slope[i] * self.grad[i] if same else 0
+            found = found * row.slope[i] * row.slope[j] + (max(curve, 0) if most else curve)
+        return found
+
+    def diagonal(self, most=False):
+        return [self.entry(j, j, most) for j in range(len(self.row.p))]
+
+    def times(self, v):
+        classes = range(len(v))
+        return [mp.fsum(self.entry(i, j) * mp.mpf(float(v[j])) for j in classes) for i in classes]
+
+
+def curve(function, x, y, **options):
+    """The second derivative of a loss of one element, in mpmath numbers."""
+    if function == "binary_cross_entropy":  # whose gradient is not the value's derivative everywhere
+        spread = x * (1 - x)
+        return mp.mpf(10) ** 12 if spread < mp.mpf(1e-12) else (y * (1 - x) ** 2 + (1 - y) * x**2) / spread**2
+    with mp.workdps(
+        40 + int(min(max(abs(x), abs(x * y)), 800))
+    ):  # what is left of the value, if it is normal
+        return mp.diff(lambda v: globals()[function](v, y, **options)[0], x, 2)
 
 
 class WideRows:

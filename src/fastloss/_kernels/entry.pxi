@@ -181,7 +181,9 @@ cdef gradient_array(grad_out, cnp.ndarray x, cnp.ndarray y):
     if not is_plain(grad_out) or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>grad_out):
         return None
     grad = grad_out
-    if number != cnp.NPY_FLOAT32 and number != cnp.NPY_FLOAT64 or cnp.PyArray_TYPE(grad) != number:
+    if number != cnp.NPY_FLOAT32 and number != cnp.NPY_FLOAT64:
+        return None
+    if cnp.PyArray_TYPE(grad) != number and cnp.PyArray_TYPE(grad) != cnp.NPY_FLOAT32:
         return None
     if cnp.PyArray_NDIM(grad) != cnp.PyArray_NDIM(x):
         return None
@@ -191,6 +193,12 @@ cdef gradient_array(grad_out, cnp.ndarray x, cnp.ndarray y):
     if not apart(grad, y) or not (data_of(grad) == data_of(x) or apart(grad, x)):
         return None
     return grad
+
+
+cdef hessian_array(hess_out, cnp.ndarray x, cnp.ndarray y, cnp.ndarray grad):
+    """The same for the diagonal of the Hessian."""
+    cdef cnp.ndarray hess = gradient_array(hess_out, x, y)
+    return None if hess is None or not (apart(hess, x) and apart(hess, grad)) else hess
 
 
 cdef values_array(reduction, cnp.ndarray x, int ndim):
@@ -241,7 +249,8 @@ cdef double run_class(
 
 
 def plain_class_loss(
-    kind, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for
+    kind, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for,
+    tuple rule=None, hess_out=None,
 ):
     """A loss of class indices ("loss" or "nll"), and its gradient, of a plain call, or None.
 
@@ -249,7 +258,8 @@ def plain_class_loss(
     shape or label), or it is "nll" of a large array. At 32 x 10 the general way's Python would cost several times the
     kernel.
     `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
-    `kind` is the operation, or (operation, head, head_parameter, z_loss, softcap).
+    `kind` is the operation, or (operation, head, head_parameter, z_loss, softcap). With a `rule`, as in `set_hessian`,
+    the diagonal of the Hessian comes third; not of "nll".
     """
     cdef ClassJob job
     cdef Py_ssize_t samples, classes, position
@@ -258,7 +268,7 @@ def plain_class_loss(
     cdef bint mean = reduction == "mean", headed = type(kind) is tuple
     cdef int op = kind[0] if headed else kind
     cdef cnp.ndarray x, labels
-    cdef object grad = None, value
+    cdef object grad = None, hess = None, value
     if not (is_plain(input) and is_plain(target)):
         return None
     x = input
@@ -279,7 +289,9 @@ def plain_class_loss(
     job.float32 = is_float32(x)
     if with_grad:
         grad = gradient_array(grad_out, x, labels)
-        if grad is None:
+        if rule is not None and grad is not None:
+            hess = hessian_array(hess_out, x, labels, grad)
+        if grad is None or rule is not None and (hess is None or op == NLL):
             return None
     if weight is not None:
         number = cnp.NPY_FLOAT32 if job.float32 else cnp.NPY_FLOAT64
@@ -287,8 +299,9 @@ def plain_class_loss(
             return None
         if cnp.PyArray_NDIM(weight) != 1 or cnp.PyArray_DIM(weight, 0) != classes:
             return None
-        if with_grad and not apart(grad, weight):
+        if with_grad and not apart(grad, weight) or hess is not None and not apart(hess, weight):
             return None
+    set_hessian(&job.hessian, hess, rule, x, None)
     job.op = op
     if headed:
         _, job.head, job.head_parameter, job.z_loss, job.softcap = kind
@@ -314,6 +327,8 @@ def plain_class_loss(
         memset(data_of(grad), 0, cnp.PyArray_NBYTES(x))
         run_class(&job, x, None, None, grad, threads, 1, divisor)
     value = total if value is None else value
+    if hess is not None:
+        return value, grad, hess
     return (value, grad) if with_grad else value
 
 
@@ -507,19 +522,26 @@ cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand
     return True
 
 
-def plain_pointwise(tuple loss, input, target, extra, reduction, bint with_grad, grad_out, threads_for):
-    """An elementwise loss (its number, or that and options), and its gradient, of a call without weights, or None."""
+def plain_pointwise(
+    tuple loss, input, target, extra, reduction, bint with_grad, grad_out, threads_for, tuple rule=None, hess_out=None
+):
+    """An elementwise loss (its number, or that and options), and its gradient, of a call without weights, or None.
+
+    With a `rule` also the diagonal of the Hessian, as `plain_class_loss`.
+    """
     cdef PointJob job
     cdef Py_ssize_t size, axis
     cdef double total, divisor = 1, number
     cdef int threads = 1
     cdef cnp.ndarray x, y
-    cdef object grad = None, value
+    cdef object grad = None, hess = None, value
     if not (is_plain(input) and is_plain(target)):
         return None
     x = input
     y = target
-    if not (is_float(x) and is_float(y)) or is_float32(x) != is_float32(y):
+    if not (is_float(x) and is_float(y)):
+        return None
+    if is_float32(x) != is_float32(y) and (is_float32(x) or cnp.PyArray_TYPE(y) != cnp.NPY_FLOAT32):
         return None
     if cnp.PyArray_NDIM(x) != cnp.PyArray_NDIM(y) or cnp.PyArray_SIZE(x) == 0:
         return None
@@ -527,7 +549,6 @@ def plain_pointwise(tuple loss, input, target, extra, reduction, bint with_grad,
         if cnp.PyArray_DIM(x, axis) != cnp.PyArray_DIM(y, axis):
             return None
     memset(&job, 0, sizeof(job))
-    set_hessian(&job.hessian, None, (), x, y)
     job.loss = &POINT_LOSSES[<int>loss[0]]
     if len(loss) > 1:
         job.options[0] = loss[1]
@@ -541,15 +562,22 @@ def plain_pointwise(tuple loss, input, target, extra, reduction, bint with_grad,
         threads = threads_for(size)
     if with_grad:
         grad = gradient_array(grad_out, x, y)
-        if grad is None:
+        if rule is not None and grad is not None:
+            hess = hessian_array(hess_out, x, y, grad)
+        if grad is None or rule is not None and hess is None:
             return None
+    set_hessian(&job.hessian, hess, rule, x, y)
     if extra is not None and not plain_extra(extra, x, grad, &number, &job.extra):
         return None
+    if extra is not None and hess is not None:  # which would have to be apart from it
+        return None
     value = values_array(reduction, x, cnp.PyArray_NDIM(x))
-    total = run_points(&job, x, y, value, grad, threads, 1, divisor, grad_out is not None)
+    total = run_points(&job, x, y, value, grad, threads, 1, divisor, grad_out is not None or hess_out is not None)
     if job.outside:
         return None
     value = total if value is None else value
+    if hess is not None:
+        return value, grad, hess
     return (value, grad) if with_grad else value
 
 

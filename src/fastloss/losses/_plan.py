@@ -48,6 +48,7 @@ class Loss(Generic[V]):
 
     _function: ClassVar[str]
     _reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
+    _factors_of_rules: ClassVar[dict[Any, float]] = {"exact": 1.0, "bound": 1.0}  # of the short way
 
     reduction: str
     empty: str
@@ -209,6 +210,15 @@ class Loss(Generic[V]):
         >>> grad, hess
         (array([[-0.5,  0.5]]), array([[0.25, 0.25]]))
         """
+        plain = sample_weight is mask is grad_output is out is None and normalizer is None
+        usual = type(hessian) is str and type(floor) is float and floor < math.inf
+        if plain and usual and hessian in self._factors_of_rules and not _checking.enabled():
+            kernel_rule = (hessian == "bound", self._factors_of_rules[hessian], floor)
+            three: tuple[V, Array, Array] | None = self._short_way(
+                input, target, True, grad_out, rule=kernel_rule, hess_out=hess_out
+            )
+            if three is not None:
+                return three
         weights = (sample_weight, mask, normalizer, grad_output)
         rule = {"hessian": hessian, "floor": floor, "hess_out": hess_out}
         call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, **rule)
@@ -306,8 +316,11 @@ class Loss(Generic[V]):
         """What `_short_way` tells its kernel, or None if the options need the general way."""
         return None
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
-        """Value, or value and gradient, of a plain call, in one step; None where that will not do."""
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **hessian: Any) -> Any:
+        """Value, or that and derivatives, of a plain call, in one step; None where that will not do.
+
+        `hessian` is what the kernel takes for its diagonal.
+        """
         return None
 
     def _run(self, call: Call) -> Result:

@@ -20,6 +20,7 @@ from .._arguments import (
     flag,
     mask_operand,
     memory_axes,
+    moved,
     native,
     number,
     scalar,
@@ -82,6 +83,8 @@ LOSS = _kernels.OPS["loss"]
 
 class _ClassLoss(Loss[V]):
     """Losses whose input has a class axis."""
+
+    _factors_of_rules: ClassVar[dict[Any, float]] = {"exact": 1.0, "bound": 2.0}
 
     axis: int | None
     z_loss: float = 0.0
@@ -173,7 +176,7 @@ class _ClassLoss(Loss[V]):
         if not divisor or op == "nll":
             result.buffer.fill(0)
         elif self._head:
-            product = np.moveaxis(self._slow_hessp(call, vector), *call.axes)
+            product = moved(self._slow_hessp(call, vector), call.axes)
             np.copyto(result.buffer, product, casting="unsafe")
         else:
             shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
@@ -185,7 +188,7 @@ class _ClassLoss(Loss[V]):
                 *with_class_axis(call.x, call.axes, call.stored),
                 threads_for(call.x.size),
                 grad=result.buffer,
-                coefficient=native(np.moveaxis(vector, *call.axes), call.dtype),
+                coefficient=native(moved(vector, call.axes), call.dtype),
                 sample_weight=native(np.broadcast_to(factors, shape), call.dtype),
                 mask=native(_counted(kernel, shape), np.dtype(np.bool_)),
                 **derivatives,
@@ -328,7 +331,7 @@ class _IndexedLoss(_ClassLoss[V]):
             return None
         return _kernels.OPS[op] if self._head is None else (_kernels.OPS[op], *self._head)
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any) -> Any:
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **hessian: Any) -> Any:
         op = self._plain
         if op is None:
             return None
@@ -342,6 +345,7 @@ class _IndexedLoss(_ClassLoss[V]):
             with_grad,
             grad_out,
             threads_for,
+            **hessian,
         )
 
     def _indexed(self, call: Call, axis: int) -> dict[str, Any]:

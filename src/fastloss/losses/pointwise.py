@@ -96,12 +96,14 @@ class _PointwiseLoss(Loss[V]):
         plain = self.weight is self.pos_weight is None
         return (_kernels.POINT_OPS[self._op()], *self._numbers()) if plain else None
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None) -> Any:
+    def _short_way(
+        self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None, **hessian: Any
+    ) -> Any:
         plain = self._plain
         if plain is None:
             return None
         return _kernels.module.plain_pointwise(
-            plain, input, target, extra, self.reduction, with_grad, grad_out, threads_for
+            plain, input, target, extra, self.reduction, with_grad, grad_out, threads_for, **hessian
         )
 
     def _run(self, call: Call) -> Result:
@@ -726,9 +728,11 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
     def _plain_op(self) -> Any:
         return super()._plain_op() if self.reduction == "mean" else None  # others divide by the classes
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None) -> Any:
+    def _short_way(
+        self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None, **hessian: Any
+    ) -> Any:
         axes = getattr(input, "ndim", 0)
-        return super()._short_way(input, target, with_grad, grad_out) if axes else None
+        return super()._short_way(input, target, with_grad, grad_out, **hessian) if axes else None
 
     def _value_shape(self, shape: Shape) -> Shape:
         class_axis(shape, -1, "input")
