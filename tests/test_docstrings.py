@@ -31,10 +31,11 @@ def documented(name):
     return found
 
 
-@pytest.fixture(params=["fastloss", "fastloss.reference", "fastloss.torch"])
+@pytest.fixture(params=["fastloss", "fastloss.reference", "fastloss.sklearn", "fastloss.torch"])
 def public(request):
-    if request.param == "fastloss.torch":
-        pytest.importorskip("torch")
+    pytest.importorskip(
+        {"fastloss.sklearn": "sklearn", "fastloss.torch": "torch"}.get(request.param, "numpy")
+    )
     importlib.import_module(request.param)
     return documented(request.param)
 

@@ -133,6 +133,18 @@ IndexError
 TypeError, ValueError
     A shape or dtype that does not fit; NaN, inf, or a class that is masked where its sample is of it; no
     sample that counts.""",
+    "sklearn.logits": """\
+logits : array_like of shape (N, C), (N, 1) or (N,)
+    Finite logits, a column for each class in order; or, of two classes, what tells the second from the
+    first, as `decision_function` gives it.""",
+    "sklearn.classes": """\
+classes : array_like of shape (C,), optional
+    The classes of the columns, sorted; None is those of the labels in `fit`.""",
+    "sklearn.fitted": """\
+classes_ : ndarray of shape (C,)
+    The classes, sorted.
+n_features_in_ : int
+    The number of columns, unless there was one dimension.""",
     # ------------------------------------------------------------------------------ array functions
     "x": """\
 x : array_like

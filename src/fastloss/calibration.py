@@ -105,7 +105,7 @@ def vector_scaling(
 
     The least over all scales, also negative ones, exact to 1e-10 where it is well determined. Where it is at
     infinity, as of a class that no sample is of, or where classes can be told apart without an error, the
-    result is finite, and the rest of the way makes no difference.
+    result is finite, and its cross-entropy less than 1e-7 above the least.
 
     Parameters
     ----------
@@ -453,12 +453,18 @@ def _by_class(factor: Array, x: Array) -> Array:
 def _newton(problem: _Blocks, theta: Array) -> Array:
     """The parameters of least value."""
     value, gradient, diagonal = problem.derivatives(theta)
+    before, slow = math.inf, 0
     for _ in range(200):
         direction = _solved(partial(problem.product, theta), gradient, diagonal)
         descent = float(np.vdot(gradient, direction))
         far = float(np.abs(direction).max() / (1 + np.abs(theta).max()))
+        slow = slow + 1 if descent > 0.1 * before else 0
+        if (
+            slow > 2 and descent < 1e-8
+        ):  # by a factor of e a step, not quadratically: the minimum is at infinity
+            return theta
         if descent <= 1e-20:  # the square of the distance, as the Hessian measures it
-            return theta - direction if far < 1e-6 else theta  # far: the minimum is at infinity
+            return theta - direction
         step = min(1.0, 1 / far)
         while step > 2.0**-30:
             new = problem.derivatives(theta - step * direction)
@@ -469,6 +475,7 @@ def _newton(problem: _Blocks, theta: Array) -> Array:
             return theta
         theta = theta - step * direction
         value, gradient, diagonal = new
+        before = descent
     return theta
 
 
