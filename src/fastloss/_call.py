@@ -41,7 +41,7 @@ class Call:
         *,
         with_grad: bool,
         hessian: Any = None,
-        floor: Any = 0.0,
+        floor: Any = -math.inf,
         hess_out: Any = None,
         **more: Any,
     ) -> None:
@@ -74,7 +74,7 @@ class Call:
         self.more = {name: as_array(value, name) for name, value in more.items()}
         self.arrays += self.more.items()
         self.arrays += [(k, v) for k, v in options.items() if isinstance(v, np.ndarray)]
-        self.hessian: str | float = _checked_rule(hessian) if self.with_hess else 1.0
+        self.hessian: str | float = checked_rule(hessian) if self.with_hess else 1.0
         self.floor = _checked_floor(floor)
 
     def outputs(self, shape: Shape, *, zeros: bool = False) -> tuple[Output | None, ...]:
@@ -141,7 +141,8 @@ class Call:
             raise ValueError(f"grad_output[{place}] = {array[where]}, wanted at least 0 beside a Hessian")
 
 
-def _checked_rule(value: Any) -> str | float:
+def checked_rule(value: Any) -> str | float:
+    """Which second derivatives: a word, or a factor of the exact ones."""
     if isinstance(value, str):
         return choice(value, "hessian", HESSIANS)
     factor = scalar(value, "hessian")

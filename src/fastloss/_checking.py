@@ -113,7 +113,7 @@ class Expected(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def _as_computed(call: Call) -> tuple[Array, Array, dict[str, Any]]:
+def as_computed(call: Call) -> tuple[Array, Array, dict[str, Any]]:
     """Input, target and options of the reference: numbers as the kernels read them."""
     options = {**call.options, "sample_weight": call.sample_weight, "grad_output": call.grad_output}
     for option in ("weight", "pos_weight", "sample_weight", "grad_output"):
@@ -131,7 +131,7 @@ def _as_computed(call: Call) -> tuple[Array, Array, dict[str, Any]]:
 @np.errstate(all="ignore")
 def expected_loss(name: str, call: Call) -> Expected:
     """Value and derivatives by the reference, before a call may overwrite its input."""
-    x, target, options = _as_computed(call)
+    x, target, options = as_computed(call)
     if call.with_hess:
         options["hessian"], options["floor"] = call.hessian, call.floor
     value, grad, *hess = getattr(reference, name)(x, target, **options)
@@ -153,7 +153,7 @@ _NAMES = {"value": "value", "grad": "gradient", "hess": "Hessian's diagonal"}
 @np.errstate(all="ignore")
 def check_hessp(name: str, call: Call, vector: Array, got: Array) -> None:
     """Compare the product of a loss's Hessian and a vector with its reference."""
-    x, target, options = _as_computed(call)
+    x, target, options = as_computed(call)
     vector = real_operand(vector, "vector", call.dtype)
     want = reference.hessp(name, x, target, vector, **options)
     bound = bounds.against_reference(bounds.hessp, call.dtype, name, x, target, vector, **options)

@@ -376,12 +376,12 @@ def loss(
     if upstream is not None:
         found = of(name, x, target, dtype, {**options, "grad_output": upstream})
     entries, hess = _known(found.entries) + tiny, None
-    if isinstance(hessian, str) and hessian == "residual":
-        hess = entries
-    elif hessian is not None:
-        times, (terms, error) = found.second.times(hessian), found.second.diagonal()
-        more = SCALE * unit(dtype) * terms if times != 1 else 0.0
-        hess = np.asarray(times * (_known(error + more) + tiny) + unit(dtype) * floor)
+    if hessian is not None:
+        hess = entries + unit(dtype) * max(floor, 0.0)
+        if hessian != "residual":
+            times, (terms, error) = found.second.times(hessian), found.second.diagonal()
+            more = SCALE * unit(dtype) * terms if times != 1 else 0.0
+            hess = times * (_known(error + more) + tiny) + unit(dtype) * max(floor, 0.0)
     if options.get("reduction", "mean") == "none":
         return Bounds(values + tiny, entries, hess)
     total = float(values.sum()) + TOTALS * unit(np.float64) * float(sizes.sum())
@@ -669,7 +669,7 @@ class _Second(NamedTuple):
             self.of_bend * along + self.bend * (of_along + np.where(own, 0.0, near) * along)
         )
         lost = smallest(self.dtype) * (self.total + self.square + self.bend)
-        error = error + (roundings + off.of_slope) * terms + lost * (v + p * v.sum(-1, keepdims=True))
+        error = error + (roundings + off.of_slope) * terms + lost * (v + mean + p * v.sum(-1, keepdims=True))
         error = off.slope * (error + off.of_slope * terms) + self.of_gradient() * given
         return np.moveaxis(error, -1, self.axis)
 

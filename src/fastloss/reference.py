@@ -1123,11 +1123,11 @@ def _softmax_loss(
         v = _classes_last("vector", hessian, axis)
         product = cap_slope * curvature.times(cap_slope * v) + cap_bend * grad * v
         return _Terms(rows, cap_slope * grad, product, classes=c.shape[-1])
-    hess, upper = (cap_slope**2 * curvature.diagonal(most) for most in (False, True))
+    convex = curvature._replace(total=np.maximum(curvature.total, 0.0), bend=np.maximum(bend, 0.0))
+    hess, upper = (cap_slope**2 * each.diagonal() for each in (curvature, convex))
     capped = cap_bend * grad
-    return _Terms(
-        rows, cap_slope * grad, hess + capped, 2 * (upper + np.maximum(capped, 0.0)), classes=c.shape[-1]
-    )
+    upper = 2 * (upper + np.maximum(capped, 0.0))
+    return _Terms(rows, cap_slope * grad, hess + capped, upper, classes=c.shape[-1])
 
 
 class _Curvature(NamedTuple):
@@ -1149,15 +1149,9 @@ class _Curvature(NamedTuple):
         rest = np.where(self.own, self.not_p, 0.0).sum(-1, keepdims=True)
         return np.asarray(np.where(self.own, -1.0, np.where(rest == 0, 0.0, self.p / rest)))
 
-    def diagonal(self, most: bool) -> Array:
-        """``most``: without the parts that may be negative."""
+    def diagonal(self) -> Array:
         curve = self.bend.sum(-1, keepdims=True) * self.ratio() ** 2
-        whole = self.square * self.p**2 + curve
-        if most:
-            whole = np.where(
-                self.own, self.square * self.p**2 + np.maximum(curve, 0.0), np.maximum(whole, 0.0)
-            )
-        return np.asarray(self.total * self.p * self.not_p + whole)
+        return np.asarray(self.total * self.p * self.not_p + self.square * self.p**2 + curve)
 
     def times(self, v: Array) -> Array:
         """Where p_j is the largest, v_j - p.v is v_j (1 - p_j) without the others' p_k v_k."""

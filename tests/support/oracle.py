@@ -187,14 +187,12 @@ class Hessian:
         self.grad = [(self.total - k) * p - k * not_p for k, p, not_p in parts]
 
     def entry(self, i, j, most=False):
-        """Of row i and column j; `most`: of the diagonal, without terms that may be negative."""
+        """Of row i and column j; `most`: of the diagonal, without terms that are negative."""
         row, same = self.row, i == j
         p, q = row.p[i], row.p[j]
         r, s = (-row.not_p[k] if k == self.t else row.p[k] for k in (i, j))
-        square, bend = self.square * p * q, self.bend * r * s
-        if most:
-            square, bend = (square, max(bend, 0)) if i == self.t else (max(square + bend, 0), 0)
-        found = self.total * p * (row.not_p[i] if same else -q) + square + bend
+        total, bend = (max(self.total, 0), max(self.bend, 0)) if most else (self.total, self.bend)
+        found = total * p * (row.not_p[i] if same else -q) + self.square * p * q + bend * r * s
         if hasattr(row, "slope"):
             curve = -2 * row.tanh[i] / row.cap * row.slope[i] * self.grad[i] if same else 0
             found = found * row.slope[i] * row.slope[j] + (max(curve, 0) if most else curve)

@@ -248,11 +248,79 @@ cdef double run_class(
     return total
 
 
+cdef bint are_apart(cnp.ndarray array, object grad, object hess):
+    """Whether an argument shares no memory with the results, or None."""
+    if grad is None:
+        return True
+    return apart(array, grad) and (hess is None or apart(array, hess))
+
+
+cdef const void* plain_vector(object array, Py_ssize_t n, bint float32, object grad, object hess, double* room):
+    """n numbers of an array in the type computed in: in place, or the MOST_SHARED of `room`; otherwise NULL."""
+    cdef Py_ssize_t i
+    cdef int number
+    cdef const void* data
+    if not is_plain(array) or cnp.PyArray_NDIM(<cnp.ndarray>array) != 1 or cnp.PyArray_DIM(<cnp.ndarray>array, 0) != n:
+        return NULL
+    if not are_apart(array, grad, hess):
+        return NULL
+    number = cnp.PyArray_TYPE(<cnp.ndarray>array)
+    data = cnp.PyArray_DATA(<cnp.ndarray>array)
+    if number == (cnp.NPY_FLOAT32 if float32 else cnp.NPY_FLOAT64):
+        return data
+    if n > MOST_SHARED or number != cnp.NPY_FLOAT32 and number != cnp.NPY_FLOAT64:
+        return NULL
+    for i in range(n):
+        if float32:
+            (<float*>room)[i] = <float>(<const double*>data)[i]
+        else:
+            room[i] = (<const float*>data)[i]
+    return room
+
+
+cdef bint plain_target(ClassJob* job, cnp.ndarray x, cnp.ndarray y):
+    """Set labels, or probabilities in input's shape; False where a target is neither."""
+    if cnp.PyArray_NDIM(y) == 1 and cnp.PyArray_DIM(y, 0) == job.samples and cnp.PyArray_TYPE(y) == cnp.NPY_INT64:
+        job.labels = cnp.PyArray_DATA(y)
+        job.label_kind = 8
+        return True
+    if job.op != LOSS or job.head != CROSS_ENTROPY or cnp.PyArray_NDIM(y) != 2 or not is_float(y):
+        return False
+    if cnp.PyArray_DIM(y, 0) != job.samples or cnp.PyArray_DIM(y, 1) != job.classes:
+        return False
+    job.coefficient = cnp.PyArray_DATA(y)
+    job.coefficient_storage = storage_beside(y, x)
+    return is_float32(x) == is_float32(y) or job.coefficient_storage == SINGLE
+
+
+cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept:
+    """Set what label smoothing adds, with memory for as many numbers as classes."""
+    cdef double share = smoothing / job.classes, low = 0
+    cdef Py_ssize_t j
+    job.op = LOSS_LINEAR
+    job.linear_weight = job.class_weight
+    job.coefficient_scale = job.index_scale = 1 - smoothing
+    job.coefficient_shift = share
+    if job.labels == NULL:
+        return
+    job.shared = room
+    for j in range(job.classes):
+        if job.float32:
+            (<float*>room)[j] = <float>share if job.class_weight == NULL \
+                else <float>(share * (<const float*>job.class_weight)[j])
+            two_sum((<float*>room)[j], &job.shared_sum, &low)
+        else:
+            room[j] = share if job.class_weight == NULL else share * (<const double*>job.class_weight)[j]
+            two_sum(room[j], &job.shared_sum, &low)
+    job.shared_sum = joined(job.shared_sum, low)
+    job.uniform = job.class_weight == NULL and ((<float*>room)[0] if job.float32 else room[0]) != 0
+
+
 def plain_class_loss(
     kind, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for,
-    tuple rule=None, hess_out=None,
+    tuple rule=None, hess_out=None, sample_weight=None, double smoothing=0,
 ):
-    """A loss of class indices ("loss" or "nll"), and its gradient, of a plain call, or None.
+    """A loss with classes ("loss" or "nll"), and its gradient, of a plain call, or None.
 
     None means that the general way must handle it: something is out of the ordinary (another dtype or layout, a wrong
     shape or label), or it is "nll" of a large array. At 32 x 10 the general way's Python would cost several times the
@@ -262,68 +330,70 @@ def plain_class_loss(
     the diagonal of the Hessian comes third; not of "nll".
     """
     cdef ClassJob job
-    cdef Py_ssize_t samples, classes, position
+    cdef Py_ssize_t position = -1
     cdef double divisor = 0, total
-    cdef int threads = 1, number
-    cdef bint mean = reduction == "mean", headed = type(kind) is tuple
-    cdef int op = kind[0] if headed else kind
-    cdef cnp.ndarray x, labels
-    cdef object grad = None, hess = None, value
+    cdef double room[MOST_SHARED]
+    cdef double class_room[MOST_SHARED]
+    cdef double sample_room[MOST_SHARED]
+    cdef int threads = 1
+    cdef bint mean = reduction == "mean"
+    cdef cnp.ndarray x
+    cdef object grad = None, hess = None, value, coefficient
     if not (is_plain(input) and is_plain(target)):
         return None
     x = input
-    labels = target
-    if not is_float(x) or cnp.PyArray_TYPE(labels) != cnp.NPY_INT64:
+    if cnp.PyArray_NDIM(x) != 2 or not is_float(x) or cnp.PyArray_DIM(x, 1) == 0:
         return None
-    if cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(labels) != 1:
-        return None
-    samples = cnp.PyArray_DIM(x, 0)
-    classes = cnp.PyArray_DIM(x, 1)
-    if cnp.PyArray_DIM(labels, 0) != samples or classes == 0:
-        return None
-    if samples * classes >= SERIAL_ELEMENTS:
-        if threads_for is None or op == NLL:  # the general way starts its gradient from the system's zeros
-            return None
-        threads = threads_for(samples * classes)
     memset(&job, 0, sizeof(job))
-    job.float32 = is_float32(x)
-    if with_grad:
-        grad = gradient_array(grad_out, x, labels)
-        if rule is not None and grad is not None:
-            hess = hessian_array(hess_out, x, labels, grad)
-        if grad is None or rule is not None and (hess is None or op == NLL):
-            return None
-    if weight is not None:
-        number = cnp.NPY_FLOAT32 if job.float32 else cnp.NPY_FLOAT64
-        if not is_plain(weight) or cnp.PyArray_TYPE(weight) != number:
-            return None
-        if cnp.PyArray_NDIM(weight) != 1 or cnp.PyArray_DIM(weight, 0) != classes:
-            return None
-        if with_grad and not apart(grad, weight) or hess is not None and not apart(hess, weight):
-            return None
-    set_hessian(&job.hessian, hess, rule, x, None)
-    job.op = op
-    if headed:
+    job.op = kind[0] if type(kind) is tuple else kind
+    if type(kind) is tuple:
         _, job.head, job.head_parameter, job.z_loss, job.softcap = kind
+    job.float32 = is_float32(x)
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
-    job.x_stride = job.classes = classes
+    job.samples = cnp.PyArray_DIM(x, 0)
+    job.x_stride = job.classes = cnp.PyArray_DIM(x, 1)
     job.inner = 1
-    job.input_scale = 1
-    job.samples = samples
-    job.labels = cnp.PyArray_DATA(labels)
+    job.input_scale = job.index_scale = job.coefficient_scale = 1
     job.label_kind = 8
     job.ignore_index = ignore_index
-    job.class_weight = data_of(weight)
-    job.index_scale = 1
-    with nogil:
-        position = first_invalid_label(&job, threads if samples >= SERIAL_ELEMENTS else 1, &divisor)
+    if not plain_target(&job, x, target) or smoothing != 0 and job.classes > MOST_SHARED:
+        return None
+    if job.samples * job.classes >= SERIAL_ELEMENTS:
+        if threads_for is None or job.op == NLL:  # the general way starts its gradient from the system's zeros
+            return None
+        threads = threads_for(job.samples * job.classes)
+    if with_grad:
+        grad = gradient_array(grad_out, x, target)
+        if rule is not None and grad is not None:
+            hess = hessian_array(hess_out, x, target, grad)
+        if grad is None or rule is not None and (hess is None or job.op == NLL):
+            return None
+    if weight is not None:
+        job.class_weight = plain_vector(weight, job.classes, job.float32, grad, hess, &class_room[0])
+        if job.class_weight == NULL:
+            return None
+    if sample_weight is not None:
+        job.sample_weight = plain_vector(sample_weight, job.samples, job.float32, grad, hess, &sample_room[0])
+        if job.sample_weight == NULL:
+            return None
+    coefficient = None if job.coefficient == NULL else target
+    if coefficient is not None and sample_weight is not None and mean:  # the sum of the weights is the divisor
+        return None
+    divisor = job.samples
+    if job.labels != NULL:
+        with nogil:
+            position = first_invalid_label(&job, threads if job.samples >= SERIAL_ELEMENTS else 1, &divisor)
     if position >= 0 or mean and not 1e-270 <= fabs(divisor) <= 1e270:
         return None
+    if smoothing != 0 or coefficient is not None:
+        smooth(&job, smoothing, &room[0])
+        job.class_weight = NULL if coefficient is not None else job.class_weight
     divisor = divisor if mean else 1
+    set_hessian(&job.hessian, hess, rule, x, coefficient)
     value = values_array(reduction, x, 1)
-    total = run_class(&job, x, None, value, None if op == NLL else grad, threads, 1, divisor)
-    if op == NLL and with_grad:  # once the value has been read: the gradient may take the place of x
+    total = run_class(&job, x, coefficient, value, None if job.op == NLL else grad, threads, 1, divisor)
+    if job.op == NLL and with_grad:  # once the value has been read: the gradient may take the place of x
         memset(data_of(grad), 0, cnp.PyArray_NBYTES(x))
         run_class(&job, x, None, None, grad, threads, 1, divisor)
     value = total if value is None else value
@@ -523,9 +593,10 @@ cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand
 
 
 def plain_pointwise(
-    tuple loss, input, target, extra, reduction, bint with_grad, grad_out, threads_for, tuple rule=None, hess_out=None
+    tuple loss, input, target, extra, reduction, bint with_grad, grad_out, threads_for, tuple rule=None, hess_out=None,
+    sample_weight=None,
 ):
-    """An elementwise loss (its number, or that and options), and its gradient, of a call without weights, or None.
+    """An elementwise loss (its number, or that and options), and its gradient, of a plain call, or None.
 
     With a `rule` also the diagonal of the Hessian, as `plain_class_loss`.
     """
@@ -535,7 +606,7 @@ def plain_pointwise(
     cdef int threads = 1
     cdef cnp.ndarray x, y
     cdef object grad = None, hess = None, value
-    if not (is_plain(input) and is_plain(target)):
+    if not (is_plain(input) and is_plain(target)) or sample_weight is not None and reduction == "mean":
         return None
     x = input
     y = target
@@ -571,6 +642,11 @@ def plain_pointwise(
         return None
     if extra is not None and hess is not None:  # which would have to be apart from it
         return None
+    if sample_weight is not None:
+        if hess is not None and not (is_plain(sample_weight) and apart(sample_weight, hess)):
+            return None
+        if type(sample_weight) is float or not plain_extra(sample_weight, x, grad, &number, &job.sample_weight):
+            return None
     value = values_array(reduction, x, cnp.PyArray_NDIM(x))
     total = run_points(&job, x, y, value, grad, threads, 1, divisor, grad_out is not None or hess_out is not None)
     if job.outside:

@@ -40,7 +40,7 @@ cdef struct Batch:
     double top[LANES]              # m
     double others[LANES]
     double a[LANES]                # sum c_j
-    double b[LANES]                # sum c_j d_j; for the entropy and moments sum exp(d_j) d_j, a then sum exp(d_j) d_j^2
+    double b[LANES]                # sum c_j d_j; for entropy and moments sum exp(d_j) d_j, with a sum exp(d_j) d_j^2
     double k[LANES]                # weight of the index term
     double d[LANES]                # d_t
     double own[LANES]              # exp(d_t)
@@ -474,20 +474,20 @@ cdef inline real wide_curve(
 ) noexcept nogil:
     """Entry j of the diagonal of sample i's Hessian, as `curve_of` and `curve_of_label`."""
     cdef long double cap_slope = 1, y = wide_capped(x, job.softcap, &cap_slope) if job.softcap != 0 else x
-    cdef long double e = expl(y - wide.top), total = 1 + wide.others, p = e / total, c, curve, first
+    cdef long double e = expl(y - wide.top), total = 1 + wide.others, p = e / total, c, curve, first, tanh
     cdef long double not_p = (wide.others + (1 - e)) / total, bend = wide.k * wide.bend
     cdef long double a = wide.a + wide.k * wide.slope + wide.square
     if job.hessian.convex:
-        a = 0 if a < 0 else a
         bend = 0 if bend < 0 else bend
-    curve = p * (a * not_p + 2 * job.z_loss * p)
+    curve = p * ((0 if job.hessian.convex and a < 0 else a) * not_p + 2 * job.z_loss * p)
     if is_target:
         curve += bend * not_p
     elif wide.not_p != 0:
         curve += p * (p / wide.not_p) * bend
     if job.softcap != 0:
         c = wide_coefficient(tag, job, i, j) + (wide.k * wide.slope if is_target else 0)
-        first = ((a - c) * e - c * (wide.others + (1 - e))) / total * cap_slope * (-2 * y / job.softcap / job.softcap)
+        tanh = y / job.softcap if fabsl(y) < job.softcap else 1 if y > 0 else -1
+        first = ((a - c) * e - c * (wide.others + (1 - e))) / total * cap_slope * (-2 * tanh / job.softcap)
         curve = curve * cap_slope * cap_slope + (0 if job.hessian.convex and first < 0 else first)
     curve = weighted(curve, wide.scale) * job.hessian.factor
     return <real>(job.hessian.floor if curve < job.hessian.floor else curve)

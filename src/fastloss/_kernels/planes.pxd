@@ -531,7 +531,8 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
         m = min(group, classes - j)
         x = x_of(tag, job, s, j, m, &stride)
         if s.mode == PRODUCT:
-            product_tops(NULL, x, stride, c_of(tag, job, s, j, m, &c_stride), c_stride, m, s)
+            c = c_of(tag, job, s, j, m, &c_stride)
+            product_tops(NULL, x, stride, c, c_stride, m, s)
         else:
             tops(NULL, x, stride, m, s)
     references(NULL, s)

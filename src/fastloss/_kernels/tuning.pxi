@@ -26,6 +26,7 @@ DEF COMPARE_MAX_CLASSES = 6        # more: the numbers of labels are gathered
 DEF TILE_BYTES = 16384             # and what a tile should have of x: that stays in L1
 DEF RUN_MIN_INNER = 512            # as few neighbours are copied: one class's of several outer indices make a tile
 DEF KEPT_BYTES = 131072            # of a tile of many classes: that stays in L2
+DEF MOST_SHARED = 512             # classes whose smoothed coefficients are on the stack
 DEF FEW_CHUNKS = 16                # whose sums are on the stack
 DEF SIGNALS_AFTER = 50000000       # nanoseconds between two looks at the signals
 DEF APART = 1344                   # bytes between parts of a thread's memory: at multiples of 4096 stores hold up loads

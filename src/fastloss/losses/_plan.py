@@ -21,6 +21,8 @@ from numpy.typing import ArrayLike
 
 from .. import _checking, _kernels, reference
 from .._arguments import (
+    FLOAT32,
+    FLOAT64,
     Array,
     Shape,
     as_array,
@@ -32,7 +34,7 @@ from .._arguments import (
     unchanging,
     widened,
 )
-from .._call import Call
+from .._call import Call, checked_rule
 from .._runtime import threads_for
 
 Value = float | Array
@@ -104,8 +106,8 @@ class Loss(Generic[V]):
         >>> loss([1.0, 2.0], [0.0, 0.0], sample_weight=[3.0, 1.0])
         1.75
         """
-        if sample_weight is mask is out is None and normalizer is None and not _checking.enabled():
-            value: V | None = self._short_way(input, target, False, None)
+        if mask is out is None and normalizer is None and not _checking.enabled():
+            value: V | None = self._short_way(input, target, False, None, sample_weight=sample_weight)
             if value is not None:
                 return value
         weights = (sample_weight, mask, normalizer)
@@ -151,9 +153,11 @@ class Loss(Generic[V]):
         >>> fastloss.MSELoss().value_and_grad([1.0, 2.0], [0.0, 0.0])
         (2.5, array([1., 2.]))
         """
-        plain = sample_weight is mask is grad_output is out is None and normalizer is None
+        plain = mask is grad_output is out is None and normalizer is None
         if plain and not _checking.enabled():
-            both: tuple[V, Array] | None = self._short_way(input, target, True, grad_out)
+            both: tuple[V, Array] | None = self._short_way(
+                input, target, True, grad_out, sample_weight=sample_weight
+            )
             if both is not None:
                 return both
         weights = (sample_weight, mask, normalizer, grad_output)
@@ -210,17 +214,23 @@ class Loss(Generic[V]):
         >>> grad, hess
         (array([[-0.5,  0.5]]), array([[0.25, 0.25]]))
         """
-        plain = sample_weight is mask is grad_output is out is None and normalizer is None
+        plain = mask is grad_output is out is None and normalizer is None
         usual = type(hessian) is str and type(floor) is float and floor < math.inf
         if plain and usual and hessian in self._factors_of_rules and not _checking.enabled():
             kernel_rule = (hessian == "bound", self._factors_of_rules[hessian], floor)
             three: tuple[V, Array, Array] | None = self._short_way(
-                input, target, True, grad_out, rule=kernel_rule, hess_out=hess_out
+                input,
+                target,
+                True,
+                grad_out,
+                sample_weight=sample_weight,
+                rule=kernel_rule,
+                hess_out=hess_out,
             )
             if three is not None:
                 return three
         weights = (sample_weight, mask, normalizer, grad_output)
-        rule = {"hessian": hessian, "floor": floor, "hess_out": hess_out}
+        rule = {"hessian": checked_rule(hessian), "floor": floor, "hess_out": hess_out}
         call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, **rule)
         value, grad, hess = self._evaluate(call)
         assert grad is not None
@@ -281,13 +291,15 @@ class Loss(Generic[V]):
         vector = call.more.pop("vector")
         if vector.shape != call.x.shape:
             raise ValueError(f"vector: got shape {vector.shape}, wanted {call.x.shape} as input")
-        return self._run_hessp(call, real_operand(vector, "vector", call.dtype), out)
+        product = self._run_hessp(call, real_operand(vector, "vector", call.dtype), out)
+        if _checking.enabled():
+            _checking.check_hessp(self._function, call, vector, product)
+        return product
 
     def _slow_hessp(self, call: Call, vector: Array) -> Array:
         """The same in float64, step by step."""
-        options = {**call.options, "sample_weight": call.sample_weight, "grad_output": call.grad_output}
-        options |= {"mask": call.mask, "normalizer": call.normalizer, **call.more}
-        return np.asarray(reference.hessp(self._function, widened(call.x), call.y, vector, **options))
+        x, target, options = _checking.as_computed(call)
+        return np.asarray(reference.hessp(self._function, x, target, vector, **options))
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         raise AssertionError  # each family has its own
@@ -306,7 +318,7 @@ class Loss(Generic[V]):
 
     def _weighted(self, **weights: ArrayLike | None) -> Loss[V]:
         """The same loss with weights, which are not copied: for one call."""
-        options = {k: None if v is None else weight_option(read_only(v, k), k) for k, v in weights.items()}
+        options = {k: v if _is_usual(v) else weight_option(read_only(v, k), k) for k, v in weights.items()}
         loss = object.__new__(type(self))
         loss.__dict__.update(vars(self), **options, _options={**self._options, **options})
         loss.__dict__["_plain"] = loss._plain_op()
@@ -316,10 +328,10 @@ class Loss(Generic[V]):
         """What `_short_way` tells its kernel, or None if the options need the general way."""
         return None
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **hessian: Any) -> Any:
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **more: Any) -> Any:
         """Value, or that and derivatives, of a plain call, in one step; None where that will not do.
 
-        `hessian` is what the kernel takes for its diagonal.
+        `more` are a sample_weight and what the kernel takes for the Hessian's diagonal.
         """
         return None
 
@@ -392,6 +404,11 @@ def kept(kind: type[Loss[Any]], *options: Any, **weights: ArrayLike | None) -> A
     except TypeError:  # no key, such as a list of labels; or an error, which comes again
         loss = _made(kind, *options)
     return loss if all(value is None for value in weights.values()) else loss._weighted(**weights)
+
+
+def _is_usual(weight: Any) -> bool:
+    """Whether there is no weight, or one that needs no check."""
+    return weight is None or (type(weight) is np.ndarray and weight.dtype in (FLOAT32, FLOAT64))
 
 
 def weight_option(value: ArrayLike | None, name: str) -> Array | None:

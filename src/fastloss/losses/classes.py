@@ -78,7 +78,7 @@ MEAN: Final = "mean"
 NAN: Final = "nan"
 NONE: Final = 0.0
 IGNORED: Final = -100
-LOSS = _kernels.OPS["loss"]
+LOSS, NLL = _kernels.OPS["loss"], _kernels.OPS["nll"]
 
 
 class _ClassLoss(Loss[V]):
@@ -306,6 +306,7 @@ class _IndexedLoss(_ClassLoss[V]):
 
     weight: Array | None
     ignore_index: int | tuple[int, ...]
+    label_smoothing: float = 0.0
 
     def __init__(
         self,
@@ -325,13 +326,12 @@ class _IndexedLoss(_ClassLoss[V]):
         raise AssertionError
 
     def _plain_op(self) -> int | tuple[float, ...] | None:
-        op = self._op()
-        plain = op != "loss_linear" and self.axis in (None, 1, -1) and isinstance(self.ignore_index, int)
-        if not plain:
+        if self.axis not in (None, 1, -1) or not isinstance(self.ignore_index, int):
             return None
-        return _kernels.OPS[op] if self._head is None else (_kernels.OPS[op], *self._head)
+        op = NLL if self._op() == "nll" else LOSS
+        return op if self._head is None else (op, *self._head)
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **hessian: Any) -> Any:
+    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **more: Any) -> Any:
         op = self._plain
         if op is None:
             return None
@@ -345,7 +345,8 @@ class _IndexedLoss(_ClassLoss[V]):
             with_grad,
             grad_out,
             threads_for,
-            **hessian,
+            smoothing=self.label_smoothing,
+            **more,
         )
 
     def _indexed(self, call: Call, axis: int) -> dict[str, Any]:
@@ -425,8 +426,6 @@ class CrossEntropyLoss(_IndexedLoss[V]):
     """
 
     _function = "cross_entropy"
-
-    label_smoothing: float
 
     @overload
     def __init__(

@@ -29,7 +29,7 @@ from .._arguments import (
     target_operand,
     widened,
 )
-from .._call import Call
+from .._call import Call, checked_rule
 from .._kernels import BFLOAT16
 from .._runtime import threads_for
 from .._types import Each, Empty, LossCall, LossOptions, Reduced
@@ -97,13 +97,13 @@ class _PointwiseLoss(Loss[V]):
         return (_kernels.POINT_OPS[self._op()], *self._numbers()) if plain else None
 
     def _short_way(
-        self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None, **hessian: Any
+        self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None, **more: Any
     ) -> Any:
         plain = self._plain
         if plain is None:
             return None
         return _kernels.module.plain_pointwise(
-            plain, input, target, extra, self.reduction, with_grad, grad_out, threads_for, **hessian
+            plain, input, target, extra, self.reduction, with_grad, grad_out, threads_for, **more
         )
 
     def _run(self, call: Call) -> Result:
@@ -162,10 +162,14 @@ class _PointwiseLoss(Loss[V]):
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         result = Output(out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays)
+        call.x, call.stored = (
+            convert(widened(call.x), call.dtype),
+            call.dtype,
+        )  # which rounds the product alone
         hess = self._run(call)[2]
         assert hess is not None
         with np.errstate(all="ignore"):
-            np.multiply(widened(hess), vector, out=result.result, casting="unsafe")
+            np.multiply(hess, vector, out=result.result, casting="unsafe")
         return result.result
 
     def _pass(self, call: Call, mask: Array | None) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -729,10 +733,10 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         return super()._plain_op() if self.reduction == "mean" else None  # others divide by the classes
 
     def _short_way(
-        self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None, **hessian: Any
+        self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None, **more: Any
     ) -> Any:
         axes = getattr(input, "ndim", 0)
-        return super()._short_way(input, target, with_grad, grad_out, **hessian) if axes else None
+        return super()._short_way(input, target, with_grad, grad_out, **more) if axes else None
 
     def _value_shape(self, shape: Shape) -> Shape:
         class_axis(shape, -1, "input")
@@ -1118,7 +1122,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         array([0.25])
         """
         weights = (sample_weight, mask, normalizer, grad_output)
-        rule = {"hessian": hessian, "floor": floor, "hess_out": hess_out}
+        rule = {"hessian": checked_rule(hessian), "floor": floor, "hess_out": hess_out}
         call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, var=var, **rule)
         value, grad, hess = self._evaluate(call)
         assert grad is not None
