@@ -1,5 +1,6 @@
 """The estimators of `fastloss.sklearn`, and scikit-learn's own tests of its losses on fastloss."""
 
+import importlib
 import math
 import re
 import subprocess
@@ -19,6 +20,7 @@ from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 from fastloss.sklearn import TemperatureScaling, VectorScaling
 
@@ -133,6 +135,26 @@ def test_limits_of_the_temperature():
     wrong = TemperatureScaling().fit(logits[:2], [1, 0])
     assert wrong.temperature_ == inf
     assert wrong.predict_proba(logits).tolist() == [[0.5, 0.5]] * 3
+
+
+@pytest.mark.parametrize("solver", ["L-BFGS-B", "Newton-CG"])
+def test_example_of_logistic_regression(solver, monkeypatch):
+    """The minimum is LogisticRegression's, and the product with the Hessian the gradient's derivative."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    example = importlib.import_module("logistic_regression")
+    x, labels = load_digits(return_X_y=True)
+    x, labels = x[:400] / 16, labels[:400]
+    with threadpool_limits(1):
+        weights, found = example.fit(x, labels, strength=0.1, solver=solver, tol=1e-6)
+        theirs = LogisticRegression(C=0.1, tol=1e-6, max_iter=1000).fit(x, labels)
+    assert found.success or solver == "Newton-CG"  # which is stopped
+    assert weights[:, :-1] == pytest.approx(theirs.coef_, abs=1e-3)
+    of = example.Objective(x, labels, 10, 0.1)
+    vector = np.random.default_rng(0).standard_normal(weights.size)
+    step = 1e-5 * vector
+    slopes = [of.value_and_grad(weights.ravel() + s)[1] for s in (step, -step)]
+    product = (slopes[0] - slopes[1]) / 2e-5
+    assert of.hessp(weights.ravel(), vector) == pytest.approx(product, abs=1e-8)
 
 
 def test_scikit_learns_tests_of_its_losses():
