@@ -15,6 +15,7 @@ VERBS = {
     "boosting": "Iterations of LightGBM and XGBoost with fastloss, built-in and NumPy objectives.",
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",
     "train": "Two PyTorch models trained with either loss: steps, memory and how far the curves are apart.",
+    "scikit": "Times beside scikit-learn: its losses, temperature scaling, logistic regression.",
     "torch": "Times and memory of loss and backward pass in eager PyTorch code.",
 }
 

@@ -31,10 +31,14 @@ def documented(name):
     return found
 
 
-@pytest.fixture(params=["fastloss", "fastloss.reference", "fastloss.boosting", "fastloss.torch"])
+MODULES = ["fastloss", "fastloss.reference", "fastloss.boosting", "fastloss.sklearn", "fastloss.torch"]
+
+
+@pytest.fixture(params=MODULES)
 def public(request):
-    if request.param == "fastloss.torch":
-        pytest.importorskip("torch")
+    pytest.importorskip(
+        {"fastloss.sklearn": "sklearn", "fastloss.torch": "torch"}.get(request.param, "numpy")
+    )
     importlib.import_module(request.param)
     return documented(request.param)
 

@@ -30,6 +30,7 @@ For PyTorch's tensors `import fastloss.torch as F` takes the place of torch.nn.f
     PoissonNLLLoss               poisson_nll_loss                  log rates, counts
     GaussianNLLLoss              gaussian_nll_loss                 expectations, observations; and variances
 
+Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
 Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits.
 Threads and checks: threads, set_num_threads, get_num_threads, show_config, checking.
 
@@ -49,6 +50,7 @@ from .arrays import (
     sigmoid,
     softmax,
 )
+from .calibration import temperature, vector_scaling
 from .losses import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -127,7 +129,9 @@ __all__ = [
     "sigmoid_focal_loss",
     "soft_margin_loss",
     "softmax",
+    "temperature",
     "threads",
+    "vector_scaling",
 ]
 
 _docs.fill(globals())

@@ -116,6 +116,35 @@ TypeError, ValueError
     "raises": """\
 TypeError, ValueError
     A shape, dtype or option that does not fit.""",
+    # ---------------------------------------------------------------------------------- calibration
+    "calibration": """\
+logits : array_like of shape (N, C) or (..., C, ...)
+    Logits with C classes on `axis`, finite, or -inf for masked classes; float64, float32, float16, bfloat16,
+    integer or bool.
+target : array_like of shape (N,) or logits' without `axis`, or of logits' shape
+    Class indices, of which -100 is ignored; or class probabilities in a floating dtype.
+sample_weight : array_like, optional
+    Factor of each sample's loss, at least 0, broadcastable to the logits' shape without `axis`.
+axis : int, optional
+    The class axis of the logits; None is 1, or 0 for one dimension.""",
+    "raises_of_calibration": """\
+IndexError
+    A label outside [0, C) that is not -100.
+TypeError, ValueError
+    A shape or dtype that does not fit; NaN, inf, or a class that is masked where its sample is of it; no
+    sample that counts.""",
+    "sklearn.logits": """\
+logits : array_like of shape (N, C), (N, 1) or (N,)
+    Finite logits, a column for each class in order; or, of two classes, what tells the second from the
+    first, as `decision_function` gives it.""",
+    "sklearn.classes": """\
+classes : array_like of shape (C,), optional
+    The classes of the columns, sorted; None is those of the labels in `fit`.""",
+    "sklearn.fitted": """\
+classes_ : ndarray of shape (C,)
+    The classes, sorted.
+n_features_in_ : int
+    The number of columns, unless there was one dimension.""",
     # ------------------------------------------------------------------------------ array functions
     "x": """\
 x : array_like
