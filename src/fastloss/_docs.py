@@ -79,10 +79,10 @@ grad_output : array_like, optional
     Factor of the gradient, a number; under "none" also an array shaped as the value.""",
     "hessian": """\
 hessian : {"exact", "bound", "friedman", "residual"} or float, default: "exact"
-    Which second derivatives. "exact" is the diagonal of the Hessian. "bound" is no less than the whole
-    Hessian: with classes twice its diagonal (Gershgorin), where a loss is not convex without the terms that
-    may be negative. "friedman" is C / (C - 1) times the diagonal for C classes, "residual" the size of the
-    gradient, and a number a factor of the exact one.
+    Which second derivatives. "exact" is the diagonal of the Hessian. "bound" is with classes twice that,
+    which for cross-entropy is no less than the whole Hessian (Gershgorin); where a loss is not convex it is
+    without the terms that may be negative. "friedman" is C / (C - 1) times the diagonal for C classes,
+    "residual" the size of the gradient, and a number a factor of the exact one.
 floor : float, default: 0.0
     The least second derivative of what counts; of what does not, it is 0. Those of the losses that are not
     convex (`FocalLoss`, `SigmoidFocalLoss`, `GeneralizedCrossEntropyLoss`, `PolyLoss`, and all with a

@@ -388,7 +388,8 @@ def plain_class_loss(
         return None
     if smoothing != 0 or coefficient is not None:
         smooth(&job, smoothing, &room[0])
-        job.class_weight = NULL if coefficient is not None else job.class_weight
+        if coefficient is not None:
+            job.class_weight = NULL
     divisor = divisor if mean else 1
     set_hessian(&job.hessian, hess, rule, x, coefficient)
     value = values_array(reduction, x, 1)

@@ -162,14 +162,15 @@ class _PointwiseLoss(Loss[V]):
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         result = Output(out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays)
-        call.x, call.stored = (
-            convert(widened(call.x), call.dtype),
-            call.dtype,
-        )  # which rounds the product alone
+        call.stored = call.dtype  # only the product is rounded
+        call.x = convert(widened(call.x), call.dtype)
         hess = self._run(call)[2]
         assert hess is not None
         with np.errstate(all="ignore"):
             np.multiply(hess, vector, out=result.result, casting="unsafe")
+        if call.mask is not None:  # where the vector may be NaN
+            mask = call.mask if self._value_shape(call.x.shape) == call.x.shape else call.mask[..., None]
+            np.copyto(result.result, 0, where=~mask)
         return result.result
 
     def _pass(self, call: Call, mask: Array | None) -> tuple[Callable[..., Any], dict[str, Any]]:
