@@ -280,6 +280,15 @@ def test_nan_of_one_class(dtype, isa):
         assert np.array_equal(fastloss.logsumexp(x.reshape(shape), axis), x, equal_nan=True)
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "focal_loss"])
+def test_class_weights_of_0_leave_nothing(name, dtype, isa):
+    for options in ({}, {"empty": "zero"}):
+        made = loss(name, weight=np.zeros(3, dtype), **options)
+        value, grad = made.value_and_grad(np.arange(6).reshape(2, 3).astype(dtype), [0, 2])
+        assert value == 0 if options else np.isnan(value)
+        assert not grad.any()
+
+
 def test_nan_in_nll_is_the_targets_own(layout, dtype, rng, isa):
     shape, axis = layout
     case = make("nll_loss", rng, shape, dtype, axis)

@@ -436,8 +436,13 @@ def is_moderate(divisor: float) -> bool:
 def rescaled(
     weights: Array | None, shape: Shape, dtype: np.dtype[Any], class_weight: Array | None = None
 ) -> Array:
-    """Sample weights that give the same mean: the largest, times the largest class weight, about 2^900."""
+    """Sample weights that give the same mean: the largest, times the largest class weight, about 2^900.
+
+    Products of float32 leave float64 in no case, so that there are none but zeros.
+    """
     weights = np.ones(shape, dtype) if weights is None else weights
+    if dtype == FLOAT32:
+        return weights
     size = _exponent(weights)
     step = 900 - size - (0 if class_weight is None else _exponent(class_weight))
     with np.errstate(all="ignore"):
