@@ -31,7 +31,10 @@ def documented(name):
     return found
 
 
-@pytest.fixture(params=["fastloss", "fastloss.reference", "fastloss.sklearn", "fastloss.torch"])
+MODULES = ["fastloss", "fastloss.reference", "fastloss.boosting", "fastloss.sklearn", "fastloss.torch"]
+
+
+@pytest.fixture(params=MODULES)
 def public(request):
     pytest.importorskip(
         {"fastloss.sklearn": "sklearn", "fastloss.torch": "torch"}.get(request.param, "numpy")

@@ -274,6 +274,12 @@ def test_every_position_of_nan_is_found(dtype, isa):
         assert np.isnan(grad).all(1).tolist() == [True] * (len(x) - 1) + [False]
 
 
+def test_nan_of_one_class(dtype, isa):
+    x = np.array([nan, -inf, inf, 0.5], dtype)
+    for shape, axis in [((4, 1), 1), ((1, 4), 0)]:
+        assert np.array_equal(fastloss.logsumexp(x.reshape(shape), axis), x, equal_nan=True)
+
+
 def test_nan_in_nll_is_the_targets_own(layout, dtype, rng, isa):
     shape, axis = layout
     case = make("nll_loss", rng, shape, dtype, axis)

@@ -624,7 +624,8 @@ def binary_cross_entropy_with_logits(
     b = _broadcast("pos_weight", pos_weight, x.shape)
     values = _times(w, _times(b * y, _softplus(-x)) + _times(1 - y, _softplus(x)))
     grad = _times(w, (1 - y) * sigmoid(x) - b * y * sigmoid(-x))
-    hess = _times(w, (b * y + (1 - y)) * sigmoid(x) * sigmoid(-x))
+    both = 1.0 if pos_weight is None else b * y + (1 - y)
+    hess = _times(w, both * sigmoid(x) * sigmoid(-x))
     used = _mask(mask, x.shape)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(_Terms(values, grad, hess), weights)
@@ -726,7 +727,7 @@ def kl_div(
         values = np.where(np.isinf(target - x) & (target > -np.inf), target - x, values)
     used = _mask(mask, x.shape)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
-    return _reduce(_Terms(values, -y, 0 * y), weights, batch=x.shape[0] if x.ndim else 1)
+    return _reduce(_Terms(values, -y, np.zeros_like(x)), weights, batch=x.shape[0] if x.ndim else 1)
 
 
 @_loss
@@ -900,7 +901,7 @@ def multilabel_soft_margin_loss(
     used = _mask(mask, x.shape[:-1])
     values = np.where(used[..., None], values, 0.0).mean(axis=-1)
     grad = _times(w, (1 - y) * sigmoid(x) - y * sigmoid(-x)) / x.shape[-1]
-    hess = _times(w, (y + (1 - y)) * sigmoid(x) * sigmoid(-x)) / x.shape[-1]
+    hess = _times(w, sigmoid(x) * sigmoid(-x)) / x.shape[-1]
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(_Terms(values, grad, hess), weights)
 

@@ -339,6 +339,8 @@ def agree(name, outcome, other, what):
         assert outcome == other, f"{name}: {what}: {outcome} and {other}"
     else:
         for a, b in zip(outcome[1], other[1], strict=False):
+            if a.dtype == np.float32 and b.dtype == np.float64:  # a gradient that is rounded as it is stored
+                b = b.astype(np.float32)
             assert same_bits(a, b), f"{name}: {what}: {a!r} and {b!r}"
 
 
@@ -387,7 +389,8 @@ def one(data):
                 agree(name, alike, again, f"{isa} and {other}")
                 restore(held)
             _kernels.use(isa)
-            shorter(name, args, options, given, first)
+            if not second:  # which may sum in another order
+                shorter(name, args, options, given, first)
             restore(held)
     finally:
         _kernels.use(before)

@@ -667,6 +667,7 @@ cdef inline void sigmoid_focal(vec* doubt, const Points* block) noexcept nogil:
 
 
 cdef inline void focal_of_targets(vec* doubt, const Points* block, bint USUAL) noexcept nogil:
+    cdef Py_ssize_t k
     if block.slope == NULL:
         focal_of_logits(doubt, block[0], USUAL, False, False)
     elif are_labels(block.y, block.steps, all_of(1, doubt[0])):
@@ -675,7 +676,9 @@ cdef inline void focal_of_targets(vec* doubt, const Points* block, bint USUAL) n
             focal_curve_of_labels(doubt, block[0])
     else:
         focal_of_logits(doubt, block[0], USUAL, False, True)
-        if block.curve != NULL:  # the twin computes that
+        if block.curve != NULL:  # the twin computes that, except where the value is NaN
+            for k in range(block.steps):
+                store(load(block.value, k, doubt[0]), block.curve, k)
             doubt[0] = all_of(1, doubt[0])
 
 

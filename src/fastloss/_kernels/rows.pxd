@@ -795,7 +795,7 @@ cdef inline void row_of(
         batch.a[l] /= row.unit
         batch.b[l] /= row.unit
     if job.op == LOGSUMEXP:
-        if not row.top < INFINITY:  # +inf gives +inf, unless the row also holds NaN
+        if not fabs(row.top) < INFINITY:  # +inf gives +inf and -inf -inf, unless the row also holds NaN
             batch.others[l] = sum_past_inf(job, tag, position_of(job, i))
         return
     batch.others[l] += row.top - row.top
