@@ -144,6 +144,20 @@ def test_nearly_separable(isa, rng):
     assert found == pytest.approx(newton_temperature(x, labels, weight), rel=1e-10)
 
 
+def test_hardly_anything_is_wrong(isa):
+    """Labels of the largest logit, but for weights of 1e-13: far from where the search begins."""
+    x = np.array([[1e5, 0, -2e5], [5e5, -4e4, 1.0], [9e3, 2e2, -1e6]])
+    labels, weight = np.array([0, 0, 1]), np.array([1.0, 1.0, 1e-13])
+    d = (x - x.max(1, keepdims=True)).astype(np.longdouble)
+    found = fastloss.temperature(x, labels, sample_weight=weight)
+
+    def slope(beta):
+        p = np.exp(beta * d)
+        return float((weight * ((p * d).sum(1) / p.sum(1) - d[range(3), labels])).sum())
+
+    assert slope(1 / (found * (1 + 1e-10))) < 0 < slope(1 / (found * (1 - 1e-10)))
+
+
 def test_limits(dtype, isa):
     logits = np.array([[2, 0], [0, 1]], dtype)
     assert fastloss.temperature(logits, [0, 1]) == 0.0
@@ -151,6 +165,10 @@ def test_limits(dtype, isa):
     assert fastloss.temperature(np.ones((4, 3), dtype), [0, 1, 2, 2]) == 1.0
     assert fastloss.temperature(np.ones((4, 1), dtype), [0, 0, 0, 0]) == 1.0
     assert fastloss.temperature(np.array([2, 1], dtype), 0) == 0.0
+    assert fastloss.temperature(1e5 * logits, [0, 1]) == 0.0  # exp(-1e5) is 0
+    assert fastloss.temperature(np.array([[5, 5, -inf], [-inf, 1, 1]], dtype), [0, 2]) == 1.0
+    level = np.array([[7, -7], [7, -7]], dtype)
+    assert fastloss.temperature(level, [0, 1]) == inf  # as likely as not
     many = np.tile(logits, (150_000, 1))
     assert fastloss.temperature(many, np.tile([0, 1], 150_000)) == 0.0
     assert fastloss.temperature(many, np.tile([1, 0], 150_000)) == inf

@@ -47,7 +47,7 @@ FEW_CLASSES = 64  # they stand class by class where NumPy works on them
 EACH = 31  # one sample of so many is looked at first: odd, in case that samples recur
 ENOUGH = 2**18  # elements, up to which all samples are looked at
 BLOCK = 2**17  # elements of a block
-LEAST = 2.0**-40  # β, in parts of its upper bound, below which probabilities are equal
+LEAST = 2.0**-200  # β in parts of its upper bound, below which it is 0
 
 
 def temperature(
@@ -229,6 +229,12 @@ class _Samples:
             problem = "has -inf where its target is, and an infinite loss at every temperature"
         raise ValueError(f"logits: sample [{self._place(wrong)}] {problem}")
 
+    def spread(self) -> float:
+        """The largest difference of two logits of a sample that counts, but for masked classes."""
+        top = self.x.max(1, keepdims=True)
+        spread = top[:, 0].astype(np.float64) - np.where(self.x == -math.inf, top, self.x).min(1)
+        return float((spread if self.mass is None else spread[self.mass > 0]).max())
+
     def _place(self, wrong: Array) -> str:
         return ", ".join(map(str, np.unravel_index(int(np.argmax(wrong)), self.shape)))
 
@@ -312,15 +318,15 @@ class _Curve:
 def _temperature(samples: _Samples) -> float:
     whole = _Curve(samples)
     if whole.margin == 0:
-        return 0.0 if whole.slope(1.0)[0] < 0 else 1.0
+        return 0.0 if samples.spread() > 0 else 1.0
     bound = math.log(samples.x.shape[1]) / -whole.margin  # the entropy of p is at most log C
-    beta, least = min(max(1.0, bound / 1024), bound), LEAST * bound
+    beta, least, exact = min(max(1.0, bound / 1024), bound), LEAST * bound, False
     if samples.x.size > ENOUGH:
         beta, exact = _from_few(whole, _Curve(samples, EACH), beta, least)
-        if exact:
-            return 1 / beta
-    beta = _root(whole.slope, beta, 1e-8, least)
-    return 1 / beta if beta else math.inf
+    if not exact:
+        beta = _root(whole.slope, beta, 1e-8, least)
+    equal = beta < 1e-6 * bound and beta * samples.spread() < 1e-12  # probabilities, within rounding
+    return math.inf if equal else 1 / beta
 
 
 def _from_few(whole: _Curve, few: _Curve, start: float, least: float) -> tuple[float, bool]:
@@ -366,17 +372,20 @@ def _root(slope: Callable[[float], Slope], beta: float, accuracy: float, least: 
 
     It is found with the square of `accuracy`, the last step's size in parts of β.
     """
-    low, high = 0.0, math.inf
+    low, high, reach = 0.0, math.inf, 16.0
     for count in range(1000):
         value, derivative = slope(beta)
         low, high = (beta, high) if value < 0 else (low, beta)
         step = value / derivative if derivative > 0 else math.copysign(math.inf, value)
         if abs(step) <= accuracy * beta:
             return beta - step
-        new = min(max(beta - step, beta / 16), 16 * beta)
+        new = min(beta - step, 16 * beta)
         if not low < new < high or (count % 4 == 3 and count > 8):
-            both = low > 0 and high < math.inf
-            new = math.sqrt(low) * math.sqrt(high) if both else beta / 16 if low == 0 else 16 * beta
+            if low > 0 and high < math.inf:
+                new = math.sqrt(low) * math.sqrt(high)
+            else:
+                new = beta * reach if low > 0 else beta / reach
+                reach = min(reach * reach, 2.0**64)
         if new < least:
             return 0.0
         beta = new
