@@ -117,8 +117,11 @@ cdef inline int storage_to_write(object array, object x, object y) noexcept:
     Where it takes the place of x its lines have been read already.
     """
     cdef int storage = storage_beside(array, x)
-    cdef bint large = 2 * bytes_in(x) + bytes_in(y) > STREAM_BYTES
-    return STREAMED if storage == NATIVE and large and data_of(array) != data_of(x) else storage
+    cdef bint large
+    if storage != NATIVE or array is None:
+        return storage
+    large = 2 * bytes_in(x) + bytes_in(y) > STREAM_BYTES
+    return STREAMED if large and data_of(array) != data_of(x) else NATIVE
 
 
 cdef inline bint is_plain(object array) noexcept:
@@ -219,8 +222,13 @@ cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogi
 cdef void set_hessian(Diagonal* hessian, object hess, tuple rule, object x, object y) noexcept:
     """`rule` says whether terms that may be negative are dropped, what the rest is multiplied by, and the least."""
     hessian.data = data_of(hess)
-    hessian.storage = storage_to_write(hess, x, y)
-    hessian.convex, hessian.factor, hessian.floor = rule if hess is not None else (False, 1, 0)
+    hessian.storage = NATIVE
+    hessian.convex = False
+    hessian.factor = 1
+    hessian.floor = 0
+    if hess is not None:
+        hessian.storage = storage_to_write(hess, x, y)
+        hessian.convex, hessian.factor, hessian.floor = rule
 
 
 cdef double run_class(

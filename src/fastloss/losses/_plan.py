@@ -107,7 +107,7 @@ class Loss(Generic[V]):
         1.75
         """
         if mask is out is None and normalizer is None and not _checking.enabled():
-            value: V | None = self._short_way(input, target, False, None, sample_weight=sample_weight)
+            value: V | None = self._short_way(input, target, False, None, sample_weight)
             if value is not None:
                 return value
         weights = (sample_weight, mask, normalizer)
@@ -155,9 +155,7 @@ class Loss(Generic[V]):
         """
         plain = mask is grad_output is out is None and normalizer is None
         if plain and not _checking.enabled():
-            both: tuple[V, Array] | None = self._short_way(
-                input, target, True, grad_out, sample_weight=sample_weight
-            )
+            both: tuple[V, Array] | None = self._short_way(input, target, True, grad_out, sample_weight)
             if both is not None:
                 return both
         weights = (sample_weight, mask, normalizer, grad_output)
@@ -219,13 +217,7 @@ class Loss(Generic[V]):
         if plain and usual and hessian in self._factors_of_rules and not _checking.enabled():
             kernel_rule = (hessian == "bound", self._factors_of_rules[hessian], floor)
             three: tuple[V, Array, Array] | None = self._short_way(
-                input,
-                target,
-                True,
-                grad_out,
-                sample_weight=sample_weight,
-                rule=kernel_rule,
-                hess_out=hess_out,
+                input, target, True, grad_out, sample_weight, kernel_rule, hess_out
             )
             if three is not None:
                 return three
@@ -328,10 +320,19 @@ class Loss(Generic[V]):
         """What `_short_way` tells its kernel, or None if the options need the general way."""
         return None
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **more: Any) -> Any:
+    def _short_way(
+        self,
+        input: Any,
+        target: Any,
+        with_grad: bool,
+        grad_out: Any,
+        sample_weight: Any = None,
+        rule: tuple[bool, float, float] | None = None,
+        hess_out: Any = None,
+    ) -> Any:
         """Value, or that and derivatives, of a plain call, in one step; None where that will not do.
 
-        `more` are a sample_weight and what the kernel takes for the Hessian's diagonal.
+        With a `rule` as the kernel takes it, also the Hessian's diagonal.
         """
         return None
 

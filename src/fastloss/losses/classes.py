@@ -331,7 +331,16 @@ class _IndexedLoss(_ClassLoss[V]):
         op = NLL if self._op() == "nll" else LOSS
         return op if self._head is None else (op, *self._head)
 
-    def _short_way(self, input: Any, target: Any, with_grad: bool, grad_out: Any, **more: Any) -> Any:
+    def _short_way(
+        self,
+        input: Any,
+        target: Any,
+        with_grad: bool,
+        grad_out: Any,
+        sample_weight: Any = None,
+        rule: tuple[bool, float, float] | None = None,
+        hess_out: Any = None,
+    ) -> Any:
         op = self._plain
         if op is None:
             return None
@@ -345,8 +354,10 @@ class _IndexedLoss(_ClassLoss[V]):
             with_grad,
             grad_out,
             threads_for,
-            smoothing=self.label_smoothing,
-            **more,
+            rule,
+            hess_out,
+            sample_weight,
+            self.label_smoothing,
         )
 
     def _indexed(self, call: Call, axis: int) -> dict[str, Any]:

@@ -97,13 +97,31 @@ class _PointwiseLoss(Loss[V]):
         return (_kernels.POINT_OPS[self._op()], *self._numbers()) if plain else None
 
     def _short_way(
-        self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None, **more: Any
+        self,
+        input: Any,
+        target: Any,
+        with_grad: bool,
+        grad_out: Any,
+        sample_weight: Any = None,
+        rule: tuple[bool, float, float] | None = None,
+        hess_out: Any = None,
+        extra: Any = None,
     ) -> Any:
         plain = self._plain
         if plain is None:
             return None
         return _kernels.module.plain_pointwise(
-            plain, input, target, extra, self.reduction, with_grad, grad_out, threads_for, **more
+            plain,
+            input,
+            target,
+            extra,
+            self.reduction,
+            with_grad,
+            grad_out,
+            threads_for,
+            rule,
+            hess_out,
+            sample_weight,
         )
 
     def _run(self, call: Call) -> Result:
@@ -734,10 +752,19 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         return super()._plain_op() if self.reduction == "mean" else None  # others divide by the classes
 
     def _short_way(
-        self, input: Any, target: Any, with_grad: bool, grad_out: Any, extra: Any = None, **more: Any
+        self,
+        input: Any,
+        target: Any,
+        with_grad: bool,
+        grad_out: Any,
+        sample_weight: Any = None,
+        rule: tuple[bool, float, float] | None = None,
+        hess_out: Any = None,
+        extra: Any = None,
     ) -> Any:
         axes = getattr(input, "ndim", 0)
-        return super()._short_way(input, target, with_grad, grad_out, **more) if axes else None
+        more = sample_weight, rule, hess_out
+        return super()._short_way(input, target, with_grad, grad_out, *more) if axes else None
 
     def _value_shape(self, shape: Shape) -> Shape:
         class_axis(shape, -1, "input")
@@ -995,7 +1022,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         """
         plain = sample_weight is mask is out is None and normalizer is None and var is not None
         if plain and not _checking.enabled():
-            value = self._short_way(input, target, False, None, var)
+            value = self._short_way(input, target, False, None, extra=var)
             if value is not None:
                 return value
         weights = (sample_weight, mask, normalizer)
@@ -1066,7 +1093,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
             value, grads["var"] = by_var._reduced(call)
         plain = sample_weight is mask is grad_output is out is None and normalizer is None and var is not None
         if plain and wrt == "input" and not _checking.enabled():
-            both: tuple[Any, Any] | None = self._short_way(input, target, True, grad_out, var)
+            both: tuple[Any, Any] | None = self._short_way(input, target, True, grad_out, extra=var)
             if both is not None:
                 return both
         if "input" in names:
