@@ -473,9 +473,11 @@ def test_plain_call_or_general(what, reduction, dtype, rng, isa):
         assert_same(run(case, reduction, grad_out=case.input), wanted)
 
 
-def copies(a):
-    """The same numbers in every kind of memory."""
+def copies(a, what):
+    """The same numbers in every kind of memory in which the class axis stands where it was."""
     for kind, lay in LAYOUTS.items():
+        if kind in ("transposed", "Fortran order") and (what in WITH_CLASSES or what in ALONG_CLASSES):
+            continue  # tests/test_arguments.py has these, within the bounds
         swapped = kind == "byte-swapped" and a.dtype.name == "bfloat16"  # which has one byte order
         yield a if swapped else lay(a)
 
@@ -486,13 +488,13 @@ def test_input_in_any_memory(what, dtype, rng, isa):
         case = inputs(what, rng, shape, dtype, axis)
         wanted = each(what, case, axis)
         if what not in VARIANTS:
-            for x in copies(case):
+            for x in copies(case, what):
                 native = [
                     np.asarray(a).astype(b.dtype) for a, b in zip(each(what, x, axis), wanted, strict=True)
                 ]
                 assert_same(native, wanted)
             continue
-        for x, target in zip(copies(case.input), copies(case.target), strict=True):
+        for x, target in zip(copies(case.input, what), copies(case.target, what), strict=True):
             part = type(case)(**vars(case))
             part.input, part.target = x, target
             native = [
