@@ -260,7 +260,8 @@ def test_strided_and_negative_views(reduction, dtype):
         value = F.cross_entropy(leaf, target, reduction=reduction)
         wanted = F.cross_entropy(logits, target, reduction=reduction)
         assert on_fastloss(value)
-        assert torch.equal(value.detach(), wanted)
+        within = 8 * torch.finfo(dtype).eps  # classes that stand elsewhere are added up in another order
+        torch.testing.assert_close(value.detach(), wanted, rtol=within, atol=within)
         value.sum().backward()
         assert leaf.grad.stride() == leaf.stride()
     if dtype in (torch.float32, torch.float64):

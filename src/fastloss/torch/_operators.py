@@ -430,7 +430,7 @@ def small_cross_entropy(
         return None
     if type(input) not in PLAIN or type(target) is not Tensor or type(ignore_index) is not int:
         return None
-    if reduction != "mean" or label_smoothing != 0:
+    if reduction != "mean" or label_smoothing != 0 or target.dtype != torch.int64:
         return None
     with_grad = input.requires_grad and is_grad_enabled()
     half = input.dtype in _HALF
