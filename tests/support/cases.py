@@ -202,6 +202,12 @@ def misaligned(a):
     return view
 
 
+def classes_moved(a, axis):
+    """Whether the class axis stands elsewhere in memory, the samples in order: then it is read there."""
+    in_order = (np.moveaxis(a, axis, place).flags.c_contiguous for place in range(a.ndim))
+    return not a.flags.c_contiguous and any(in_order)
+
+
 LAYOUTS = {
     "strided": strided,
     "read-only": read_only,
