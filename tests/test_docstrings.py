@@ -31,14 +31,19 @@ def documented(name):
     return found
 
 
-MODULES = ["fastloss", "fastloss.reference", "fastloss.boosting", "fastloss.sklearn", "fastloss.torch"]
+MODULES = {
+    "fastloss": "numpy",
+    "fastloss.boosting": "numpy",
+    "fastloss.dask": "dask.array",
+    "fastloss.reference": "numpy",
+    "fastloss.sklearn": "sklearn",
+    "fastloss.torch": "torch",
+}  # and what they need
 
 
 @pytest.fixture(params=MODULES)
 def public(request):
-    pytest.importorskip(
-        {"fastloss.sklearn": "sklearn", "fastloss.torch": "torch"}.get(request.param, "numpy")
-    )
+    pytest.importorskip(MODULES[request.param])
     importlib.import_module(request.param)
     return documented(request.param)
 

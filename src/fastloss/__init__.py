@@ -31,6 +31,7 @@ For PyTorch's tensors `import fastloss.torch as F` takes the place of torch.nn.f
     GaussianNLLLoss              gaussian_nll_loss                 expectations, observations; and variances
 
 Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
+Totals of batches: Total; of arrays that do not fit memory: stream.
 Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits.
 Threads and checks: threads, set_num_threads, get_num_threads, show_config, checking.
 
@@ -83,6 +84,8 @@ from .losses import (
     sigmoid_focal_loss,
     soft_margin_loss,
 )
+from .streaming import stream
+from .totals import Total
 
 __all__ = [
     "BCELoss",
@@ -101,6 +104,7 @@ __all__ = [
     "PolyLoss",
     "SigmoidFocalLoss",
     "SoftMarginLoss",
+    "Total",
     "__version__",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -129,6 +133,7 @@ __all__ = [
     "sigmoid_focal_loss",
     "soft_margin_loss",
     "softmax",
+    "stream",
     "temperature",
     "threads",
     "vector_scaling",

@@ -64,6 +64,9 @@ class Call:
         self.with_hess = hessian is not None
         self.second_order = self.with_hess or "vector" in more
         self.axes: Axes = (0, 0)
+        self.exact: Array | None = None  # for the digits of the sum
+        self.kernel: dict[str, Any] = {}  # what a kernel was told of the samples,
+        self.samples: Shape = ()  # and their shape
         self.arrays: list[tuple[str, Array | None]] = [
             ("input", self.x),
             ("target", self.y),

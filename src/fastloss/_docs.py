@@ -63,14 +63,15 @@ softcap : float, optional
     None, or a cap a in [1e-30, 1e30]: a tanh(x / a) takes the place of x, but for -inf, which remains a
     masked class.""",
     # ------------------------------------------------------------------- losses: arguments of a call
-    "samples": """\
+    "counted": """\
 sample_weight : array_like, optional
     Factor of each sample's loss, broadcastable to the value under "none"; the weighted mean divides by the
     weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN. An array of shape (0,) is as
     None.
 mask : array_like of bool, optional
     Broadcastable to the value under "none". Where it is False the sample counts nowhere: not in the value,
-    the mean's divisor or the gradient, which is 0 there, whatever its numbers and its label are.
+    the mean's divisor or the gradient, which is 0 there, whatever its numbers and its label are.""",
+    "normalizer": """\
 normalizer : float, optional
     What a mean is divided by in place of the weights' sum, a positive number: with the count of a whole
     batch, the values and gradients of its parts add up to those of the whole.""",
@@ -297,6 +298,7 @@ Examples
 >>> fastloss.torch.MSELoss().forward(torch.ones(2), torch.zeros(2))
 tensor(1.)""",
 }
+TEXTS["samples"] = f"{TEXTS['counted']}\n{TEXTS['normalizer']}"
 
 
 def fill(module: dict[str, Any]) -> None:

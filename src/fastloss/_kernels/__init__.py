@@ -76,6 +76,7 @@ BFLOAT16: np.dtype[Any] = _base.BFLOAT16_DTYPE
 """bfloat16 for who has no NumPy dtype of that name, as PyTorch: its bits."""
 OPS: dict[str, int] = _base.OPS
 HEADS: dict[str, int] = _base.HEADS
+EXACT: tuple[int, int] = _base.EXACT
 POINT_OPS: dict[str, int] = _base.POINT_OPS
 
 

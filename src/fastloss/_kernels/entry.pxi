@@ -7,7 +7,7 @@
 # c) Nothing else is allocated here: jobs are on the stack.
 
 from cython.parallel cimport prange
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
 from libc.math cimport INFINITY, fabs, ldexp, lgamma
 cimport numpy as cnp
@@ -24,6 +24,7 @@ from fastloss._kernels.tiles cimport *
 from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
 from fastloss._kernels.schedule cimport *
+from fastloss._kernels.exact cimport *
 include "tuning.pxi"
 include "schedule.pxi"
 
@@ -231,8 +232,29 @@ cdef void set_hessian(Diagonal* hessian, object hess, tuple rule, object x, obje
         hessian.convex, hessian.factor, hessian.floor = rule
 
 
+cdef int64_t* exact_digits(object exact, Py_ssize_t chunks) except? NULL:
+    """Zeros for the digits of each chunk's sum, if there is an array for them in all."""
+    cdef void* digits = NULL
+    if exact is not None:
+        digits = calloc(max(chunks, <Py_ssize_t>1), EXACT_COUNTS * sizeof(int64_t))
+        if digits == NULL:
+            raise MemoryError("fastloss: no memory for the digits of exact sums")
+    return <int64_t*>digits
+
+
+cdef void add_digits(int64_t* digits, Py_ssize_t chunks, object exact) noexcept:
+    """What the chunks have, to all; their memory is freed."""
+    cdef int64_t* total = <int64_t*>data_of(exact)
+    cdef Py_ssize_t i, k
+    for i in range(chunks if digits != NULL else 0):
+        for k in range(EXACT_COUNTS):
+            total[k] += digits[i * EXACT_COUNTS + k]
+    free(digits)
+
+
 cdef double run_class(
-    ClassJob* job, object x, object coefficient, object value, object grad, int threads, double factor, double divisor
+    ClassJob* job, object x, object coefficient, object value, object grad, int threads, double factor, double divisor,
+    object exact=None
 ) except? -1:
     """Run a job whose arguments are set: the values, the gradient times factor / divisor, their sum / divisor."""
     cdef Py_ssize_t chunks
@@ -249,10 +271,14 @@ cdef double run_class(
     elif job.inner >= LINE_MIN_INNER:
         job.lead = samples_before_line(job, <size_t>job.x)
     function = plan(job, &chunks)
+    job.digits = exact_digits(exact, chunks)
     if job.samples * job.classes < SERIAL_ELEMENTS:
         threads = 1
-    with nogil:
-        run(function, job, &job.partial, chunks, threads, divisor, &total)
+    try:
+        with nogil:
+            run(function, job, &job.partial, chunks, threads, divisor, &total)
+    finally:
+        add_digits(job.digits, chunks, exact)
     return total
 
 
@@ -417,13 +443,14 @@ def class_pass(
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
     bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
     offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0, hess=None, tuple rule=(),
-    moments=(None, None), double input_scale=1, bint wide=False,
+    moments=(None, None), double input_scale=1, bint wide=False, exact=None,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
 
     x is read times `input_scale`, and computed with in float64 if `wide`, which is for float32 and for "moments".
 
     The gradient is multiplied by factor / divisor, and so is the diagonal of the Hessian; `rule` as in `set_hessian`.
+    The sum's digits are added to the array `exact`, see exact.pxd.
     """
     cdef ClassJob job
     job.op = op
@@ -458,7 +485,7 @@ def class_pass(
     job.offset = <const double*>data_of(offset)
     job.first_moment, job.second_moment = data_of(moments[0]), data_of(moments[1])
     set_hessian(&job.hessian, hess, rule, x, coefficient)
-    return run_class(&job, x, coefficient, value, grad, threads, factor, divisor)
+    return run_class(&job, x, coefficient, value, grad, threads, factor, divisor, exact)
 
 
 cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexcept nogil:
@@ -485,7 +512,8 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
 
 
 cdef double run_points(
-    PointJob* job, object x, object y, object value, object grad, int threads, double factor, double divisor, bint first
+    PointJob* job, object x, object y, object value, object grad, int threads, double factor, double divisor,
+    bint first, object exact=None
 ) except? -1:
     """Run a job whose options and operands are set, as `run_class` does; `outside` says whether it is worth nothing.
 
@@ -505,15 +533,19 @@ cdef double run_points(
     job.grad_storage = storage_to_write(grad, x, y)
     job.outside = False
     chunks = plan_points(job, factor, divisor)
+    job.digits = exact_digits(exact, chunks)
     if job.size < SERIAL_ELEMENTS:
         threads = 1
-    with nogil:
-        if first and job.loss.domain != EVERYWHERE:
-            job.check = True
-            run(pointwise_chunk_any, job, &job.partial, chunks, threads, 1, &total)
-        job.check = False
-        if not job.outside:
-            run(pointwise_chunk_any, job, &job.partial, chunks, threads, divisor, &total)
+    try:
+        with nogil:
+            if first and job.loss.domain != EVERYWHERE:
+                job.check = True
+                run(pointwise_chunk_any, job, &job.partial, chunks, threads, 1, &total)
+            job.check = False
+            if not job.outside:
+                run(pointwise_chunk_any, job, &job.partial, chunks, threads, divisor, &total)
+    finally:
+        add_digits(job.digits, chunks, exact)
     return total
 
 
@@ -537,8 +569,11 @@ cdef Operand operand_of(object spec):
 def point_pass(
     int op, x, y, int threads, *, options=(0, 0), value=None, grad=None, extra=None, weight=None, sample_weight=None,
     mask=None, grad_output=None, double factor=1, double divisor=1, bint first=False, hess=None, tuple rule=(),
+    exact=None,
 ):
     """Run one elementwise operation; returns the sum of the values, where they are not stored, divided by `divisor`.
+
+    The sum's digits are added to the array `exact`, see exact.pxd.
 
     The gradient is multiplied by factor / divisor, and so is the diagonal of the Hessian; `rule` as in `set_hessian`.
 
@@ -555,7 +590,7 @@ def point_pass(
     job.mask = operand_of(mask)
     job.grad_output = operand_of(grad_output)
     set_hessian(&job.hessian, hess, rule, x, y)
-    total = run_points(&job, x, y, value, grad, threads, factor, divisor, first)
+    total = run_points(&job, x, y, value, grad, threads, factor, divisor, first, exact)
     return None if job.outside else total
 
 
@@ -759,6 +794,7 @@ def forked():
     return fastloss_forked()
 
 
+EXACT = (EXACT_DIGITS, EXACT_COUNTS)
 OPENMP = bool(fastloss_openmp)
 COMPILER = fastloss_compiler.decode()
 BLOCKS = {

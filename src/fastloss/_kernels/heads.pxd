@@ -30,6 +30,7 @@ from libc.string cimport memset
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
+from fastloss._kernels.exact cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
@@ -556,6 +557,9 @@ cdef inline void finish(
                 two_sum(batch.value[l], total + place + l, low + place + l)
             for l in range(turn, n):
                 two_sum(batch.value[l], total + l - turn, low + l - turn)
+        if job.digits != NULL:
+            for l in range(count):
+                add_exactly(batch.value[l], job.digits + first // job.chunk * EXACT_COUNTS)
     elif job.op == LOGSUMEXP:
         for l in range(n):
             batch.value[l] = batch.top[l] + batch.log_sum[l]
@@ -610,6 +614,8 @@ cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept 
         if job.value != NULL:
             (<real*>job.value)[i] = <real>wide
         add_wide(wide, &total, &low, &huge)
+        if job.digits != NULL:
+            add_exactly(<double>wide, job.digits + chunk * EXACT_COUNTS)
     sum_chunk(total, low, &huge, job.partial + 3 * chunk)
 
 

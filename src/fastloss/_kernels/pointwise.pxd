@@ -15,6 +15,7 @@ from fastloss._kernels.math cimport *
 from fastloss._kernels.points cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
+from fastloss._kernels.exact cimport *
 include "tuning.pxi"
 
 # A broadcast operand: element i is data[(i // period % rows) * row + (i % period) * column]; column is 0 or 1.
@@ -61,6 +62,7 @@ cdef struct PointJob:
     bint check                     # only that, without a result
     int outside                    # set where an element is outside of what the operation is defined on
     Py_ssize_t chunk
+    int64_t* digits                # (chunks, EXACT_COUNTS), for an exact sum, or NULL
     double* partial
 
 
@@ -294,6 +296,8 @@ cdef inline void odd_block(
                 value[k] *= of_value[k]
         if job.value == NULL:
             add_wide(wide_value, total + k % WIDTH, low + k % WIDTH, huge)
+        if job.digits != NULL:
+            add_exactly(<double>wide_value, job.digits + first // job.chunk * EXACT_COUNTS)
 
 
 cdef inline d8 wide(const real* a, const real* weight, Py_ssize_t k) noexcept nogil:
@@ -449,6 +453,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef const uint8_t* mask
     cdef const real* of_value
     cdef real* value
+    cdef real weight
     cdef double total[WIDTH]
     cdef double low[WIDTH]
     cdef Huge huge
@@ -503,6 +508,10 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
         if odd or in_doubt:
             odd_block(tag, job, function, in_doubt, &block, &weights, mask, i, n, &total[0], &low[0], &huge)
         elif job.value == NULL:
+            if job.digits != NULL:
+                for k in range(n):
+                    weight = of_value[k] if of_value != NULL else <real>1
+                    add_exactly(<double>value[k] * weight, job.digits + chunk * EXACT_COUNTS)
             add_values(value, of_value, n, &expanded[3 * POINTWISE_BLOCK], &total[0], &low[0])
         elif of_value != NULL:
             for k in range(n):

@@ -5,6 +5,7 @@ from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
+from fastloss._kernels.exact cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.heads cimport *
@@ -128,6 +129,9 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
             entropy_of_planes(tag, job, &s)
         else:
             compute_tile(tag, job, &s)
+        if job.digits != NULL:
+            for k in range(s.count):
+                add_exactly((<real*>s.value)[k], job.digits + chunk * EXACT_COUNTS)
         start += s.count
         held = held + s.count if job.op == LOSS or job.op == LOSS_LINEAR else 0
         for k in range(0, held - LANES + 1, LANES):  # LANES values at a time, wherever tiles begin

@@ -36,6 +36,7 @@ from .._arguments import (
 )
 from .._call import Call, checked_rule
 from .._runtime import threads_for
+from ..totals import COUNTS, Exact, Total
 
 Value = float | Array
 Result = tuple[Value, Array | None, Array | None]  # value, gradient, diagonal of the Hessian
@@ -51,6 +52,8 @@ class Loss(Generic[V]):
     _function: ClassVar[str]
     _reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
     _factors_of_rules: ClassVar[dict[Any, float]] = {"exact": 1.0, "bound": 1.0}  # of the short way
+
+    _adds_samples: ClassVar[bool] = True  # the kernel's sum is that of the samples' values
 
     reduction: str
     empty: str
@@ -278,6 +281,83 @@ class Loss(Generic[V]):
         call = Call(self._options, input, target, *weights, with_grad=True, hessian="exact", vector=vector)
         return self._times(call, out)
 
+    def total(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Total:
+        """Return sum, weight and count over the samples, which add up without rounding.
+
+        Parameters
+        ----------
+        input : array_like
+            Array of the shape and meaning that the class describes.
+        target : array_like
+            Array as the class describes.
+        %(counted)s
+
+        Returns
+        -------
+        Total
+            What the mean and the sum follow from, whatever the loss's `reduction`; totals of batches add up
+            to that of all samples, with the same bits for any batches in any order.
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.MSELoss()
+        >>> total = loss.total([1.0, 2.0], [0.0, 0.0]) + loss.total([4.0], [0.0])
+        >>> total.mean, total.sum, total.count
+        (7.0, 21.0, 3)
+        """
+        return self._total(input, target, sample_weight, mask)
+
+    def _total(
+        self,
+        input: Any,
+        target: Any,
+        sample_weight: Any = None,
+        mask: Any = None,
+        grad_output: Any = None,
+        grad_out: Any = None,
+        **more: Any,
+    ) -> Total:
+        """The total, and the gradient of the sum where there is an array for it."""
+        loss = self._changed(reduction="sum" if self._adds_samples else "none")
+        weights = (sample_weight, mask, None, grad_output)
+        with_grad = grad_out is not None
+        call = Call(loss._options, input, target, *weights, None, grad_out, with_grad=with_grad, **more)
+        if self._adds_samples:
+            call.exact = np.zeros(COUNTS, np.int64)
+        values = np.asarray(loss._evaluate(call)[0])
+        numerator = Exact.of(values) if call.exact is None else Exact.of_state(call.exact)
+        return Total._of(numerator, *self._weighed(call.kernel, call.samples))
+
+    def _weighed(self, kernel: dict[str, Any], shape: Shape) -> tuple[Exact, int]:
+        """What a mean is divided by, and how many samples count, for arguments of a kernel."""
+        counts = counted(kernel, shape)
+        count = int(np.count_nonzero(counts))
+        sample_weight, class_weight = kernel["sample_weight"], kernel.get("class_weight")
+        if self.reduction == "batchmean":
+            return Exact.of_count(shape[0] if shape else 1), count
+        if sample_weight is None and class_weight is None:
+            return Exact.of_count(count), count
+        weights: Any = 1.0 if sample_weight is None else sample_weight.astype(np.float64)
+        if class_weight is not None:
+            weights = weights * class_weight.astype(np.float64)[np.where(counts, kernel["labels"], 0)]
+        return Exact.of(np.where(counts, weights, 0.0)), count
+
+    def _weight_of(self, input: Array, target: Any, sample_weight: Any = None, mask: Any = None) -> Exact:
+        """What a mean is divided by, whatever the numbers of `input` are."""
+        raise AssertionError  # each family has its own
+
     def _times(self, call: Call, out: Array | None) -> Array:
         """The Hessian of a call times its vector."""
         vector = call.more.pop("vector")
@@ -311,6 +391,10 @@ class Loss(Generic[V]):
     def _weighted(self, **weights: ArrayLike | None) -> Loss[V]:
         """The same loss with weights, which are not copied: for one call."""
         options = {k: v if _is_usual(v) else weight_option(read_only(v, k), k) for k, v in weights.items()}
+        return self._changed(**options)
+
+    def _changed(self, **options: Any) -> Loss[V]:
+        """The same loss with other options, which have been checked."""
         loss = object.__new__(type(self))
         loss.__dict__.update(vars(self), **options, _options={**self._options, **options})
         loss.__dict__["_plain"] = loss._plain_op()
@@ -419,6 +503,13 @@ def weight_option(value: ArrayLike | None, name: str) -> Array | None:
     array = as_array(value, name)
     compute_dtype(array, name)
     return unchanging(widened(array))
+
+
+def counted(kernel: dict[str, Any], shape: Shape) -> Array:
+    """Which samples count, for arguments of a kernel."""
+    mask, labels = kernel["mask"], kernel.get("labels")
+    counts = np.ones(shape, np.bool_) if mask is None else np.broadcast_to(mask, shape)
+    return counts if labels is None else counts & (labels.reshape(shape) != kernel["ignore_index"])
 
 
 def first_wrong(wrong: Array, mask: Array | None, array: Array, name: str) -> str:

@@ -41,10 +41,12 @@ from .._types import (
     SoftmaxCall,
     SoftmaxOptions,
 )
+from ..totals import Exact
 from ._plan import (
     Loss,
     Result,
     V,
+    counted,
     first_wrong,
     is_moderate,
     kept,
@@ -126,6 +128,7 @@ class _ClassLoss(Loss[V]):
             weights = rescaled(weights, shape, call.dtype, kernel.get("class_weight"))
             divisor = self._divisor(call, kernel, weights, shape, classes)
         kernel["sample_weight"] = weights
+        call.kernel, call.samples = kernel, shape
         derivatives = {
             "grad_output": None if upstream is None else native(upstream, call.dtype),
             "factor": factor if divisor else 0.0,
@@ -148,7 +151,7 @@ class _ClassLoss(Loss[V]):
             gradient["hess"], gradient["rule"] = hess.buffer, call.rule(2.0, classes / max(classes - 1, 1))
         # The value comes first where the gradient takes its place.
         first = {**gradient, "grad": None} if nll else gradient
-        total = run(value=value.buffer if value else None, **first)
+        total = run(value=value.buffer if value else None, exact=call.exact, **first)
         if nll and grad:
             if grad.given or not grad.direct:
                 grad.buffer.fill(0)
@@ -157,8 +160,8 @@ class _ClassLoss(Loss[V]):
             grad.buffer.fill(0)
         if grad and hess and not (curved and divisor):
             slope = np.abs(grad.buffer) if call.hessian == "residual" else 0.0
-            counted = np.expand_dims(_counted(kernel, shape), call.axes[1])
-            np.copyto(hess.buffer, np.where(counted, np.maximum(slope, call.floor), 0), casting="unsafe")
+            counts = np.expand_dims(counted(kernel, shape), call.axes[1])
+            np.copyto(hess.buffer, np.where(counts, np.maximum(slope, call.floor), 0), casting="unsafe")
         if not divisor:
             total = self._of_nothing()
         return (
@@ -166,6 +169,13 @@ class _ClassLoss(Loss[V]):
             grad.finish() if grad else None,
             hess.finish() if hess else None,
         )
+
+    def _weight_of(self, input: Array, target: Any, sample_weight: Any = None, mask: Any = None) -> Exact:
+        options = {**self._options, "reduction": "none"}
+        call = Call(options, input, target, sample_weight, mask, with_grad=False)
+        axis = class_axis(input.shape, self.axis, "input")
+        self._prepared(call, axis)
+        return self._weighed(call.kernel, call.samples)[0]
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = class_axis(call.x.shape, self.axis, "input")
@@ -190,7 +200,7 @@ class _ClassLoss(Loss[V]):
                 grad=result.buffer,
                 coefficient=native(moved(vector, call.axes), call.dtype),
                 sample_weight=native(np.broadcast_to(factors, shape), call.dtype),
-                mask=native(_counted(kernel, shape), np.dtype(np.bool_)),
+                mask=native(counted(kernel, shape), np.dtype(np.bool_)),
                 **derivatives,
             )
         return result.finish()
@@ -261,18 +271,11 @@ def _whole_labels(y: Array, mask: Array | None) -> Array:
         labels = y.astype(np.int64)
         wrong = labels != y
     if wrong.any():
-        counted = mask_operand(mask, y.shape)
-        if (wrong if counted is None else wrong & counted).any():
-            where = first_wrong(wrong, counted, y, "target")
+        counts = mask_operand(mask, y.shape)
+        if (wrong if counts is None else wrong & counts).any():
+            where = first_wrong(wrong, counts, y, "target")
             raise ValueError(f"{where} is no class index, wanted whole numbers")
     return labels
-
-
-def _counted(kernel: dict[str, Any], shape: Shape) -> Array:
-    """Which samples count, for arguments of `class_pass`."""
-    counted = np.ones(shape, np.bool_) if kernel["mask"] is None else kernel["mask"].reshape(shape)
-    labels = kernel.get("labels")
-    return counted if labels is None else counted & (labels.reshape(shape) != kernel["ignore_index"])
 
 
 def _axis(value: int | None) -> int | None:

@@ -33,6 +33,7 @@ from .._call import Call, checked_rule
 from .._kernels import BFLOAT16
 from .._runtime import threads_for
 from .._types import Each, Empty, LossCall, LossOptions, Reduced
+from ..totals import Exact, Total
 from ._plan import (
     Loss,
     Result,
@@ -138,6 +139,7 @@ class _PointwiseLoss(Loss[V]):
         weights = call.sample_weight
         if weights is not None:
             weights = broadcast(weights, "sample_weight", samples, dtype)
+        call.kernel, call.samples = {"mask": mask, "sample_weight": weights}, samples
         factor, upstream = call.upstream(samples)
         value, grad, hess = call.outputs(samples)
         if call.second_order:
@@ -159,6 +161,7 @@ class _PointwiseLoss(Loss[V]):
             factor=factor if divisor else 0.0,
             divisor=divisor * each or 1.0,
             first=call.out is not None or call.grad_out is not None,
+            exact=call.exact,
             **given,
         )
         if total is None:
@@ -177,6 +180,13 @@ class _PointwiseLoss(Loss[V]):
             grad.finish() if grad else None,
             hess.finish() if hess else None,
         )
+
+    def _weight_of(self, input: Array, target: Any, sample_weight: Any = None, mask: Any = None) -> Exact:
+        call = Call(self._options, input, target, sample_weight, mask, with_grad=False)
+        samples, weights = self._value_shape(input.shape), call.sample_weight
+        if weights is not None:
+            weights = broadcast(weights, "sample_weight", samples, call.dtype)
+        return self._weighed({"mask": mask_operand(call.mask, samples), "sample_weight": weights}, samples)[0]
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         result = Output(out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays)
@@ -766,6 +776,8 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         more = sample_weight, rule, hess_out
         return super()._short_way(input, target, with_grad, grad_out, *more) if axes else None
 
+    _adds_samples = False  # but of the elements'
+
     def _value_shape(self, shape: Shape) -> Shape:
         class_axis(shape, -1, "input")
         return shape[:-1]
@@ -1156,6 +1168,43 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         assert grad is not None
         assert hess is not None
         return value, grad, hess
+
+    def total(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        var: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Total:
+        """Return sum, weight and count over the samples, which add up without rounding.
+
+        Parameters
+        ----------
+        input : array_like
+            Expectations, of any shape; %(dtypes)s.
+        target : array_like of input's shape
+            Observations, any real dtype.
+        %(var)s
+        %(counted)s
+
+        Returns
+        -------
+        Total
+            What the mean and the sum follow from, whatever the loss's `reduction`.
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> fastloss.GaussianNLLLoss().total([2.0], [0.0], 1.0).sum
+        2.0
+        """
+        return self._total(input, target, sample_weight, mask, var=var)
 
     def hessp(  # type: ignore[override]
         self,

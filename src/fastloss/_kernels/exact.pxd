@@ -1,0 +1,26 @@
+# exact: sums in which nothing is rounded. A finite number is an integer times 2^-1074, which is added to digits of 32
+# bits, three at a time; an int64 has room for 2^29 numbers before a carry.
+
+from fastloss._kernels.math cimport *
+
+cdef enum:
+    EXACT_DIGITS = 68,
+    EXACT_COUNTS = 71              # behind the digits: how many were NaN, inf and -inf
+
+
+cdef inline void add_exactly(double x, int64_t* digits) noexcept nogil:
+    cdef uint64_t bits = (<uint64_t*>&x)[0], exponent = bits >> 52 & 2047, fraction = bits & ((<uint64_t>1 << 52) - 1)
+    cdef uint64_t low, high, part = 0xffffffff
+    cdef int64_t sign = 1 - 2 * <int64_t>(bits >> 63)
+    if exponent == 2047:
+        digits[EXACT_DIGITS + (0 if fraction != 0 else 1 if sign > 0 else 2)] += 1
+        return
+    if exponent > 0:
+        fraction |= <uint64_t>1 << 52
+        exponent -= 1
+    low = (fraction & part) << (exponent & 31)
+    high = (fraction >> 32) << (exponent & 31)
+    digits += exponent >> 5
+    digits[0] += sign * <int64_t>(low & part)
+    digits[1] += sign * <int64_t>((low >> 32) + (high & part))
+    digits[2] += sign * <int64_t>(high >> 32)

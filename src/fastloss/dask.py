@@ -1,0 +1,369 @@
+"""The losses and array functions of dask arrays, lazily: `pip install 'fastloss[dask]'`.
+
+    >>> import dask.array as da
+    >>> import fastloss.dask
+    >>> x, t = da.zeros((6, 3), chunks=(2, 3)), da.zeros(6, dtype=int, chunks=2)
+    >>> value, grad = fastloss.dask.cross_entropy_value_and_grad(x, t)
+    >>> print(round(float(value), 5), grad.chunks)
+    1.09861 ((2, 2, 2), (3,))
+
+For every loss there is a function of its name, one with ``_value_and_grad`` and one with ``_total``; and the
+array functions. Samples may be in any chunks: values, totals and gradients have the same bits for all of
+them. Classes that are in several chunks are brought together, and results go back to the chunks of the
+input. Tasks on threads of a scheduler take one thread each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import fastloss
+
+from ._arguments import class_axis, compute_dtype, stored_dtype
+from ._runtime import threads
+from .losses import CLASSES
+from .losses.classes import _IndexedLoss
+from .totals import Total
+
+try:
+    import dask
+    import dask.array as da
+except ImportError as error:
+    raise ImportError("fastloss.dask needs dask: pip install 'fastloss[dask]'") from error
+
+OVER_CLASSES = ("softmax", "log_softmax")
+REDUCED = ("logsumexp", "entropy", "entropy_from_logits")
+OVER_ELEMENTS = ("sigmoid", "logsigmoid")
+MERGED = 64  # totals that a task adds up
+
+__all__ = [*OVER_CLASSES, *REDUCED, *OVER_ELEMENTS]
+for _name in CLASSES:
+    __all__ += [_name, f"{_name}_total", f"{_name}_value_and_grad"]
+
+
+@contextmanager
+def _as_task() -> Iterator[None]:
+    """One thread where a scheduler has threads of its own."""
+    if threading.current_thread() is threading.main_thread():
+        yield
+    else:
+        with threads(1):
+            yield
+
+
+def _task(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    with _as_task():
+        return function(*args, **options)
+
+
+def _in_one_chunk(x: Any, axis: int) -> Any:
+    return x if len(x.chunks[axis]) == 1 else x.rechunk({axis: -1})
+
+
+def _dtypes(x: Any) -> tuple[Any, Any]:
+    """What is computed in, and what results that are like x have."""
+    sample = np.empty(0, x.dtype)
+    computed = compute_dtype(sample, "x")
+    return computed, stored_dtype(sample, computed)
+
+
+# ---- Array functions ----
+
+
+def _array_function(name: str) -> Any:
+    function = getattr(fastloss, name)
+
+    def of_elements(x: Any) -> Any:
+        x = da.asarray(x)
+        return x.map_blocks(partial(_task, function), dtype=_dtypes(x)[1], meta=np.empty(0, _dtypes(x)[1]))
+
+    def of_classes(x: Any, axis: int = -1) -> Any:
+        x = da.asarray(x)
+        axis = class_axis(x.shape, axis, "x")
+        computed, stored = _dtypes(x)
+        reduced = name in REDUCED
+        dtype = computed if reduced else stored
+        whole = _in_one_chunk(x, axis)
+        result = whole.map_blocks(
+            partial(_task, function, axis=axis),
+            dtype=dtype,
+            drop_axis=axis if reduced else None,
+            meta=np.empty((0,) * (x.ndim - reduced), dtype),
+        )
+        return result if reduced else result.rechunk(x.chunks)
+
+    made = of_elements if name in OVER_ELEMENTS else of_classes
+    made.__name__ = made.__qualname__ = name
+    made.__doc__ = f"""Return `fastloss.{name}` of a dask array, lazily.
+
+    Parameters
+    ----------
+    x : dask array
+        As of `fastloss.{name}`.{
+        ""
+        if name in OVER_ELEMENTS
+        else '''
+    axis : int, default: -1
+        The class axis.'''
+    }
+
+    Returns
+    -------
+    dask array
+        The result{"" if name in REDUCED else ", in the chunks of x"}.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A dtype or axis that does not fit.
+
+    References
+    ----------
+    `fastloss.{name}`.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import fastloss.dask
+    >>> fastloss.dask.{name}(da.ones((4, 2), chunks=2)).shape
+    {(4,) if name in REDUCED else (4, 2)}
+    """
+    return made
+
+
+# ---- Losses ----
+
+
+class _Batches:
+    """A loss and its arrays, cut into the same samples."""
+
+    def __init__(self, kind: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        input, target, *extra = args
+        given: dict[str, Any] = {
+            k: options.pop(k) for k in ("sample_weight", "mask", "normalizer") if k in options
+        }
+        self.normalizer = given.pop("normalizer", None)
+        weight = options.pop("weight", None)
+        self.loss = kind(**options) if weight is None else kind(weight, **options)
+        self.input = da.asarray(input)
+        if any(np.isnan(self.input.shape)):
+            raise ValueError(
+                f"input: got shape {self.input.shape}, wanted known lengths: compute_chunk_sizes()"
+            )
+        self.x = self.input
+        self.axis: int | None = None  # of the classes, or elements, which are together
+        if hasattr(self.loss, "axis"):
+            self.axis = class_axis(self.x.shape, self.loss.axis, "input")
+        elif self.loss._value_shape(self.x.shape) != self.x.shape:
+            self.axis = self.x.ndim - 1
+        if self.axis is not None:
+            self.x = _in_one_chunk(self.x, self.axis)
+        chunks, axis = self.x.chunks, self.axis
+        self.chunks = chunks if axis is None else chunks[:axis] + chunks[axis + 1 :]
+        self.shape = tuple(map(sum, self.chunks))
+        self.target = self._cut(target, "target", exact=True)
+        self.more: dict[str, Any] = {k: self._cut(v, k) for k, v in given.items() if v is not None}
+        if extra:
+            var = da.broadcast_to(da.asarray(extra[0]), self.x.shape)
+            self.more["var"] = var.rechunk(chunks).to_delayed()
+
+    def _cut(self, array: Any, name: str, exact: bool = False) -> Any:
+        """Delayed blocks of an array of the samples, or, of a target, of input's shape."""
+        array = da.asarray(array)
+        shape, chunks = self.shape, self.chunks
+        if exact and array.ndim == self.x.ndim:
+            shape, chunks = self.x.shape, self.x.chunks
+        if exact and array.shape != shape:
+            raise ValueError(f"{name}: got shape {array.shape}, wanted {self.shape} or {self.x.shape}")
+        return da.broadcast_to(array, shape).rechunk(chunks).to_delayed()
+
+    def tasks(self, function: Any, *args: Any) -> Any:
+        """A task for each block of samples, in an array as they are."""
+        tasks = np.empty(tuple(map(len, self.chunks)), object)
+        x = self.x.to_delayed()
+        for block in itertools.product(*map(range, tasks.shape)):
+            place = block if self.axis is None else (*block[: self.axis], 0, *block[self.axis :])
+            target = self.target[place if self.target.ndim == x.ndim else block]
+            more = {k: v[place if v.ndim == x.ndim else block] for k, v in self.more.items()}
+            tasks[block] = function(self.loss, x[place], target, *args, **more)
+        return tasks
+
+    def total(self, tasks: Any) -> Any:
+        """All totals in one, by a tree."""
+        totals = list(tasks.flat)
+        while len(totals) > 1:
+            totals = [_sum(totals[i : i + MERGED]) for i in range(0, len(totals), MERGED)]
+        return totals[0]
+
+    def value(self, total: Any) -> Any:
+        """The mean or sum of a total, a dask array without dimensions."""
+        batch = self.shape[0] if self.shape else 1
+        return da.from_delayed(_value_of(total, self.loss, self.normalizer, batch), (), float)
+
+    def array(self, tasks: Any, chunks: Any, dtype: Any) -> Any:
+        """The array of which tasks give the blocks."""
+        blocks = np.empty(tuple(map(len, chunks)), object)
+        for block, task in zip(np.ndindex(blocks.shape), tasks.flat, strict=True):
+            shape = tuple(lengths[i] for lengths, i in zip(chunks, block, strict=True))
+            blocks[block] = da.from_delayed(task, shape, dtype)
+        return da.block(blocks.tolist()) if blocks.ndim else blocks[()]
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _sum(totals: list[Total]) -> Total:
+    return sum(totals, Total())
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _total_of(loss: Any, x: Any, y: Any, **more: Any) -> Total:
+    with _as_task():
+        return loss._total(x, y, **more)  # type: ignore[no-any-return]
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _values_of(loss: Any, x: Any, y: Any, **more: Any) -> Any:
+    with _as_task():
+        return loss(x, y, *([more.pop("var")] if "var" in more else []), **more)
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _weight_of(loss: Any, x: Any, y: Any, **more: Any) -> Total:
+    """What there is to know before a gradient: the weights, from targets alone."""
+    nothing = np.broadcast_to(np.zeros((), x.dtype), x.shape)
+    more.pop("var", None)
+    with _as_task():
+        return Total._of(Total()._numerator, loss._weight_of(nothing, y, **more), 0)
+
+
+@dask.delayed(nout=2)  # type: ignore[untyped-decorator]
+def _total_and_grad_of(loss: Any, x: Any, y: Any, scale: float, dtype: Any, **more: Any) -> Any:
+    grad = np.empty(x.shape, dtype)
+    with _as_task():
+        total = loss._total(x, y, grad_output=scale, grad_out=grad, **more)
+    return total, grad
+
+
+@dask.delayed(pure=True)  # type: ignore[untyped-decorator]
+def _scale_of(total: Total | None, grad_output: float, divisor: float) -> float:
+    divisor = divisor if total is None else total.weight
+    return grad_output / divisor if divisor else 0.0
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _value_of(total: Total, loss: Any, normalizer: float | None, batch: int) -> Any:
+    if loss.reduction == "sum":
+        return np.float64(total.sum)
+    if normalizer is not None or loss.reduction == "batchmean":
+        return np.float64(total.sum) / (normalizer or batch)
+    return np.float64(loss._of_nothing() if total.weight == 0 else total.mean)
+
+
+def _loss_functions(name: str) -> tuple[Any, Any, Any]:
+    kind = CLASSES[name]
+
+    def value(input: Any, target: Any, *var: Any, **options: Any) -> Any:
+        batches = _Batches(kind, (input, target, *var), options)
+        if batches.loss.reduction == "none":
+            return batches.array(batches.tasks(_values_of), batches.chunks, _dtypes(batches.x)[0])
+        return batches.value(batches.total(batches.tasks(_total_of)))
+
+    def total(input: Any, target: Any, *var: Any, **options: Any) -> Any:
+        batches = _Batches(kind, (input, target, *var), options)
+        return batches.total(batches.tasks(_total_of))
+
+    def value_and_grad(
+        input: Any, target: Any, *var: Any, grad_output: float = 1.0, **options: Any
+    ) -> tuple[Any, Any]:
+        batches = _Batches(kind, (input, target, *var), options)
+        reduction = batches.loss.reduction
+        weights, divisor = None, 1.0
+        if reduction == "batchmean" or batches.normalizer is not None:
+            divisor = batches.normalizer or float(batches.shape[0] if batches.shape else 1)
+        elif reduction == "mean":
+            weights = batches.total(batches.tasks(_weight_of))
+        computed, stored = _dtypes(batches.x)
+        pairs = batches.tasks(_total_and_grad_of, _scale_of(weights, grad_output, divisor), stored)
+        totals, grads = (np.empty(pairs.shape, object) for _ in range(2))
+        for block in np.ndindex(pairs.shape):
+            totals[block], grads[block] = pairs[block]
+        grad = batches.array(grads, batches.x.chunks, stored).rechunk(batches.input.chunks)
+        if reduction == "none":
+            return batches.array(batches.tasks(_values_of), batches.chunks, computed), grad
+        return batches.value(batches.total(totals)), grad
+
+    texts = {
+        value: ("value of", 'dask array\n        The value, without dimensions; under "none" the values.'),
+        total: ("`fastloss.Total` of", "Delayed\n        The total, once it is computed."),
+        value_and_grad: (
+            "value and gradient of",
+            "value : dask array\n        The value.\n"
+            "    grad : dask array\n        The gradient, in the chunks of the input.",
+        ),
+    }
+    example, arguments = _example(name)
+    for function, (what, result) in texts.items():
+        function.__name__ = function.__qualname__ = (
+            name if function is value else f"{name}_{function.__name__}"
+        )
+        function.__doc__ = f"""Return the {what} `fastloss.{name}` of dask arrays, lazily.
+
+    Parameters
+    ----------
+    input : dask array
+        As of `fastloss.{name}`.
+    target : array_like or dask array
+        As of `fastloss.{name}`.
+    *var : array_like or dask array
+        The variances of `gaussian_nll_loss`.{
+            '''
+    grad_output : float, default: 1.0
+        Factor of the gradient.'''
+            if function is value_and_grad
+            else ""
+        }
+    **options
+        Those of `fastloss.{kind.__name__}`, and sample_weight, mask and normalizer.
+
+    Returns
+    -------
+    {result}
+
+    Raises
+    ------
+    TypeError, ValueError
+        Arguments that do not fit; what is wrong with numbers is said when they are computed.
+
+    References
+    ----------
+    `fastloss.{name}`.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import fastloss.dask
+    >>> {example}
+    >>> result = fastloss.dask.{function.__name__}({arguments})
+    """
+    value.total, value.value_and_grad = total, value_and_grad  # type: ignore[attr-defined]
+    return value, total, value_and_grad
+
+
+def _example(name: str) -> tuple[str, str]:
+    """Arguments that suit a loss."""
+    indexed = issubclass(CLASSES[name], _IndexedLoss)
+    target = "da.zeros(4, dtype=int, chunks=2)" if indexed else "x"
+    return "x = da.ones((4, 2), chunks=2)", f"x, {target}" + (", 1.0" if name == "gaussian_nll_loss" else "")
+
+
+for _name in (*OVER_CLASSES, *REDUCED, *OVER_ELEMENTS):
+    globals()[_name] = _array_function(_name)
+for _name in CLASSES:
+    for _function in _loss_functions(_name):
+        globals()[_function.__name__] = _function

@@ -1,0 +1,169 @@
+"""fastloss.dask: what fastloss says, in any chunks, on threads and on a cluster."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import fastloss
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+lazy = pytest.importorskip("fastloss.dask")
+
+CHUNKS = [(40, 7), (9, 7), ((1, 30, 9), 7), (13, 3)]
+
+
+@pytest.fixture(params=["threads", "synchronous"], autouse=True)
+def scheduler(request):
+    with dask.config.set(scheduler=request.param):
+        yield
+
+
+def arrays(dtype=np.float32):
+    rng = np.random.default_rng(0)
+    x, labels = (4 * rng.standard_normal((40, 7))).astype(dtype), rng.integers(0, 7, 40)
+    labels[::5] = -100
+    return x, labels
+
+
+@pytest.mark.parametrize("chunks", CHUNKS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_bits_do_not_depend_on_chunks(chunks, dtype):
+    x, t = arrays(dtype)
+    logits = da.from_array(x, chunks)
+    for options in ({}, {"weight": np.arange(1.0, 8.0)}, {"label_smoothing": 0.1}, {"reduction": "sum"}):
+        loss = fastloss.CrossEntropyLoss(**options)
+        total = lazy.cross_entropy_total(logits, t, **options).compute()
+        assert total == loss.total(x, t)
+        value, grad = lazy.cross_entropy_value_and_grad(logits, t, **options)
+        assert grad.chunks == logits.chunks
+        assert value.shape == ()
+        assert float(value) == (total.sum if "reduction" in options else total.mean)
+        np.testing.assert_array_equal(grad, loss.value_and_grad(x, t)[1])
+        assert grad.dtype == x.dtype
+
+
+@pytest.mark.parametrize("chunks", CHUNKS)
+def test_weights_masks_and_values(chunks):
+    x, t = arrays()
+    weights, mask = np.linspace(0.1, 3, 40), np.arange(40) % 3 > 0
+    logits = da.from_array(x, chunks)
+    options = {"sample_weight": weights, "mask": da.from_array(mask, 5)}
+    value, grad = lazy.focal_loss_value_and_grad(logits, da.from_array(t, 11), gamma=1.5, **options)
+    loss = fastloss.FocalLoss(gamma=1.5)
+    expected = loss.value_and_grad(x, t, sample_weight=weights, mask=mask)
+    assert float(value) == pytest.approx(expected[0], rel=1e-14)
+    np.testing.assert_array_max_ulp(np.asarray(grad), expected[1], 1)  # the divisor is that of exact sums
+    each = lazy.focal_loss(logits, t, gamma=1.5, reduction="none", **options)
+    each_expected = fastloss.focal_loss(x, t, gamma=1.5, reduction="none", sample_weight=weights, mask=mask)
+    np.testing.assert_array_equal(each, each_expected)
+    scaled = lazy.focal_loss_value_and_grad(logits, t, normalizer=7.0, grad_output=2.0)
+    whole = fastloss.FocalLoss().value_and_grad(x, t, normalizer=7.0, grad_output=2.0)
+    assert float(scaled[0]) == pytest.approx(whole[0], rel=1e-14)
+    np.testing.assert_array_max_ulp(np.asarray(scaled[1]), whole[1], 1)
+
+
+@pytest.mark.parametrize("name", sorted(fastloss.losses.CLASSES))
+def test_every_loss(name):
+    x, t = arrays(np.float64)
+    rng, args = np.random.default_rng(1), ()
+    y = fastloss.softmax(rng.standard_normal(x.shape))
+    if "nll" in name or name == "kl_div":
+        x = fastloss.log_softmax(x)
+    if name == "binary_cross_entropy":
+        x = fastloss.sigmoid(x)
+    if name == "gaussian_nll_loss":
+        args = (rng.random(x.shape) + 0.5,)
+    kind = fastloss.losses.CLASSES[name]
+    target = t if isinstance(kind(), fastloss.CrossEntropyLoss.__mro__[1]) else y
+    for reduction in kind._reductions:
+        expected = kind(reduction=reduction).value_and_grad(x, target, *args)
+        function = getattr(lazy, f"{name}_value_and_grad")
+        value, grad = function(da.from_array(x, (9, 7)), target, *args, reduction=reduction)
+        np.testing.assert_allclose(value, expected[0], rtol=1e-14)
+        np.testing.assert_allclose(grad, expected[1], rtol=2.0**-51, atol=0)
+        value = getattr(lazy, name)(da.from_array(x, (9, 7)), target, *args, reduction=reduction)
+        np.testing.assert_allclose(value, expected[0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", [*lazy.OVER_CLASSES, *lazy.REDUCED, *lazy.OVER_ELEMENTS])
+@pytest.mark.parametrize("chunks", [*CHUNKS, (40, 2)])
+def test_array_functions(name, chunks):
+    x, _ = arrays()
+    x = fastloss.softmax(x) if name == "entropy" else x
+    result = getattr(lazy, name)(da.from_array(x, chunks))
+    expected = getattr(fastloss, name)(x)
+    assert result.dtype == expected.dtype
+    assert result.shape == expected.shape
+    if expected.ndim == 2:
+        assert result.chunks == da.from_array(x, chunks).chunks
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_images():
+    rng = np.random.default_rng(2)
+    x, t = rng.standard_normal((4, 3, 6, 5)), rng.integers(0, 3, (4, 6, 5))
+    value, grad = lazy.cross_entropy_value_and_grad(da.from_array(x, (2, 3, 2, 5)), t)
+    expected = fastloss.CrossEntropyLoss().value_and_grad(x, t)
+    assert float(value) == pytest.approx(expected[0], rel=1e-15)
+    np.testing.assert_allclose(grad, expected[1], rtol=2.0**-51, atol=0)
+
+
+def test_nothing_is_computed_before_it_is_asked_for():
+    def fail(block):
+        raise AssertionError("computed")
+
+    x = da.zeros((4, 2), chunks=2).map_blocks(fail, dtype=float, meta=np.empty((0, 0)))
+    value, grad = lazy.cross_entropy_value_and_grad(x, np.zeros(4, int))
+    lazy.softmax(x)
+    with pytest.raises(AssertionError, match="computed"):
+        value.compute()
+    assert grad.shape == (4, 2)
+
+
+def test_tasks_take_one_thread_each():
+    seen = []
+
+    def note(block):
+        seen.append((threading.current_thread() is threading.main_thread(), fastloss.get_num_threads()))
+        return block
+
+    before = fastloss.get_num_threads()
+    lazy._task(note, None)
+    other = threading.Thread(target=lazy._task, args=(note, None))
+    other.start()
+    other.join()
+    assert seen == [(True, before), (False, 1)]
+
+
+def test_errors():
+    x, t = arrays()
+    logits = da.from_array(x, (9, 7))
+    with pytest.raises(ValueError, match=r"target: got shape \(3,\)"):
+        lazy.cross_entropy(logits, t[:3])
+    with pytest.raises(TypeError, match="gamma"):
+        lazy.cross_entropy(logits, t, gamma=2.0)
+    t[20] = 9
+    with pytest.raises(IndexError, match="= 9 is out of range for 7 classes"):
+        lazy.cross_entropy(logits, t).compute()
+    unknown = logits[logits[:, 0] > 0]
+    with pytest.raises(ValueError, match="compute_chunk_sizes"):
+        lazy.cross_entropy(unknown, t)
+
+
+def test_on_a_cluster():
+    distributed = pytest.importorskip("distributed")
+    x, t = arrays()
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        dask.config.set(scheduler=None),
+    ):
+        value, grad = lazy.cross_entropy_value_and_grad(da.from_array(x, (9, 7)), t)
+        total = lazy.cross_entropy_total(da.from_array(x, (6, 7)), t).compute()
+        assert total == fastloss.CrossEntropyLoss().total(x, t)
+        assert float(value.compute()) == total.mean
+        np.testing.assert_array_equal(grad.compute(), fastloss.CrossEntropyLoss().value_and_grad(x, t)[1])

@@ -1,0 +1,142 @@
+"""Streams: the same total and gradient as in one array, from maps and iterables, in little memory."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastloss
+
+LOSS = fastloss.CrossEntropyLoss()
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(1)
+    x, y = (4 * rng.standard_normal((200, 30))).astype(np.float32), rng.integers(0, 30, 200)
+    y[::9] = -100
+    return x, y
+
+
+def mapped(path, array, mode="r"):
+    np.save(path, array)
+    return np.load(path, mmap_mode=mode)
+
+
+class Slices:
+    """Gives copies by slices, as zarr and h5py do."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __getitem__(self, block):
+        return self.array[block].copy()
+
+    def __setitem__(self, block, part):
+        self.array[block] = part
+
+
+@pytest.mark.parametrize("rows", [None, 1, 7, 200, 1000])
+def test_total_and_gradient(tmp_path, batch, rows):
+    x, y = batch
+    value, expected = LOSS.value_and_grad(x, y)
+    whole = LOSS.total(x, y)
+    assert whole.mean == pytest.approx(value, rel=1e-15)
+    inputs, targets = mapped(tmp_path / "x.npy", x), mapped(tmp_path / "y.npy", y)
+    for form in (lambda a: a, Slices):
+        grad = np.full_like(x, np.nan)
+        assert fastloss.stream(LOSS, form(inputs), form(targets), rows=rows) == whole
+        assert fastloss.stream(LOSS, form(inputs), form(targets), rows=rows, grad_out=form(grad)) == whole
+        np.testing.assert_allclose(grad, expected, rtol=2.0**-23, atol=0)  # 1 / divisor is rounded
+
+
+@pytest.mark.parametrize("mode", ["r+", "c"])
+def test_gradient_over_the_input(tmp_path, batch, mode):
+    x, y = batch
+    expected = LOSS.value_and_grad(x, y)[1]
+    logits = mapped(tmp_path / "x.npy", x, mode)
+    assert fastloss.stream(LOSS, logits, y, rows=11, grad_out=logits) == LOSS.total(x, y)
+    np.testing.assert_allclose(logits, expected, rtol=2.0**-23, atol=0)
+
+
+def test_batches(batch):
+    x, y = batch
+    total = fastloss.stream(LOSS, (x[i : i + 30] for i in range(0, 200, 30)), np.split(y, range(30, 200, 30)))
+    assert total == LOSS.total(x, y)
+    with pytest.raises(ValueError, match="zip"):
+        fastloss.stream(LOSS, iter([x, x]), iter([y]))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean"])
+def test_losses_of_elements(reduction):
+    rng = np.random.default_rng(2)
+    x, y = fastloss.log_softmax(rng.standard_normal((50, 4))), fastloss.softmax(rng.standard_normal((50, 4)))
+    loss, grad = fastloss.KLDivLoss(reduction=reduction), np.empty_like(x)
+    total = fastloss.stream(loss, x, y, rows=8, grad_out=grad)
+    value, expected = loss.value_and_grad(x, y)
+    assert (total.sum if reduction == "sum" else total.mean) == pytest.approx(value, rel=1e-15)
+    np.testing.assert_allclose(grad, expected, rtol=2.0**-52, atol=0)
+
+
+def test_progress(batch):
+    seen = []
+    fastloss.stream(LOSS, *batch, rows=80, progress=lambda *done: seen.append(done))
+    assert seen == [(80, 200), (160, 200), (200, 200)]
+    seen.clear()
+    fastloss.stream(LOSS, iter([batch[0]]), iter([batch[1]]), progress=lambda *done: seen.append(done))
+    assert seen == [(200, None)]
+    pytest.importorskip("rich")
+    assert fastloss.stream(LOSS, *batch, progress=True).count == np.count_nonzero(batch[1] != -100)
+
+
+def test_what_is_wrong_is_said_before_anything_is_written(batch):
+    x, y = batch
+    y[150] = 30
+    grad = np.zeros_like(x)
+    with pytest.raises(IndexError, match=r"target\[10\] = 30 .* from 140 to 160"):
+        fastloss.stream(LOSS, x, y, rows=20, grad_out=grad)
+    assert not grad.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"loss": "cross_entropy"}, TypeError, "loss: got str"),
+        ({"rows": 0}, ValueError, "rows: got 0"),
+        ({"rows": True}, ValueError, "rows: got True"),
+        ({"target": np.zeros(3, int)}, ValueError, r"target: got shape \(3,\)"),
+        ({"grad_out": np.zeros((200, 29))}, ValueError, "grad_out: got shape"),
+        ({"grad_out": [0.0]}, TypeError, "grad_out: got list"),
+        ({"input": iter([]), "rows": 2}, ValueError, "rows: it needs"),
+        ({"input": np.zeros(5)}, ValueError, "first axis"),
+        ({"loss": fastloss.CrossEntropyLoss(axis=0)}, ValueError, "first axis"),
+    ],
+)
+def test_errors(batch, change, error, message):
+    arguments = {"loss": LOSS, "input": batch[0], "target": batch[1]} | change
+    if "first axis" in message and isinstance(change.get("input"), np.ndarray):
+        arguments["target"] = np.zeros(5, int)
+    with pytest.raises(error, match=message):
+        fastloss.stream(**arguments)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow(tmp_path):
+    """A map of 256 MB, and a gradient into another, in 100 MB beyond what there was."""
+    code = f"""
+import numpy as np, fastloss
+from numpy.lib.format import open_memmap
+def resident():
+    return int(open("/proc/self/status").read().partition("VmRSS:")[2].split()[0]) / 1024
+x = open_memmap({str(tmp_path / "x.npy")!r}, "w+", np.float32, (64000, 1000))
+grad = open_memmap({str(tmp_path / "grad.npy")!r}, "w+", np.float32, x.shape)
+seen = [resident()]
+total = fastloss.stream(fastloss.CrossEntropyLoss(), x, np.zeros(64000, int), rows=4000, grad_out=grad,
+                        progress=lambda *done: seen.append(resident()))
+assert total.count == 64000, total
+print(max(seen) - seen[0])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 100
