@@ -9,9 +9,12 @@ cdef enum:
 
 
 cdef inline void add_exactly(double x, int64_t* digits) noexcept nogil:
-    cdef uint64_t bits = (<uint64_t*>&x)[0], exponent = bits >> 52 & 2047, fraction = bits & ((<uint64_t>1 << 52) - 1)
-    cdef uint64_t low, high, part = 0xffffffff
-    cdef int64_t sign = 1 - 2 * <int64_t>(bits >> 63)
+    cdef Bits64 bits
+    cdef uint64_t exponent, fraction, low, high, part = 0xffffffff
+    cdef int64_t sign = -1 if x < 0 else 1
+    bits.f = x
+    exponent = bits.u >> 52 & 2047
+    fraction = bits.u & ((<uint64_t>1 << 52) - 1)
     if exponent == 2047:
         digits[EXACT_DIGITS + (0 if fraction != 0 else 1 if sign > 0 else 2)] += 1
         return
