@@ -31,14 +31,14 @@ def documented(name):
     return found
 
 
-MODULES = ["fastloss", "fastloss.reference", "fastloss.boosting", "fastloss.sklearn", "fastloss.torch"]
+MODULES = ["fastloss", "fastloss.reference"]
+MODULES += [f"fastloss.{name}" for name in ("boosting", "jax", "sklearn", "torch")]
 
 
 @pytest.fixture(params=MODULES)
 def public(request):
-    pytest.importorskip(
-        {"fastloss.sklearn": "sklearn", "fastloss.torch": "torch"}.get(request.param, "numpy")
-    )
+    needs = {"fastloss.jax": "jax", "fastloss.sklearn": "sklearn", "fastloss.torch": "torch"}
+    pytest.importorskip(needs.get(request.param, "numpy"))
     importlib.import_module(request.param)
     return documented(request.param)
 

@@ -24,6 +24,7 @@ from fastloss._kernels.tiles cimport *
 from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
 from fastloss._kernels.schedule cimport *
+from fastloss._kernels.callers cimport Kernels
 include "tuning.pxi"
 include "schedule.pxi"
 
@@ -117,11 +118,9 @@ cdef inline int storage_to_write(object array, object x, object y) noexcept:
     Where it takes the place of x its lines have been read already.
     """
     cdef int storage = storage_beside(array, x)
-    cdef bint large
-    if storage != NATIVE or array is None:
+    if storage != NATIVE or array is None or data_of(array) == data_of(x):
         return storage
-    large = 2 * bytes_in(x) + bytes_in(y) > STREAM_BYTES
-    return STREAMED if large and data_of(array) != data_of(x) else NATIVE
+    return storage_of_result(bytes_in(x), bytes_in(y))
 
 
 cdef inline bint is_plain(object array) noexcept:
@@ -231,16 +230,12 @@ cdef void set_hessian(Diagonal* hessian, object hess, tuple rule, object x, obje
         hessian.convex, hessian.factor, hessian.floor = rule
 
 
-cdef double run_class(
-    ClassJob* job, object x, object coefficient, object value, object grad, int threads, double factor, double divisor
-) except? -1:
-    """Run a job whose arguments are set: the values, the gradient times factor / divisor, their sum / divisor."""
+cdef int compute_class(
+    ClassJob* job, int threads, double factor, double divisor, bint signals, double* total
+) noexcept nogil:
+    """Run a job that is set but for its scale: the gradient times factor / divisor, the values' sum / divisor."""
     cdef Py_ssize_t chunks
     cdef chunk_function function
-    cdef double total = 0
-    job.value = data_of(value)
-    job.grad = data_of(grad)
-    job.grad_storage = storage_to_write(grad, x, coefficient)
     job.grad_scale = factor / divisor
     job.wide_scale = <long double>factor / divisor
     job.lead = 0
@@ -251,8 +246,19 @@ cdef double run_class(
     function = plan(job, &chunks)
     if job.samples * job.classes < SERIAL_ELEMENTS:
         threads = 1
+    return try_run(function, job, &job.partial, chunks, threads, divisor, signals, total)
+
+
+cdef double run_class(
+    ClassJob* job, object x, object coefficient, object value, object grad, int threads, double factor, double divisor
+) except? -1:
+    """Run a job whose arguments are set: the values, the gradient times factor / divisor, their sum / divisor."""
+    cdef double total = 0
+    job.value = data_of(value)
+    job.grad = data_of(grad)
+    job.grad_storage = storage_to_write(grad, x, coefficient)
     with nogil:
-        run(function, job, &job.partial, chunks, threads, divisor, &total)
+        raised(compute_class(job, threads, factor, divisor, True, &total))
     return total
 
 
@@ -301,7 +307,7 @@ cdef bint plain_target(ClassJob* job, cnp.ndarray x, cnp.ndarray y):
     return is_float32(x) == is_float32(y) or job.coefficient_storage == SINGLE
 
 
-cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept:
+cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept nogil:
     """Set what label smoothing adds, with memory for as many numbers as classes."""
     cdef double share = smoothing / job.classes, low = 0
     cdef Py_ssize_t j
@@ -484,6 +490,24 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
     return (job.size + job.chunk - 1) // job.chunk
 
 
+cdef int compute_points(
+    PointJob* job, int threads, double factor, double divisor, bint first, bint signals, double* total
+) noexcept nogil:
+    """Run a job that is set but for its scale; `first` as in `run_points`."""
+    cdef Py_ssize_t chunks = plan_points(job, factor, divisor)
+    cdef int failed = 0
+    job.outside = False
+    if job.size < SERIAL_ELEMENTS:
+        threads = 1
+    if first and job.loss.domain != EVERYWHERE:
+        job.check = True
+        failed = try_run(pointwise_chunk_any, job, &job.partial, chunks, threads, 1, signals, total)
+    job.check = False
+    if failed == 0 and not job.outside:
+        failed = try_run(pointwise_chunk_any, job, &job.partial, chunks, threads, divisor, signals, total)
+    return failed
+
+
 cdef double run_points(
     PointJob* job, object x, object y, object value, object grad, int threads, double factor, double divisor, bint first
 ) except? -1:
@@ -491,7 +515,6 @@ cdef double run_points(
 
     With `first` elements outside the domain are found before anything is written.
     """
-    cdef Py_ssize_t chunks
     cdef double total = 0
     job.float32 = is_float32(x)
     job.x = data_of(x)
@@ -503,17 +526,8 @@ cdef double run_points(
     job.value_storage = storage_to_write(value, x, y)
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, y)
-    job.outside = False
-    chunks = plan_points(job, factor, divisor)
-    if job.size < SERIAL_ELEMENTS:
-        threads = 1
     with nogil:
-        if first and job.loss.domain != EVERYWHERE:
-            job.check = True
-            run(pointwise_chunk_any, job, &job.partial, chunks, threads, 1, &total)
-        job.check = False
-        if not job.outside:
-            run(pointwise_chunk_any, job, &job.partial, chunks, threads, divisor, &total)
+        raised(compute_points(job, threads, factor, divisor, first, True, &total))
     return total
 
 
@@ -559,17 +573,28 @@ def point_pass(
     return None if job.outside else total
 
 
-cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor) except -2 nogil:
-    """Position of the first label that is neither a class nor ignored, or -1; the sum of the weights in force."""
+cdef Py_ssize_t invalid_label(ClassJob* job, int threads, bint signals, double* divisor) noexcept nogil:
+    """Position of the first label that is neither a class nor ignored, or -1; the sum of the weights in force.
+
+    Less than -1 is one less than why it failed.
+    """
     cdef Py_ssize_t chunks
-    cdef int op = job.op
+    cdef int op = job.op, failed
     cdef chunk_function function
     job.op = CHECK_LABELS
     job.invalid = <uint64_t>-1
     function = plan(job, &chunks)
-    run(function, job, &job.partial, chunks, threads, 1, divisor)
+    failed = try_run(function, job, &job.partial, chunks, threads, 1, signals, divisor)
     job.op = op
-    return <Py_ssize_t>job.invalid
+    return failed - 1 if failed < 0 else <Py_ssize_t>job.invalid
+
+
+cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor) except -2 nogil:
+    """`invalid_label` for Python."""
+    cdef Py_ssize_t position = invalid_label(job, threads, True, divisor)
+    if position < -1:
+        raised(<int>position + 1)
+    return position
 
 
 cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand* operand):
@@ -737,6 +762,25 @@ def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inn
 def address_of(cnp.ndarray array):
     """Where the array's memory begins; NumPy's own __array_interface__ grows a table with each use."""
     return <size_t>cnp.PyArray_DATA(array)
+
+
+# What compiled callers reach, of the kernels in use: see _kernels/__init__.py.
+cdef Kernels callers_kernels
+
+
+def address_for_callers():
+    """Where compiled callers look for the kernels; one module's is theirs, as one module is the base."""
+    return <size_t>&callers_kernels
+
+
+def serve_callers(size_t address):
+    """Have compiled callers reach these kernels from now on."""
+    cdef Kernels* kernels = <Kernels*>address
+    kernels.compute_class = compute_class
+    kernels.compute_points = compute_points
+    kernels.invalid_label = invalid_label
+    kernels.smooth = smooth
+    kernels.point_losses = &POINT_LOSSES[0]
 
 
 def supported():
