@@ -30,6 +30,7 @@ cdef const Kernels* kernels = <const Kernels*><size_t>_kernels.CALLERS
 # ---- The part of xla/ffi/api/c_api.h that is used ----
 
 cdef enum:
+    NEWEST_MINOR = 3               # XLA_FFI_API_MINOR
     METADATA = 1                   # XLA_FFI_Extension_Metadata
     EXECUTE = 3                    # XLA_FFI_ExecutionStage_EXECUTE
     RESOURCE_EXHAUSTED = 8         # XLA_FFI_Error_Code_...
@@ -150,7 +151,8 @@ cdef struct Call:
     Py_ssize_t groups
     Py_ssize_t size                # of x in each group
 
-cdef int api_minor = 0
+
+cdef int minor = NEWEST_MINOR
 
 
 cdef inline bint tells_version(Frame* frame) noexcept nogil:
@@ -160,7 +162,7 @@ cdef inline bint tells_version(Frame* frame) noexcept nogil:
         return False
     metadata = (<MetadataExtension*>frame.extension).metadata
     metadata.version.major = 0
-    metadata.version.minor = api_minor
+    metadata.version.minor = minor
     metadata.traits = 0
     return True
 
@@ -418,10 +420,13 @@ cdef void* points_handler(Frame* frame) noexcept nogil:
     return NULL
 
 
-def claim(int minor):
-    """Have the handlers say, when they are registered, that they know version 0.minor of the interface."""
-    global api_minor
-    api_minor = minor
+def speak(int theirs):
+    """Answer with version 0.theirs of the interface, if that is known: XLA of old took its own alone.
+
+    The structs that are declared here are the same in all of them.
+    """
+    global minor
+    minor = min(theirs, <int>NEWEST_MINOR)
 
 
 HANDLERS = {"fastloss_classes": <size_t>&classes_handler, "fastloss_points": <size_t>&points_handler}

@@ -19,7 +19,9 @@ c) The threads are those of fastloss when a function is traced.
 from __future__ import annotations
 
 import math
+import re
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -43,21 +45,14 @@ __all__ = [
     "softmax",
 ]
 
-#: Versions 0.MINOR of XLA's interface that have the structs of `_xla`, newest first.
-_MINORS = (3, 2, 1, 0)
-
 
 def _register() -> None:
-    """Make the handlers known to XLA, by the newest version of its interface that both know."""
-    for minor in _MINORS:
-        _xla.claim(minor)
-        try:
-            for name, address in _xla.HANDLERS.items():
-                jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu")
-            return
-        except Exception as error:  # what jaxlib raises has changed
-            refused = error
-    raise ImportError(f"fastloss.jax: XLA of JAX {jax.__version__} does not take the kernels: {refused}")
+    """Make the handlers known to XLA, in the version of its interface that the header in jaxlib gives."""
+    header = Path(jax.ffi.include_dir(), "xla/ffi/api/c_api.h")
+    if header.is_file() and (found := re.search(r"#define XLA_FFI_API_MINOR (\d+)", header.read_text())):
+        _xla.speak(int(found[1]))
+    for name, address in _xla.HANDLERS.items():
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu")
 
 
 _register()
