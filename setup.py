@@ -146,20 +146,22 @@ class SourceArchive(sdist):
 KERNELS = "src/fastloss/_kernels"
 SOURCES = [path for path in glob.glob(f"{KERNELS}/*") if path.endswith((".pxd", ".pxi", ".h"))]
 
+#: Compiled with the flags of an instruction set; the last two hold no loop, and are for any processor.
+MODULES = {f"_kernels._{isa}": isa for isa in CHOSEN.split(",")} | {"cython_api": "base", "_xla": "base"}
+
 extensions = [
     Extension(
-        f"fastloss._kernels._{isa}",
-        [f"{KERNELS}/_{isa}.pyx"],
+        f"fastloss.{name}",
+        [f"src/fastloss/{name.replace('.', '/')}.pyx"],
         depends=SOURCES,
         include_dirs=[np.get_include(), KERNELS],
         define_macros=[
             ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
             ("CYTHON_INLINE", INLINE),
         ],
-        extra_compile_args=flags,
+        extra_compile_args=ISA_FLAGS[isa],
     )
-    for isa, flags in ISA_FLAGS.items()
-    if isa in CHOSEN.split(",")
+    for name, isa in MODULES.items()
 ]
 
 setup(

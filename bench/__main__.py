@@ -16,6 +16,8 @@ VERBS = {
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",
     "train": "Two PyTorch models trained with either loss: steps, memory and how far the curves are apart.",
     "scikit": "Times beside scikit-learn: its losses, temperature scaling, logistic regression.",
+    "jax": "Times of jitted losses beside those of optax.",
+    "compiled": "Times of calls from C and from Numba's code, by address.",
     "torch": "Times and memory of loss and backward pass in eager PyTorch code.",
 }
 

@@ -35,6 +35,7 @@ MODULES = {
     "fastloss": "numpy",
     "fastloss.boosting": "numpy",
     "fastloss.dask": "dask.array",
+    "fastloss.jax": "jax",
     "fastloss.reference": "numpy",
     "fastloss.sklearn": "sklearn",
     "fastloss.torch": "torch",

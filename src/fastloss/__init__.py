@@ -11,7 +11,8 @@
            [ 0.035,  0.035, -0.071]])
 
 For PyTorch's tensors `import fastloss.torch as F` takes the place of torch.nn.functional, and
-`with fastloss.torch.patched():` reaches existing code.
+`with fastloss.torch.patched():` reaches existing code. `fastloss.jax` is for JAX, `fastloss.cython_api` for
+compiled callers.
 
     class                        function                          input, target
     CrossEntropyLoss             cross_entropy                     logits, labels or class probabilities

@@ -176,6 +176,20 @@ TypeError
     A dtype that does not fit.
 ValueError
     Another argument that does not fit.""",
+    # ------------------------------------------------------------------------------------------ jax
+    "jax.x": """\
+x : array_like
+    Array of any shape with at least one class on `axis`; float64, float32, float16, bfloat16, or integers
+    and bools, which become JAX's float.
+axis : int, default: -1
+    The class axis.""",
+    "jax.x_of_elements": """\
+x : array_like
+    Array of any shape; float64, float32, float16, bfloat16, or integers and bools, which become JAX's
+    float.""",
+    "jax.raises_of_elements": """\
+TypeError
+    A dtype that does not fit.""",
     # ------------------------------------------------------------------------------------ reference
     "twin.hessian": """\
 hessian : {"exact", "bound", "friedman", "residual"} or float, optional

@@ -78,6 +78,8 @@ OPS: dict[str, int] = _base.OPS
 HEADS: dict[str, int] = _base.HEADS
 EXACT: tuple[int, int] = _base.EXACT
 POINT_OPS: dict[str, int] = _base.POINT_OPS
+CALLERS: int = _base.address_for_callers()
+"""Where compiled callers find the functions of the extension in use; see callers.pxd."""
 
 
 def use(name: str) -> None:
@@ -92,6 +94,7 @@ def use(name: str) -> None:
             f"FASTLOSS_ISA={name}: this processor does not have it; usable are {', '.join(available)}"
         )
     module = importlib.import_module(f"{__name__}._{name}")
+    module.serve_callers(CALLERS)
     active = name
     if _base.forked():
         module.leave_openmp()

@@ -7,7 +7,7 @@
 # c) Nothing else is allocated here: jobs are on the stack.
 
 from cython.parallel cimport prange
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 from libc.math cimport INFINITY, fabs, ldexp, lgamma
 cimport numpy as cnp
@@ -25,6 +25,7 @@ from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
 from fastloss._kernels.schedule cimport *
 from fastloss._kernels.exact cimport *
+from fastloss._kernels.callers cimport Kernels
 include "tuning.pxi"
 include "schedule.pxi"
 
@@ -118,11 +119,9 @@ cdef inline int storage_to_write(object array, object x, object y) noexcept:
     Where it takes the place of x its lines have been read already.
     """
     cdef int storage = storage_beside(array, x)
-    cdef bint large
-    if storage != NATIVE or array is None:
+    if storage != NATIVE or array is None or data_of(array) == data_of(x):
         return storage
-    large = 2 * bytes_in(x) + bytes_in(y) > STREAM_BYTES
-    return STREAMED if large and data_of(array) != data_of(x) else NATIVE
+    return storage_of_result(bytes_in(x), bytes_in(y))
 
 
 cdef inline bint is_plain(object array) noexcept:
@@ -232,37 +231,13 @@ cdef void set_hessian(Diagonal* hessian, object hess, tuple rule, object x, obje
         hessian.convex, hessian.factor, hessian.floor = rule
 
 
-cdef int64_t* exact_digits(object exact, Py_ssize_t chunks) except? NULL:
-    """Zeros for the digits of each chunk's sum, if there is an array for them in all."""
-    cdef void* digits = NULL
-    if exact is not None:
-        digits = calloc(max(chunks, <Py_ssize_t>1), EXACT_COUNTS * sizeof(int64_t))
-        if digits == NULL:
-            raise MemoryError("fastloss: no memory for the digits of exact sums")
-    return <int64_t*>digits
-
-
-cdef void add_digits(int64_t* digits, Py_ssize_t chunks, object exact) noexcept:
-    """What the chunks have, to all; their memory is freed."""
-    cdef int64_t* total = <int64_t*>data_of(exact)
-    cdef Py_ssize_t i, k
-    for i in range(chunks if digits != NULL else 0):
-        for k in range(EXACT_COUNTS):
-            total[k] += digits[i * EXACT_COUNTS + k]
-    free(digits)
-
-
-cdef double run_class(
-    ClassJob* job, object x, object coefficient, object value, object grad, int threads, double factor, double divisor,
-    object exact=None
-) except? -1:
-    """Run a job whose arguments are set: the values, the gradient times factor / divisor, their sum / divisor."""
+cdef int compute_class(
+    ClassJob* job, int threads, double factor, double divisor, bint signals, double* total
+) noexcept nogil:
+    """Run a job that is set but for its scale: the gradient times factor / divisor, the values' sum / divisor."""
     cdef Py_ssize_t chunks
+    cdef int failed
     cdef chunk_function function
-    cdef double total = 0
-    job.value = data_of(value)
-    job.grad = data_of(grad)
-    job.grad_storage = storage_to_write(grad, x, coefficient)
     job.grad_scale = factor / divisor
     job.wide_scale = <long double>factor / divisor
     job.lead = 0
@@ -271,14 +246,27 @@ cdef double run_class(
     elif job.inner >= LINE_MIN_INNER:
         job.lead = samples_before_line(job, <size_t>job.x)
     function = plan(job, &chunks)
-    job.digits = exact_digits(exact, chunks)
     if job.samples * job.classes < SERIAL_ELEMENTS:
         threads = 1
-    try:
-        with nogil:
-            run(function, job, &job.partial, chunks, threads, divisor, &total)
-    finally:
-        add_digits(job.digits, chunks, exact)
+    if not take_digits(job.exact, chunks, &job.digits):
+        return NO_MEMORY
+    failed = try_run(function, job, &job.partial, chunks, threads, divisor, signals, total)
+    add_digits(job.exact, chunks, job.digits)
+    return failed
+
+
+cdef double run_class(
+    ClassJob* job, object x, object coefficient, object value, object grad, int threads, double factor, double divisor,
+    object exact=None
+) except? -1:
+    """Run a job whose arguments are set: the values, the gradient times factor / divisor, their sum / divisor."""
+    cdef double total = 0
+    job.value = data_of(value)
+    job.grad = data_of(grad)
+    job.grad_storage = storage_to_write(grad, x, coefficient)
+    job.exact = <int64_t*>data_of(exact)
+    with nogil:
+        raised(compute_class(job, threads, factor, divisor, True, &total))
     return total
 
 
@@ -327,7 +315,7 @@ cdef bint plain_target(ClassJob* job, cnp.ndarray x, cnp.ndarray y):
     return is_float32(x) == is_float32(y) or job.coefficient_storage == SINGLE
 
 
-cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept:
+cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept nogil:
     """Set what label smoothing adds, with memory for as many numbers as classes."""
     cdef double share = smoothing / job.classes, low = 0
     cdef Py_ssize_t j
@@ -511,6 +499,27 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
     return (job.size + job.chunk - 1) // job.chunk
 
 
+cdef int compute_points(
+    PointJob* job, int threads, double factor, double divisor, bint first, bint signals, double* total
+) noexcept nogil:
+    """Run a job that is set but for its scale; `first` as in `run_points`."""
+    cdef Py_ssize_t chunks = plan_points(job, factor, divisor)
+    cdef int failed = 0
+    job.outside = False
+    if not take_digits(job.exact, chunks, &job.digits):
+        return NO_MEMORY
+    if job.size < SERIAL_ELEMENTS:
+        threads = 1
+    if first and job.loss.domain != EVERYWHERE:
+        job.check = True
+        failed = try_run(pointwise_chunk_any, job, &job.partial, chunks, threads, 1, signals, total)
+    job.check = False
+    if failed == 0 and not job.outside:
+        failed = try_run(pointwise_chunk_any, job, &job.partial, chunks, threads, divisor, signals, total)
+    add_digits(job.exact, chunks, job.digits)
+    return failed
+
+
 cdef double run_points(
     PointJob* job, object x, object y, object value, object grad, int threads, double factor, double divisor,
     bint first, object exact=None
@@ -519,7 +528,6 @@ cdef double run_points(
 
     With `first` elements outside the domain are found before anything is written.
     """
-    cdef Py_ssize_t chunks
     cdef double total = 0
     job.float32 = is_float32(x)
     job.x = data_of(x)
@@ -531,21 +539,9 @@ cdef double run_points(
     job.value_storage = storage_to_write(value, x, y)
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, y)
-    job.outside = False
-    chunks = plan_points(job, factor, divisor)
-    job.digits = exact_digits(exact, chunks)
-    if job.size < SERIAL_ELEMENTS:
-        threads = 1
-    try:
-        with nogil:
-            if first and job.loss.domain != EVERYWHERE:
-                job.check = True
-                run(pointwise_chunk_any, job, &job.partial, chunks, threads, 1, &total)
-            job.check = False
-            if not job.outside:
-                run(pointwise_chunk_any, job, &job.partial, chunks, threads, divisor, &total)
-    finally:
-        add_digits(job.digits, chunks, exact)
+    job.exact = <int64_t*>data_of(exact)
+    with nogil:
+        raised(compute_points(job, threads, factor, divisor, first, True, &total))
     return total
 
 
@@ -594,17 +590,28 @@ def point_pass(
     return None if job.outside else total
 
 
-cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor) except -2 nogil:
-    """Position of the first label that is neither a class nor ignored, or -1; the sum of the weights in force."""
+cdef Py_ssize_t invalid_label(ClassJob* job, int threads, bint signals, double* divisor) noexcept nogil:
+    """Position of the first label that is neither a class nor ignored, or -1; the sum of the weights in force.
+
+    Less than -1 is one less than why it failed.
+    """
     cdef Py_ssize_t chunks
-    cdef int op = job.op
+    cdef int op = job.op, failed
     cdef chunk_function function
     job.op = CHECK_LABELS
     job.invalid = <uint64_t>-1
     function = plan(job, &chunks)
-    run(function, job, &job.partial, chunks, threads, 1, divisor)
+    failed = try_run(function, job, &job.partial, chunks, threads, 1, signals, divisor)
     job.op = op
-    return <Py_ssize_t>job.invalid
+    return failed - 1 if failed < 0 else <Py_ssize_t>job.invalid
+
+
+cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor) except -2 nogil:
+    """`invalid_label` for Python."""
+    cdef Py_ssize_t position = invalid_label(job, threads, True, divisor)
+    if position < -1:
+        raised(<int>position + 1)
+    return position
 
 
 cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand* operand):
@@ -772,6 +779,25 @@ def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inn
 def address_of(cnp.ndarray array):
     """Where the array's memory begins; NumPy's own __array_interface__ grows a table with each use."""
     return <size_t>cnp.PyArray_DATA(array)
+
+
+# What compiled callers reach, of the kernels in use: see _kernels/__init__.py.
+cdef Kernels callers_kernels
+
+
+def address_for_callers():
+    """Where compiled callers look for the kernels; one module's is theirs, as one module is the base."""
+    return <size_t>&callers_kernels
+
+
+def serve_callers(size_t address):
+    """Have compiled callers reach these kernels from now on."""
+    cdef Kernels* kernels = <Kernels*>address
+    kernels.compute_class = compute_class
+    kernels.compute_points = compute_points
+    kernels.invalid_label = invalid_label
+    kernels.smooth = smooth
+    kernels.point_losses = &POINT_LOSSES[0]
 
 
 def supported():

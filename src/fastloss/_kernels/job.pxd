@@ -56,7 +56,8 @@ cdef struct ClassJob:
     Diagonal hessian               # only beside a gradient
     Py_ssize_t chunk               # samples that one thread takes at a time
     Py_ssize_t lead                # samples before one with which a tile should begin
-    int64_t* digits                # (chunks, EXACT_COUNTS), for an exact sum, or NULL
+    int64_t* exact                 # (EXACT_COUNTS,), what the digits of an exact sum are added to, or NULL
+    int64_t* digits                # (chunks, EXACT_COUNTS), where there is one
     double* partial                # (chunks, 3): sum of the values, what rounding lost, and huge terms
     uint64_t invalid               # position of the first invalid label or count; the largest number if there is none
 

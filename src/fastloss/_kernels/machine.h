@@ -1,6 +1,23 @@
-/* What the build and the machine are: OpenMP, the compiler, the instruction sets of the processor. */
+/* What the build and the machine are: OpenMP, the compiler, the instruction sets of the processor, its pages. */
 #ifndef FASTLOSS_MACHINE_H
 #define FASTLOSS_MACHINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+/* Advise memory that may not have been touched, as NumPy does with its own: a page of 4 KiB takes as long to come
+   into being as a kernel does to fill two of them. */
+static inline void fastloss_prefer_huge_pages(void* memory, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    size_t before = -(uintptr_t)memory % 4096;
+    if (bytes >= (size_t)4 << 20) madvise((char*)memory + before, bytes - before, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
+}
 
 #ifdef _OPENMP
 #include <omp.h>

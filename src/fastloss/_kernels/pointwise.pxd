@@ -62,7 +62,8 @@ cdef struct PointJob:
     bint check                     # only that, without a result
     int outside                    # set where an element is outside of what the operation is defined on
     Py_ssize_t chunk
-    int64_t* digits                # (chunks, EXACT_COUNTS), for an exact sum, or NULL
+    int64_t* exact                 # (EXACT_COUNTS,), what the digits of an exact sum are added to, or NULL
+    int64_t* digits                # (chunks, EXACT_COUNTS), where there is one
     double* partial
 
 

@@ -72,7 +72,7 @@ static void fastloss_in_child(void) {
     fastloss_leave_openmp();
     fastloss_main_thread = PyThread_get_thread_ident();
 }
-static int fastloss_begin(unsigned long main_thread) {
+static inline int fastloss_begin(unsigned long main_thread) {
     fastloss_main_thread = main_thread;
     fastloss_process = getpid();
     return pthread_atfork(NULL, NULL, fastloss_in_child);
@@ -86,7 +86,7 @@ static void fastloss_release_memory(void* memory) {
     fastloss_memory = NULL;
     free(memory);
 }
-static int fastloss_prepare_memory(void) {
+static inline int fastloss_prepare_memory(void) {
     return pthread_key_create(&fastloss_memory_key, fastloss_release_memory);
 }
 __attribute__((noinline)) static void* fastloss_allocate_memory(size_t bytes) {

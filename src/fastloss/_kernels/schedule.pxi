@@ -142,13 +142,19 @@ cdef double total_of(const double* partial, Py_ssize_t chunks, double divisor) n
     return <double>((huge.total + (huge.low + s / fastloss_huge_unit)) / divisor * fastloss_huge_unit)
 
 
-cdef int run(
+# Why a run did not end.
+cdef enum:
+    INTERRUPTED = -1               # by the exception of a signal handler, which is set
+    NO_MEMORY = -2
+
+
+cdef int try_run(
     chunk_function function, void* job, double** partial, Py_ssize_t chunks, int threads, double divisor,
-    double* total
-) except -1 nogil:
+    bint signals, double* total
+) noexcept nogil:
     """Compute all chunks on so many threads; `total` is the sum of what they leave in the job's `partial`, divided.
 
-    What a signal handler raises ends it.
+    0, or why it failed. With `signals` handlers are run, as Python's callers want.
     """
     cdef Work work
     cdef double few[3 * FEW_CHUNKS]
@@ -159,15 +165,14 @@ cdef int run(
     if sums == NULL or work.caller == NULL:
         if sums != few:
             free(sums)
-        with gil:
-            raise MemoryError("fastloss: no memory for the blocks of a thread")
+        return NO_MEMORY
     partial[0] = sums
     work.function = function
     work.job = job
     work.chunks = chunks
     work.next = work.done = work.begun = work.left = work.look = work.stop = 0
     work.neighbours = max(<Py_ssize_t>1, chunks // (8 * max(threads, 1)))
-    if chunks > 1 and PyThread_get_thread_ident() == fastloss_main_thread:
+    if signals and chunks > 1 and PyThread_get_thread_ident() == fastloss_main_thread:
         work.look = fastloss_about_now() + SIGNALS_AFTER
     if threads > 1 and chunks > 1:
         share(&work, threads)
@@ -177,4 +182,20 @@ cdef int run(
         total[0] = total_of(sums, chunks, divisor)
     if sums != few:
         free(sums)
-    return -1 if work.stop else 0
+    return INTERRUPTED if work.stop else 0
+
+
+cdef int raised(int failed) except -1 nogil:
+    """Raise what a run failed for, if it did."""
+    if failed == NO_MEMORY:
+        with gil:
+            raise MemoryError("fastloss: no memory for the blocks of a thread")
+    return failed
+
+
+cdef int run(
+    chunk_function function, void* job, double** partial, Py_ssize_t chunks, int threads, double divisor,
+    double* total
+) except -1 nogil:
+    """`try_run` for Python: what a signal handler raises ends it."""
+    return raised(try_run(function, job, partial, chunks, threads, divisor, True, total))

@@ -9,6 +9,7 @@
 
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
+include "tuning.pxi"
 
 cdef enum:
     NATIVE                         # the type of the loop
@@ -35,6 +36,11 @@ cdef extern from "vector.h" nogil:
     void f16_store_part_half(f16, void*, Py_ssize_t n, bint bfloat16)
     void fastloss_widen(const void*, Py_ssize_t n, float*, bint bfloat16)
     void fastloss_narrow(const float*, Py_ssize_t n, void*, bint bfloat16)
+
+
+cdef inline int storage_of_result(Py_ssize_t bytes_of_x, Py_ssize_t bytes_of_y) noexcept nogil:
+    """That of a result as large as x, apart from it: past the caches if it, x and y do not fit there."""
+    return STREAMED if 2 * bytes_of_x + bytes_of_y > STREAM_BYTES else NATIVE
 
 
 cdef inline bint is_half(int storage) noexcept nogil:

@@ -1,0 +1,427 @@
+"""fastloss.jax: the kernels' bits under jit, JAX's own derivatives of any order and mode, vmap, errors."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import fastloss
+
+jax = pytest.importorskip("jax")
+jnp = pytest.importorskip("jax.numpy")
+
+import fastloss.jax as fj  # noqa: E402
+
+DTYPES = ["float32", "float64", "float16", "bfloat16"]
+REDUCTIONS = ["mean", "sum", "none"]
+COMPUTED = {"float64": np.float64} | dict.fromkeys(("float32", "float16", "bfloat16"), np.float32)
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    """float64 arrays."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+def logits(rng, shape, dtype):
+    return jnp.asarray(3 * rng.standard_normal(shape)).astype(dtype)
+
+
+def numpy(array):
+    return np.asarray(array)
+
+
+def equal(a, b):
+    """The same shape, dtype and bits, NaN being NaN."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    np.testing.assert_array_equal(a.astype(np.float64), b.astype(np.float64))
+
+
+CASES = {
+    "labels": {},
+    "ignored": {"ignore_index": 1},
+    "smoothing": {"label_smoothing": 0.1},
+    "weight": {"weight": True},
+    "weight, smoothing": {"weight": True, "label_smoothing": 0.25},
+    "sample_weight": {"sample_weight": True},
+    "all": {"weight": True, "sample_weight": True, "ignore_index": 2, "label_smoothing": 0.1},
+    "probabilities": {"soft": True},
+    "probabilities, sample_weight": {"soft": True, "sample_weight": True},
+    "probabilities, all": {"soft": True, "weight": True, "label_smoothing": 0.1},
+}
+SHAPES = [
+    ((6, 5), 1),
+    ((3, 200), 1),
+    ((4, 700), 1),
+    ((2, 5, 7), 1),
+    ((2, 3, 9), -1),
+    ((5,), None),
+    ((3, 130, 2), None),
+]
+
+
+def problem(rng, shape, axis, dtype, soft=False, weight=False, sample_weight=False, **options):
+    """input, target and options, as arrays of JAX."""
+    x = logits(rng, shape, dtype)
+    place = fastloss._arguments.class_axis(shape, axis, "x")
+    classes, samples = shape[place], shape[:place] + shape[place + 1 :]
+    if soft:
+        target = jax.nn.softmax(logits(rng, shape, x.dtype), axis=place)
+    else:
+        target = jnp.asarray(rng.integers(0, classes, samples))
+    if weight:
+        options["weight"] = jnp.asarray(rng.uniform(0.5, 2, classes).astype(COMPUTED[dtype]))
+    if sample_weight:
+        options["sample_weight"] = jnp.asarray(rng.uniform(0.5, 2, samples).astype(COMPUTED[dtype]))
+    return x, target, {"axis": axis, **options}
+
+
+def of_numpy(options):
+    return {name: numpy(value) if isinstance(value, jax.Array) else value for name, value in options.items()}
+
+
+def compiled(function, x):
+    """Value and gradient of the sum of the values, in one program."""
+    return jax.jit(lambda x: (function(x), jax.grad(lambda x: function(x).sum())(x)))(x)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy_has_the_bits_of_numpy(rng, case, dtype):
+    """Compiling takes most of the time: each reduction meets a part of the shapes, others for each dtype."""
+    for i, (shape, axis) in enumerate(SHAPES):
+        x, target, options = problem(rng, shape, axis, dtype, **CASES[case])
+        reduction = REDUCTIONS[(i + DTYPES.index(dtype)) % 3]
+        given = of_numpy(options)
+        sample_weight = given.pop("sample_weight", None)
+        loss = fastloss.CrossEntropyLoss(reduction=reduction, **given)
+        value, grad = loss.value_and_grad(numpy(x), numpy(target), sample_weight=sample_weight)
+        results = compiled(partial(fj.cross_entropy, target=target, reduction=reduction, **options), x)
+        equal(results[0], np.asarray(value).astype(COMPUTED[dtype]))
+        equal(results[1], grad)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_binary_cross_entropy_has_the_bits_of_numpy(rng, reduction, dtype):
+    given = [(), ("weight",), ("pos_weight",), ("weight", "pos_weight")]
+    for shape, names in zip([(7,), (4, 5), (3, 300), ()], given, strict=True):
+        x = logits(rng, shape, dtype)
+        y = jnp.asarray(rng.random(shape)).astype(x.dtype)
+        options = {
+            name: jnp.asarray(rng.uniform(0.5, 2, shape[-1:]).astype(COMPUTED[dtype])) for name in names
+        }
+        loss = fastloss.BCEWithLogitsLoss(reduction=reduction, **of_numpy(options))
+        value, grad = loss.value_and_grad(numpy(x), numpy(y))
+        results = compiled(
+            partial(fj.binary_cross_entropy_with_logits, target=y, reduction=reduction, **options), x
+        )
+        equal(results[0], np.asarray(value).astype(COMPUTED[dtype]))
+        equal(results[1], grad)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_array_functions_have_the_bits_of_numpy(rng, dtype):
+    rows, elements = ("logsumexp", "softmax", "log_softmax"), ("sigmoid", "logsigmoid")
+    for shape, axis in [((6, 5), 1), ((3, 200), -1), ((2, 5, 7), 1), ((130, 3), 0)]:
+        x = logits(rng, shape, dtype)
+        calls = {name: partial(getattr(fj, name), axis=axis) for name in rows}
+        calls |= {name: getattr(fj, name) for name in elements}
+        results = jax.jit(lambda x, calls=calls: {name: call(x) for name, call in calls.items()})(x)
+        for name, result in results.items():
+            equal(result, getattr(fastloss, name)(numpy(x), *[axis] * (name in rows)))
+
+
+def test_the_instruction_set_in_use_computes(isa, rng):
+    x, target, _ = problem(rng, (6, 50), 1, "float32")
+    loss = fastloss.CrossEntropyLoss()
+    equal(fj.cross_entropy(x, target), np.float32(loss(numpy(x), numpy(target))))
+
+
+@pytest.mark.parametrize(
+    "label_dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+)
+def test_labels_of_any_integer_type(rng, label_dtype):
+    x, target, _ = problem(rng, (6, 5), 1, "float32")
+    equal(fj.cross_entropy(x, target.astype(label_dtype)), fj.cross_entropy(x, target))
+    equal(fj.cross_entropy(x, target > 2), fj.cross_entropy(x, (target > 2).astype(int)))
+
+
+def plain(
+    x,
+    target,
+    weight=None,
+    ignore_index=-100,
+    reduction="mean",
+    label_smoothing=0.0,
+    axis=None,
+    sample_weight=None,
+):
+    """Cross-entropy in jax.numpy, to be differentiated."""
+    axis = fastloss._arguments.class_axis(x.shape, axis, "x")
+    logs, classes = jnp.moveaxis(jax.nn.log_softmax(x, axis), axis, -1), x.shape[axis]
+    w = jnp.ones(classes) if weight is None else weight
+    if target.shape == x.shape:
+        target = jnp.moveaxis(target, axis, -1)
+        weights = jnp.ones(logs.shape[:-1])
+        c = w * ((1 - label_smoothing) * target + label_smoothing / classes)
+    else:
+        weights = (target != ignore_index) * w[target]
+        c = (1 - label_smoothing) * w * jax.nn.one_hot(target, classes) + label_smoothing / classes * w
+        c = c * (target != ignore_index)[..., None]
+    values = -(c * logs).sum(-1)
+    if sample_weight is not None:
+        values, weights = values * sample_weight, weights * sample_weight
+    return values if reduction == "none" else values.sum() / (weights.sum() if reduction == "mean" else 1)
+
+
+def near(a, b, ulps, dtype="float64"):
+    scale = np.abs(numpy(b).astype(np.float64)).max(initial=0) + 1e-300
+    np.testing.assert_allclose(
+        numpy(a).astype(np.float64), numpy(b).astype(np.float64), rtol=0, atol=ulps * EPS[dtype] * scale
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_derivatives_of_cross_entropy(rng, case):
+    """First to third, forward and reverse, beside those of the formula, within roundings of short sums."""
+    x, target, options = problem(rng, (2, 5, 3), 1, "float64", **CASES[case])
+    v = logits(rng, x.shape, "float64")
+    options["reduction"] = REDUCTIONS[[*CASES].index(case) % 3]
+
+    def derivatives(function, x):
+        def f(x):
+            values = function(x, target, **options)
+            return (values * jnp.arange(1.0, values.size + 1).reshape(values.shape)).sum()
+
+        def second(x):
+            return jax.jvp(jax.grad(f), (x,), (v,))[1]
+
+        forward, third = jax.jvp(f, (x,), (v,))[1], jax.grad(lambda x: (second(x) * v).sum())(x)
+        return forward, jax.grad(f)(x), second(x), jax.jacrev(jax.grad(f))(x), third
+
+    ours, theirs = (jax.jit(partial(derivatives, function))(x) for function in (fj.cross_entropy, plain))
+    for a, b, ulps in zip(ours, theirs, (50, 50, 200, 200, 1000), strict=True):
+        near(a, b, ulps)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_derivatives_of_binary_cross_entropy(rng, reduction):
+    x, v = logits(rng, (3, 4), "float64"), logits(rng, (3, 4), "float64")
+    y, w, pos = (jnp.asarray(rng.random(shape)) for shape in [(3, 4), (3, 1), (4,)])
+
+    def ours(x):
+        return fj.binary_cross_entropy_with_logits(x, y, w, pos_weight=pos, reduction=reduction).sum()
+
+    def theirs(x):
+        values = -w * (pos * y * jax.nn.log_sigmoid(x) + (1 - y) * jax.nn.log_sigmoid(-x))
+        return values.mean() if reduction == "mean" else values.sum()
+
+    def derivatives(f, x):
+        return jax.grad(f)(x), jax.jvp(f, (x,), (v,))[1], jax.hessian(f)(x)
+
+    mine, others = (jax.jit(partial(derivatives, f))(x) for f in (ours, theirs))
+    for a, b, ulps in zip(mine, others, (50, 100, 200), strict=True):
+        near(a, b, ulps)
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax", "sigmoid", "logsigmoid"])
+def test_derivatives_of_array_functions(rng, name):
+    x, v = logits(rng, (3, 4), "float64"), logits(rng, (3, 4), "float64")
+    ours, theirs = getattr(fj, name), getattr(jax.nn, name.replace("logsigmoid", "log_sigmoid"))
+    if name in ("logsumexp", "softmax", "log_softmax"):
+        ours, theirs = partial(ours, axis=0), partial(theirs, axis=0)
+
+    def derivatives(f, x):
+        return jax.jvp(f, (x,), (v,))[1], jax.jacrev(f)(x), jax.hessian(lambda x: (f(x) ** 2).sum())(x)
+
+    mine, others = (jax.jit(partial(derivatives, f))(x) for f in (ours, theirs))
+    for a, b, ulps in zip(mine, others, (50, 50, 500), strict=True):
+        near(a, b, ulps)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_vmap_is_a_loop(rng, case):
+    problems = [problem(rng, (4, 5), -1, "float32", **CASES[case]) for _ in range(3)]
+    xs, targets = (jnp.stack([p[i] for p in problems]) for i in range(2))
+    options = problems[0][2]
+
+    @jax.jit
+    def both(x, target):
+        results = []
+        for reduction in REDUCTIONS:
+            f = partial(fj.cross_entropy, target=target, reduction=reduction, **options)
+            results += [f(x), jax.grad(lambda x, f=f: f(x).sum())(x)]
+        return results
+
+    def check(results, one_by_one):
+        for a, b in zip(results, zip(*one_by_one, strict=True), strict=True):
+            equal(a, jnp.stack(b))
+
+    looped = [both(x, target) for x, target in zip(xs, targets, strict=True)]
+    check(jax.jit(jax.vmap(both))(xs, targets), looped)
+    elsewhere = jnp.moveaxis(xs, 0, 2), jnp.moveaxis(targets, 0, 1)
+    check(jax.jit(jax.vmap(both, in_axes=(2, 1)))(*elsewhere), looped)
+    twice = jax.jit(jax.vmap(jax.vmap(both)))(xs[None], targets[None])
+    check([result[0] for result in twice], looped)
+    check(jax.jit(jax.vmap(both, (0, None)))(xs, targets[0]), [both(x, targets[0]) for x in xs])
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_vmap_of_class_weights(rng, reduction):
+    x, target, _ = problem(rng, (4, 5), -1, "float32")
+    weights = jnp.asarray(rng.uniform(0.5, 2, (3, 5)).astype(np.float32))
+    f = jax.jit(lambda w: fj.cross_entropy(x, target, w, reduction=reduction, label_smoothing=0.1))
+    equal(jax.vmap(f)(weights), jnp.stack([*map(f, weights)]))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_vmap_of_elements(rng, reduction):
+    xs, ys = logits(rng, (3, 4, 5), "float32"), jnp.asarray(rng.random((3, 4, 5)).astype(np.float32))
+    weight = jnp.asarray(rng.random(5).astype(np.float32))
+
+    @jax.jit
+    def both(x, y):
+        f = partial(fj.binary_cross_entropy_with_logits, target=y, weight=weight, reduction=reduction)
+        return f(x), jax.grad(lambda x: f(x).sum())(x), fj.sigmoid(x)
+
+    looped = [jnp.stack(parts) for parts in zip(*map(both, xs, ys), strict=True)]
+    for a, b in zip(jax.jit(jax.vmap(both))(xs, ys), looped, strict=True):
+        equal(a, b)
+    equal(jax.vmap(both, (0, None))(xs, ys[1])[1], jnp.stack([both(x, ys[1])[1] for x in xs]))
+
+
+def test_scan_checkpoint_and_cond(rng):
+    x, target, _ = problem(rng, (4, 5), 1, "float32")
+
+    def steps(x):
+        return jax.lax.scan(
+            lambda c, t: (c - jax.grad(fj.cross_entropy)(c, t), None), x, jnp.stack([target] * 3)
+        )[0]
+
+    one = x
+    for _ in range(3):
+        one = one - jax.grad(fj.cross_entropy)(one, target)
+    near(jax.jit(steps)(x), one, 2, "float32")
+    equal(jax.grad(jax.checkpoint(fj.cross_entropy))(x, target), jax.grad(fj.cross_entropy)(x, target))
+    other = lambda x, target: jnp.float32(0)  # noqa: E731
+    chosen = jax.jit(lambda x: jax.lax.cond(x[0, 0] > 0, fj.cross_entropy, other, x, target))
+    assert chosen(jnp.abs(x)) == fj.cross_entropy(jnp.abs(x), target)
+
+
+def test_a_factor_after_the_loss(rng):
+    x, target, _ = problem(rng, (40, 5), 1, "float32")
+    grad = jax.jit(jax.grad(lambda x: 3 * fj.cross_entropy(x, target) + (x**2).sum()))(x)
+    near(grad, 3 * jax.grad(fj.cross_entropy)(x, target) + 2 * x, 2, "float32")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_on_threads(rng, threads):
+    x = jnp.asarray(rng.standard_normal((2000, 120), np.float32))
+    target = jnp.asarray(rng.integers(0, 120, 2000))
+    with fastloss.threads(threads):
+        value, grad = jax.jit(jax.value_and_grad(lambda x: fj.cross_entropy(x, target)))(x)
+    expected, expected_grad = fastloss.CrossEntropyLoss().value_and_grad(numpy(x), numpy(target))
+    assert value == np.float32(expected)
+    equal(grad, expected_grad)
+
+
+def test_nothing_counts(rng):
+    x, target = jnp.full((3, 4), jnp.nan), jnp.full(3, -100)
+    value, grad = jax.value_and_grad(fj.cross_entropy)(x, target)
+    assert jnp.isnan(value)
+    assert (grad == 0).all()
+    assert fj.cross_entropy(x, target, reduction="sum") == 0
+    soft = partial(fj.cross_entropy, target=jnp.full((3, 4), 0.25), sample_weight=jnp.zeros(3))
+    value, grad = jax.value_and_grad(soft)(jnp.zeros((3, 4)))
+    assert jnp.isnan(value)
+    assert (grad == 0).all()
+    empty = jnp.zeros((0, 4))
+    assert jnp.isnan(fj.cross_entropy(empty, jnp.zeros(0, int)))
+    assert fj.cross_entropy(empty, jnp.zeros(0, int), reduction="none").shape == (0,)
+    assert jnp.isnan(fj.binary_cross_entropy_with_logits(empty, empty))
+    assert fj.softmax(empty).shape == (0, 4)
+    assert jax.vmap(fj.cross_entropy)(jnp.zeros((0, 3, 4)), jnp.zeros((0, 3), int)).shape == (0,)
+
+
+def test_edges_stay_in_their_row(rng):
+    x = jnp.array([[1.0, 2.0], [jnp.nan, 0], [jnp.inf, 0], [-jnp.inf, 0]])
+    labels, loss = jnp.array([0, 0, 0, 1]), fastloss.CrossEntropyLoss(reduction="none")
+    value, grad = loss.value_and_grad(numpy(x), numpy(labels))
+    equal(fj.cross_entropy(x, labels, reduction="none"), value)
+    equal(jax.grad(lambda x: fj.cross_entropy(x, labels, reduction="none").sum())(x), grad)
+
+
+@pytest.mark.parametrize("wrong", [5, -1])
+@pytest.mark.parametrize("run", [lambda f: f, jax.jit])
+def test_a_label_out_of_range_is_an_error(rng, wrong, run):
+    x, target, _ = problem(rng, (2, 5, 3), 1, "float32")
+    target = target.at[1, 2].set(wrong)
+    with pytest.raises(jax.errors.JaxRuntimeError, match=rf"target\[1, 2\] = {wrong} is out of range for 5"):
+        run(fj.cross_entropy)(x, target).block_until_ready()
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"target\[0, 1, 2\] = "):
+        run(jax.vmap(fj.cross_entropy))(x[None], target[None]).block_until_ready()
+    assert jnp.isfinite(fj.cross_entropy(x, target, ignore_index=wrong))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        (
+            ((2, 3, 4), (2, 3)),
+            {},
+            ValueError,
+            r"target: got shape \(2, 3\).*wanted \(2, 4\).*axis=-1 for classes",
+        ),
+        (((2, 3), (3,)), {}, ValueError, r"target: got shape \(3,\).*wanted \(2,\) for class indices"),
+        (((2, 3), (2,)), {"axis": 2}, ValueError, "axis: got 2"),
+        (((2, 3), (2,)), {"axis": 1.5}, TypeError, "axis: got float"),
+        (((2, 0), (2,)), {}, ValueError, "input: got shape"),
+        (((), ()), {}, ValueError, "input: got a 0-dimensional array"),
+        (((2, 3), (2,)), {"weight": np.ones(2)}, ValueError, r"weight: got shape \(2,\), wanted \(3,\)"),
+        (((2, 3), (2,)), {"sample_weight": np.ones(3)}, ValueError, r"sample_weight: got shape \(3,\)"),
+        (((2, 3), (2,)), {"reduction": "average"}, ValueError, "reduction: got 'average'"),
+        (((2, 3), (2,)), {"ignore_index": 1.0}, TypeError, "ignore_index: got float"),
+        (((2, 3), (2,)), {"label_smoothing": 1.5}, ValueError, "label_smoothing: got 1.5"),
+    ],
+)
+def test_errors(arguments, options, error, message):
+    x, target = jnp.zeros(arguments[0]), jnp.zeros(arguments[1], int)
+    for run in (lambda f: f, jax.jit):
+        with pytest.raises(error, match=message):
+            run(lambda x, target: fj.cross_entropy(x, target, **options))(x, target)
+
+
+def test_errors_of_types():
+    x = jnp.zeros((2, 3))
+    with pytest.raises(TypeError, match="input: got dtype complex"):
+        fj.cross_entropy(x.astype(complex), jnp.zeros(2, int))
+    with pytest.raises(TypeError, match="target: got dtype complex"):
+        fj.cross_entropy(x, jnp.zeros(2, complex))
+    with pytest.raises(ValueError, match="integers are class indices"):
+        fj.cross_entropy(x, jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"target: got shape \(3,\), wanted \(2, 3\)"):
+        fj.binary_cross_entropy_with_logits(x, jnp.zeros(3))
+    with pytest.raises(TypeError, match="x: got dtype complex"):
+        fj.sigmoid(x.astype(complex))
+    with pytest.raises(TypeError, match="axis: got None"):
+        fj.softmax(x, axis=None)
+
+
+def test_no_derivative_by_the_target():
+    x, q = jnp.zeros((2, 3)), jnp.full((2, 3), 1 / 3)
+    for loss in (fj.cross_entropy, fj.binary_cross_entropy_with_logits):
+        with pytest.raises(TypeError, match=r"target: .*stop_gradient\(target\)"):
+            jax.grad(loss, argnums=1)(x, q)
+        jax.grad(lambda x, loss=loss: loss(x, jax.lax.stop_gradient(jax.nn.softmax(x))))(x)
+    with pytest.raises(TypeError, match=r"sample_weight: "):
+        jax.grad(lambda w: fj.cross_entropy(x, jnp.zeros(2, int), sample_weight=w))(jnp.ones(2))
+
+
+def test_integers_are_floats():
+    equal(fj.softmax(jnp.array([1, 2])), fj.softmax(jnp.array([1.0, 2.0])))
+    equal(fj.cross_entropy([[1, 2]], [0]), fj.cross_entropy(jnp.array([[1.0, 2.0]]), jnp.array([0])))
