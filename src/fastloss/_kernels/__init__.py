@@ -77,6 +77,8 @@ BFLOAT16: np.dtype[Any] = _base.BFLOAT16_DTYPE
 OPS: dict[str, int] = _base.OPS
 HEADS: dict[str, int] = _base.HEADS
 POINT_OPS: dict[str, int] = _base.POINT_OPS
+REDUCTIONS: dict[str, int] = _base.REDUCTIONS
+TARGETS: dict[str, int] = _base.TARGETS
 
 
 def use(name: str) -> None:
