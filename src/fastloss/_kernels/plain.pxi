@@ -129,6 +129,7 @@ cdef object in_type(object value, int number):
     cdef Py_ssize_t i, n
     cdef int own
     cdef uint32_t bits
+    cdef float single
     cdef double wide
     if array is None:
         return None
@@ -152,7 +153,8 @@ cdef object in_type(object value, int number):
             wide = (<const float*>data_of(array))[i]
         else:
             bits = <uint32_t>(<const uint16_t*>data_of(array))[i] << 16
-            wide = (<float*>&bits)[0]
+            memcpy(&single, &bits, sizeof(bits))
+            wide = single
         if number == cnp.NPY_FLOAT32:
             (<float*>data_of(result))[i] = <float>wide
         else:
