@@ -11,6 +11,7 @@ VERBS = {
     "accuracy": "Distances to the true value, beside other libraries.",
     "exhaustive": "The error of all float32 numbers through sigmoids, losses and the kernels' exp and log.",
     "blocks": "Times of kernels that are built with other block sizes and thresholds.",
+    "small": "Microseconds of small calls: every loss with every option, as an object and as a function.",
     "instructions": "Instructions for each element, counted by callgrind, beside those that are recorded.",
     "boosting": "Iterations of LightGBM and XGBoost with fastloss, built-in and NumPy objectives.",
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",

@@ -1,11 +1,13 @@
 """Every argument of every public function, with everything that it may not be.
 
 A wrong argument gives a TypeError, ValueError, IndexError or MemoryError that begins with its name, no
-warning, and no output is written.
+warning, no output is written, and the traceback shows three frames of the package at most.
 """
 
 import itertools
+import os
 import re
+import traceback
 
 import numpy as np
 import pytest
@@ -177,6 +179,8 @@ def refuses(argument, outputs, call, *args, **given):
         call(*args, **given)
     if not isinstance(caught.value, MemoryError):
         assert re.match(rf"{argument}\b", str(caught.value)), caught.value
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count(f'File "{os.path.dirname(fastloss.__file__)}') <= 3, shown
     for output, was in zip(outputs, before, strict=True):
         assert np.array(output).tobytes() == was.tobytes()
 

@@ -42,13 +42,17 @@ def as_array(value: Any, name: str) -> Array:
     if value is None:
         raise TypeError(f"{name}: got None, wanted an array")
     try:
-        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        if type(value) is list or type(value) is tuple:
+            array: Array | None = _kernels.module.array_of_list(value)
+            if array is not None:
+                return array
+        elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
     except ValueError as error:  # ragged lists
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{name}: {error}") from None
     except (BufferError, RuntimeError, TypeError) as error:  # a tensor with grad, or elsewhere
-        raise TypeError(f"{name}: {error}") from error
+        raise TypeError(f"{name}: {error}") from None
 
 
 def compute_dtype(array: Array, name: str) -> np.dtype[Any]:

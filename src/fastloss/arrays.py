@@ -25,6 +25,7 @@ from ._arguments import (
     stored_dtype,
     with_class_axis,
 )
+from ._errors import shortening
 from ._runtime import threads_for
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 
+@shortening
 def _over_classes(
     op: str,
     x: Any,
@@ -85,6 +87,7 @@ def _over_classes(
     return _finish(op, output, (array, axis), {"keepdims": keepdims} if keepdims else {}, counted)
 
 
+@shortening
 def _over_elements(op: str, x: Any, out: Any, where: Any) -> Any:
     array = as_array(x, "x")
     stored = stored_dtype(array, compute_dtype(array, "x"))

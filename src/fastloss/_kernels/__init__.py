@@ -78,6 +78,8 @@ OPS: dict[str, int] = _base.OPS
 HEADS: dict[str, int] = _base.HEADS
 EXACT: tuple[int, int] = _base.EXACT
 POINT_OPS: dict[str, int] = _base.POINT_OPS
+REDUCTIONS: dict[str, int] = _base.REDUCTIONS
+TARGETS: dict[str, int] = _base.TARGETS
 CALLERS: int = _base.address_for_callers()
 """Where compiled callers find the functions of the extension in use; see callers.pxd."""
 

@@ -124,12 +124,6 @@ cdef inline int storage_to_write(object array, object x, object y) noexcept:
     return storage_of_result(bytes_in(x), bytes_in(y))
 
 
-cdef inline bint is_plain(object array) noexcept:
-    """Whether it is an array whose memory the kernels can read."""
-    return cnp.PyArray_CheckExact(array) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>array) \
-        and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>array)
-
-
 cdef inline bint is_float(cnp.ndarray x):
     """Whether x is of a float type that the kernels read."""
     cdef int number = cnp.PyArray_TYPE(x)
@@ -166,48 +160,6 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
         job.chunk = chunk_size(job.samples, job.classes, LANES)
     chunks[0] = (job.samples + job.chunk - 1) // job.chunk
     return function
-
-
-cdef inline bint apart(cnp.ndarray a, cnp.ndarray b):
-    """Whether two contiguous arrays share no memory."""
-    cdef const char* a_data = <const char*>cnp.PyArray_DATA(a)
-    cdef const char* b_data = <const char*>cnp.PyArray_DATA(b)
-    return a_data + cnp.PyArray_NBYTES(a) <= b_data or b_data + cnp.PyArray_NBYTES(b) <= a_data
-
-
-cdef gradient_array(grad_out, cnp.ndarray x, cnp.ndarray y):
-    """A new array for the gradient if `grad_out` is None; `grad_out` if it will do as it is; otherwise None."""
-    cdef cnp.ndarray grad
-    cdef int number = cnp.PyArray_TYPE(x), axis
-    if grad_out is None:
-        return PyArray_NewLikeArray(x, cnp.NPY_CORDER, NULL, 0)
-    if not is_plain(grad_out) or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>grad_out):
-        return None
-    grad = grad_out
-    if number != cnp.NPY_FLOAT32 and number != cnp.NPY_FLOAT64:
-        return None
-    if cnp.PyArray_TYPE(grad) != number and cnp.PyArray_TYPE(grad) != cnp.NPY_FLOAT32:
-        return None
-    if cnp.PyArray_NDIM(grad) != cnp.PyArray_NDIM(x):
-        return None
-    for axis in range(cnp.PyArray_NDIM(x)):
-        if cnp.PyArray_DIM(grad, axis) != cnp.PyArray_DIM(x, axis):
-            return None
-    if not apart(grad, y) or not (data_of(grad) == data_of(x) or apart(grad, x)):
-        return None
-    return grad
-
-
-cdef hessian_array(hess_out, cnp.ndarray x, cnp.ndarray y, cnp.ndarray grad):
-    """The same for the diagonal of the Hessian."""
-    cdef cnp.ndarray hess = gradient_array(hess_out, x, y)
-    return None if hess is None or not (apart(hess, x) and apart(hess, grad)) else hess
-
-
-cdef values_array(reduction, cnp.ndarray x, int ndim):
-    """A new array, of x's first dimensions, for the values under "none"; otherwise None."""
-    cdef int number = cnp.NPY_FLOAT32 if is_float32(x) else cnp.NPY_FLOAT64
-    return cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), number, False) if reduction == "none" else None
 
 
 cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogil:
@@ -268,161 +220,6 @@ cdef double run_class(
     with nogil:
         raised(compute_class(job, threads, factor, divisor, True, &total))
     return total
-
-
-cdef bint are_apart(cnp.ndarray array, object grad, object hess):
-    """Whether an argument shares no memory with the results, or None."""
-    if grad is None:
-        return True
-    return apart(array, grad) and (hess is None or apart(array, hess))
-
-
-cdef const void* plain_vector(object array, Py_ssize_t n, bint float32, object grad, object hess, double* room):
-    """n numbers of an array in the type computed in: in place, or the MOST_SHARED of `room`; otherwise NULL."""
-    cdef Py_ssize_t i
-    cdef int number
-    cdef const void* data
-    if not is_plain(array) or cnp.PyArray_NDIM(<cnp.ndarray>array) != 1 or cnp.PyArray_DIM(<cnp.ndarray>array, 0) != n:
-        return NULL
-    if not are_apart(array, grad, hess):
-        return NULL
-    number = cnp.PyArray_TYPE(<cnp.ndarray>array)
-    data = cnp.PyArray_DATA(<cnp.ndarray>array)
-    if number == (cnp.NPY_FLOAT32 if float32 else cnp.NPY_FLOAT64):
-        return data
-    if n > MOST_SHARED or number != cnp.NPY_FLOAT32 and number != cnp.NPY_FLOAT64:
-        return NULL
-    for i in range(n):
-        if float32:
-            (<float*>room)[i] = <float>(<const double*>data)[i]
-        else:
-            room[i] = (<const float*>data)[i]
-    return room
-
-
-cdef bint plain_target(ClassJob* job, cnp.ndarray x, cnp.ndarray y):
-    """Set labels, or probabilities in input's shape; False where a target is neither."""
-    if cnp.PyArray_NDIM(y) == 1 and cnp.PyArray_DIM(y, 0) == job.samples and cnp.PyArray_TYPE(y) == cnp.NPY_INT64:
-        job.labels = cnp.PyArray_DATA(y)
-        job.label_kind = 8
-        return True
-    if job.op != LOSS or job.head != CROSS_ENTROPY or cnp.PyArray_NDIM(y) != 2 or not is_float(y):
-        return False
-    if cnp.PyArray_DIM(y, 0) != job.samples or cnp.PyArray_DIM(y, 1) != job.classes:
-        return False
-    job.coefficient = cnp.PyArray_DATA(y)
-    job.coefficient_storage = storage_beside(y, x)
-    return is_float32(x) == is_float32(y) or job.coefficient_storage == SINGLE
-
-
-cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept nogil:
-    """Set what label smoothing adds, with memory for as many numbers as classes."""
-    cdef double share = smoothing / job.classes, low = 0
-    cdef Py_ssize_t j
-    job.op = LOSS_LINEAR
-    job.linear_weight = job.class_weight
-    job.coefficient_scale = job.index_scale = 1 - smoothing
-    job.coefficient_shift = share
-    if job.labels == NULL:
-        return
-    job.shared = room
-    for j in range(job.classes):
-        if job.float32:
-            (<float*>room)[j] = <float>share if job.class_weight == NULL \
-                else <float>(share * (<const float*>job.class_weight)[j])
-            two_sum((<float*>room)[j], &job.shared_sum, &low)
-        else:
-            room[j] = share if job.class_weight == NULL else share * (<const double*>job.class_weight)[j]
-            two_sum(room[j], &job.shared_sum, &low)
-    job.shared_sum = joined(job.shared_sum, low)
-    job.uniform = job.class_weight == NULL and ((<float*>room)[0] if job.float32 else room[0]) != 0
-
-
-def plain_class_loss(
-    kind, input, target, weight, int64_t ignore_index, reduction, bint with_grad, grad_out, threads_for,
-    tuple rule=None, hess_out=None, sample_weight=None, double smoothing=0,
-):
-    """A loss with classes ("loss" or "nll"), and its gradient, of a plain call, or None.
-
-    None means that the general way must handle it: something is out of the ordinary (another dtype or layout, a wrong
-    shape or label), or it is "nll" of a large array. At 32 x 10 the general way's Python would cost several times the
-    kernel.
-    `threads_for` tells the threads for a number of elements; with None for it large calls are not handled.
-    `kind` is the operation, or (operation, head, head_parameter, z_loss, softcap). With a `rule`, as in `set_hessian`,
-    the diagonal of the Hessian comes third; not of "nll".
-    """
-    cdef ClassJob job
-    cdef Py_ssize_t position = -1
-    cdef double divisor = 0, total
-    cdef double room[MOST_SHARED]
-    cdef double class_room[MOST_SHARED]
-    cdef double sample_room[MOST_SHARED]
-    cdef int threads = 1
-    cdef bint mean = reduction == "mean"
-    cdef cnp.ndarray x
-    cdef object grad = None, hess = None, value, coefficient
-    if not (is_plain(input) and is_plain(target)):
-        return None
-    x = input
-    if cnp.PyArray_NDIM(x) != 2 or not is_float(x) or cnp.PyArray_DIM(x, 1) == 0:
-        return None
-    memset(&job, 0, sizeof(job))
-    job.op = kind[0] if type(kind) is tuple else kind
-    if type(kind) is tuple:
-        _, job.head, job.head_parameter, job.z_loss, job.softcap = kind
-    job.float32 = is_float32(x)
-    job.x = cnp.PyArray_DATA(x)
-    job.storage = storage_of(x)
-    job.samples = cnp.PyArray_DIM(x, 0)
-    job.x_stride = job.classes = cnp.PyArray_DIM(x, 1)
-    job.inner = 1
-    job.input_scale = job.index_scale = job.coefficient_scale = 1
-    job.label_kind = 8
-    job.ignore_index = ignore_index
-    if not plain_target(&job, x, target) or smoothing != 0 and job.classes > MOST_SHARED:
-        return None
-    if job.samples * job.classes >= SERIAL_ELEMENTS:
-        if threads_for is None or job.op == NLL:  # the general way starts its gradient from the system's zeros
-            return None
-        threads = threads_for(job.samples * job.classes)
-    if with_grad:
-        grad = gradient_array(grad_out, x, target)
-        if rule is not None and grad is not None:
-            hess = hessian_array(hess_out, x, target, grad)
-        if grad is None or rule is not None and (hess is None or job.op == NLL):
-            return None
-    if weight is not None:
-        job.class_weight = plain_vector(weight, job.classes, job.float32, grad, hess, &class_room[0])
-        if job.class_weight == NULL:
-            return None
-    if sample_weight is not None:
-        job.sample_weight = plain_vector(sample_weight, job.samples, job.float32, grad, hess, &sample_room[0])
-        if job.sample_weight == NULL:
-            return None
-    coefficient = None if job.coefficient == NULL else target
-    if coefficient is not None and sample_weight is not None and mean:  # the sum of the weights is the divisor
-        return None
-    divisor = job.samples
-    if job.labels != NULL:
-        with nogil:
-            position = first_invalid_label(&job, threads if job.samples >= SERIAL_ELEMENTS else 1, &divisor)
-    if position >= 0 or mean and not 1e-270 <= fabs(divisor) <= 1e270:
-        return None
-    if smoothing != 0 or coefficient is not None:
-        smooth(&job, smoothing, &room[0])
-        if coefficient is not None:
-            job.class_weight = NULL
-    divisor = divisor if mean else 1
-    set_hessian(&job.hessian, hess, rule, x, coefficient)
-    value = values_array(reduction, x, 1)
-    total = run_class(&job, x, coefficient, value, None if job.op == NLL else grad, threads, 1, divisor)
-    if job.op == NLL and with_grad:  # once the value has been read: the gradient may take the place of x
-        memset(data_of(grad), 0, cnp.PyArray_NBYTES(x))
-        run_class(&job, x, None, None, grad, threads, 1, divisor)
-    value = total if value is None else value
-    if hess is not None:
-        return value, grad, hess
-    return (value, grad) if with_grad else value
 
 
 def class_pass(
@@ -614,100 +411,6 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
     return position
 
 
-cdef bint plain_extra(object extra, cnp.ndarray x, grad, double* number, Operand* operand):
-    """Whether it is a number, kept in `number`, or an array like x, in the type computed in and apart from grad."""
-    cdef cnp.ndarray array
-    cdef int axis, kind = cnp.NPY_FLOAT32 if is_float32(x) else cnp.NPY_FLOAT64
-    if type(extra) is float:
-        if is_float32(x):
-            (<float*>number)[0] = extra
-        else:
-            number[0] = extra
-        operand.data = number
-        operand.period = operand.rows = 1
-        return True
-    if not is_plain(extra):
-        return False
-    array = extra
-    if cnp.PyArray_TYPE(array) != kind:
-        return False
-    if cnp.PyArray_NDIM(array) != cnp.PyArray_NDIM(x) or grad is not None and not apart(grad, array):
-        return False
-    for axis in range(cnp.PyArray_NDIM(x)):
-        if cnp.PyArray_DIM(array, axis) != cnp.PyArray_DIM(x, axis):
-            return False
-    operand.data = cnp.PyArray_DATA(array)
-    operand.period = cnp.PyArray_SIZE(array)
-    operand.rows = 1
-    operand.column = True
-    return True
-
-
-def plain_pointwise(
-    tuple loss, input, target, extra, reduction, bint with_grad, grad_out, threads_for, tuple rule=None, hess_out=None,
-    sample_weight=None,
-):
-    """An elementwise loss (its number, or that and options), and its gradient, of a plain call, or None.
-
-    With a `rule` also the diagonal of the Hessian, as `plain_class_loss`.
-    """
-    cdef PointJob job
-    cdef Py_ssize_t size, axis
-    cdef double total, divisor = 1, number
-    cdef int threads = 1
-    cdef cnp.ndarray x, y
-    cdef object grad = None, hess = None, value
-    if not (is_plain(input) and is_plain(target)) or sample_weight is not None and reduction == "mean":
-        return None
-    x = input
-    y = target
-    if not (is_float(x) and is_float(y)):
-        return None
-    if is_float32(x) != is_float32(y) and (is_float32(x) or cnp.PyArray_TYPE(y) != cnp.NPY_FLOAT32):
-        return None
-    if cnp.PyArray_NDIM(x) != cnp.PyArray_NDIM(y) or cnp.PyArray_SIZE(x) == 0:
-        return None
-    for axis in range(cnp.PyArray_NDIM(x)):
-        if cnp.PyArray_DIM(x, axis) != cnp.PyArray_DIM(y, axis):
-            return None
-    memset(&job, 0, sizeof(job))
-    job.loss = &POINT_LOSSES[<int>loss[0]]
-    if len(loss) > 1:
-        job.options[0] = loss[1]
-        job.options[1] = loss[2]
-    size = cnp.PyArray_SIZE(x)
-    if reduction == "mean":
-        divisor = size
-    elif reduction == "batchmean" and cnp.PyArray_NDIM(x) > 0:
-        divisor = cnp.PyArray_DIM(x, 0)
-    if size >= SERIAL_ELEMENTS:
-        threads = threads_for(size)
-    if with_grad:
-        grad = gradient_array(grad_out, x, y)
-        if rule is not None and grad is not None:
-            hess = hessian_array(hess_out, x, y, grad)
-        if grad is None or rule is not None and hess is None:
-            return None
-    set_hessian(&job.hessian, hess, rule, x, y)
-    if extra is not None and not plain_extra(extra, x, grad, &number, &job.extra):
-        return None
-    if extra is not None and hess is not None:  # which would have to be apart from it
-        return None
-    if sample_weight is not None:
-        if hess is not None and not (is_plain(sample_weight) and apart(sample_weight, hess)):
-            return None
-        if type(sample_weight) is float or not plain_extra(sample_weight, x, grad, &number, &job.sample_weight):
-            return None
-    value = values_array(reduction, x, cnp.PyArray_NDIM(x))
-    total = run_points(&job, x, y, value, grad, threads, 1, divisor, grad_out is not None or hess_out is not None)
-    if job.outside:
-        return None
-    value = total if value is None else value
-    if hess is not None:
-        return value, grad, hess
-    return (value, grad) if with_grad else value
-
-
 cdef void mean_of_rows(const real* x, Py_ssize_t rows, Py_ssize_t n, real* means) noexcept nogil:
     cdef fastloss_mode mode = fastloss_count_subnormals()
     cdef double total, low
@@ -890,3 +593,5 @@ point_loss("sigmoid_focal", <void*>sigmoid_focal[f16], <void*>sigmoid_focal[d8],
 point_loss("sigmoid", <void*>sigmoid[f16], <void*>sigmoid[d8], wide_identity)
 point_loss("logsigmoid", <void*>logsigmoid[f16], <void*>logsigmoid[d8], wide_identity)
 point_loss("identity", <void*>identity[f16], <void*>identity[d8], wide_identity)
+
+include "plain.pxi"

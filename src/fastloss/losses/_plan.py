@@ -2,8 +2,8 @@
 
 a) A loss says which kernel it runs with which arguments; the formulas are in `_kernels`, and once more, in
    NumPy, in `reference`.
-b) A plain call of plain arrays takes the short way, one step in `_kernels/entry.pxi`; every other call takes
-   the general way, `Loss._run` of its family.
+b) A call of arrays that the kernels can read takes the short way, one step in `_kernels/plain.pxi`; every
+   other call, and every wrong one, takes the general way, `Loss._run` of its family.
 c) The kernels receive one factor for the gradient, grad_output / divisor: value and gradient of a mean come
    out of the same pass.
 """
@@ -14,7 +14,7 @@ import inspect
 import math
 import sys
 from functools import lru_cache
-from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,6 +35,7 @@ from .._arguments import (
     widened,
 )
 from .._call import Call, checked_rule
+from .._errors import shortened, shortening
 from .._runtime import threads_for
 from ..totals import COUNTS, Exact, Total
 
@@ -57,8 +58,15 @@ class Loss(Generic[V]):
 
     reduction: str
     empty: str
+    weight: Array | None = None
+    pos_weight: Array | None = None
     _options: dict[str, Any]
-    _plain: Any
+    _plain: tuple[Any, ...]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = shortening(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, *, reduction: str, empty: str, **options: Any) -> None:
         choice(reduction, "reduction", self._reductions)
@@ -109,13 +117,11 @@ class Loss(Generic[V]):
         >>> loss([1.0, 2.0], [0.0, 0.0], sample_weight=[3.0, 1.0])
         1.75
         """
-        if mask is out is None and normalizer is None and not _checking.enabled():
-            value: V | None = self._short_way(input, target, False, None, sample_weight)
-            if value is not None:
-                return value
-        weights = (sample_weight, mask, normalizer)
-        call = Call(self._options, input, target, *weights, out=out, with_grad=False)
-        return cast(V, self._evaluate(call)[0])
+        own = self.weight, self.pos_weight
+        value: V = self._evaluated(
+            input, target, own, sample_weight, mask, normalizer, None, out, None, False
+        )
+        return value
 
     def value_and_grad(
         self,
@@ -156,16 +162,11 @@ class Loss(Generic[V]):
         >>> fastloss.MSELoss().value_and_grad([1.0, 2.0], [0.0, 0.0])
         (2.5, array([1., 2.]))
         """
-        plain = mask is grad_output is out is None and normalizer is None
-        if plain and not _checking.enabled():
-            both: tuple[V, Array] | None = self._short_way(input, target, True, grad_out, sample_weight)
-            if both is not None:
-                return both
-        weights = (sample_weight, mask, normalizer, grad_output)
-        call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True)
-        value, grad, _ = self._evaluate(call)
-        assert grad is not None
-        return cast(V, value), grad
+        own = self.weight, self.pos_weight
+        both: tuple[V, Array] = self._evaluated(
+            input, target, own, sample_weight, mask, normalizer, grad_output, out, grad_out, True
+        )
+        return both
 
     def value_grad_hess(
         self,
@@ -215,22 +216,12 @@ class Loss(Generic[V]):
         >>> grad, hess
         (array([[-0.5,  0.5]]), array([[0.25, 0.25]]))
         """
-        plain = mask is grad_output is out is None and normalizer is None
-        usual = type(hessian) is str and type(floor) is float and floor < math.inf
-        if plain and usual and hessian in self._factors_of_rules and not _checking.enabled():
-            kernel_rule = (hessian == "bound", self._factors_of_rules[hessian], floor)
-            three: tuple[V, Array, Array] | None = self._short_way(
-                input, target, True, grad_out, sample_weight, kernel_rule, hess_out
-            )
-            if three is not None:
-                return three
-        weights = (sample_weight, mask, normalizer, grad_output)
-        rule = {"hessian": checked_rule(hessian), "floor": floor, "hess_out": hess_out}
-        call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, **rule)
-        value, grad, hess = self._evaluate(call)
-        assert grad is not None
-        assert hess is not None
-        return cast(V, value), grad, hess
+        own = self.weight, self.pos_weight
+        second = hessian, floor, hess_out
+        three: tuple[V, Array, Array] = self._evaluated(
+            input, target, own, sample_weight, mask, normalizer, grad_output, out, grad_out, True, second
+        )
+        return three
 
     def hessp(
         self,
@@ -278,8 +269,7 @@ class Loss(Generic[V]):
         array([[ 0.25, -0.25]])
         """
         weights = (sample_weight, mask, normalizer, grad_output)
-        call = Call(self._options, input, target, *weights, with_grad=True, hessian="exact", vector=vector)
-        return self._times(call, out)
+        return self._times(out, input, target, *weights, vector=vector)
 
     def total(
         self,
@@ -319,6 +309,7 @@ class Loss(Generic[V]):
         """
         return self._total(input, target, sample_weight, mask)
 
+    @shortening
     def _total(
         self,
         input: Any,
@@ -358,8 +349,10 @@ class Loss(Generic[V]):
         """What a mean is divided by, whatever the numbers of `input` are."""
         raise AssertionError  # each family has its own
 
-    def _times(self, call: Call, out: Array | None) -> Array:
+    @shortening
+    def _times(self, out: Array | None, *arguments: Any, **more: Any) -> Array:
         """The Hessian of a call times its vector."""
+        call = Call(self._options, *arguments, with_grad=True, hessian="exact", **more)
         vector = call.more.pop("vector")
         if vector.shape != call.x.shape:
             raise ValueError(f"vector: got shape {vector.shape}, wanted {call.x.shape} as input")
@@ -376,6 +369,74 @@ class Loss(Generic[V]):
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         raise AssertionError  # each family has its own
 
+    def _evaluated(
+        self,
+        input: Any,
+        target: Any,
+        own: tuple[Any, Any],
+        sample_weight: Any,
+        mask: Any,
+        normalizer: Any,
+        grad_output: Any,
+        out: Any,
+        grad_out: Any,
+        with_grad: bool,
+        second: tuple[Any, Any, Any] | None = None,
+    ) -> Any:
+        """The value, or it and derivatives: by the short way if that will do.
+
+        `own` is the weight, and pos_weight or what the call takes in its place. By position, which is faster.
+        `second` is for the diagonal of the Hessian: which, what it is at least, and the array for it.
+        """
+        if not _checking.enabled():
+            rule, hess_out = (None, None) if second is None else (self._rule(*second[:2]), second[2])
+            if rule is not None or second is None:
+                result = _kernels.module.plain_loss(
+                    self._plain,
+                    input,
+                    target,
+                    own[0],
+                    own[1],
+                    sample_weight,
+                    mask,
+                    normalizer,
+                    grad_output,
+                    out,
+                    grad_out,
+                    with_grad,
+                    rule,
+                    hess_out,
+                    threads_for,
+                )
+                if result is not None:
+                    return result
+        try:
+            loss, more = self._with(*own)
+            if second is not None:
+                more |= {"hessian": checked_rule(second[0]), "floor": second[1], "hess_out": second[2]}
+            weights = (sample_weight, mask, normalizer, grad_output)
+            call = Call(loss._options, input, target, *weights, out, grad_out, with_grad=with_grad, **more)
+            result = tuple(part for part in loss._evaluate(call) if part is not None)
+            return result if with_grad else result[0]
+        except Exception as error:
+            raise shortened(error) from None
+
+    def _rule(self, hessian: Any, floor: Any) -> tuple[bool, float, float] | None:
+        """The diagonal of the Hessian as the short way takes it, or None."""
+        if type(hessian) is not str or hessian not in self._factors_of_rules:
+            return None
+        if type(floor) is not float or not floor < math.inf:
+            return None
+        return hessian == "bound", self._factors_of_rules[hessian], floor
+
+    def _with(self, weight: Any, extra: Any) -> tuple[Loss[V], dict[str, Any]]:
+        """The loss with these weights, which are not copied, and what else a call takes."""
+        if weight is self.weight and extra is self.pos_weight:
+            return self, {}
+        weights = {k: v for k, v in (("weight", weight), ("pos_weight", extra)) if k in self._options}
+        checked = {k: v if _is_usual(v) else weight_option(read_only(v, k), k) for k, v in weights.items()}
+        return self._changed(**checked), {}
+
     def _evaluate(self, call: Call) -> Result:
         if not _checking.enabled():
             return self._run(call)
@@ -388,11 +449,6 @@ class Loss(Generic[V]):
         _checking.compare_loss(self._function, expected, result)
         return result
 
-    def _weighted(self, **weights: ArrayLike | None) -> Loss[V]:
-        """The same loss with weights, which are not copied: for one call."""
-        options = {k: v if _is_usual(v) else weight_option(read_only(v, k), k) for k, v in weights.items()}
-        return self._changed(**options)
-
     def _changed(self, **options: Any) -> Loss[V]:
         """The same loss with other options, which have been checked."""
         loss = object.__new__(type(self))
@@ -400,25 +456,9 @@ class Loss(Generic[V]):
         loss.__dict__["_plain"] = loss._plain_op()
         return loss
 
-    def _plain_op(self) -> Any:
-        """What `_short_way` tells its kernel, or None if the options need the general way."""
-        return None
-
-    def _short_way(
-        self,
-        input: Any,
-        target: Any,
-        with_grad: bool,
-        grad_out: Any,
-        sample_weight: Any = None,
-        rule: tuple[bool, float, float] | None = None,
-        hess_out: Any = None,
-    ) -> Any:
-        """Value, or that and derivatives, of a plain call, in one step; None where that will not do.
-
-        With a `rule` as the kernel takes it, also the Hessian's diagonal.
-        """
-        return None
+    def _plain_op(self) -> tuple[Any, ...]:
+        """What the short way is told about the loss: its family, and all options but arrays."""
+        raise AssertionError  # each family has its own
 
     def _run(self, call: Call) -> Result:
         raise AssertionError  # each family has its own
@@ -473,22 +513,52 @@ def _unpickled(kind: type[Loss[Any]], options: dict[str, Any]) -> Loss[Any]:
     return kind(**options)
 
 
+@lru_cache
+def _names(kind: type[Loss[Any]]) -> list[str]:
+    """The options other than arrays, in the order of the signature."""
+    return [name for name in inspect.signature(kind).parameters if name not in ("weight", "pos_weight")]
+
+
 def _made(kind: Any, *options: Any) -> Any:
     """A loss without weights, of its options in the order of its signature."""
-    names = [name for name in inspect.signature(kind).parameters if name not in ("weight", "pos_weight")]
-    return kind(**dict(zip(names, options, strict=True)))
+    return kind(**dict(zip(_names(kind), options, strict=True)))
 
 
 _cached = lru_cache(typed=True)(_made)
 
 
-def kept(kind: type[Loss[Any]], *options: Any, **weights: ArrayLike | None) -> Any:
-    """The loss of a function: one for all calls with the same options, and the weights put onto it."""
+def kept(kind: Any, *options: Any) -> Any:
+    """The loss of a function without its weights: one for all calls with the same options."""
     try:
-        loss: Any = _cached(kind, *options)  # type: ignore[arg-type]  # a class is a key
-    except TypeError:  # no key, such as a list of labels; or an error, which comes again
-        loss = _made(kind, *options)
-    return loss if all(value is None for value in weights.values()) else loss._weighted(**weights)
+        try:
+            return _cached(kind, *options)
+        except TypeError:  # no key, such as an array of labels; or an error, which comes again
+            return _made(kind, *options)
+    except Exception as error:
+        raise shortened(error) from None
+
+
+class _Labels(tuple[Any, ...]):
+    """Labels as a key: (1,) and (True,), which is refused, are equal, and these are not."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+
+
+@lru_cache(typed=True)
+def _labels(*labels: Any) -> _Labels:
+    return _Labels(labels)
+
+
+def labels_key(value: Any) -> Any:
+    """`ignore_index` as `kept` can know it."""
+    if type(value) is list or type(value) is tuple:
+        try:
+            return _labels(*value)
+        except TypeError:  # what is refused
+            pass
+    return value
 
 
 def _is_usual(weight: Any) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _checking, _kernels
+from .. import _kernels
 from .._arguments import (
     Array,
     Output,
@@ -50,6 +50,7 @@ from ._plan import (
     first_wrong,
     is_moderate,
     kept,
+    labels_key,
     rescaled,
     sum_of,
     sum_of_weights,
@@ -75,11 +76,6 @@ __all__ = [
 ]
 
 NO_LABEL = -(2**63)  # what is ignored where no label is
-#: Defaults of `cross_entropy`, by which it knows a plain call.
-MEAN: Final = "mean"
-NAN: Final = "nan"
-NONE: Final = 0.0
-IGNORED: Final = -100
 LOSS, NLL = _kernels.OPS["loss"], _kernels.OPS["nll"]
 
 
@@ -88,7 +84,12 @@ class _ClassLoss(Loss[V]):
 
     _factors_of_rules: ClassVar[dict[Any, float]] = {"exact": 1.0, "bound": 2.0}
 
+    _target: ClassVar[str] = "indices"  # what it is: these, or also "probabilities", or "counts"
+
     axis: int | None
+    ignore_index: int | tuple[int, ...] = ()
+    label_smoothing: float = 0.0
+    full: bool = False
     z_loss: float = 0.0
     softcap: float | None = None
     _head: tuple[int, float, float, float] | None  # beyond cross-entropy, as `class_pass` takes it
@@ -102,6 +103,20 @@ class _ClassLoss(Loss[V]):
     def _head_of_label(self) -> tuple[int, float]:
         """What becomes of the cross-entropy of a label, by its number, and its parameter; 0 for itself."""
         return 0, 0.0
+
+    def _plain_op(self) -> tuple[Any, ...]:
+        return (
+            True,
+            _kernels.REDUCTIONS[self.reduction],
+            self._of_nothing(),
+            _kernels.TARGETS[self._target],
+            NLL if self._function == "nll_loss" else LOSS,
+            self._head,
+            self.ignore_index if isinstance(self.ignore_index, tuple) else (self.ignore_index,),
+            self.label_smoothing,
+            None if self.axis is None else max(-99, min(int(self.axis), 99)),  # which no array has
+            self.full,
+        )
 
     def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
         """Operation, and arguments of `class_pass` that say which loss it is; `labels` for class indices."""
@@ -307,9 +322,7 @@ def _labels_ignored(value: Any) -> int | tuple[int, ...]:
 class _IndexedLoss(_ClassLoss[V]):
     """Losses whose target is a class index."""
 
-    weight: Array | None
     ignore_index: int | tuple[int, ...]
-    label_smoothing: float = 0.0
 
     def __init__(
         self,
@@ -327,41 +340,6 @@ class _IndexedLoss(_ClassLoss[V]):
 
     def _op(self) -> str:
         raise AssertionError
-
-    def _plain_op(self) -> int | tuple[float, ...] | None:
-        if self.axis not in (None, 1, -1) or not isinstance(self.ignore_index, int):
-            return None
-        op = NLL if self._op() == "nll" else LOSS
-        return op if self._head is None else (op, *self._head)
-
-    def _short_way(
-        self,
-        input: Any,
-        target: Any,
-        with_grad: bool,
-        grad_out: Any,
-        sample_weight: Any = None,
-        rule: tuple[bool, float, float] | None = None,
-        hess_out: Any = None,
-    ) -> Any:
-        op = self._plain
-        if op is None:
-            return None
-        return _kernels.module.plain_class_loss(
-            op,
-            input,
-            target,
-            self.weight,
-            self.ignore_index,
-            self.reduction,
-            with_grad,
-            grad_out,
-            threads_for,
-            rule,
-            hess_out,
-            sample_weight,
-            self.label_smoothing,
-        )
 
     def _indexed(self, call: Call, axis: int) -> dict[str, Any]:
         shape = call.x.shape
@@ -440,6 +418,7 @@ class CrossEntropyLoss(_IndexedLoss[V]):
     """
 
     _function = "cross_entropy"
+    _target = "probabilities"
 
     @overload
     def __init__(
@@ -950,6 +929,7 @@ class MultinomialNLLLoss(_ClassLoss[V]):
     """
 
     _function = "multinomial_nll_loss"
+    _target = "counts"
 
     full: bool
 
@@ -1040,12 +1020,12 @@ def cross_entropy(
     target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
-    ignore_index: int | Sequence[int] = IGNORED,
-    reduction: Each | Reduced = MEAN,
-    label_smoothing: float = NONE,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: Each | Reduced = "mean",
+    label_smoothing: float = 0.0,
     axis: int | None = None,
-    empty: Empty = NAN,
-    z_loss: float = NONE,
+    empty: Empty = "nan",
+    z_loss: float = 0.0,
     softcap: float | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
@@ -1062,19 +1042,10 @@ def cross_entropy(
     >>> print(f"{fastloss.cross_entropy([[20.0, 0.0]], [0]):.12e}")
     2.061153620314e-09
     """
-    plain = weight is sample_weight is mask is out is None and normalizer is axis is softcap is None
-    defaults = (
-        reduction is MEAN and label_smoothing is z_loss is NONE and ignore_index is IGNORED and empty is NAN
-    )
-    if plain and defaults and not _checking.enabled():  # the same objects: of the same type as well
-        value = _kernels.module.plain_class_loss(
-            LOSS, input, target, None, IGNORED, MEAN, False, None, threads_for
-        )
-        if value is not None:
-            return value
-    options = (CrossEntropyLoss, ignore_index, reduction, label_smoothing, axis, empty, z_loss, softcap)
-    loss = kept(*options, weight=weight)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    ignored = labels_key(ignore_index)
+    loss = kept(CrossEntropyLoss, ignored, reduction, label_smoothing, axis, empty, z_loss, softcap)
+    own = weight, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1128,9 +1099,10 @@ def focal_loss(
     >>> print(f"{fastloss.focal_loss([[1.0, 0.0]], [1]):.12f}")
     0.701868303411
     """
-    options = (FocalLoss, gamma, ignore_index, reduction, axis, empty, z_loss, softcap)
-    loss = kept(*options, weight=weight)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    ignored = labels_key(ignore_index)
+    loss = kept(FocalLoss, gamma, ignored, reduction, axis, empty, z_loss, softcap)
+    own = weight, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1184,9 +1156,10 @@ def generalized_cross_entropy(
     >>> print(f"{fastloss.generalized_cross_entropy([[1.0, 0.0]], [1]):.12f}")
     0.858850272271
     """
-    options = (GeneralizedCrossEntropyLoss, q, ignore_index, reduction, axis, empty, z_loss, softcap)
-    loss = kept(*options, weight=weight)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    ignored = labels_key(ignore_index)
+    loss = kept(GeneralizedCrossEntropyLoss, q, ignored, reduction, axis, empty, z_loss, softcap)
+    own = weight, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1240,9 +1213,10 @@ def poly_loss(
     >>> print(f"{fastloss.poly_loss([[1.0, 0.0]], [1]):.12f}")
     2.044320266148
     """
-    options = (PolyLoss, epsilon, ignore_index, reduction, axis, empty, z_loss, softcap)
-    loss = kept(*options, weight=weight)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    ignored = labels_key(ignore_index)
+    loss = kept(PolyLoss, epsilon, ignored, reduction, axis, empty, z_loss, softcap)
+    own = weight, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1291,9 +1265,10 @@ def nll_loss(
     >>> fastloss.nll_loss([[-0.5, -1.0]], [1])
     1.0
     """
-    options = (NLLLoss, ignore_index, reduction, axis, empty)
-    loss = kept(*options, weight=weight)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    ignored = labels_key(ignore_index)
+    loss = kept(NLLLoss, ignored, reduction, axis, empty)
+    own = weight, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1350,4 +1325,5 @@ def multinomial_nll_loss(
     2.772588722239781
     """
     loss = kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    own = None, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)

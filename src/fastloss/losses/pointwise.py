@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _checking, _kernels
+from .. import _kernels
 from .._arguments import (
     Array,
     Output,
@@ -29,7 +29,8 @@ from .._arguments import (
     target_operand,
     widened,
 )
-from .._call import Call, checked_rule
+from .._call import Call
+from .._errors import shortening
 from .._kernels import BFLOAT16
 from .._runtime import threads_for
 from .._types import Each, Empty, LossCall, LossOptions, Reduced
@@ -75,8 +76,9 @@ __all__ = [
 class _PointwiseLoss(Loss[V]):
     """Losses of one element of the input and one of the target."""
 
-    weight: Array | None = None
-    pos_weight: Array | None = None
+    _weighted_op: ClassVar[str | None] = None  # with pos_weight
+    _averaged: ClassVar[int] = 0  # axes that the value lacks under "none"
+    _of_variances: ClassVar[bool] = False
 
     def _op(self) -> str:
         raise AssertionError
@@ -93,36 +95,17 @@ class _PointwiseLoss(Loss[V]):
         """What the kernel reads for each element beside input and target, broadcastable to the input."""
         return "pos_weight", self.pos_weight
 
-    def _plain_op(self) -> Any:
-        plain = self.weight is self.pos_weight is None
-        return (_kernels.POINT_OPS[self._op()], *self._numbers()) if plain else None
-
-    def _short_way(
-        self,
-        input: Any,
-        target: Any,
-        with_grad: bool,
-        grad_out: Any,
-        sample_weight: Any = None,
-        rule: tuple[bool, float, float] | None = None,
-        hess_out: Any = None,
-        extra: Any = None,
-    ) -> Any:
-        plain = self._plain
-        if plain is None:
-            return None
-        return _kernels.module.plain_pointwise(
-            plain,
-            input,
-            target,
-            extra,
-            self.reduction,
-            with_grad,
-            grad_out,
-            threads_for,
-            rule,
-            hess_out,
-            sample_weight,
+    def _plain_op(self) -> tuple[Any, ...]:
+        op = self._op()
+        return (
+            False,
+            _kernels.REDUCTIONS[self.reduction],
+            self._of_nothing(),
+            _kernels.POINT_OPS[op],
+            _kernels.POINT_OPS[self._weighted_op or op],
+            *(self._numbers() or (0.0, 0.0)),
+            self._averaged,
+            self._of_variances,
         )
 
     def _run(self, call: Call) -> Result:
@@ -213,7 +196,7 @@ class _PointwiseLoss(Loss[V]):
             if array is not None:
                 given[key] = element_operand(broadcast(array, name, shape, call.dtype))
         counted = None if mask is None else element_operand(mask.view(np.uint8))
-        op = _kernels.POINT_OPS[self._op()]
+        op = _kernels.POINT_OPS[(self._weighted_op if extra is not None else None) or self._op()]
         x = native(call.x, call.stored)
         return partial(_kernels.module.point_pass, op, x, y, threads_for(x.size), mask=counted), given
 
@@ -273,6 +256,7 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
     """
 
     _function = "binary_cross_entropy_with_logits"
+    _weighted_op = "bce_with_logits_pos_weight"
 
     @overload
     def __init__(
@@ -310,7 +294,7 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
         )
 
     def _op(self) -> str:
-        return "bce_with_logits" if self.pos_weight is None else "bce_with_logits_pos_weight"
+        return "bce_with_logits"
 
 
 class BCELoss(_PointwiseLoss[V]):
@@ -727,6 +711,7 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
     """
 
     _function = "multilabel_soft_margin_loss"
+    _averaged = 1
 
     @overload
     def __init__(
@@ -757,24 +742,6 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
 
     def _op(self) -> str:
         return "bce_with_logits"
-
-    def _plain_op(self) -> Any:
-        return super()._plain_op() if self.reduction == "mean" else None  # others divide by the classes
-
-    def _short_way(
-        self,
-        input: Any,
-        target: Any,
-        with_grad: bool,
-        grad_out: Any,
-        sample_weight: Any = None,
-        rule: tuple[bool, float, float] | None = None,
-        hess_out: Any = None,
-        extra: Any = None,
-    ) -> Any:
-        axes = getattr(input, "ndim", 0)
-        more = sample_weight, rule, hess_out
-        return super()._short_way(input, target, with_grad, grad_out, *more) if axes else None
 
     _adds_samples = False  # but of the elements'
 
@@ -937,6 +904,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
     """
 
     _function = "gaussian_nll_loss"
+    _of_variances = True
 
     full: bool
     eps: float
@@ -1032,14 +1000,8 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         >>> fastloss.GaussianNLLLoss()([2.0], [0.0], 1.0)
         2.0
         """
-        plain = sample_weight is mask is out is None and normalizer is None and var is not None
-        if plain and not _checking.enabled():
-            value = self._short_way(input, target, False, None, extra=var)
-            if value is not None:
-                return value
-        weights = (sample_weight, mask, normalizer)
-        call = Call(self._options, input, target, *weights, out=out, with_grad=False, var=var)
-        return self._evaluate(call)[0]
+        weights = (sample_weight, mask, normalizer, None)
+        return self._evaluated(input, target, (None, var), *weights, out, None, False)
 
     def value_and_grad(  # type: ignore[override]
         self,
@@ -1101,16 +1063,9 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         grads: dict[str, Any] = {}
         if "var" in names:  # first: the other may overwrite the input
             by_var = _GaussianNLLOfVar(self)
-            call = Call(by_var._options, input, target, *weights, out, with_grad=True, var=var)
-            value, grads["var"] = by_var._reduced(call)
-        plain = sample_weight is mask is grad_output is out is None and normalizer is None and var is not None
-        if plain and wrt == "input" and not _checking.enabled():
-            both: tuple[Any, Any] | None = self._short_way(input, target, True, grad_out, extra=var)
-            if both is not None:
-                return both
+            value, grads["var"] = by_var._reduced(input, target, *weights, out, with_grad=True, var=var)
         if "input" in names:
-            call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, var=var)
-            value, grads["input"], _ = self._evaluate(call)
+            value, grads["input"] = self._evaluated(input, target, (None, var), *weights, out, grad_out, True)
         return value, grads[wrt] if isinstance(wrt, str) else tuple(grads[name] for name in names)
 
     def value_grad_hess(  # type: ignore[override]
@@ -1162,12 +1117,11 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         array([0.25])
         """
         weights = (sample_weight, mask, normalizer, grad_output)
-        rule = {"hessian": checked_rule(hessian), "floor": floor, "hess_out": hess_out}
-        call = Call(self._options, input, target, *weights, out, grad_out, with_grad=True, var=var, **rule)
-        value, grad, hess = self._evaluate(call)
-        assert grad is not None
-        assert hess is not None
-        return value, grad, hess
+        second = (hessian, floor, hess_out)
+        three: tuple[Any, Array, Array] = self._evaluated(
+            input, target, (None, var), *weights, out, grad_out, True, second
+        )
+        return three
 
     def total(  # type: ignore[override]
         self,
@@ -1251,9 +1205,10 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         array([0.5])
         """
         weights = (sample_weight, mask, normalizer, grad_output)
-        more = {"var": var, "vector": vector}
-        call = Call(self._options, input, target, *weights, with_grad=True, hessian="exact", **more)
-        return self._times(call, out)
+        return self._times(out, input, target, *weights, var=var, vector=vector)
+
+    def _with(self, weight: Any, extra: Any) -> tuple[Loss[V], dict[str, Any]]:
+        return self, {"var": extra}
 
 
 class _GaussianNLLOfVar(GaussianNLLLoss[V]):
@@ -1265,8 +1220,10 @@ class _GaussianNLLOfVar(GaussianNLLLoss[V]):
     def _op(self) -> str:
         return "gaussian_nll_of_var"
 
-    def _reduced(self, call: Call) -> tuple[Value, Array]:
+    @shortening
+    def _reduced(self, *arguments: Any, **more: Any) -> tuple[Value, Array]:
         """Value and gradient by the variances: elementwise, then added up where they are broadcast."""
+        call = Call(self._options, *arguments, **more)
         var, shape = call.more["var"], call.x.shape
         compute_dtype(var, "var")
         aligned = _aligned_var(var, shape)
@@ -1346,8 +1303,9 @@ def binary_cross_entropy_with_logits(
     >>> print(f"{fastloss.binary_cross_entropy_with_logits(-30.0, 0.0):.12e}")
     9.357622968840e-14
     """
-    loss = kept(BCEWithLogitsLoss, reduction, empty, weight=weight, pos_weight=pos_weight)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    loss = kept(BCEWithLogitsLoss, reduction, empty)
+    own = weight, pos_weight
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1394,9 +1352,9 @@ def binary_cross_entropy(
     >>> fastloss.binary_cross_entropy([0.5], [1.0])
     0.6931471805599453
     """
-    options = (BCELoss, reduction, empty)
-    loss = kept(*options, weight=weight)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    loss = kept(BCELoss, reduction, empty)
+    own = weight, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1444,7 +1402,8 @@ def kl_div(
     1.0
     """
     loss = kept(KLDivLoss, reduction, log_target, empty)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    own = None, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1481,7 +1440,8 @@ def mse_loss(
     2.5
     """
     loss = kept(MSELoss, reduction, empty)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    own = None, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1532,7 +1492,8 @@ def sigmoid_focal_loss(
     0.17328679513998632
     """
     loss = kept(SigmoidFocalLoss, gamma, alpha, reduction, empty)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    own = None, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1569,7 +1530,8 @@ def soft_margin_loss(
     0.6931471805599453
     """
     loss = kept(SoftMarginLoss, reduction, empty)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    own = None, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1616,9 +1578,9 @@ def multilabel_soft_margin_loss(
     >>> fastloss.multilabel_soft_margin_loss([[0.0, 0.0]], [[1, 0]])
     0.6931471805599453
     """
-    options = (MultiLabelSoftMarginLoss, reduction, empty)
-    loss = kept(*options, weight=weight)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    loss = kept(MultiLabelSoftMarginLoss, reduction, empty)
+    own = weight, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1672,7 +1634,8 @@ def poisson_nll_loss(
     1.0
     """
     loss = kept(PoissonNLLLoss, log_input, full, eps, reduction, empty)
-    return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    own = None, None
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
@@ -1726,4 +1689,5 @@ def gaussian_nll_loss(
     2.0
     """
     loss = kept(GaussianNLLLoss, full, eps, reduction, empty)
-    return loss(input, target, var, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
+    own = None, var
+    return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)

@@ -34,9 +34,9 @@ from torch.compiler import is_compiling
 from torch.onnx import is_in_onnx_export
 
 from .. import _checking, _kernels, arrays, losses
-from .._arguments import Array, read_only
+from .._arguments import Array
 from .._kernels import BFLOAT16
-from .._runtime import threads
+from .._runtime import threads, threads_for
 
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
 TRACED = PLAIN | {FakeTensor, FunctionalTensor}
@@ -94,6 +94,31 @@ def _array(tensor: Tensor) -> Array:
     return array
 
 
+_NUMBERS = {
+    **{
+        getattr(torch, name): np.dtype(name).num
+        for name in ("float32", "float64", "float16", "int64", "uint8")
+    },
+    torch.bfloat16: 0,
+}
+
+
+def _lent(tensor: Tensor) -> Array:
+    """The same for as long as the tensor lives, which is faster."""
+    number = _NUMBERS.get(tensor.dtype)
+    if number is None or not tensor.is_contiguous() or tensor.is_neg():
+        return _array(tensor)
+    array: Array = _kernels.module.array_at(tensor.data_ptr(), tuple(tensor.shape), number)
+    return array
+
+
+def _small_array(tensor: Tensor) -> Array | None:
+    """`_lent` of a plain CPU tensor of few elements; None of another."""
+    if type(tensor) not in PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided:
+        return None
+    return None if tensor.is_nested or tensor.numel() >= _kernels.SERIAL_ELEMENTS else _lent(tensor)
+
+
 def _tensor(result: Any, dtype: torch.dtype) -> Tensor:
     """A number as a tensor, or an array's memory as one; values in float32 are rounded to half precision."""
     if type(result) is float:
@@ -124,6 +149,9 @@ class Loss:
         self.tensors = 2 + len(self.weights)
         self._made = made
         self._unweighted = lru_cache(lambda *values: made(**dict(zip(options, values, strict=True))))
+        self._plain = lru_cache(typed=True)(
+            lambda *values: self._unweighted(*values)._plain if self.knows(*values) else None
+        )
         arguments = ["Tensor input", "Tensor target", *(f"Tensor? {name}" for name in self.weights)]
         self._define(", ".join([*arguments, *(f"{kind} {name}" for name, kind in options.items())]))
 
@@ -138,6 +166,14 @@ class Loss:
         """The loss in operations of PyTorch, to be differentiated."""
         return self.pytorch(*args)
 
+    def knows(self, *options: Any) -> bool:
+        """Whether these options are of the types and values that PyTorch takes."""
+        raise AssertionError
+
+    def suits(self, target: torch.dtype, input: torch.dtype, *options: Any) -> bool:
+        """Whether PyTorch takes a target of this dtype."""
+        return target == input
+
     def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
         """Whether PyTorch takes these as they are, without broadcasting or promoting the input."""
         raise AssertionError
@@ -149,6 +185,10 @@ class Loss:
     def __call__(self, *args: Any) -> Tensor | None:
         """The loss by fastloss, or None where it is PyTorch's."""
         input, target = args[:2]
+        if not is_compiling():
+            found = self._small(*args)
+            if found is not None:
+                return found
         weights = [weight for weight in args[2 : self.tensors] if weight is not None]
         eager = _way((input, target, *weights))
         if eager is None:
@@ -168,7 +208,7 @@ class Loss:
             result: Tensor = self.operator(*args, with_grad)[0]
             return result
         try:
-            value, grad = self.compute(args, with_grad and input.dtype not in _HALF)
+            value, grad = self.compute(args, with_grad and self._at_once(input))
         except _REFUSED:
             return None
         if self._doubtful(value):
@@ -177,26 +217,67 @@ class Loss:
             return _tensor(value, input.dtype)
         return _record(input, (self, args[self.tensors :], value, grad, args[1 : self.tensors]))
 
+    def _small(self, input: Tensor, target: Tensor, *rest: Any) -> Tensor | None:
+        """The loss of few elements, where every microsecond counts; None if that will not do.
+
+        The kernels check the shapes.
+        """
+        if tracing() or dispatch_modes() or _transformed() or _checking.enabled():
+            return None
+        if self.autocasts and torch.is_autocast_enabled("cpu"):
+            return None
+        x, y = _small_array(input), _small_array(target)
+        if x is None or y is None or input.dtype not in _FLOATS:
+            return None
+        weights, options = rest[: self.tensors - 2], rest[self.tensors - 2 :]
+        dtype, with_grad = input.dtype, is_grad_enabled()
+        try:
+            plain = self._plain(*options)
+        except _REFUSED:
+            return None
+        if plain is None or not self.suits(target.dtype, dtype, *options):
+            return None
+        if with_grad and target.requires_grad:
+            return None
+        own: list[Array | None] = [None, None]
+        for i, weight in enumerate(weights):
+            if weight is None:
+                continue
+            own[i] = array = _small_array(weight)
+            if array is None or weight.dtype != dtype or (with_grad and weight.requires_grad):
+                return None
+            if dtype in _HALF:
+                own[i] = weight.detach().float().numpy()
+        with_grad = with_grad and input.requires_grad
+        call = (*own, None, None, None, None, None, None, with_grad, None, None, threads_for)
+        result = _kernels.module.plain_loss(plain, x, y, *call)
+        if result is None:
+            return None
+        value, grad = result if with_grad else (result, None)
+        if self._doubtful(value):
+            return None
+        if not with_grad:
+            return _tensor(value, dtype)
+        return _record(input, (self, options, value, grad, (target, *weights)))
+
     def compute(
         self, args: Sequence[Any], with_grad: bool, grad_output: Tensor | None = None
     ) -> tuple[Any, Array | None]:
         """Value and gradient of plain CPU tensors, as a number or array and as an array."""
-        input, target = _array(args[0]), _array(args[1])
-        weights = [None if w is None else read_only(_array(w), "weight") for w in args[2 : self.tensors]]
-        options = args[self.tensors :]
-        if any(weight is not None for weight in weights):
-            named = zip([*self.weights, *self.options], [*weights, *options], strict=True)
-            loss = self._made(**dict(named))
-        else:
-            loss = self._unweighted(*options)
-        if not with_grad:
-            return _on_threads(input.size, loss, input, target), None
-        call = loss.value_and_grad
+        input, target = _lent(args[0]), _lent(args[1])
+        loss = self._unweighted(*args[self.tensors :])
+        wide = [w.float() if w is not None and w.dtype in _HALF else w for w in args[2 : self.tensors]]
+        own = (*(None if w is None else _lent(w) for w in wide), None, None)[:2]
+        factor = None
         if grad_output is not None and (grad_output.ndim or grad_output.item() != 1):
-            factor = _array(grad_output) if grad_output.ndim else grad_output.item()
-            call = partial(call, grad_output=factor)
-        result: tuple[Any, Array] = _on_threads(input.size, call, input, target)
-        return result
+            factor = _lent(grad_output) if grad_output.ndim else grad_output.item()
+        call = (input, target, own, None, None, None, factor, None, None, with_grad)
+        result: Any = _on_threads(input.size, loss._evaluated, *call)
+        return result if with_grad else (result, None)
+
+    def _at_once(self, input: Tensor) -> bool:
+        """Whether the gradient comes with the value; where it is small also that for a grad_output of 1."""
+        return input.dtype not in _HALF or input.numel() < _kernels.SERIAL_ELEMENTS
 
     def slope(self, grad_output: Tensor, grad: Tensor, args: Sequence[Any]) -> Tensor:
         """The gradient for one grad_output, from `grad` unless that was left for now."""
@@ -293,30 +374,27 @@ class Loss:
 class _ClassLoss(Loss):
     """Losses whose input has a class axis."""
 
-    def fits(
-        self,
-        input: Tensor,
-        target: Tensor,
-        weights: Sequence[Tensor],
-        ignore_index: Any,
-        reduction: Any,
-        label_smoothing: Any = 0.0,
-    ) -> bool:
-        shape, dtype = input.shape, input.dtype
-        axis = min(1, len(shape) - 1)
-        if dtype not in _FLOATS or axis < 0 or shape[axis] == 0 or reduction not in _REDUCTIONS:
-            return False
+    def knows(self, ignore_index: Any, reduction: Any, label_smoothing: Any = 0.0) -> bool:
         if type(ignore_index) is not int or not isinstance(label_smoothing, float | int):
             return False
-        if not 0 <= label_smoothing <= 1:
+        return reduction in _REDUCTIONS and 0 <= label_smoothing <= 1
+
+    def suits(self, target: torch.dtype, input: torch.dtype, *options: Any) -> bool:
+        probabilities = target == input and self.name == "cross_entropy" and options[0] < 0
+        return target == torch.int64 or probabilities
+
+    def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
+        shape, dtype = input.shape, input.dtype
+        axis = min(1, len(shape) - 1)
+        if dtype not in _FLOATS or axis < 0 or shape[axis] == 0 or not self.knows(*options):
             return False
         for weight in weights:
             if weight.dtype != dtype or weight.shape != shape[axis : axis + 1]:
                 return False
-        if target.dtype == torch.int64:
-            return target.shape == shape[:axis] + shape[axis + 1 :]
-        probabilities = self.name == "cross_entropy" and ignore_index < 0
-        return probabilities and target.dtype == dtype and target.shape == shape
+        samples = shape[:axis] + shape[axis + 1 :]
+        return self.suits(target.dtype, dtype, *options) and target.shape == (
+            samples if target.dtype == torch.int64 else shape
+        )
 
     def value_shape(self, shape: torch.Size) -> torch.Size:
         return shape[:-1][:1] + shape[2:]
@@ -325,23 +403,18 @@ class _ClassLoss(Loss):
 class _PointwiseLoss(Loss):
     """Losses of one element of the input and one of the target."""
 
-    def fits(
-        self,
-        input: Tensor,
-        target: Tensor,
-        weights: Sequence[Tensor],
-        reduction: Any,
-        log_target: Any = False,
-    ) -> bool:
+    def knows(self, reduction: Any, log_target: Any = False) -> bool:
+        known = reduction in _REDUCTIONS or (reduction == "batchmean" and self.name == "kl_div")
+        return known and type(log_target) is bool
+
+    def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
         shape, dtype = input.shape, input.dtype
-        if dtype not in _FLOATS or target.dtype != dtype or target.shape != shape:
-            return False
-        if reduction not in _REDUCTIONS and not (reduction == "batchmean" and self.name == "kl_div"):
+        if dtype not in _FLOATS or not self.suits(target.dtype, dtype) or target.shape != shape:
             return False
         for weight in weights:
             if weight.dtype != dtype or not _broadcasts(weight.shape, shape):
                 return False
-        return type(log_target) is bool
+        return self.knows(*options)
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
@@ -362,10 +435,8 @@ class _SoftMarginLoss(_PointwiseLoss):
 class _PoissonNLLLoss(_PointwiseLoss):
     """exp(x) - y x, or x - y log(x + eps)."""
 
-    def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
-        log_input, full, eps, reduction = options
-        known = type(log_input) is type(full) is bool and type(eps) is float
-        return known and super().fits(input, target, weights, reduction)
+    def knows(self, log_input: Any, full: Any, eps: Any, reduction: Any) -> bool:  # type: ignore[override]
+        return type(log_input) is type(full) is bool and type(eps) is float and super().knows(reduction)
 
 
 class _MultilabelSoftMarginLoss(_PointwiseLoss):
@@ -388,7 +459,8 @@ class _Recorded(Function):
     def forward(ctx: Any, input: Tensor, evaluated: tuple[Loss, Any, Any, Any, tuple[Any, ...]]) -> Tensor:
         loss, options, value, grad, others = evaluated
         ctx.call = loss, options
-        ctx.save_for_backward(input.new_empty(0) if grad is None else torch.from_numpy(grad), input, *others)
+        saved = input.new_empty(0) if grad is None else _tensor(grad, input.dtype)
+        ctx.save_for_backward(saved, input, *others)
         return _tensor(value, input.dtype)
 
     @staticmethod
@@ -397,10 +469,13 @@ class _Recorded(Function):
         if is_grad_enabled():
             return loss.backward_operator(grad_output, *ctx.saved_tensors, *options), None
         if grad_output.dtype in _HALF:
-            args = (*ctx.saved_tensors[1:], *options)
+            saved, *args = ctx.saved_tensors
+            args += options
             if _recorded(grad_output):
                 return loss._gradient(grad_output, *args), None
-            return loss.slope(grad_output, ctx.saved_tensors[0], args), None
+            if saved.numel() == 0 or grad_output.ndim or grad_output.item() != 1:
+                return loss.slope(grad_output, saved, args), None
+            del saved
         try:
             grad = ctx.saved_tensors[0]
         except RuntimeError:  # the input was overwritten since, and is not needed; or all has been freed
@@ -417,41 +492,6 @@ class _Recorded(Function):
 
 #: What `_Recorded.apply` comes to outside of functorch's transforms, where `_way` has made sure to be.
 _record: Callable[..., Tensor] = super(Function, _Recorded).apply
-
-
-def small_cross_entropy(
-    input: Tensor, target: Tensor, ignore_index: int, reduction: str, label_smoothing: float
-) -> Tensor | None:
-    """The mean of few rows without options, where every microsecond counts; None if that will not do.
-
-    Whatever is not a dense CPU tensor, or not of one of two dtypes, falls through to the general way.
-    """
-    if is_compiling() or tracing() or dispatch_modes() or _transformed() or _checking.enabled():
-        return None
-    if type(input) not in PLAIN or type(target) is not Tensor or type(ignore_index) is not int:
-        return None
-    if reduction != "mean" or label_smoothing != 0 or target.dtype != torch.int64:
-        return None
-    with_grad = input.requires_grad and is_grad_enabled()
-    half = input.dtype in _HALF
-    if half and torch.is_autocast_enabled("cpu"):
-        return None
-    kept = with_grad and not half
-    try:
-        found = _kernels.module.plain_class_loss(
-            _kernels.OPS["loss"], _array(input), target.numpy(), None, ignore_index, "mean", kept, None, None
-        )
-    except _REFUSED:
-        return None
-    if found is None:
-        return None
-    value, grad = found if kept else (found, None)
-    if value != value:
-        return None
-    if not with_grad:
-        return _tensor(value, input.dtype)
-    options = (None, ignore_index, "mean", 0.0)
-    return _record(input, (LOSSES["cross_entropy"], options, value, grad, (target,)))
 
 
 _INDEXED = {"ignore_index": "int", "reduction": "str"}

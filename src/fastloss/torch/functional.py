@@ -14,7 +14,7 @@ from torch._jit_internal import BroadcastingList1
 from torch.compiler import is_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
-from ._operators import ARRAY_FUNCTIONS, LOSSES, TRACED, small_cross_entropy
+from ._operators import ARRAY_FUNCTIONS, LOSSES, TRACED
 
 __all__ = [
     "binary_cross_entropy",
@@ -96,11 +96,8 @@ def cross_entropy(
     """
     found = None
     if size_average is None and reduce is None:
-        if weight is None:
-            found = small_cross_entropy(input, target, ignore_index, reduction, label_smoothing)
-        if found is None:
-            options = (ignore_index, reduction, label_smoothing)
-            found = LOSSES["cross_entropy"](input, target, weight, *options)
+        options = (ignore_index, reduction, label_smoothing)
+        found = LOSSES["cross_entropy"](input, target, weight, *options)
     if found is not None:
         return found
     return _pytorch(

@@ -1,0 +1,32 @@
+"""Tracebacks of user errors: the public function, and the place that says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+E = TypeVar("E", bound=BaseException)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def shortened(error: E) -> E:
+    """The error with the last of its frames alone; those of the public function come when it is raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return error.with_traceback(trace)
+
+
+def shortening(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose errors are `shortened`."""
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            return function(*args, **options)
+        except Exception as error:
+            raise shortened(error) from None
+
+    return call
