@@ -32,13 +32,13 @@ def documented(name):
 
 
 MODULES = ["fastloss", "fastloss.reference", "fastloss.boosting", "fastloss.sklearn", "fastloss.torch"]
+MODULES += ["fastloss.special"]
+NEEDS = {"fastloss.sklearn": "sklearn", "fastloss.torch": "torch", "fastloss.special": "scipy"}
 
 
 @pytest.fixture(params=MODULES)
 def public(request):
-    pytest.importorskip(
-        {"fastloss.sklearn": "sklearn", "fastloss.torch": "torch"}.get(request.param, "numpy")
-    )
+    pytest.importorskip(NEEDS.get(request.param, "numpy"))
     importlib.import_module(request.param)
     return documented(request.param)
 

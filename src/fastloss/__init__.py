@@ -31,14 +31,15 @@ For PyTorch's tensors `import fastloss.torch as F` takes the place of torch.nn.f
     GaussianNLLLoss              gaussian_nll_loss                 expectations, observations; and variances
 
 Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
-Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits.
+Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits;
+with SciPy's names and signatures, and a switch for existing code, in `special`.
 Threads and checks: threads, set_num_threads, get_num_threads, show_config, checking.
 
 The losses are in `losses`, the array functions in `arrays`, their loops in `_kernels` (rows, tiles,
 pointwise), and a NumPy twin of everything is in `reference`.
 """
 
-from . import _docs, reference
+from . import _docs, reference, special
 from ._checking import CheckError, checking
 from ._runtime import __version__, get_num_threads, set_num_threads, show_config, threads
 from .arrays import (
@@ -129,6 +130,7 @@ __all__ = [
     "sigmoid_focal_loss",
     "soft_margin_loss",
     "softmax",
+    "special",
     "temperature",
     "threads",
     "vector_scaling",
