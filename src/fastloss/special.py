@@ -114,7 +114,8 @@ def logsumexp(
     ]
     dtype = np.result_type(*weak)
     dtype = dtype.newbyteorder("=") if dtype.kind == "f" else FLOAT64
-    x, *weights = np.broadcast_arrays(*(convert(np.atleast_1d(array), dtype) for array in given))
+    computed = FLOAT32 if dtype.itemsize == 2 else dtype
+    x, *weights = np.broadcast_arrays(*(convert(np.atleast_1d(array), computed) for array in given))
     axes = _axes(axis, x.ndim)
     if weights and x.size:
         result, sign = _weighted(x, weights[0], axes, return_sign)
@@ -249,9 +250,8 @@ def _beside_infinity(result: Array, x: Any, axis: Any) -> Array:
 
 def _of_each(name: str, x: Any, axis: Any) -> Any:
     array = _real(x)
-    if array is None or (
-        array.dtype.kind in "biu" and array.dtype.itemsize < 4
-    ):  # SciPy's are in half precision
+    small = array is not None and array.dtype.kind in "biu" and array.dtype.itemsize < 4
+    if array is None or small:  # of which SciPy makes half precision
         return _theirs(name)(x, axis=axis)
     axes = _axes(axis, array.ndim)
     if array.size == 0:
@@ -265,17 +265,11 @@ def _of_each(name: str, x: Any, axis: Any) -> Any:
 
 def _real(value: Any) -> Array | None:
     """An array of real numbers that fastloss computes with, or None for all that SciPy takes otherwise."""
-    known = isinstance(value, list | tuple | int | float | np.generic) or type(value) in (
-        np.ndarray,
-        np.memmap,
-    )
-    others = ("__array_namespace__", "__dlpack__")
-    if not known and (
-        isinstance(value, np.ndarray)
-        or not hasattr(value, "__array__")
-        or any(hasattr(value, name) for name in others)
-    ):
-        return None
+    known = list, tuple, int, float, np.generic
+    if not isinstance(value, known) and type(value) not in (np.ndarray, np.memmap):
+        foreign = isinstance(value, np.ndarray) or hasattr(value, "__array_namespace__")
+        if foreign or hasattr(value, "__dlpack__") or not hasattr(value, "__array__"):
+            return None
     array = np.asarray(value)
     return array if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8 else None
 
@@ -400,7 +394,7 @@ _softplus = _ufunc("softplus", "softplus", 1, "efdg", "log(1 + exp(x)).")
 
 
 def softplus(x: ArrayLike, **kwargs: Any) -> Any:
-    """Softplus of each element: log(1 + exp(x)), as `scipy.special.softplus`.
+    """Logarithm of 1 + exp(x), the softplus of each element, as `scipy.special.softplus`.
 
     Parameters
     ----------
@@ -483,13 +477,10 @@ _OF_SKLEARN = {
 }
 
 
-_DEFINE_THEM = ("scipy.special._", "fastloss")
-
-
 def _names_of(functions: dict[int, Any]) -> Iterator[tuple[dict[str, Any], str, Any]]:
     """Names in loaded modules whose value is one of these, by id; not where SciPy defines its own."""
     for module_name, module in list(sys.modules.items()):
-        if not isinstance(module, ModuleType) or module_name.startswith(_DEFINE_THEM):
+        if not isinstance(module, ModuleType) or module_name.startswith(("scipy.special._", "fastloss.")):
             continue
         names = object.__getattribute__(module, "__dict__")  # without loading what is lazy
         for name, value in list(names.items()):
