@@ -1353,7 +1353,7 @@ def _classes_apart(result: Array, shape: tuple[int, ...], axis: Axis) -> Array:
     axes = _axes(len(shape), axis)
     if math.prod(shape) == 0:
         return np.empty(shape)
-    result = result.reshape(*result.shape[:-1], *(shape[i] for i in axes))
+    result = result.reshape((*result.shape[:-1], *(shape[i] for i in axes)))
     return np.moveaxis(result, range(-len(axes), 0), axes)
 
 
