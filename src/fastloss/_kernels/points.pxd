@@ -865,21 +865,25 @@ cdef inline long double wide_focal_curve(const Point* p, long double e, long dou
     return s * t + 2 * gamma * first + weighted(loss, gamma * (gamma * r * r + bend))
 
 
-cdef inline vec if_subnormal(vec x) noexcept nogil:
-    """1 where exp(x) is less than the normal numbers and not 0, or next to them."""
-    cdef vec zero = all_of(0, x), least = all_of(-104 if vec is f16 else -746, x)
-    return if_less(x, all_of(-87.3 if vec is f16 else -708.3, x), if_less(least, x, all_of(1, x), zero), zero)
+cdef inline vec distance_to_subnormal(vec x, vec least) noexcept nogil:
+    """Of x to the middle of where exp(x) is less than the normal numbers and not 0, or `least` if that is less."""
+    return min_of(absolute_of(add(x, all_of(95.65 if vec is f16 else 727.15, x))), least)
+
+
+cdef inline vec if_subnormal(vec least) noexcept nogil:
+    """1 where the least distance says that an exponential is among these numbers, or next to them."""
+    return if_less_than(least, 8.37 if vec is f16 else 18.87)
 
 
 cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:
     """2^k / (2^k + exp(-r)) for x = k ln 2 + r: below, 1 + 2^k, with what that lost, and exp(-r) - 1."""
     cdef Points b = block[0]
-    cdef vec one = all_of(1, doubt[0]), found = all_of(0, one), x, r, r2, w, s
+    cdef vec one = all_of(1, doubt[0]), near = all_of(INFINITY, one), x, r, r2, w, s
     cdef vec least = all_of(-88.3 if vec is f16 else -709, one), most = all_of(88 if vec is f16 else 709, one)
     cdef Py_ssize_t k
     for k in range(b.steps):
         x = load(b.x, k, one)
-        found = either(if_subnormal(x), found)
+        near = distance_to_subnormal(x, near)
         leave_exponential(min_of(most, max_of(least, x)), 0, b, k)
     for k in range(b.steps):
         r = load(b.first, k, one)
@@ -888,7 +892,7 @@ cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:
         s = add(one, w)
         r = fma_of(expm1_rest(r, r2, -1), r2, sub(sub(w, sub(s, one)), r))
         store(div(w, add(s, r)), b.value, k)
-    doubt[0] = found
+    doubt[0] = if_subnormal(near)
 
 
 cdef inline void wide_sigmoid(Point* p) noexcept nogil:
@@ -900,15 +904,15 @@ cdef inline void wide_sigmoid(Point* p) noexcept nogil:
 cdef inline void logsigmoid(vec* doubt, const Points* block) noexcept nogil:
     """min(x, 0) - log(1 + exp(-|x|))."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), found = zero, x, t
+    cdef vec zero = all_of(0, doubt[0]), near = all_of(INFINITY, zero), x, t
     cdef Py_ssize_t k
     leave_logistic(zero, b, False)
     for k in range(b.steps):
         x = load(b.x, k, zero)
-        found = either(if_subnormal(negative(x)), found)
+        near = distance_to_subnormal(negative(x), near)
         t = log1p_of(load(b.first, k, zero), load(b.second, k, zero))
         store(sub(min_of(zero, x), t), b.value, k)
-    doubt[0] = found
+    doubt[0] = if_subnormal(near)
 
 
 cdef inline void wide_logsigmoid(Point* p) noexcept nogil:
@@ -919,15 +923,15 @@ cdef inline void wide_logsigmoid(Point* p) noexcept nogil:
 cdef inline void softplus(vec* doubt, const Points* block) noexcept nogil:
     """max(x, 0) + log(1 + exp(-|x|))."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), found = zero, x, t
+    cdef vec zero = all_of(0, doubt[0]), near = all_of(INFINITY, zero), x, t
     cdef Py_ssize_t k
     leave_logistic(zero, b, False)
     for k in range(b.steps):
         x = load(b.x, k, zero)
-        found = either(if_subnormal(x), found)
+        near = distance_to_subnormal(x, near)
         t = log1p_of(load(b.first, k, zero), load(b.second, k, zero))
         store(add(max_of(zero, x), t), b.value, k)
-    doubt[0] = found
+    doubt[0] = if_subnormal(near)
 
 
 cdef inline void wide_softplus(Point* p) noexcept nogil:
