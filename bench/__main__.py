@@ -19,6 +19,7 @@ VERBS = {
     "scikit": "Times beside scikit-learn: its losses, temperature scaling, logistic regression.",
     "jax": "Times of jitted losses beside those of optax.",
     "compiled": "Times of calls from C and from Numba's code, by address.",
+    "special": "Times beside scipy.special: calls, and models of scikit-learn, hmmlearn and gensim.",
     "torch": "Times and memory of loss and backward pass in eager PyTorch code.",
 }
 

@@ -234,6 +234,73 @@ def test_out_of_array_functions(function, rng, isa):
             assert same_bits(np.array(out), wanted)
 
 
+OVER_CLASSES = [name for name in ARRAY_FUNCTIONS if not name.endswith("sigmoid")]
+ARRANGED = {
+    "plain": lambda a: a,
+    "Fortran order": np.asfortranarray,
+    "turned": lambda a: np.ascontiguousarray(a.transpose(1, 0, 2)).transpose(1, 0, 2),
+    "strided": strided,
+    "reversed": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+    "misaligned": misaligned,
+    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("axis", [None, (), (0,), (1, 2), (0, 1), (2, 0), (-1, 0, 1)])
+@pytest.mark.parametrize("function", OVER_CLASSES)
+def test_several_class_axes(function, axis, rng, isa):
+    """As one axis of them all, in any memory; a small array and a large one, which take other ways."""
+    call, maps = getattr(fastloss, function), function in ("softmax", "log_softmax")
+    for dtype, shape in itertools.product([*FLOATS, np.float16], [(3, 4, 5), (2, 150, 130)]):
+        x = rng.random(shape).astype(dtype)
+        axes = tuple(range(3)) if axis is None else tuple(sorted(i % 3 for i in axis))
+        last = np.moveaxis(x, axes, range(3 - len(axes), 3))
+        wanted = call(np.reshape(last, (*last.shape[: 3 - len(axes)], -1)) if axes else last[..., None])
+        wanted = (
+            np.moveaxis(np.reshape(wanted, last.shape), range(3 - len(axes), 3), axes) if maps else wanted
+        )
+        for arrange in ARRANGED.values():
+            given = arrange(x)
+            with fastloss.checking() if x.size < 100 else nullcontext():
+                got = call(given, axis)
+            assert got.shape == wanted.shape
+            assert got.dtype == wanted.dtype
+            tolerance = {
+                "rtol": 64 * np.finfo(got.dtype).eps,
+                "atol": 64 * np.finfo(got.dtype).smallest_normal,
+            }
+            np.testing.assert_allclose(got, wanted, **tolerance)
+            if x.size < 100:
+                np.testing.assert_allclose(call(given, axis), wanted, **tolerance)  # the short way
+            if function in WITH_OUT:
+                out = (
+                    arrange(np.full(got.shape, np.nan, got.dtype)) if maps else np.empty(got.shape, got.dtype)
+                )
+                assert call(given, axis, out=out) is out
+                np.testing.assert_allclose(out, wanted, **tolerance)
+        if function == "logsumexp":
+            kept = call(x, axis, keepdims=True)
+            assert kept.shape == tuple(1 if i in axes else n for i, n in enumerate(shape))
+            assert same_bits(kept.reshape(wanted.shape), np.asarray(call(x, axis)))
+        where = rng.random(shape) < 0.7
+        with fastloss.checking() if x.size < 100 else nullcontext():
+            got = call(x, axis, where=where)
+        masked = np.where(where, x, 0 if function == "entropy" else -np.inf).astype(dtype)
+        counts = where if maps else ...
+        np.testing.assert_allclose(got[counts], call(masked, axis)[counts], **tolerance)
+
+
+@pytest.mark.parametrize("function", OVER_CLASSES)
+def test_an_array_of_no_dimensions_has_one_class(function, isa):
+    wanted = {"logsumexp": 2.0, "softmax": 1.0, "log_softmax": 0.0, "entropy_from_logits": 0.0}
+    for x, axis in itertools.product((2.0, np.float32(2), np.array(2)), (None, 0, -1, ())):
+        with fastloss.checking():
+            got = getattr(fastloss, function)(x, axis)
+        assert np.ndim(got) == 0
+        assert got == pytest.approx(wanted.get(function, -2 * np.log(2)))
+        assert getattr(fastloss.reference, function)(x, axis) == pytest.approx(float(got))
+
+
 @pytest.mark.parametrize(
     "shape", [(3, 1, 1), (2, 1, 1, 6), (1, 3, 1, 1), (6,), (2, 3, 1, 1), (5, 6), (2, 3, 5, 6), ()]
 )

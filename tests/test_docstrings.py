@@ -38,6 +38,7 @@ MODULES = {
     "fastloss.jax": "jax",
     "fastloss.reference": "numpy",
     "fastloss.sklearn": "sklearn",
+    "fastloss.special": "scipy",
     "fastloss.torch": "torch",
 }  # and what they need
 

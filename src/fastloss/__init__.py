@@ -33,14 +33,15 @@ compiled callers.
 
 Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
 Totals of batches: Total; of arrays that do not fit memory: stream.
-Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits.
+Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits;
+with SciPy's names and signatures, and a switch for existing code, in `special`.
 Threads and checks: threads, set_num_threads, get_num_threads, show_config, checking.
 
 The losses are in `losses`, the array functions in `arrays`, their loops in `_kernels` (rows, tiles,
 pointwise), and a NumPy twin of everything is in `reference`.
 """
 
-from . import _docs, reference
+from . import _docs, reference, special
 from ._checking import CheckError, checking
 from ._runtime import __version__, get_num_threads, set_num_threads, show_config, threads
 from .arrays import (
@@ -134,6 +135,7 @@ __all__ = [
     "sigmoid_focal_loss",
     "soft_margin_loss",
     "softmax",
+    "special",
     "stream",
     "temperature",
     "threads",

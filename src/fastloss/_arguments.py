@@ -119,19 +119,65 @@ def target_operand(array: Array, dtype: np.dtype[Any], axes: Axes | None = None)
 
 def class_axis(shape: Shape, axis: int | None, name: str) -> int:
     """The class axis as a non-negative number; None is PyTorch's: 1, or 0 in one dimension."""
-    ndim = len(shape)
+    axis = _place(shape, min(1, len(shape) - 1) if axis is None else axis, name, "an integer")
+    if shape[axis] == 0:
+        raise ValueError(f"{name}: got shape {shape}, which has no classes on axis {axis}")
+    return axis
+
+
+def class_axes(shape: Shape, axis: Any, name: str) -> Shape:
+    """The class axes as non-negative numbers, in order; None is all of them.
+
+    As in NumPy, 0 and -1 are of an array of no dimensions too, which has one class.
+    """
     if axis is None:
-        axis = min(1, ndim - 1)
-    elif isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-        raise TypeError(f"axis: got {type(axis).__name__}, wanted an integer")
+        return tuple(range(len(shape)))
+    wanted = "an integer, a tuple of integers or None"
+    axes = [_place(shape or (1,), i, name, wanted) for i in (axis if isinstance(axis, tuple) else (axis,))]
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"axis: got {axis}, which has an axis twice")
+    return tuple(sorted(axes)) if shape else ()
+
+
+def _place(shape: Shape, axis: Any, name: str, wanted: str) -> int:
+    ndim = len(shape)
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis: got {type(axis).__name__}, wanted {wanted}")
     if ndim == 0:
         raise ValueError(f"{name}: got a 0-dimensional array, wanted a class axis")
     if not -ndim <= axis < ndim:
         raise ValueError(f"axis: got {axis}, wanted one in [{-ndim}, {ndim}) for {name} of shape {shape}")
-    axis = int(axis) % ndim
-    if shape[axis] == 0:
-        raise ValueError(f"{name}: got shape {shape}, which has no classes on axis {axis}")
-    return axis
+    return int(axis) % ndim
+
+
+class OneAxis:
+    """Several axes of an array as one, in place where they are neighbours in memory."""
+
+    def __init__(self, array: Array, axes: Shape) -> None:
+        self.shape, count = array.shape, len(axes)
+        places = range(array.ndim)
+        self.order = sorted(places, key=lambda i: -abs(array.strides[i]))
+        self.place = min(map(self.order.index, axes), default=array.ndim)
+        together = {*self.order[self.place : self.place + count]} == {*axes}
+        if not together or not array.transpose(self.order).flags.c_contiguous:
+            neighbours = count > 0 and axes[-1] - axes[0] == count - 1
+            self.place = axes[0] if neighbours else array.ndim - count
+            others = [i for i in places if i not in axes]
+            self.order = [*others[: self.place], *axes, *others[self.place :]]
+        self.end = self.place + count
+
+    def of(self, array: Array) -> Array:
+        """An array of this shape with the one axis, at `place`."""
+        shape = [self.shape[i] for i in self.order]
+        classes = math.prod(shape[self.place : self.end])
+        together = (*shape[: self.place], classes, *shape[self.end :])
+        return np.reshape(array.transpose(self.order), together)
+
+    def back(self, result: Array, shape: Shape, reduces: bool) -> Array:
+        """What was computed of it, with the axes of `shape`; without the classes if that `reduces`."""
+        order = [*self.order[: self.place], *self.order[self.end :]] if reduces else self.order
+        result = np.reshape(result, [self.shape[i] for i in order])
+        return np.reshape(result.transpose(np.argsort(order)), shape)
 
 
 def memory_axes(array: Array, axis: int) -> Axes:

@@ -149,10 +149,11 @@ n_features_in_ : int
     # ------------------------------------------------------------------------------ array functions
     "x": """\
 x : array_like
-    Array of any shape with at least one class on `axis`; float64, float32, float16, bfloat16, or integers
-    and bools, which are computed in float64. Half precision is computed in float32.
-axis : int, default: -1
-    The class axis.""",
+    Array of any shape; float64, float32, float16, bfloat16, or integers and bools, which are computed in
+    float64. Half precision is computed in float32.
+axis : int, tuple of int or None, default: -1
+    The class axis, or several, which are read in place where they are neighbours in memory; None is all of
+    them.""",
     "x_of_elements": """\
 x : array_like
     Array of any shape; float64, float32, float16, bfloat16, or integers and bools, which are computed in
@@ -170,7 +171,7 @@ where : array_like of bool, optional
 TypeError
     A dtype that does not fit.
 ValueError
-    No classes, an axis out of range, or another argument that does not fit.""",
+    An axis out of range, or another argument that does not fit.""",
     "raises_of_elements": """\
 TypeError
     A dtype that does not fit.
@@ -209,9 +210,9 @@ hess : ndarray
     Only with ``hessian``: the diagonal of the second derivative, likewise.""",
     "twin.x": """\
 x : array_like
-    Array of any shape with at least one class on `axis`; taken as float64.
-axis : int, default: -1
-    The class axis.""",
+    Array of any shape; taken as float64.
+axis : int, tuple of int or None, default: -1
+    The class axis, or several; None is all of them.""",
     "twin.x_of_elements": """\
 x : array_like
     Array of any shape; taken as float64.""",

@@ -93,7 +93,9 @@ def array_cases(function: str, dtype: Any) -> Iterator[tuple[Array, dict[str, An
         return
     for shape, axis in SHAPES:
         x = logits(rng, shape, dtype)
-        yield (reference.softmax(x, axis).astype(dtype) if function == "entropy" else x), {"axis": axis}
+        for axes in (axis, None, (0, 1)):
+            p = reference.softmax(x, axes).astype(dtype) if function == "entropy" else x
+            yield p, {"axis": axes}
 
 
 def class_cases(function: str, dtype: Any) -> Iterator[LossCase]:

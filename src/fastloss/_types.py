@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 from numpy.typing import ArrayLike
 
@@ -12,6 +12,7 @@ from ._arguments import Array
 Each = Literal["none"]
 Reduced = Literal["mean", "sum"]
 Empty = Literal["nan", "zero"]
+Axis: TypeAlias = "int | tuple[int, ...] | None"
 
 
 class CallOptions(TypedDict, total=False):

@@ -14,9 +14,11 @@ from numpy.typing import ArrayLike
 from . import _checking, _kernels
 from ._arguments import (
     Array,
+    Axes,
+    OneAxis,
     Output,
     as_array,
-    class_axis,
+    class_axes,
     compute_dtype,
     flag,
     mask_operand,
@@ -27,6 +29,7 @@ from ._arguments import (
 )
 from ._errors import shortening
 from ._runtime import threads_for
+from ._types import Axis
 
 __all__ = [
     "entropy",
@@ -43,7 +46,7 @@ __all__ = [
 def _over_classes(
     op: str,
     x: Any,
-    axis: int,
+    axis: Any,
     *,
     reduces: bool,
     keepdims: bool = False,
@@ -53,24 +56,52 @@ def _over_classes(
     uncounted: float = -math.inf,
 ) -> Any:
     """One value for each sample (`reduces`), or for each entry; `uncounted` replaces what does not count."""
+    if out is where is None and type(keepdims) is bool and not _checking.enabled():
+        result = _kernels.module.plain_array_pass(_kernels.OPS[op], x, axis, keepdims, threads_for)
+        if result is not None:
+            return result
     array = as_array(x, name)
     dtype = compute_dtype(array, name)
     stored = stored_dtype(array, dtype)
     counted = None if where is None else _counted(where, array)
-    if axis is None:
-        raise TypeError("axis: got None, wanted an integer")
-    axis = class_axis(array.shape, axis, name)
+    axes = class_axes(array.shape, axis, name)
     shape = array.shape
     keepdims = flag(keepdims, "keepdims")
-    apart_from = [(name, array), ("where", counted)]
-    axes = memory_axes(array, axis) if counted is None else (axis, axis)
     if reduces:
-        shape = shape[:axis] + ((1,) if keepdims else ()) + shape[axis + 1 :]
-        output = Output(out, "out", shape, dtype, dtype, apart_from=apart_from)
-    else:
-        output = Output(out, "out", shape, stored, stored, apart_from=apart_from, axes=axes)
+        shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
+    memory = (axes[0], axes[0]) if len(axes) == 1 else (0, 0)
+    if len(axes) == 1 and counted is None:
+        memory = memory_axes(array, axes[0])
+    kind = dtype if reduces else stored
+    apart_from = [(name, array), ("where", counted)]
+    output = Output(out, "out", shape, kind, kind, apart_from=apart_from, axes=(0, 0) if reduces else memory)
     data = array if counted is None else _replaced(array, counted, stored, uncounted)
-    data, outer, classes, inner, step = with_class_axis(data, axes, stored)
+    if math.prod(array.shape[i] for i in axes) == 0:
+        output.buffer.fill(_OF_NOTHING.get(op, 0.0))
+    elif len(axes) == 1:
+        _pass(op, data, memory, stored, output.buffer, reduces)
+    else:
+        one = OneAxis(data, axes)
+        data = one.of(data)
+        result = np.empty(
+            data.shape[: one.place] + data.shape[one.place + 1 :] if reduces else data.shape, kind
+        )
+        _pass(op, data, (one.place, one.place), stored, result, reduces)
+        np.copyto(output.buffer, one.back(result, shape, reduces))
+    if counted is not None and not reduces:  # also where the row holds NaN
+        nothing = output.buffer.dtype.type(0 if op == "softmax" else -math.inf)
+        np.copyto(output.buffer, nothing, where=~counted)
+    given = axes[0] if len(axes) == 1 else axes
+    return _finish(op, output, (array, given), {"keepdims": keepdims} if keepdims else {}, counted)
+
+
+# What is reduced of no classes: as the limit of classes that are masked, or left out of a sum.
+_OF_NOTHING = {"logsumexp": -math.inf, "entropy_from_logits": math.nan}
+
+
+def _pass(op: str, x: Array, axes: Axes, stored: np.dtype[Any], result: Array, reduces: bool) -> None:
+    """Fill the result over one class axis, which is where `axes` say."""
+    data, outer, classes, inner, step = with_class_axis(x, axes, stored)
     _kernels.module.class_pass(
         _kernels.OPS[op],
         data,
@@ -78,13 +109,9 @@ def _over_classes(
         classes,
         inner,
         step,
-        threads_for(array.size),
-        **{"value" if reduces else "grad": output.buffer},
+        threads_for(x.size),
+        **{"value" if reduces else "grad": result},
     )
-    if counted is not None and not reduces:  # also where the row holds NaN
-        nothing = output.buffer.dtype.type(0 if op == "softmax" else -math.inf)
-        np.copyto(output.buffer, nothing, where=~counted)
-    return _finish(op, output, (array, axis), {"keepdims": keepdims} if keepdims else {}, counted)
 
 
 @shortening
@@ -125,7 +152,7 @@ def _finish(
 
 def logsumexp(
     x: ArrayLike,
-    axis: int = -1,
+    axis: Axis = -1,
     *,
     keepdims: bool = False,
     out: Array | None = None,
@@ -147,7 +174,7 @@ def logsumexp(
     -------
     ndarray or scalar
         Array of x's shape without `axis`, in nats: float64, or float32 for float32 and half precision. A row
-        of -inf gives -inf, a row with +inf gives +inf.
+        of -inf gives -inf, and so do no classes; a row with +inf gives +inf.
 
     Raises
     ------
@@ -172,7 +199,7 @@ def logsumexp(
 
 
 def softmax(
-    x: ArrayLike, axis: int = -1, *, out: Array | None = None, where: ArrayLike | None = None
+    x: ArrayLike, axis: Axis = -1, *, out: Array | None = None, where: ArrayLike | None = None
 ) -> Array:
     """Softmax along an axis: exp(x_j) / Σ_k exp(x_k).
 
@@ -213,7 +240,7 @@ def softmax(
 
 
 def log_softmax(
-    x: ArrayLike, axis: int = -1, *, out: Array | None = None, where: ArrayLike | None = None
+    x: ArrayLike, axis: Axis = -1, *, out: Array | None = None, where: ArrayLike | None = None
 ) -> Array:
     """Logarithm of softmax along an axis: x_j - log Σ_k exp(x_k), in nats.
 
@@ -264,7 +291,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | None =
     Returns
     -------
     ndarray or scalar
-        Array of x's shape: x's dtype, or float64 for integers; within 2 ulp, or 0 below the normal numbers.
+        Array of x's shape: x's dtype, or float64 for integers; within 2 ulp.
 
     Raises
     ------
@@ -322,16 +349,16 @@ def logsigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | Non
     return _over_elements("logsigmoid", x, out, where)
 
 
-def entropy(p: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Any:
+def entropy(p: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Any:
     """Shannon entropy of probabilities along an axis: -Σ_j p_j log p_j, in nats, with 0 log 0 = 0.
 
     Parameters
     ----------
     p : array_like
-        Probabilities, array of any shape with at least one class on `axis`; dtypes as for `logsumexp`. They
-        are not normalised, and need not sum to 1. A negative one gives NaN.
-    axis : int, default: -1
-        The class axis.
+        Probabilities, array of any shape; dtypes as for `logsumexp`. They are not normalised, and need not
+        sum to 1. A negative one gives NaN. No classes give 0.
+    axis : int, tuple of int or None, default: -1
+        The class axis, or several; None is all of them.
     %(where_of_p)s
 
     Returns
@@ -360,7 +387,7 @@ def entropy(p: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> 
     return _over_classes("entropy", p, axis, reduces=True, where=where, name="p", uncounted=0.0)
 
 
-def entropy_from_logits(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Any:
+def entropy_from_logits(x: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Any:
     """Shannon entropy of softmax(x) along an axis, in nats, without forming the probabilities.
 
     H = L - Σ_j p_j d_j with d_j = x_j - max x, L = log Σ_j exp(d_j) and p = softmax(x): both terms are

@@ -308,7 +308,7 @@ class _Row:
 def array_function(
     name: str,
     x: ArrayLike,
-    axis: int = -1,
+    axis: reference.Axis = -1,
     *,
     dtype: Any,
     keepdims: bool = False,
@@ -323,7 +323,7 @@ def array_function(
     x = reference._where(where, x, 0.0 if name == "entropy" else -math.inf)
     if name in ("sigmoid", "logsigmoid"):
         return _known(ULP * ulp(getattr(reference, name)(x), dtype) + tiny)
-    x = np.moveaxis(x, axis, -1)
+    shape, x = x.shape, reference._classes_together(x, axis, 0.0 if name == "entropy" else -math.inf)
     if name == "entropy":
         terms = x * np.log(np.where(x > 0, x, 1.0))
         return _known((ENTROPY + min(x.shape[-1], ENTROPY_ADDED)) * u * np.abs(terms).sum(-1) + tiny)
@@ -339,8 +339,10 @@ def array_function(
     else:  # L - Σ exp(d_j) d_j / S, a loss whose coefficients are off by what exp and S are
         squares, dot = (row.p * row.d * row.d).sum(-1, keepdims=True), DOT + min(classes, DOT_ADDED)
         bound = row.sum_error * (1 + row.spread) + u * (dot * (row.log_sum + row.spread) + row.exp * squares)
-    bound = np.moveaxis(_known(bound + tiny), -1, axis)
-    return bound if keepdims or name in MAPS else np.asarray(bound.squeeze(axis))
+    bound = _known(bound + tiny)
+    if name in MAPS:
+        return reference._classes_apart(bound, shape, axis)
+    return bound.reshape(reference._reduced_shape(shape, axis)) if keepdims else bound[..., 0]
 
 
 # -------------------------------------------------------------------------------------------- losses

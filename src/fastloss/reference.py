@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 Result: TypeAlias = "tuple[Any, ...]"  # value, gradient and, where it is wanted, the Hessian's diagonal
+Axis: TypeAlias = "int | tuple[int, ...] | None"
 Rule: TypeAlias = "str | float | Array | None"  # for the diagonal; or a vector that the Hessian multiplies
 
 __all__ = [
@@ -93,7 +94,7 @@ def _wide(a: Any) -> Any:
 
 @_quiet
 def logsumexp(
-    x: ArrayLike, axis: int = -1, *, keepdims: bool = False, where: ArrayLike | None = None
+    x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, where: ArrayLike | None = None
 ) -> Array:
     """Log of the sum of exponentials along ``axis``: m + log1p(s).
 
@@ -114,14 +115,13 @@ def logsumexp(
     >>> float(reference.logsumexp([1000.0, 1000.0]))
     1000.6931471805599
     """
-    row = _shift(_classes_last("x", _where(where, x), axis))
-    result: Array = np.where(np.isinf(row.m), row.m, row.m + row.L)
-    result = np.moveaxis(result, -1, axis)
-    return result if keepdims else np.asarray(result.squeeze(axis))
+    row = _shift(_classes_together(_where(where, x), axis))
+    result: Array = np.where(np.isinf(row.m), row.m, row.m + row.L)[..., 0]
+    return result.reshape(_reduced_shape(np.shape(x), axis)) if keepdims else result
 
 
 @_quiet
-def softmax(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
+def softmax(x: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Array:
     """Softmax along ``axis``: p_j = exp(d_j) / (1 + s).
 
     Parameters
@@ -140,12 +140,12 @@ def softmax(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> 
     >>> reference.softmax([0.0, 0.0])
     array([0.5, 0.5])
     """
-    row = _shift(_classes_last("x", _where(where, x), axis))
-    return _where(where, np.moveaxis(row.p, -1, axis), 0.0)
+    row = _shift(_classes_together(_where(where, x), axis))
+    return _where(where, _classes_apart(row.p, np.shape(x), axis), 0.0)
 
 
 @_quiet
-def log_softmax(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
+def log_softmax(x: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Array:
     """Logarithm of softmax along ``axis``: log p_j = d_j - L.
 
     Parameters
@@ -163,8 +163,8 @@ def log_softmax(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None)
     >>> reference.log_softmax([0.0, -1000.0])
     array([    0., -1000.])
     """
-    row = _shift(_classes_last("x", _where(where, x), axis))
-    return _where(where, np.moveaxis(row.d - row.L, -1, axis))
+    row = _shift(_classes_together(_where(where, x), axis))
+    return _where(where, _classes_apart(row.d - row.L, np.shape(x), axis))
 
 
 @_quiet
@@ -214,15 +214,15 @@ def logsigmoid(x: ArrayLike, *, where: ArrayLike | None = None) -> Array:
 
 
 @_quiet
-def entropy(p: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
+def entropy(p: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Array:
     """Shannon entropy of probabilities in nats: the sum of -p_j log p_j, where 0 log 0 = 0.
 
     Parameters
     ----------
     p : array_like
-        Probabilities, with at least one class on `axis`; taken as float64.
-    axis : int, default: -1
-        The class axis.
+        Probabilities; taken as float64.
+    axis : int, tuple of int or None, default: -1
+        The class axis, or several; None is all of them.
     %(where_of_p)s
 
     Returns
@@ -235,12 +235,12 @@ def entropy(p: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> 
     >>> float(reference.entropy([0.5, 0.5, 0.0]))
     0.6931471805599453
     """
-    p = _classes_last("p", _where(where, p, 0.0), axis)
+    p = _classes_together(_where(where, p, 0.0), axis, 0.0)
     return np.asarray((-p * np.log(np.where(p == 0, 1.0, p))).sum(axis=-1))
 
 
 @_quiet
-def entropy_from_logits(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None) -> Array:
+def entropy_from_logits(x: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Array:
     """Shannon entropy of softmax(x) in nats: the sum of p_j (L - d_j).
 
     Parameters
@@ -258,7 +258,7 @@ def entropy_from_logits(x: ArrayLike, axis: int = -1, *, where: ArrayLike | None
     >>> float(reference.entropy_from_logits([0.0, 0.0]))
     0.6931471805599453
     """
-    row = _shift(_classes_last("x", _where(where, x), axis))
+    row = _shift(_classes_together(_where(where, x), axis))
     return np.asarray(_times(row.p, row.L - row.d).sum(axis=-1))
 
 
@@ -1329,6 +1329,37 @@ def _class_axis(input: ArrayLike, axis: int | None) -> int:
     if axis is None:
         return 1 if np.ndim(input) > 1 else 0
     return axis
+
+
+def _axes(ndim: int, axis: Axis) -> tuple[int, ...]:
+    """The axes as numbers from 0, in order; 0 and -1 are of no dimensions too."""
+    axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return tuple(sorted({i % ndim for i in axes})) if ndim else ()
+
+
+def _classes_together(x: Array, axis: Axis, nothing: float = -math.inf) -> Array:
+    """The classes of all these axes as one, last; of no classes one that is `nothing`."""
+    axes = _axes(x.ndim, axis)
+    x = np.moveaxis(x, axes, range(-len(axes), 0))
+    shape = x.shape[: x.ndim - len(axes)]
+    classes = math.prod(x.shape[len(shape) :])
+    if classes == 0:
+        return np.full((*shape, 1), nothing)
+    return np.ascontiguousarray(x.reshape(*shape, classes))  # whose sums NumPy adds in pairs
+
+
+def _classes_apart(result: Array, shape: tuple[int, ...], axis: Axis) -> Array:
+    """What was computed of each class, where it was before `_classes_together`."""
+    axes = _axes(len(shape), axis)
+    if math.prod(shape) == 0:
+        return np.empty(shape)
+    result = result.reshape((*result.shape[:-1], *(shape[i] for i in axes)))
+    return np.moveaxis(result, range(-len(axes), 0), axes)
+
+
+def _reduced_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    axes = _axes(len(shape), axis)
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def _classes_last(name: str, x: ArrayLike, axis: int) -> Array:

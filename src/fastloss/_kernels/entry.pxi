@@ -590,8 +590,16 @@ point_loss(
     NOT_NEGATIVE
 )
 point_loss("sigmoid_focal", <void*>sigmoid_focal[f16], <void*>sigmoid_focal[d8], wide_sigmoid_focal)
-point_loss("sigmoid", <void*>sigmoid[f16], <void*>sigmoid[d8], wide_identity)
-point_loss("logsigmoid", <void*>logsigmoid[f16], <void*>logsigmoid[d8], wide_identity)
+point_loss("sigmoid", <void*>sigmoid[f16], <void*>sigmoid[d8], wide_sigmoid)
+point_loss("logsigmoid", <void*>logsigmoid[f16], <void*>logsigmoid[d8], wide_logsigmoid)
+point_loss("softplus", <void*>softplus[f16], <void*>softplus[d8], wide_softplus)
+point_loss("xlogy", <void*>xlogy[f16], <void*>xlogy[d8], wide_xlogy)
+point_loss("entr", <void*>entr[f16], <void*>entr[d8], wide_entr)
+point_loss("rel_entr", <void*>rel_entr[f16], <void*>rel_entr[d8], wide_rel_entr)
+point_loss(
+    "kl_div_of_masses", <void*>kl_div_of_masses[f16], <void*>kl_div_of_masses[d8], wide_kl_div_of_masses
+)
 point_loss("identity", <void*>identity[f16], <void*>identity[d8], wide_identity)
 
 include "plain.pxi"
+include "ufuncs.pxi"

@@ -368,20 +368,25 @@ cdef inline vec log_argument(vec a, vec b, vec* k) noexcept nogil:
     return fma_of(b, scale, fma_of(a, scale, all_of(-1, a)))
 
 
-cdef inline vec log1p_of_fraction(vec f, vec s) noexcept nogil:
-    """log(1 + f) for such f, and s = -f / (2 + f)."""
-    cdef vec z = mul(s, s), z2, p, p1, p2
+cdef inline vec series_of_fraction(vec z) noexcept nogil:
+    """p with log(1 + f) = f + s (f + z p) for such f, s = -f / (2 + f) and z = s^2."""
+    cdef vec z2, p, p1, p2
     if vec is f16:
         p = fma_of(all_of(-0.29870694875717163, z), z, all_of(-0.3997758626937866, z))
-        p = fma_of(p, z, all_of(-0.6666677594184875, z))
+        return fma_of(p, z, all_of(-0.6666677594184875, z))
     else:
         z2 = mul(z, z)
         p = fma_of(all_of(-3.999999999940941908e-01, z), z, all_of(-6.666666666666735130e-01, z))
         p1 = fma_of(all_of(-2.222219843214978396e-01, z), z, all_of(-2.857142874366239149e-01, z))
         p2 = fma_of(all_of(-1.531383769920937332e-01, z), z, all_of(-1.818357216161805012e-01, z))
         p2 = fma_of(all_of(-1.479819860511658591e-01, z), z2, p2)
-        p = fma_of(fma_of(p2, z2, p1), z2, p)
-    return fma_of(s, fma_of(z, p, f), f)
+        return fma_of(fma_of(p2, z2, p1), z2, p)
+
+
+cdef inline vec log1p_of_fraction(vec f, vec s) noexcept nogil:
+    """log(1 + f) for such f, and s = -f / (2 + f)."""
+    cdef vec z = mul(s, s)
+    return fma_of(s, fma_of(z, series_of_fraction(z), f), f)
 
 
 cdef inline vec log_of(vec f, vec s, vec k) noexcept nogil:

@@ -1,4 +1,4 @@
-# The short way of a loss: one step from what Python passed to the kernels.
+# The short way: one step from what Python passed to the kernels.
 #
 # a) What the kernels read in place, or what a loop over few numbers makes so, is computed here with all options;
 #    None means that the general way must handle the call: something is large and of another type or layout, or wrong,
@@ -7,7 +7,7 @@
 # c) Jobs are set as `class_pass` and `point_pass` set them: bits do not depend on the way.
 
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check, PyFloat_CheckExact
-from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
 from libc.stdint cimport INT64_MIN
 from cpython.sequence cimport PySequence_Fast_GET_SIZE, PySequence_Fast_ITEMS
@@ -760,3 +760,107 @@ def plain_loss(
         loss, input, target, weight, extra, sample_weight, mask, normalizer, grad_output, out, grad_out, with_grad,
         rule, hess_out, threads_for,
     )
+
+
+# ---------------------------------------------------------------------------- array functions
+
+cdef int place_of(object axis, int ndim) except -2:
+    """An axis as a number from 0; -1 if it is not an int in range."""
+    cdef int overflow = 0
+    cdef long place
+    if not PyLong_CheckExact(axis):
+        return -1
+    place = PyLong_AsLongAndOverflow(axis, &overflow)
+    if overflow != 0 or not -ndim <= place < ndim:
+        return -1
+    return <int>(place + ndim if place < 0 else place)
+
+
+cdef bint neighbours_of(object axis, int ndim, int* first, int* last):
+    """Whether an axis, several in order, or None, are neighbours; the first and the last of them."""
+    cdef int i
+    first[0] = 0
+    last[0] = ndim - 1
+    if axis is None:
+        return ndim > 0
+    if type(axis) is not tuple:
+        first[0] = last[0] = place_of(axis, ndim)
+        return first[0] >= 0
+    if len(axis) == 0:
+        return False
+    first[0] = place_of(axis[0], ndim)
+    last[0] = first[0] + <int>len(axis) - 1
+    for i in range(<int>len(axis)):
+        if place_of(axis[i], ndim) != first[0] + i:
+            return False
+    return first[0] >= 0
+
+
+cdef bint is_dense(cnp.ndarray x):
+    """Whether elements stand next to each other, in some order."""
+    cdef Py_ssize_t extent = cnp.PyArray_ITEMSIZE(x), step
+    cdef int i
+    for i in range(cnp.PyArray_NDIM(x)):
+        step = cnp.PyArray_STRIDE(x, i)
+        extent += (cnp.PyArray_DIM(x, i) - 1) * (step if step > 0 else -step)
+    return extent == cnp.PyArray_NBYTES(x)
+
+
+def plain_array_pass(int op, input, axis, bint keepdims, threads_for):
+    """An array function over the classes on `axis`, one, several or None for all, of a plain call, or None.
+
+    None means that the general way must handle it, as of `plain_loss`. A matrix in Fortran order is read in
+    place, and a small array that has gaps is copied, so that the bits do not depend on the size.
+    """
+    cdef ClassJob job
+    cdef cnp.npy_intp shape[64]
+    cdef int number, ndim, first, last, i, kept = 0, threads = 1
+    cdef bint reduces = op == LOGSUMEXP or op == ENTROPY or op == ENTROPY_FROM_LOGITS, turned = False
+    cdef cnp.ndarray x, result
+    cdef Py_ssize_t size
+    if not cnp.PyArray_CheckExact(input) or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>input):
+        return None
+    x = input
+    number = cnp.PyArray_TYPE(x)
+    ndim = cnp.PyArray_NDIM(x)
+    size = cnp.PyArray_SIZE(x)
+    if not (number == cnp.NPY_FLOAT32 or number == cnp.NPY_FLOAT64) or size == 0:
+        return None
+    if not neighbours_of(axis, ndim, &first, &last):
+        return None
+    if not cnp.PyArray_IS_C_CONTIGUOUS(x):
+        turned = ndim == 2 and cnp.PyArray_IS_F_CONTIGUOUS(x)
+        if not turned:
+            if size >= SERIAL_ELEMENTS or ndim > 1 and is_dense(x):
+                return None
+            x = cnp.PyArray_NewCopy(x, cnp.NPY_CORDER)
+    if size >= SERIAL_ELEMENTS:
+        threads = threads_for(size)
+    memset(&job, 0, sizeof(job))
+    job.classes = job.samples = job.inner = 1
+    for i in range(ndim):
+        shape[kept] = 1
+        if first <= i <= last:
+            job.classes *= cnp.PyArray_DIM(x, i)
+            kept += keepdims
+            continue
+        job.samples *= cnp.PyArray_DIM(x, i)
+        shape[kept] = cnp.PyArray_DIM(x, i)
+        kept += 1
+        if (i > last) != turned:
+            job.inner *= cnp.PyArray_DIM(x, i)
+    job.op = op
+    job.float32 = number == cnp.NPY_FLOAT32
+    job.x = cnp.PyArray_DATA(x)
+    job.storage = NATIVE
+    job.x_stride = job.classes * job.inner
+    job.label_kind = 8
+    job.input_scale = job.index_scale = job.coefficient_scale = 1
+    set_hessian(&job.hessian, None, None, x, None)
+    if not reduces:
+        result = PyArray_NewLikeArray(x, cnp.NPY_FORTRANORDER if turned else cnp.NPY_CORDER, NULL, 0)
+        run_class(&job, x, None, None, result, threads, 1, 1)
+        return result
+    result = cnp.PyArray_EMPTY(kept, &shape[0], number, False)
+    run_class(&job, x, None, result, None, threads, 1, 1)
+    return result if kept > 0 else cnp.PyArray_ToScalar(cnp.PyArray_DATA(result), result)

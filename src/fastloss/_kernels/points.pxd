@@ -865,14 +865,26 @@ cdef inline long double wide_focal_curve(const Point* p, long double e, long dou
     return s * t + 2 * gamma * first + weighted(loss, gamma * (gamma * r * r + bend))
 
 
+cdef inline vec distance_to_subnormal(vec x, vec least) noexcept nogil:
+    """Of x to the middle of where exp(x) is less than the normal numbers and not 0, or `least` if that is less."""
+    return min_of(absolute_of(add(x, all_of(95.65 if vec is f16 else 727.15, x))), least)
+
+
+cdef inline vec if_subnormal(vec least) noexcept nogil:
+    """1 where the least distance says that an exponential is among these numbers, or next to them."""
+    return if_less_than(least, 8.37 if vec is f16 else 18.87)
+
+
 cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:
     """2^k / (2^k + exp(-r)) for x = k ln 2 + r: below, 1 + 2^k, with what that lost, and exp(-r) - 1."""
     cdef Points b = block[0]
-    cdef vec one = all_of(1, doubt[0]), r, r2, w, s
+    cdef vec one = all_of(1, doubt[0]), near = all_of(INFINITY, one), x, r, r2, w, s
     cdef vec least = all_of(-88.3 if vec is f16 else -709, one), most = all_of(88 if vec is f16 else 709, one)
     cdef Py_ssize_t k
     for k in range(b.steps):
-        leave_exponential(min_of(most, max_of(least, load(b.x, k, one))), 0, b, k)
+        x = load(b.x, k, one)
+        near = distance_to_subnormal(x, near)
+        leave_exponential(min_of(most, max_of(least, x)), 0, b, k)
     for k in range(b.steps):
         r = load(b.first, k, one)
         w = load(b.second, k, one)
@@ -880,19 +892,173 @@ cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:
         s = add(one, w)
         r = fma_of(expm1_rest(r, r2, -1), r2, sub(sub(w, sub(s, one)), r))
         store(div(w, add(s, r)), b.value, k)
-    doubt[0] = all_of(0, one)
+    doubt[0] = if_subnormal(near)
+
+
+cdef inline void wide_sigmoid(Point* p) noexcept nogil:
+    cdef long double e = expl(-fabsl(p.x))
+    p.value = (e if p.x < 0 else 1) / (1 + e)
+    p.slope = 0
 
 
 cdef inline void logsigmoid(vec* doubt, const Points* block) noexcept nogil:
     """min(x, 0) - log(1 + exp(-|x|))."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), t
+    cdef vec zero = all_of(0, doubt[0]), near = all_of(INFINITY, zero), x, t
     cdef Py_ssize_t k
     leave_logistic(zero, b, False)
     for k in range(b.steps):
+        x = load(b.x, k, zero)
+        near = distance_to_subnormal(negative(x), near)
         t = log1p_of(load(b.first, k, zero), load(b.second, k, zero))
-        store(sub(min_of(zero, load(b.x, k, zero)), t), b.value, k)
-    doubt[0] = zero
+        store(sub(min_of(zero, x), t), b.value, k)
+    doubt[0] = if_subnormal(near)
+
+
+cdef inline void wide_logsigmoid(Point* p) noexcept nogil:
+    p.value = (p.x if p.x < 0 else 0) - log1pl(expl(-fabsl(p.x)))
+    p.slope = 0
+
+
+cdef inline void softplus(vec* doubt, const Points* block) noexcept nogil:
+    """max(x, 0) + log(1 + exp(-|x|))."""
+    cdef Points b = block[0]
+    cdef vec zero = all_of(0, doubt[0]), near = all_of(INFINITY, zero), x, t
+    cdef Py_ssize_t k
+    leave_logistic(zero, b, False)
+    for k in range(b.steps):
+        x = load(b.x, k, zero)
+        near = distance_to_subnormal(x, near)
+        t = log1p_of(load(b.first, k, zero), load(b.second, k, zero))
+        store(add(max_of(zero, x), t), b.value, k)
+    doubt[0] = if_subnormal(near)
+
+
+cdef inline void wide_softplus(Point* p) noexcept nogil:
+    p.value = (p.x if p.x > 0 else 0) + log1pl(expl(-fabsl(p.x)))
+    p.slope = 0
+
+
+# ---- Logarithms and entropies of an element ----
+
+
+cdef inline vec if_beyond(vec least, vec most) noexcept nogil:
+    """1 where these are not within the normal numbers of which a logarithm is taken."""
+    cdef vec low = if_less_than(least, 1.1754943508222875e-38 if vec is f16 else 2.2250738585072014e-308)
+    return either(low, if_more(most, 1e38 if vec is f16 else 4e307))
+
+
+cdef inline void xlogy(vec* doubt, const Points* block) noexcept nogil:
+    """x log y, 0 where x is 0."""
+    x_log_y(doubt, block[0], False)
+
+
+cdef inline void entr(vec* doubt, const Points* block) noexcept nogil:
+    """-x log x, 0 at 0 and -inf below."""
+    x_log_y(doubt, block[0], True)
+
+
+cdef inline void x_log_y(vec* doubt, Points b, bint ENTR) noexcept nogil:
+    """With ENTR the negative of it, and y is x."""
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), low = one, high = one, x, y, power = one
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        if ENTR:
+            y = if_less(zero, x, x, one)
+        else:
+            y = load(b.y, k, one)
+            y = if_equal(x, zero, if_equal(y, y, one, y), y)
+        low = min_of(y, low)
+        high = max_of(y, high)
+        leave_logarithm(sub(mul(y, inverse_power(y, &power)), one), power, b, k)
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        y = mul(x, left_logarithm(b, k, one))
+        store(if_less(x, zero, all_of(-INFINITY, x), sub(zero, y)) if ENTR else y, b.value, k)
+    doubt[0] = if_beyond(low, high)
+
+
+cdef inline void wide_xlogy(Point* p) noexcept nogil:
+    p.value = 0 if p.x == 0 and p.y == p.y else p.x * logl(p.y)
+    p.slope = 0
+
+
+cdef inline void wide_entr(Point* p) noexcept nogil:
+    p.value = -p.x * logl(p.x) if p.x > 0 else p.x if p.x != p.x else 0 if p.x == 0 else -INFINITY
+    p.slope = 0
+
+
+cdef inline void rel_entr(vec* doubt, const Points* block) noexcept nogil:
+    """x log(x / y), 0 where x is 0."""
+    x_log_ratio(doubt, block[0], False)
+
+
+cdef inline void kl_div_of_masses(vec* doubt, const Points* block) noexcept nogil:
+    """x log(x / y) - x + y."""
+    x_log_ratio(doubt, block[0], True)
+
+
+cdef inline void x_log_ratio(vec* doubt, Points b, bint WITH_MASSES) noexcept nogil:
+    """log(x / y) = log((1 + f) 2^k): x 2^-k - y is exact, f = (x 2^-k - y) / y, and y f = x - y where k is 0.
+
+    There x log(x / y) - x + y = y s ((1 + f) s^2 p - f) with s = -f / (2 + f), whose terms do not cancel. Where x
+    and y are not positive, 1 and 1 take their place, and the limit or inf that of the result.
+    """
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), low = one, high = one, x, y, f, s, v, power = one
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        y = load(b.y, k, one)
+        v = if_less(zero, x, if_less(zero, y, one, zero), zero)
+        x = if_equal(v, one, x, one)
+        y = if_equal(v, one, y, one)
+        v = div(x, y)
+        low = min_of(v, min_of(y, min_of(x, low)))
+        high = max_of(v, max_of(y, max_of(x, high)))
+        v = inverse_power(v, &power)
+        leave_logarithm(div(sub(mul(x, v), y), y), power, b, k)
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        y = load(b.y, k, one)
+        v = mul(x, left_logarithm(b, k, one))
+        if WITH_MASSES:
+            f = load(b.first, k, one)
+            s = load(b.second, k, one)
+            f = sub(mul(add(one, f), mul(mul(s, s), series_of_fraction(mul(s, s)))), f)
+            v = if_equal(load(b.third, k, one), zero, mul(y, mul(s, f)), sub(v, sub(x, y)))
+        s = if_equal(x, zero, if_less(y, zero, all_of(INFINITY, y), y if WITH_MASSES else zero), all_of(INFINITY, y))
+        s = if_less(zero, x, if_less(zero, y, v, s), s)
+        store(if_equal(x, x, if_equal(y, y, s, y), x), b.value, k)
+    doubt[0] = if_beyond(low, high)
+
+
+cdef inline long double wide_ratio_logarithm(long double x, long double y) noexcept nogil:
+    """log(x / y), also where the ratio leaves the type and where it is next to 1."""
+    cdef long double ratio = x / y
+    if 0.5 < ratio < 2:
+        return log1pl((x - y) / y)
+    return logl(x) - logl(y) if ratio == 0 or ratio == INFINITY else logl(ratio)
+
+
+cdef inline void wide_rel_entr(Point* p) noexcept nogil:
+    if p.x > 0 and p.y > 0:
+        p.value = p.x * wide_ratio_logarithm(p.x, p.y)
+    elif p.x == p.x and p.y == p.y:
+        p.value = 0 if p.x == 0 and p.y >= 0 else INFINITY
+    else:
+        p.value = p.x + p.y
+    p.slope = 0
+
+
+cdef inline void wide_kl_div_of_masses(Point* p) noexcept nogil:
+    if p.x > 0 and p.y > 0:
+        p.value = p.x * wide_ratio_logarithm(p.x, p.y) - p.x + p.y
+    elif p.x == p.x and p.y == p.y:
+        p.value = p.y if p.x == 0 and p.y >= 0 else INFINITY
+    else:
+        p.value = p.x + p.y
+    p.slope = 0
 
 
 cdef inline void identity(vec* doubt, const Points* block) noexcept nogil:

@@ -463,9 +463,11 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef Weights weights
     cdef bint odd, in_doubt, whole
     cdef block_function function = function_of(job.loss, sizeof(real) == 4)
-    huge.total = huge.low = 0
-    memset(total, 0, sizeof(total))
-    memset(low, 0, sizeof(low))
+    job.partial[3 * chunk] = job.partial[3 * chunk + 1] = job.partial[3 * chunk + 2] = 0
+    if job.value == NULL:  # values are summed
+        huge.total = huge.low = 0
+        memset(total, 0, sizeof(total))
+        memset(low, 0, sizeof(low))
     memset(&weights, 0, sizeof(weights))
     block.slope = &slope[0] if job.grad != NULL else NULL
     block.curve = &curve[0] if job.hessian.data != NULL else NULL
@@ -526,4 +528,5 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
                 memcpy(<real*>job.value + i, value, n * sizeof(real))
             write_block(value, job.value, job.value_storage, i, n)
     fastloss_stream_end()
-    sum_lanes(&total[0], &low[0], WIDTH, &huge, job.partial + 3 * chunk)
+    if job.value == NULL:
+        sum_lanes(&total[0], &low[0], WIDTH, &huge, job.partial + 3 * chunk)

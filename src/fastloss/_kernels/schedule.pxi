@@ -148,6 +148,23 @@ cdef enum:
     NO_MEMORY = -2
 
 
+cdef void spread(
+    Work* work, chunk_function function, void* job, Py_ssize_t chunks, int threads, bint signals
+) noexcept nogil:
+    """Compute all chunks on so many threads, of which `work` has the caller's memory; `signals`: end where one says."""
+    work.function = function
+    work.job = job
+    work.chunks = chunks
+    work.next = work.done = work.begun = work.left = work.look = work.stop = 0
+    work.neighbours = max(<Py_ssize_t>1, chunks // (8 * max(threads, 1)))
+    if signals and chunks > 1 and PyThread_get_thread_ident() == fastloss_main_thread:
+        work.look = fastloss_about_now() + SIGNALS_AFTER
+    if threads > 1 and chunks > 1:
+        share(work, threads)
+    else:
+        compute(work, 0, chunks, True)
+
+
 cdef int try_run(
     chunk_function function, void* job, double** partial, Py_ssize_t chunks, int threads, double divisor,
     bint signals, double* total
@@ -167,17 +184,7 @@ cdef int try_run(
             free(sums)
         return NO_MEMORY
     partial[0] = sums
-    work.function = function
-    work.job = job
-    work.chunks = chunks
-    work.next = work.done = work.begun = work.left = work.look = work.stop = 0
-    work.neighbours = max(<Py_ssize_t>1, chunks // (8 * max(threads, 1)))
-    if signals and chunks > 1 and PyThread_get_thread_ident() == fastloss_main_thread:
-        work.look = fastloss_about_now() + SIGNALS_AFTER
-    if threads > 1 and chunks > 1:
-        share(&work, threads)
-    else:
-        compute(&work, 0, chunks, True)
+    spread(&work, function, job, chunks, threads, signals)
     if not work.stop:
         total[0] = total_of(sums, chunks, divisor)
     if sums != few:
