@@ -16,6 +16,7 @@ VERBS = {
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",
     "train": "Two PyTorch models trained with either loss: steps, memory and how far the curves are apart.",
     "scikit": "Times beside scikit-learn: its losses, temperature scaling, logistic regression.",
+    "metrics": "Times and memory of fastloss.metrics beside scikit-learn's.",
     "torch": "Times and memory of loss and backward pass in eager PyTorch code.",
 }
 

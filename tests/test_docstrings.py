@@ -31,7 +31,14 @@ def documented(name):
     return found
 
 
-MODULES = ["fastloss", "fastloss.reference", "fastloss.boosting", "fastloss.sklearn", "fastloss.torch"]
+MODULES = [
+    "fastloss",
+    "fastloss.reference",
+    "fastloss.metrics",
+    "fastloss.boosting",
+    "fastloss.sklearn",
+    "fastloss.torch",
+]
 
 
 @pytest.fixture(params=MODULES)

@@ -31,6 +31,7 @@ For PyTorch's tensors `import fastloss.torch as F` takes the place of torch.nn.f
     GaussianNLLLoss              gaussian_nll_loss                 expectations, observations; and variances
 
 Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
+Metrics for arrays, as scikit-learn's, from probabilities or logits: `metrics`.
 Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits.
 Threads and checks: threads, set_num_threads, get_num_threads, show_config, checking.
 
@@ -38,7 +39,7 @@ The losses are in `losses`, the array functions in `arrays`, their loops in `_ke
 pointwise), and a NumPy twin of everything is in `reference`.
 """
 
-from . import _docs, reference
+from . import _docs, metrics, reference
 from ._checking import CheckError, checking
 from ._runtime import __version__, get_num_threads, set_num_threads, show_config, threads
 from .arrays import (
@@ -116,6 +117,7 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "logsumexp",
+    "metrics",
     "mse_loss",
     "multilabel_soft_margin_loss",
     "multinomial_nll_loss",
@@ -136,3 +138,4 @@ __all__ = [
 
 _docs.fill(globals())
 _docs.fill(vars(reference))
+_docs.fill(vars(metrics))
