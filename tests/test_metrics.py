@@ -111,6 +111,11 @@ def test_indicators(name):
             assert metric(y, p, **given) == pytest.approx(metric(labels, p, **given), rel=1e-12)
             of_logits = metric(y, logits, **given, from_logits=True)
             assert of_logits == pytest.approx(metric(labels, logits, **given, from_logits=True), rel=1e-12)
+    two = np.eye(2)[labels % 2]
+    if name != "brier_score_loss":
+        assert metric(two, p[:, 1]) == metric(labels % 2, p[:, 1])
+        of_logits = metric(two, logits[:, 1], from_logits=True)
+        assert of_logits == pytest.approx(metric(labels % 2, logits[:, 1], from_logits=True), rel=1e-12)
     rows[:, 0] = 1
     value = metrics.log_loss(rows, p, normalize=False)
     assert value == pytest.approx(-float((rows * np.log(p)).sum()), rel=1e-12)
@@ -249,6 +254,7 @@ ERRORS = [
     ({"y_true": [nan, 1.0]}, ValueError, "contains NaN"),
     ({"y_true": [b"a", b"b"]}, TypeError, "labels represented as bytes"),
     ({"y_true": np.array([None, 1])}, ValueError, "Unknown label type"),
+    ({"y_true": ["a", 1]}, ValueError, "Mix of label input types"),
     ({"y_true": np.array(["a", 1], object)}, ValueError, "Mix of label input types"),
     ({"sample_weight": [1.0]}, ValueError, "inconsistent numbers of samples"),
     ({"sample_weight": [[1.0], [1.0]]}, ValueError, "Sample weights must be 1D array or scalar, got 2D"),
@@ -286,6 +292,8 @@ def test_errors_of_labels(name):
         metric([0, 1], p, labels=[2, 1, 0])
     with pytest.warns(UserWarning, match="do not sum to one"):
         metric([0, 1], p / 2, labels=[0, 1, 2])
+    with pytest.raises(ValueError, match="wanted each label once"):
+        metric([0, 1], p, labels=[0, 1, 1, 2])
     with pytest.raises(ValueError, match="Multioutput"):
         metric([[0, 1, 2], [0, 1, 2]], p)
     with pytest.raises(ValueError, match="not fitted with multilabel"):

@@ -459,13 +459,11 @@ class _Labels:
                 "Support for labels represented as bytes is not supported. Convert the labels to a string or "
                 "integer format."
             )
-        if (
-            first is None
-            or y.ndim > 2
-            or y.dtype.kind in "cV"
-            or (y.dtype.kind == "O" and type(first) is not str)
-        ):
+        kind = y.dtype.kind
+        if first is None or y.ndim > 2 or kind in "cV" or (kind == "O" and not isinstance(first, str)):
             raise ValueError(f"Unknown label type: {value!r}")
+        if kind == "U" and isinstance(value, list | tuple) and y.ndim == 1:
+            self._check_mixed(value)
         self.table: Array | None = None
         self.least = 0
         if self.indicators:
@@ -489,6 +487,12 @@ class _Labels:
             _check_finite(y.min(), y.max(), self.name, y.dtype)
             raise ValueError(f"Unknown label type: continuous; {self.name} has {y[labels != y][0]}")
         return labels
+
+    @staticmethod
+    def _check_mixed(labels: Any) -> None:
+        other = [label for label in labels if not isinstance(label, str)]
+        if other and len(other) < len(labels):
+            raise ValueError(f"Mix of label input types (string and number); Got {other[0]!r} among strings.")
 
     def _check_indicators(self) -> None:
         whole = self.y.dtype.kind in "biuf"
@@ -517,10 +521,8 @@ class _Labels:
         try:
             return np.unique(self.y)
         except TypeError:  # objects without an order
-            kinds = sorted({type(label).__name__ for label in self.y})
-            raise ValueError(
-                f"Mix of label input types (string and number); Got {' and '.join(kinds)}."
-            ) from None
+            self._check_mixed(self.y)
+            raise
 
     def set_classes(self, classes: Array) -> None:
         """What the columns are of, all that there are among them."""
@@ -540,7 +542,9 @@ class _Labels:
 def _with_classes(y: _Labels, y_true: Any, labels: Any) -> None:
     """Set the classes that the caller has named."""
     named = _Labels(labels, "labels").classes
-    if np.shape(labels) != named.shape or not np.all(named == np.asarray(labels)):
+    if np.shape(labels) != named.shape:
+        raise ValueError(f"labels: got {labels}, wanted each label once")
+    if not np.all(named == np.asarray(labels)):
         warnings.warn(
             f"Labels passed were {labels}. But this function assumes labels are ordered lexicographically. "
             f"Pass the ordered labels={named.tolist()} and ensure that the columns of y_prob correspond to "
@@ -717,6 +721,8 @@ class _Samples:
         """-log p of the labels."""
         p, y = self._block(i), self.labels
         if y.indicators:
+            if self.flat:
+                p = np.stack([0 * p if self.from_logits else 1 - p, p], 1)
             return _COUNTS(p, y.y[i]) if self.from_logits else np.asarray(-(self._log(p) * y.y[i]).sum(1))
         t = self._columns(i)
         if self.from_logits:
