@@ -599,12 +599,7 @@ class _Samples:
         p = self._block(i)
         if self.flat:
             return p.min(), p.max(), False
-        if self.classes > FEW_CLASSES:
-            total: Array = p.sum(1)
-        else:
-            total = p[:, 0] + p[:, 1]
-            for j in range(2, self.classes):
-                total += p[:, j]
+        total = p.sum(1) if self.classes > FEW_CLASSES else np.einsum("ij->i", p)
         return p.min(), p.max(), not np.abs(total - 1).max() <= math.sqrt(self.eps)
 
     def _check_range(self, below: str) -> None:
