@@ -20,6 +20,7 @@ VERBS = {
     "jax": "Times of jitted losses beside those of optax.",
     "compiled": "Times of calls from C and from Numba's code, by address.",
     "special": "Times beside scipy.special: calls, and models of scikit-learn, hmmlearn and gensim.",
+    "metrics": "Times and memory of fastloss.metrics beside scikit-learn's.",
     "torch": "Times and memory of loss and backward pass in eager PyTorch code.",
 }
 

@@ -31,8 +31,8 @@ from PIL import Image
 
 import fastloss
 from fastloss import _kernels
-from fastloss.__main__ import medians
 from fastloss._report import progress, table
+from fastloss._timing import medians
 
 from . import limits
 from .options import peers_of, rows_of, shared

@@ -34,7 +34,7 @@ from . import limits
 from .neighbours import medians
 from .options import ROOT, shared
 
-sys.path.append(str(ROOT / "examples"))
+sys.path.append(str(ROOT / "docs" / "recipes"))
 import logistic_regression
 
 SHAPES = [(1_000_000, 3), (100_000, 10), (20_000, 1_000)]

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 
 import fastloss.torch
-from fastloss.__main__ import medians
+from fastloss._timing import medians
 
 from .compare import peak
 from .options import shared

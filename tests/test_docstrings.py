@@ -36,6 +36,7 @@ MODULES = {
     "fastloss.boosting": "numpy",
     "fastloss.dask": "dask.array",
     "fastloss.jax": "jax",
+    "fastloss.metrics": "numpy",
     "fastloss.reference": "numpy",
     "fastloss.sklearn": "sklearn",
     "fastloss.special": "scipy",

@@ -140,7 +140,7 @@ def test_limits_of_the_temperature():
 @pytest.mark.parametrize("solver", ["L-BFGS-B", "Newton-CG"])
 def test_example_of_logistic_regression(solver, monkeypatch):
     """The minimum is LogisticRegression's, and the product with the Hessian the gradient's derivative."""
-    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "recipes")
     example = importlib.import_module("logistic_regression")
     x, labels = load_digits(return_X_y=True)
     x, labels = x[:400] / 16, labels[:400]

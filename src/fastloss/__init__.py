@@ -32,6 +32,7 @@ compiled callers.
     GaussianNLLLoss              gaussian_nll_loss                 expectations, observations; and variances
 
 Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
+Metrics for arrays, as scikit-learn's, from probabilities or logits: `metrics`.
 Totals of batches: Total; of arrays that do not fit memory: stream.
 Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits;
 with SciPy's names and signatures, and a switch for existing code, in `special`.
@@ -41,7 +42,7 @@ The losses are in `losses`, the array functions in `arrays`, their loops in `_ke
 pointwise), and a NumPy twin of everything is in `reference`.
 """
 
-from . import _docs, reference, special
+from . import _docs, metrics, reference, special
 from ._checking import CheckError, checking
 from ._runtime import __version__, get_num_threads, set_num_threads, show_config, threads
 from .arrays import (
@@ -122,6 +123,7 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "logsumexp",
+    "metrics",
     "mse_loss",
     "multilabel_soft_margin_loss",
     "multinomial_nll_loss",
@@ -144,3 +146,4 @@ __all__ = [
 
 _docs.fill(globals())
 _docs.fill(vars(reference))
+_docs.fill(vars(metrics))

@@ -1,19 +1,21 @@
 """Check and time fastloss on this machine, and train on real data: ``python -m fastloss``.
 
 Prints the configuration; compares every public function and dtype with its float64 NumPy
-reference; times the main functions against that reference and, where it is installed, PyTorch;
-trains softmax regression on the 1,797 handwritten digits that scikit-learn ships, side by side with
-scikit-learn's LogisticRegression. The exit status is 1 when anything disagrees, and 0 otherwise.
+reference; times the main functions beside what one writes with SciPy and, where it is installed,
+PyTorch; trains softmax regression on the 1,797 handwritten digits that scikit-learn ships, side by
+side with scikit-learn's LogisticRegression. The exit status is 1 when anything disagrees, and 0
+otherwise; 130 after Ctrl-C, and 141 where nobody reads what is printed.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import json
+import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -21,30 +23,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastloss
-from fastloss import _selfcheck, bounds, reference
-from fastloss._report import optional, progress, table
-from fastloss.losses import CLASSES
+from fastloss import _kernels, _runtime, _selfcheck, _timing, bounds
+from fastloss._report import heading, optional, progress, table
 
 Array = NDArray[Any]
-Call = Callable[[], object]
 
-WITH_GRADIENT = "  value_and_grad"
+ENVIRONMENT = """\
+environment variables:
+  FASTLOSS_ISA=NAME     the instruction set, one of %s, in place of the best one
+  FASTLOSS_CHECK=1      every call is compared with its NumPy reference, and a CheckError if it is wrong
+  OMP_NUM_THREADS=N     threads, unless --threads says so; at most the CPUs that the process may use
+  OMP_WAIT_POLICY, GOMP_SPINCOUNT
+                        how long threads wait for the next call before they sleep
+"""
 
 
-def heading(text: str) -> None:
-    """Print a section's title."""
-    progress()
-    print(f"\n{text}\n{'=' * len(text)}", flush=True)
+def check() -> list[_selfcheck.Outcome]:
+    """Compare every public function and dtype with its reference."""
+    return list(_selfcheck.check_all())
 
 
-def check() -> bool:
-    """Compare every public function and dtype with its reference; whether all agree."""
+def show_checks(outcomes: list[_selfcheck.Outcome]) -> None:
+    """Print what share of its bound each result takes, and what disagrees."""
     heading("Checks against the float64 NumPy reference")
     print(
         "The largest share of its bound (docs/bounds.md; fastloss/bounds.py) that a result takes.\n"
         f"In float64 the reference rounds, x - max x too: {1 + bounds.REFERENCE} times that is allowed.\n"
     )
-    outcomes = list(_selfcheck.check_all())
     dtypes = list(dict.fromkeys(outcome.dtype for outcome in outcomes))
     rows = []
     for function in dict.fromkeys(outcome.function for outcome in outcomes):
@@ -64,131 +69,32 @@ def check() -> bool:
         print(f"All {len(rows)} values and derivatives agree in every dtype.")
     if "bfloat16" not in dtypes:
         print("ml_dtypes is not installed, so bfloat16 is left out.")
-    return not wrong
 
 
-def medians(calls: dict[str, Call], seconds: float) -> dict[str, float]:
-    """Return the median time of each call in ms, from interleaved rounds.
-
-    Before its calls are timed each one pauses, so that the other library's threads have stopped
-    spinning, and makes a call that is not counted. Each one gets about `seconds`, at least one
-    counted call and at most 20 rounds.
-    """
-    spent = dict.fromkeys(calls, 0.0)
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(20):
-        for name, call in calls.items():
-            if spent[name] >= seconds:
-                continue
-            time.sleep(0.01)
-            for counted in (False, True, True, True):
-                start = time.perf_counter()
-                call()
-                elapsed = time.perf_counter() - start
-                spent[name] += elapsed
-                if counted:
-                    times[name].append(elapsed)
-                    if spent[name] >= 3 * seconds:
-                        break
-    return {name: 1e3 * statistics.median(values) for name, values in times.items()}
+def compare_times(quick: bool) -> list[dict[str, Any]]:
+    """Time the main functions beside SciPy or NumPy, and PyTorch."""
+    return list(_timing.measure(quick))
 
 
-def torch_gradient(torch: Any, loss: Callable[..., Any], x: Any, target: Any) -> Call:
-    """Make a call that runs forward and backward of a PyTorch loss."""
-    leaf = x.detach().requires_grad_()
-    return lambda: torch.autograd.grad(loss(leaf, target), leaf)
-
-
-def timing_row(name: str, x: Array, target: Array | None, seconds: float) -> list[list[str]]:
-    """Time one function or loss on float32 arrays; the rows of the table."""
-    torch = optional("torch")
-    functional = torch.nn.functional if torch is not None else None
-    result = np.ones_like(x)  # not empty: its pages are to be in memory already
-    timed: dict[str, dict[str, Call]] = {}
-    if target is None:
-        options: dict[str, Any] = {} if name in ("sigmoid", "logsigmoid") else {"axis": 1}
-        ours = getattr(fastloss, name)
-        if name == "logsumexp":
-            result = np.ones(x.shape[0], x.dtype)
-        label = name
-        timed[label] = {
-            "fastloss": lambda: ours(x, out=result, **options),
-            "NumPy": lambda: getattr(reference, name)(x, **options),
-        }
-    else:
-        label = CLASSES[name].__name__
-        loss = getattr(fastloss, label)()
-        timed[label] = {"fastloss": lambda: loss(x, target)}
-        timed[WITH_GRADIENT] = {
-            "fastloss": lambda: loss.value_and_grad(x, target, grad_out=result),
-            "NumPy": lambda: getattr(reference, name)(x, target),
-        }
-    if functional is not None:
-        tx, out = torch.from_numpy(x), torch.from_numpy(result)
-        if target is None:
-            array_functions: dict[str, Call] = {
-                "logsumexp": lambda: torch.logsumexp(tx, 1, out=out),
-                "softmax": lambda: torch.softmax(tx, 1, out=out),
-                "log_softmax": lambda: functional.log_softmax(tx, 1),
-                "sigmoid": lambda: torch.sigmoid(tx, out=out),
-                "logsigmoid": lambda: functional.logsigmoid(tx),
-            }
-            timed[label]["PyTorch"] = array_functions[name]
-        else:
-            theirs, tt = getattr(functional, name), torch.from_numpy(target)
-            timed[label]["PyTorch"] = lambda: theirs(tx, tt)
-            timed[WITH_GRADIENT]["PyTorch"] = torch_gradient(torch, theirs, tx, tt)
-    rows = []
-    for what, calls in timed.items():
-        progress(f"timing {label}{what.replace('  ', '.') if what != label else ''}")
-        took = medians(calls, seconds)
-        row = [what, "x".join(map(str, x.shape)), f"{took['fastloss']:.2f}"]
-        for other in ("NumPy",) if torch is None else ("NumPy", "PyTorch"):
-            row += (
-                [f"{took[other]:.2f}", f"{took[other] / took['fastloss']:.1f}x"]
-                if other in took
-                else ["", ""]
-            )
-        rows.append(row)
-    return rows
-
-
-def compare_times(quick: bool) -> None:
-    """Time the main functions against the reference and PyTorch."""
-    torch = optional("torch")
+def show_times(times: list[dict[str, Any]]) -> None:
+    """Print the times, and their ratios."""
     threads = fastloss.get_num_threads()
     heading(f"Times in milliseconds, float32, {threads} {'thread' if threads == 1 else 'threads'}")
+    scipy, *torch = _timing.peers()
     print(
-        "Medians of interleaved rounds. NumPy is fastloss.reference, which computes in\n"
-        "float64 on one thread, and both value and gradient of a loss. fastloss fills an\n"
-        "array that is in memory already (out=, grad_out=), and so does PyTorch where it\n"
-        "can. Its gradient is forward plus backward.\n"
+        f"Medians of interleaved rounds. {scipy} is what one writes with it, on one thread. fastloss fills\n"
+        "an array that is in memory already (out=, grad_out=), and so do the others where they can.\n"
+        + ("PyTorch's gradient is forward plus backward.\n" if torch else "PyTorch is not installed.\n")
     )
-    if torch is None:
-        print("PyTorch is not installed, so it is left out.\n")
-    else:
-        torch.set_num_threads(threads)
-    rng = np.random.default_rng(30)
-    shapes = ((2_048, 10), (256, 1_000)) if quick else ((65_536, 10), (16_384, 1_000))
-    elements = 65_536 if quick else 4_000_000
-    seconds = 0.01 if quick else 0.15
     rows = []
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "reduction: 'mean' divides")  # PyTorch's kl_div
-        for shape in shapes:
-            x = rng.standard_normal(shape, np.float32)
-            labels = rng.integers(0, shape[1], shape[0])
-            rows += timing_row("cross_entropy", x, labels, seconds)
-            rows += timing_row("logsumexp", x, None, seconds)
-            rows += timing_row("softmax", x, None, seconds)
-        x, y = rng.standard_normal((2, elements), np.float32)
-        rows += timing_row("sigmoid", x, None, seconds)
-        rows += timing_row("mse_loss", x, y, seconds)
-        y = rng.uniform(size=elements).astype(np.float32)
-        rows += timing_row("binary_cross_entropy_with_logits", x, y, seconds)
-        rows += timing_row("kl_div", x, y, seconds)
-    others = ("NumPy", "ratio") if torch is None else ("NumPy", "ratio", "PyTorch", "ratio")
-    table(("", "shape", "fastloss", *others), rows)
+    for result in times:
+        name, what, took = result["function"], result["what"], result["milliseconds"]
+        of = name if what == "value" else f"  {what}"
+        row = [of, "x".join(map(str, result["shape"])), f"{took['fastloss']:.3f}"]
+        for peer in (scipy, *torch):
+            row += [f"{took[peer]:.3f}", f"{took[peer] / took['fastloss']:.1f}x"]
+        rows.append(row)
+    table(("", "shape", "fastloss", *(head for peer in (scipy, *torch) for head in (peer, "ratio"))), rows)
 
 
 class SoftmaxRegression:
@@ -223,33 +129,20 @@ def clocked(what: str, call: Callable[[], Any]) -> tuple[Any, float]:
     return call(), time.perf_counter() - start
 
 
-def agree(ours: Array, theirs: Array, penalty: float) -> bool:
-    """Compare two solutions, which minimise the objective within 1e-12; whether they agree."""
+def distance(ours: Array, theirs: Array, penalty: float) -> tuple[float, float]:
+    """The largest difference of two solutions, which minimise the objective within 1e-12, and its limit."""
     # Adding one number to all classes changes nothing: compare without the mean over classes. The
     # objective is penalty-strongly convex in the coefficients, so a solution within g of the
     # minimum is within sqrt(2 g / penalty) of the minimiser, and two of them within twice that.
     ours, theirs = (a - a.mean(axis=1, keepdims=True) for a in (ours, theirs))
-    difference = float(np.max(np.abs(ours - theirs)))
-    limit = 2 * float(np.sqrt(2 * 1e-12 / penalty))
-    close = difference <= limit
-    print(
-        f"Largest difference of the coefficients: {difference:.1e}, the largest of which is "
-        f"{np.max(np.abs(theirs)):.2f}.\n{limit:.1e} is allowed, for two solutions within 1e-12 of "
-        f"the minimum: {'they agree' if close else 'they DISAGREE'}."
-    )
-    return close
+    return float(np.max(np.abs(ours - theirs))), 2 * float(np.sqrt(2 * 1e-12 / penalty))
 
 
-def train() -> bool:
-    """Train on the digits next to scikit-learn; whether the two agree."""
-    heading("Softmax regression on 1,797 handwritten digits, float64")
+def train() -> dict[str, Any] | None:
+    """Train on the digits next to scikit-learn: what is compared, or None without scikit-learn and SciPy."""
     optimize, datasets = optional("scipy.optimize"), optional("sklearn.datasets")
     if optimize is None or datasets is None:
-        print(
-            "This needs scikit-learn and scipy: pip install 'fastloss[demo]', "
-            "or in a checkout pip install '.[demo]'"
-        )
-        return True
+        return None
     linear_model, selection = optional("sklearn.linear_model"), optional("sklearn.model_selection")
     threadpoolctl = optional("threadpoolctl")  # a dependency of scikit-learn
     features, labels = datasets.load_digits(return_X_y=True)
@@ -274,54 +167,146 @@ def train() -> bool:
         _, sklearn_seconds = clocked(
             "training with scikit-learn's LogisticRegression", partial(model.fit, x, y)
         )
-
     ours = found.x.reshape(objective.shape)
     theirs = np.vstack([model.coef_.T, model.intercept_])
     design = np.column_stack([x_test, np.ones(len(x_test))])
-    progress()
+    difference, limit = distance(ours, theirs, penalty)
+    return {
+        "digits": {"training": len(y), "test": len(y_test)},
+        "C": inverse_penalty,
+        "models": [
+            {
+                "name": name,
+                "test accuracy": float(np.mean(np.argmax(design @ solution, axis=1) == y_test)),
+                "seconds": took,
+                "iterations": int(iterations),
+                "objective": objective(solution.ravel())[0],
+            }
+            for name, solution, took, iterations in (
+                ("fastloss and L-BFGS-B", ours, seconds, found.nit),
+                ("LogisticRegression", theirs, sklearn_seconds, model.n_iter_[0]),
+            )
+        ],
+        "largest coefficient": float(np.max(np.abs(theirs))),
+        "largest difference": difference,
+        "limit": limit,
+        "agree": difference <= limit,
+    }
+
+
+def show_training(training: dict[str, Any] | None) -> None:
+    """Print both models, and how far they are apart."""
+    heading("Softmax regression on 1,797 handwritten digits, float64")
+    if training is None:
+        print(
+            "This needs scikit-learn and scipy: pip install 'fastloss[demo]', "
+            "or in a checkout pip install '.[demo]'"
+        )
+        return
+    digits = training["digits"]
     print(
-        f"{len(y):,} digits to train on, {len(y_test)} to test on, C = {inverse_penalty}; "
+        f"{digits['training']:,} digits to train on, {digits['test']} to test on, C = {training['C']}; "
         "BLAS on one thread for both.\n"
     )
     table(
         ("", "test accuracy", "seconds", "iterations", "objective"),
         [
             (
-                name,
-                f"{np.mean(np.argmax(design @ solution, axis=1) == y_test):.4f}",
-                f"{took:.2f}",
-                str(iterations),
-                f"{objective(solution.ravel())[0]:.12f}",
+                model["name"],
+                f"{model['test accuracy']:.4f}",
+                f"{model['seconds']:.2f}",
+                str(model["iterations"]),
+                f"{model['objective']:.12f}",
             )
-            for name, solution, took, iterations in (
-                ("fastloss and L-BFGS-B", ours, seconds, found.nit),
-                ("LogisticRegression", theirs, sklearn_seconds, model.n_iter_[0]),
-            )
+            for model in training["models"]
         ],
     )
-    return agree(ours, theirs, penalty)
+    print(
+        f"Largest difference of the coefficients: {training['largest difference']:.1e}, the largest of which "
+        f"is {training['largest coefficient']:.2f}.\n{training['limit']:.1e} is allowed, for two solutions "
+        f"within 1e-12 of the minimum: {'they agree' if training['agree'] else 'they DISAGREE'}."
+    )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all sections and return the exit status."""
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the options, and set instruction set and threads."""
     parser = argparse.ArgumentParser(
         prog="python -m fastloss",
         description="Check and time fastloss on this machine, and train on real data. "
         "The exit status is 1 when anything disagrees.",
+        epilog=ENVIRONMENT % ", ".join(_kernels.available),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--check", action="store_true", help="only the configuration and the checks")
     parser.add_argument("--quick", action="store_true", help="time small arrays in few rounds")
-    quick = parser.parse_args(arguments).quick
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of large calls")
+    parser.add_argument("--isa", metavar="NAME", help=f"instruction set: {', '.join(_kernels.available)}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of tables")
+    options = parser.parse_args(arguments)
+    try:
+        if options.isa is not None:
+            _kernels.use(options.isa)
+        if options.threads is not None:
+            fastloss.set_num_threads(options.threads)
+    except (ImportError, ValueError) as error:
+        parser.error(str(error).replace("FASTLOSS_ISA", "--isa").replace("n: got", "--threads: got"))
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sections and return the exit status."""
+    options = parsed(arguments)
     start = time.perf_counter()
-    heading("Configuration")
-    fastloss.show_config()
-    checked = check()
-    compare_times(quick)
-    trained = train()
-    agree = checked and trained
-    verdict = "Everything agrees" if agree else "SOMETHING DISAGREES"
-    print(f"\n{verdict} ({time.perf_counter() - start:.0f} s).")
+    show: Callable[..., None] = (lambda *_: None) if options.json else (lambda of, *what: of(*what))
+    show(heading, "Configuration")
+    show(fastloss.show_config)
+    outcomes = check()
+    show(show_checks, outcomes)
+    agree = all(outcome.agrees for outcome in outcomes)
+    result: dict[str, Any] = {
+        "configuration": _runtime.config(),
+        "checks": [{**asdict(outcome), "agrees": outcome.agrees} for outcome in outcomes],
+    }
+    if not options.check:
+        result["times"] = compare_times(options.quick)
+        show(show_times, result["times"])
+        result["training"] = train()
+        show(show_training, result["training"])
+        agree = agree and (result["training"] or {"agree": True})["agree"]
+    result |= {"agree": agree, "seconds": time.perf_counter() - start}
+    progress()
+    if options.json:
+        print(json.dumps(finite(result), indent=1))
+    else:
+        verdict = "Everything agrees" if agree else "SOMETHING DISAGREES"
+        print(f"\n{verdict} ({result['seconds']:.0f} s).")
     return 0 if agree else 1
 
 
+def finite(value: Any) -> Any:
+    """The same for JSON, which has no inf and NaN: they become strings."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def run() -> int:
+    """`main` without a traceback where the reader has gone, as of `| head`, and on Ctrl-C."""
+    try:
+        try:
+            return main()
+        finally:  # also of --help; what fails at exit would be reported in spite of all
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        progress()
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

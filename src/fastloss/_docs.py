@@ -146,6 +146,29 @@ classes_ : ndarray of shape (C,)
     The classes, sorted.
 n_features_in_ : int
     The number of columns, unless there was one dimension.""",
+    # -------------------------------------------------------------------------------------- metrics
+    "metrics": """\
+y_true : array_like of shape (N,) or (N, 1), or (N, C)
+    Labels of any type: integers, bools, whole floats or strings; or, in two dimensions, rows of indicators.
+y_proba : array_like of shape (N, C), (N, 1) or (N,)
+    Probabilities, of which each row adds up to one, with a column for each label in sorted order; or, of two
+    labels, the probability of the greater one. float64, float32, float16, bfloat16, integer or bool.""",
+    "metrics.sample_weight": """\
+sample_weight : array_like of shape (N,), optional
+    Factor of each sample; the mean divides by their sum.""",
+    "metrics.labels": """\
+labels : array_like of shape (C,), optional
+    The labels of the columns, sorted, where not all of them are in `y_true`.""",
+    "metrics.y_pred": """\
+y_pred : array_like, optional
+    The name of `y_proba` before scikit-learn 1.9, deprecated.""",
+    "metrics.from_logits": """\
+from_logits : bool, default: False
+    `y_proba` holds logits: the probabilities are their softmax, or the sigmoid of a single column.""",
+    "raises_of_metrics": """\
+TypeError, ValueError
+    An argument of another type or shape; probabilities outside [0, 1], NaN or inf; labels that are not those
+    of the columns. The sentences are scikit-learn's.""",
     # ------------------------------------------------------------------------------ array functions
     "x": """\
 x : array_like

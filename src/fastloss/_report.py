@@ -23,6 +23,12 @@ def progress(text: str = "") -> None:
         sys.stderr.flush()
 
 
+def heading(text: str) -> None:
+    """Print a section's title."""
+    progress()
+    print(f"\n{text}\n{'=' * len(text)}", flush=True)
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table whose first column is flush left and whose others are flush right.
 

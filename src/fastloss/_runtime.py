@@ -166,6 +166,20 @@ def threads_for(elements: int) -> int:
     return 1 if elements < _kernels.SERIAL_ELEMENTS else min(get_num_threads(), _usable_cpus())
 
 
+def config() -> dict[str, str]:
+    """What `show_config` prints."""
+    kernels = _kernels.module
+    openmp = "OpenMP" if kernels.OPENMP else "serial build, no OpenMP"
+    return {
+        "fastloss": __version__,
+        "instruction set": f"{_kernels.active} (built: {', '.join(_kernels.built)})",
+        "threads": f"{get_num_threads()} of {os.cpu_count()} CPUs ({openmp})",
+        "compiler": kernels.COMPILER,
+        "NumPy": np.__version__,
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+    }
+
+
 def show_config() -> None:
     """Print version, instruction sets, threads, compiler, and the versions underneath.
 
@@ -179,15 +193,5 @@ def show_config() -> None:
     >>> fastloss.show_config()  # doctest: +ELLIPSIS
     fastloss ...
     """
-    kernels = _kernels.module
-    openmp = "OpenMP" if kernels.OPENMP else "serial build, no OpenMP"
-    rows = [
-        ("fastloss", __version__),
-        ("instruction set", f"{_kernels.active} (built: {', '.join(_kernels.built)})"),
-        ("threads", f"{get_num_threads()} of {os.cpu_count()} CPUs ({openmp})"),
-        ("compiler", kernels.COMPILER),
-        ("NumPy", np.__version__),
-        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-    ]
-    for name, value in rows:
+    for name, value in config().items():
         print(f"{name:<16} {value}")

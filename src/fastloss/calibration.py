@@ -177,7 +177,7 @@ class _Samples:
             self.target = widened(kernel["coefficient"]).reshape(self.x.shape)
             self.mass = np.ones((outer, inner)) if self.weight is None else self.weight.copy()
         self.margin = np.empty((outer, inner))
-        if not all(_of_blocks(self._measure, self.x.shape, BLOCK)):
+        if not all(of_blocks(self._measure, self.x.shape, BLOCK)):
             self._refuse()
         self.total = float(outer * inner if self.mass is None else self.mass.sum())
         if not self.total > 0:
@@ -249,7 +249,7 @@ def _maximum(x: Array) -> Array:
     return top
 
 
-def _of_blocks(work: Callable[[slice, slice], Result], shape: Shape, size: int) -> list[Result]:
+def of_blocks(work: Callable[[slice, slice], Result], shape: Shape, size: int) -> list[Result]:
     """What `work` gives of each block of (outer, classes, inner), in order; it runs on several threads."""
     outer, classes, inner = shape
     columns = max(1, min(inner, size // classes))
@@ -405,12 +405,12 @@ class _Blocks:
         if x.shape[2] == 1 and x.shape[1] < FEW_CLASSES:  # class by class, which NumPy does faster
             x, target, weight = x.T, target.T, None if weight is None else weight.T
         self.x, self.target, self.weight, self.total = x, target, weight, samples.total
-        finite = _of_blocks(lambda i, j: bool(np.isfinite(x[i, :, j]).all()), x.shape, BLOCK)
+        finite = of_blocks(lambda i, j: bool(np.isfinite(x[i, :, j]).all()), x.shape, BLOCK)
         self.finite = all(finite)
 
     def _sums(self, work: Callable[[slice, slice], tuple[Any, ...]]) -> list[Any]:
         """The sums over all blocks, by the total weight."""
-        parts = zip(*_of_blocks(work, self.x.shape, BLOCK), strict=True)
+        parts = zip(*of_blocks(work, self.x.shape, BLOCK), strict=True)
         return [sum(part) / self.total for part in parts]
 
     def _logits(self, i: slice, j: slice, theta: Array) -> tuple[Array, Array, Array, Array | None]:

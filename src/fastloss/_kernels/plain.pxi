@@ -391,7 +391,7 @@ cdef object without_ignored(ClassJob* job, object mask, tuple ignored):
     return result
 
 
-cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept:
+cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept nogil:
     """Set what label smoothing adds, with memory for as many numbers as classes."""
     cdef double share = smoothing / job.classes, low = 0
     cdef Py_ssize_t j

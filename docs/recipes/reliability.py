@@ -1,6 +1,6 @@
-"""Reliability diagrams of a network that is too sure of itself: docs/calibration.png.
+"""Reliability diagrams of a network that is too sure of itself.
 
-    python examples/reliability.py
+    python docs/recipes/reliability.py [docs/calibration.png]
 
 A small network learns half of scikit-learn's handwritten digits by heart. A quarter of them calibrates it,
 and the last quarter shows what became of it: how often the predicted class is right, by how sure it was.
@@ -8,8 +8,8 @@ and the last quarter shows what became of it: how often the predicted class is r
 
 from __future__ import annotations
 
+import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -17,6 +17,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 import fastloss
+from fastloss.metrics import expected_calibration_error
+
+BINS = 10
 
 
 def logits_of(model: MLPClassifier, x: np.ndarray) -> np.ndarray:
@@ -39,14 +42,12 @@ def trained() -> tuple[np.ndarray, np.ndarray]:
     return logits_of(model, x[half:]), labels[half:]
 
 
-def reliability(p: np.ndarray, labels: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.ndarray, float]:
-    """Accuracy and share of the samples of each bin of confidence, and the expected calibration error."""
+def reliability(p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy and share of the samples of each bin of confidence."""
     confidence, right = p.max(1), p.argmax(1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
-    sums = [np.bincount(place, values, bins) for values in (right, confidence)]
-    error = np.abs(sums[0] - sums[1]).sum() / len(p)
-    return sums[0] / np.maximum(count, 1), count / len(p), float(error)
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    count = np.bincount(place, minlength=BINS)
+    return np.bincount(place, right, BINS) / np.maximum(count, 1), count / len(p)
 
 
 def main() -> None:
@@ -64,9 +65,12 @@ def main() -> None:
         f"temperature {temperature:.2f}": logits / temperature,
         "vector scaling": logits * scale + bias,
     }
+    errors = {}
     figure, axes = pyplot.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="constrained")
     for ax, (name, z) in zip(axes, scaled.items(), strict=True):
-        accuracy, share, error = reliability(fastloss.softmax(z[rest]), labels[rest])
+        p = fastloss.softmax(z[rest])
+        accuracy, share = reliability(p, labels[rest])
+        errors[name] = error = expected_calibration_error(labels[rest], p, n_bins=BINS)
         value = fastloss.cross_entropy(z[rest], labels[rest])
         print(f"{name:18} cross-entropy {value:.3f}, calibration error {error:.3f}")
         middle = np.arange(0.05, 1, 0.1)
@@ -75,7 +79,10 @@ def main() -> None:
         ax.plot([0, 1], [0, 1], "k--", linewidth=1)
         ax.set(title=f"{name}\ncalibration error {error:.3f}", xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
     axes[0].legend(loc="upper left", fontsize=8)
-    figure.savefig(Path(__file__).parents[1] / "docs" / "calibration.png", dpi=70)
+    if len(sys.argv) > 1:
+        figure.savefig(sys.argv[1], dpi=70)
+    before, by_temperature, by_vector = errors.values()
+    assert max(by_temperature, by_vector) < before / 2
 
 
 if __name__ == "__main__":
