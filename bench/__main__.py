@@ -16,6 +16,8 @@ VERBS = {
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",
     "train": "Two PyTorch models trained with either loss: steps, memory and how far the curves are apart.",
     "scikit": "Times beside scikit-learn: its losses, temperature scaling, logistic regression.",
+    "recipes": "Times of docs/recipes beside the same losses in eager PyTorch.",
+    "layouts": "Times of a class axis elsewhere in memory, such as channels-last, beside the plain layout.",
     "torch": "Times and memory of loss and backward pass in eager PyTorch code.",
 }
 

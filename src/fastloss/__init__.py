@@ -32,6 +32,7 @@ For PyTorch's tensors `import fastloss.torch as F` takes the place of torch.nn.f
 
 Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
 Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits.
+Their derivatives from their results: softmax_vjp, log_softmax_vjp, sigmoid_vjp.
 Threads and checks: threads, set_num_threads, get_num_threads, show_config, checking.
 
 The losses are in `losses`, the array functions in `arrays`, their loops in `_kernels` (rows, tiles,
@@ -45,10 +46,13 @@ from .arrays import (
     entropy,
     entropy_from_logits,
     log_softmax,
+    log_softmax_vjp,
     logsigmoid,
     logsumexp,
     sigmoid,
+    sigmoid_vjp,
     softmax,
+    softmax_vjp,
 )
 from .calibration import temperature, vector_scaling
 from .losses import (
@@ -114,6 +118,7 @@ __all__ = [
     "get_num_threads",
     "kl_div",
     "log_softmax",
+    "log_softmax_vjp",
     "logsigmoid",
     "logsumexp",
     "mse_loss",
@@ -127,8 +132,10 @@ __all__ = [
     "show_config",
     "sigmoid",
     "sigmoid_focal_loss",
+    "sigmoid_vjp",
     "soft_margin_loss",
     "softmax",
+    "softmax_vjp",
     "temperature",
     "threads",
     "vector_scaling",
