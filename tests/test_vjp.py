@@ -7,7 +7,7 @@ import pytest
 from mpmath import mp
 
 import fastloss
-from fastloss import bounds, reference
+from fastloss import _kernels, bounds, reference
 from tests.support.cases import LAYOUTS, same_bits
 from tests.support.oracle import assert_within
 from tests.test_reference import COUNTS, SHAPES
@@ -236,3 +236,18 @@ def test_checking(name, dtype, rng, monkeypatch):
         monkeypatch.setattr(reference, name, lambda p, g, axis=-1: 0 * g + 1.0)
         with pytest.raises(fastloss.CheckError, match=name):
             call(name, p, g, axis)
+
+
+@pytest.mark.skipif(not {"avx2", "avx512"} <= set(_kernels.available), reason="needs both avx2 and avx512")
+@pytest.mark.parametrize("name", NAMES)
+def test_avx2_and_avx512_agree_in_every_bit(name, dtype):
+    before = _kernels.active
+    try:
+        for shape, axis in SHAPES[::3]:
+            p, g = inputs(name, np.random.default_rng(5), shape, axis, dtype)
+            _kernels.use("avx2")
+            wanted = call(name, p, g, axis)
+            _kernels.use("avx512")
+            assert same_bits(call(name, p, g, axis), wanted)
+    finally:
+        _kernels.use(before)
