@@ -152,12 +152,11 @@ def memory_axes(array: Array, axis: int, *, any_order: bool = False) -> Axes:
 
 
 def element_axes(array: Array) -> Axes:
-    """The same of an array without classes."""
-    if not array.flags.c_contiguous:
-        order = memory_order(array)
-        if array.transpose(order).flags.c_contiguous:
-            return order, 0
-    return (), 0
+    """The same of an array without classes; one that has to be copied is copied in that order, too."""
+    if array.flags.c_contiguous:
+        return (), 0
+    order = memory_order(array)
+    return (order if order != tuple(range(array.ndim)) else ()), 0
 
 
 def memory_order(array: Array) -> tuple[int, ...]:
