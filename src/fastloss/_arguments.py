@@ -139,10 +139,12 @@ def memory_axes(array: Array, axis: int, *, any_order: bool = False) -> Axes:
     """
     if array.flags.c_contiguous or outer_step(array, axis) is not None:
         return (), axis
-    samples = [a for a in range(array.ndim) if a != axis]
-    orders = [(*samples[:place], axis, *samples[place:]) for place in range(array.ndim)]
+    by_step, samples = memory_order(array), [a for a in range(array.ndim) if a != axis]
+    before = (samples.index(a) + 1 for a in by_step[: by_step.index(axis)] if array.shape[a] > 1)
+    place = max(before, default=0)
+    orders = [(*samples[:place], axis, *samples[place:])]
     if any_order:
-        orders.append((*(a for a in memory_order(array) if a != axis), axis))
+        orders.append((*(a for a in by_step if a != axis), axis))
     for order in orders:
         place = order.index(axis)
         elsewhere = math.prod(array.shape[a] for a in order[place:]) != math.prod(array.shape[axis:])
