@@ -21,6 +21,8 @@ VERBS = {
     "compiled": "Times of calls from C and from Numba's code, by address.",
     "special": "Times beside scipy.special: calls, and models of scikit-learn, hmmlearn and gensim.",
     "metrics": "Times and memory of fastloss.metrics beside scikit-learn's.",
+    "recipes": "Times of docs/recipes beside the same losses in eager PyTorch.",
+    "layouts": "Times of a class axis elsewhere in memory, such as channels-last, beside the plain layout.",
     "torch": "Times and memory of loss and backward pass in eager PyTorch code.",
 }
 

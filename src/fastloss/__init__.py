@@ -36,6 +36,7 @@ Metrics for arrays, as scikit-learn's, from probabilities or logits: `metrics`.
 Totals of batches: Total; of arrays that do not fit memory: stream.
 Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits;
 with SciPy's names and signatures, and a switch for existing code, in `special`.
+Derivatives of array functions from their results: softmax_vjp, log_softmax_vjp, sigmoid_vjp.
 Threads and checks: threads, set_num_threads, get_num_threads, show_config, checking.
 
 The losses are in `losses`, the array functions in `arrays`, their loops in `_kernels` (rows, tiles,
@@ -49,10 +50,13 @@ from .arrays import (
     entropy,
     entropy_from_logits,
     log_softmax,
+    log_softmax_vjp,
     logsigmoid,
     logsumexp,
     sigmoid,
+    sigmoid_vjp,
     softmax,
+    softmax_vjp,
 )
 from .calibration import temperature, vector_scaling
 from .losses import (
@@ -121,6 +125,7 @@ __all__ = [
     "get_num_threads",
     "kl_div",
     "log_softmax",
+    "log_softmax_vjp",
     "logsigmoid",
     "logsumexp",
     "metrics",
@@ -135,8 +140,10 @@ __all__ = [
     "show_config",
     "sigmoid",
     "sigmoid_focal_loss",
+    "sigmoid_vjp",
     "soft_margin_loss",
     "softmax",
+    "softmax_vjp",
     "special",
     "stream",
     "temperature",

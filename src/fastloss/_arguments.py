@@ -21,7 +21,7 @@ from ._kernels import BFLOAT16
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
-Axes = tuple[int, int]  # where the class axis is, and where it stands in memory
+Axes = tuple[tuple[int, ...], int]  # axes in the order of memory, and where among them the classes are
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -108,12 +108,14 @@ def real_operand(value: Any, name: str, dtype: np.dtype[Any]) -> Array:
     return convert(widened(array), dtype)
 
 
-def target_operand(array: Array, dtype: np.dtype[Any], axes: Axes | None = None) -> Array:
+def target_operand(
+    array: Array, dtype: np.dtype[Any], axes: Axes | None = None, name: str = "target"
+) -> Array:
     """A target of input's size as the kernels read it: float32 and half precision stay."""
-    compute_dtype(array, "target")
+    compute_dtype(array, name)
     kind = FLOAT32 if array.dtype == FLOAT32 else stored_dtype(array, dtype)
     if array.dtype != kind and array.dtype.newbyteorder("=") != kind:
-        array = real_operand(array, "target", dtype)
+        array = real_operand(array, name, dtype)
     return native(array if axes is None else moved(array, axes), kind)
 
 
@@ -180,18 +182,67 @@ class OneAxis:
         return np.reshape(result.transpose(np.argsort(order)), shape)
 
 
-def memory_axes(array: Array, axis: int) -> Axes:
-    """Where the class axis stands in memory, if the samples are in order there; otherwise `axis` itself."""
-    if not array.flags.c_contiguous:
-        for place in range(array.ndim):
-            if np.moveaxis(array, axis, place).flags.c_contiguous:
-                return axis, place
-    return axis, axis
+def memory_axes(array: Array, axis: int, *, any_order: bool = False) -> Axes:
+    """How the array is read where it stands if its class axis is elsewhere in memory; otherwise as it is.
+
+    The samples keep their order there, unless they may be in `any_order` around classes that are neighbours.
+    """
+    if array.flags.c_contiguous or outer_step(array, axis) is not None:
+        return (), axis
+    by_step, samples = memory_order(array), [a for a in range(array.ndim) if a != axis]
+    before = (samples.index(a) + 1 for a in by_step[: by_step.index(axis)] if array.shape[a] > 1)
+    place = max(before, default=0)
+    orders = [(*samples[:place], axis, *samples[place:])]
+    if any_order:
+        orders.append((*(a for a in by_step if a != axis), axis))
+    for order in orders:
+        place = order.index(axis)
+        elsewhere = math.prod(array.shape[a] for a in order[place:]) != math.prod(array.shape[axis:])
+        if elsewhere and outer_step(moved(array, (order, place)), place) is not None:
+            return order, place
+    return (), axis
+
+
+def element_axes(array: Array) -> Axes:
+    """The same of an array without classes; one that has to be copied is copied in that order, too."""
+    if array.flags.c_contiguous:
+        return (), 0
+    order = memory_order(array)
+    return (order if order != tuple(range(array.ndim)) else ()), 0
+
+
+def memory_order(array: Array) -> tuple[int, ...]:
+    """The axes from the one with the largest steps in memory to that with the smallest.
+
+    First those of one element, and those along which the array is broadcast.
+    """
+    steps = [step if n > 1 else 0 for n, step in zip(array.shape, array.strides, strict=True)]
+    return tuple(sorted(range(array.ndim), key=lambda a: (steps[a] != 0, -abs(steps[a]))))
 
 
 def moved(array: Array, axes: Axes) -> Array:
-    """The array with one axis elsewhere."""
-    return array if axes[0] == axes[1] else np.moveaxis(array, *axes)
+    """The array with its axes in the order of memory."""
+    return array.transpose(axes[0]) if axes[0] else array
+
+
+def outer_step(array: Array, axis: int) -> int | None:
+    """Elements from one outer index, all axes before `axis`, to the next, if what is inside is contiguous.
+
+    None if it is not. Outer indices may lie apart, or on top of each other: a slice of columns, a broadcast
+    row.
+    """
+    if array.size == 0 or not array.flags.aligned or not array[(0,) * axis].flags.c_contiguous:
+        return None
+    step, extent = math.prod(array.shape[axis:]) * array.itemsize, None
+    for n, stride in reversed([*zip(array.shape, array.strides, strict=True)][:axis]):
+        if n > 1:
+            if extent is None:
+                step = stride
+            elif stride != extent:
+                return None
+            extent = stride * n
+    elements, rest = divmod(step, array.itemsize)
+    return elements if rest == 0 else None
 
 
 def with_class_axis(array: Array, axes: Axes, dtype: np.dtype[Any]) -> tuple[Array, int, int, int, int]:
@@ -199,14 +250,11 @@ def with_class_axis(array: Array, axes: Axes, dtype: np.dtype[Any]) -> tuple[Arr
     array, axis = moved(array, axes), axes[1]
     shape = array.shape
     outer, classes, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-    block = classes * inner
-    if array.dtype == dtype and not array.flags.c_contiguous and array.flags.aligned and array.size > 0:
-        # Outer indices may lie apart, or on top of each other: a slice of columns, a broadcast row.
-        array = array.reshape(outer, classes, inner)
-        step, rest = divmod(array.strides[0], array.itemsize)
-        if rest == 0 and array[0].flags.c_contiguous:
+    if array.dtype == dtype and not array.flags.c_contiguous:
+        step = outer_step(array, axis)
+        if step is not None:
             return array, outer, classes, inner, step
-    return native(array, dtype), outer, classes, inner, block
+    return native(array, dtype), outer, classes, inner, classes * inner
 
 
 def broadcast(value: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
@@ -317,29 +365,26 @@ class Output:
         computed: np.dtype[Any],
         *,
         apart_from: Sequence[tuple[str, Array | None]] = (),
-        in_place: str | None = None,
+        in_place: Sequence[str] = (),
         zeros: bool = False,
-        axes: Axes = (0, 0),
+        axes: Axes = ((), 0),
     ) -> None:
-        back, there = axes
+        self.back: Axes = tuple(sorted(range(len(axes[0])), key=axes[0].__getitem__)), 0
         if given is None:
             make = np.zeros if zeros else np.empty
-            in_memory = list(shape)
-            if there != back:
-                in_memory.insert(there, in_memory.pop(back))
-            self.result: Array = moved(make(in_memory, dtype), (there, back))
+            self.result: Array = moved(make([shape[a] for a in axes[0]] or shape, dtype), self.back)
         else:
             self.result = self._check(given, name, shape, dtype)
             for other_name, other in apart_from:
                 if other is None or not _overlap(given, other):
                     continue
-                if other_name != in_place or not _same(given, other):
+                if other_name not in in_place or not _same(given, other):
                     raise ValueError(f"{name}: overlaps {other_name} in memory")
         view = moved(self.result, axes)
         kept = view.dtype == computed or (view.dtype == FLOAT32 and computed == FLOAT64)
         direct = kept and view.flags.c_contiguous and view.flags.aligned
         self.buffer: Array = view if direct else np.empty(view.shape, computed)
-        self.direct, self.given, self.axes = direct, given is not None, (there, back)
+        self.direct, self.given = direct, given is not None
 
     @staticmethod
     def _check(given: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
@@ -360,7 +405,7 @@ class Output:
         """Copy the temporary, if there is one, and return the filled array."""
         if not self.direct:
             with np.errstate(all="ignore"):
-                np.copyto(self.result, moved(self.buffer, self.axes), casting="unsafe")
+                np.copyto(self.result, moved(self.buffer, self.back), casting="unsafe")
         return self.result
 
 

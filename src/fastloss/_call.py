@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +15,11 @@ from ._arguments import (
     Output,
     Shape,
     as_array,
+    broadcast,
     choice,
     compute_dtype,
+    element_axes,
+    memory_axes,
     real_operand,
     scalar,
     stored_dtype,
@@ -63,22 +67,82 @@ class Call:
         self.hess_out = hess_out
         self.with_hess = hessian is not None
         self.second_order = self.with_hess or "vector" in more
-        self.axes: Axes = (0, 0)
+        self.axes: Axes = (), 0
+        self.order: tuple[int, ...] = ()  # in which arrays have the caller's axes, if that is another
+        self.class_axis: int | None = None  # where the classes are then
         self.exact: Array | None = None  # for the digits of the sum
         self.kernel: dict[str, Any] = {}  # what a kernel was told of the samples,
         self.samples: Shape = ()  # and their shape
-        self.arrays: list[tuple[str, Array | None]] = [
+        self.more = {name: as_array(value, name) for name, value in more.items()}
+        self.arrays = self._arrays()
+        self.hessian: str | float = checked_rule(hessian) if self.with_hess else 1.0
+        self.floor = _checked_floor(floor)
+
+    def _arrays(self) -> list[tuple[str, Array | None]]:
+        """What results must not overlap."""
+        return [
             ("input", self.x),
             ("target", self.y),
             ("sample_weight", self.sample_weight),
             ("mask", self.mask),
             ("grad_output", self.grad_output),
+            *self.more.items(),
+            *((k, v) for k, v in self.options.items() if isinstance(v, np.ndarray)),
         ]
-        self.more = {name: as_array(value, name) for name, value in more.items()}
-        self.arrays += self.more.items()
-        self.arrays += [(k, v) for k, v in options.items() if isinstance(v, np.ndarray)]
-        self.hessian: str | float = checked_rule(hessian) if self.with_hess else 1.0
-        self.floor = _checked_floor(floor)
+
+    def in_memory_order(self, axis: int | None) -> Call | None:
+        """The call with all arrays' axes in the order in which input has them in memory.
+
+        None where that is the order that they have, or where something does not fit. `axis` is that of the
+        classes, which has to stand elsewhere in memory, or None: then nothing is added up, for a sum depends
+        on the order.
+        """
+        x, shape = self.x, self.x.shape
+        if x.flags.c_contiguous or self.more or (axis is None and self.reduction != "none"):
+            return None
+        order, place = element_axes(x) if axis is None else memory_axes(x, axis, any_order=True)
+        kept = [a for a in range(x.ndim) if a != axis]
+        samples = [kept.index(a) for a in order if a != axis]
+        if samples == sorted(samples):
+            return None
+        of_samples = tuple(shape[a] for a in kept)
+
+        def turned(array: Any) -> Any:
+            if array is None or np.shape(array) == ():
+                return array
+            if array.shape != shape and array.shape != of_samples:
+                raise ValueError
+            return array.transpose(order if array.shape == shape else samples)
+
+        call = copy.copy(self)
+        call.order, call.class_axis = order, place
+        try:
+            for name in ("x", "y", "grad_output", "out", "grad_out", "hess_out"):
+                setattr(call, name, turned(getattr(self, name)))
+            for name in ("sample_weight", "mask"):
+                array = getattr(self, name)
+                setattr(call, name, array if array is None else turned(np.broadcast_to(array, of_samples)))
+        except (AttributeError, ValueError):  # not arrays, or not of these shapes
+            return None
+        call.arrays = call._arrays()
+        return call
+
+    def turned_back(self, result: Any, given: Any) -> Any:
+        """A result of such a call, or what was given for it, as the caller has the axes."""
+        if given is not None or result is None or np.ndim(result) == 0:
+            return result if given is None else given
+        order = list(self.order)
+        if result.ndim < len(order):
+            del order[self.class_axis or 0]
+        return np.transpose(result, np.argsort(order))
+
+    def beside_input(self, array: Array, name: str) -> Array:
+        """An array broadcast to input's shape, the caller's."""
+        if not self.order:
+            return broadcast(array, name, self.x.shape, self.dtype)
+        shape = tuple(self.x.shape[i] for i in np.argsort(self.order))
+        beside: Array = broadcast(array, name, shape, self.dtype).transpose(self.order)
+        return beside
 
     def outputs(self, shape: Shape, *, zeros: bool = False) -> tuple[Output | None, ...]:
         """The arrays to fill: the values under "none", the gradient, and the Hessian's diagonal."""
@@ -96,7 +160,7 @@ class Call:
                 self.stored,
                 self.stored,
                 apart_from=apart_from,
-                in_place="input",
+                in_place=("input",),
                 zeros=zeros,
                 axes=self.axes,
             )

@@ -99,7 +99,8 @@ def check_array_function(name: str, args: tuple[Any, ...], options: dict[str, An
     dtype = compute_dtype(args[0], "x")
     args = (widened(args[0]), *args[1:])
     want = getattr(reference, name)(*args, **options)
-    bound = bounds.against_reference(bounds.array_function, dtype, name, *args, **options)
+    of = bounds.vjp if name.endswith("_vjp") else bounds.array_function
+    bound = bounds.against_reference(of, dtype, name, *args, **options)
     _compare(name, "result", got, want, bound, dtype)
 
 

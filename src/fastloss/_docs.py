@@ -184,6 +184,18 @@ x : array_like
     "result": """\
 out : ndarray, optional
     Array of the result's shape and dtype to fill; it must not overlap `x`.""",
+    "grad_output_of_result": """\
+grad_output : array_like
+    Array g of the same shape: the derivative of something by each entry of the result.""",
+    "out_of_vjp": """\
+out : ndarray, optional
+    Array of that shape and the result's dtype to fill; it may be either argument itself, and must not overlap
+    them otherwise.""",
+    "raises_of_vjp": """\
+TypeError
+    A dtype that does not fit.
+ValueError
+    Shapes that differ, or another argument that does not fit.""",
     "where": """\
 where : array_like of bool, optional
     Broadcastable to `x`; an entry counts as -inf where it is False.""",
@@ -239,6 +251,12 @@ axis : int, tuple of int or None, default: -1
     "twin.x_of_elements": """\
 x : array_like
     Array of any shape; taken as float64.""",
+    "twin.grad_output": """\
+grad_output : array_like
+    Array g of the same shape; taken as float64.""",
+    "twin.array_of_result": """\
+ndarray
+    Float64 array of the arguments' shape.""",
     "twin.array": """\
 ndarray
     Float64 array of x's shape.""",

@@ -29,6 +29,9 @@ ARRAY_FUNCTIONS = (
     "logsigmoid",
     "entropy",
     "entropy_from_logits",
+    "softmax_vjp",
+    "log_softmax_vjp",
+    "sigmoid_vjp",
 )
 
 #: Losses of a label that are a function of its cross-entropy, with some of its parameters.
@@ -91,11 +94,21 @@ def array_cases(function: str, dtype: Any) -> Iterator[tuple[Array, dict[str, An
     if function in ("sigmoid", "logsigmoid"):
         yield (rng.standard_normal(2000) * 20).astype(dtype), {}
         return
+    if function == "sigmoid_vjp":
+        p, g = reference.sigmoid(rng.standard_normal(2000) * 8), rng.standard_normal(2000)
+        yield p.astype(dtype), {"grad_output": as_computed(g, dtype)}
+        return
     for shape, axis in SHAPES:
         x = logits(rng, shape, dtype)
-        for axes in (axis, None, (0, 1)):
-            p = reference.softmax(x, axes).astype(dtype) if function == "entropy" else x
-            yield p, {"axis": axes}
+        for axes in (axis, None, (0, 1)) if not function.endswith("_vjp") else (axis,):
+            options: dict[str, Any] = {"axis": axes}
+            given = x
+            if function.endswith("_vjp"):
+                given = getattr(reference, function.removesuffix("_vjp"))(x, axis).astype(dtype)
+                options["grad_output"] = as_computed(rng.standard_normal(shape), dtype)
+            elif function == "entropy":
+                given = reference.softmax(x, axes).astype(dtype)
+            yield given, options
 
 
 def class_cases(function: str, dtype: Any) -> Iterator[LossCase]:
@@ -178,10 +191,9 @@ def element_cases(function: str, dtype: Any) -> Iterator[LossCase]:
 def check_array(outcome: Outcome, dtype: Any) -> None:
     """Compare an array function with its reference."""
     ours, theirs = getattr(fastloss, outcome.function), getattr(reference, outcome.function)
+    of = bounds.vjp if outcome.function.endswith("_vjp") else bounds.array_function
     for x, options in array_cases(outcome.function, dtype):
-        bound = bounds.against_reference(
-            bounds.array_function, computed(dtype), outcome.function, x, **options
-        )
+        bound = bounds.against_reference(of, computed(dtype), outcome.function, x, **options)
         outcome.value = max(outcome.value, share(ours(x, **options), theirs(x, **options), bound))
 
 

@@ -19,12 +19,17 @@ from ._arguments import (
     Output,
     as_array,
     class_axes,
+    class_axis,
     compute_dtype,
+    element_axes,
     flag,
     mask_operand,
     memory_axes,
+    moved,
     native,
+    real_operand,
     stored_dtype,
+    target_operand,
     with_class_axis,
 )
 from ._errors import shortening
@@ -35,10 +40,13 @@ __all__ = [
     "entropy",
     "entropy_from_logits",
     "log_softmax",
+    "log_softmax_vjp",
     "logsigmoid",
     "logsumexp",
     "sigmoid",
+    "sigmoid_vjp",
     "softmax",
+    "softmax_vjp",
 ]
 
 
@@ -67,14 +75,17 @@ def _over_classes(
     axes = class_axes(array.shape, axis, name)
     shape = array.shape
     keepdims = flag(keepdims, "keepdims")
-    if reduces:
-        shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
-    memory = (axes[0], axes[0]) if len(axes) == 1 else (0, 0)
-    if len(axes) == 1 and counted is None:
-        memory = memory_axes(array, axes[0])
     kind = dtype if reduces else stored
     apart_from = [(name, array), ("where", counted)]
-    output = Output(out, "out", shape, kind, kind, apart_from=apart_from, axes=(0, 0) if reduces else memory)
+    memory: Axes = (), axes[0] if len(axes) == 1 else 0
+    if len(axes) == 1 and counted is None:
+        memory = memory_axes(array, axes[0], any_order=True)
+    places = memory
+    if reduces:
+        shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
+        if not keepdims:
+            places = tuple(a - (a > axes[0]) for a in memory[0] if a != axes[0]), 0
+    output = Output(out, "out", shape, kind, kind, apart_from=apart_from, axes=places)
     data = array if counted is None else _replaced(array, counted, stored, uncounted)
     if math.prod(array.shape[i] for i in axes) == 0:
         output.buffer.fill(_OF_NOTHING.get(op, 0.0))
@@ -86,7 +97,7 @@ def _over_classes(
         result = np.empty(
             data.shape[: one.place] + data.shape[one.place + 1 :] if reduces else data.shape, kind
         )
-        _pass(op, data, (one.place, one.place), stored, result, reduces)
+        _pass(op, data, ((), one.place), stored, result, reduces)
         np.copyto(output.buffer, one.back(result, shape, reduces))
     if counted is not None and not reduces:  # also where the row holds NaN
         nothing = output.buffer.dtype.type(0 if op == "softmax" else -math.inf)
@@ -120,12 +131,49 @@ def _over_elements(op: str, x: Any, out: Any, where: Any) -> Any:
     stored = stored_dtype(array, compute_dtype(array, "x"))
     counted = None if where is None else _counted(where, array)
     apart_from = [("x", array), ("where", counted)]
-    output = Output(out, "out", array.shape, stored, stored, apart_from=apart_from)
+    axes = element_axes(array) if counted is None else ((), 0)
+    output = Output(out, "out", array.shape, stored, stored, apart_from=apart_from, axes=axes)
     data = array if counted is None else _replaced(array, counted, stored, -math.inf)
-    data = native(data, stored)
+    data = native(moved(data, axes), stored)
     threads = threads_for(array.size)
     _kernels.module.point_pass(_kernels.POINT_OPS[op], data, None, threads, value=output.buffer)
     return _finish(op, output, (array,), {}, counted)
+
+
+def _vjp(name: str, result: Any, grad_output: Any, axis: Any, out: Any) -> Any:
+    """The derivative of `name` from its result, times what arrives; `axis` is None without classes."""
+    result_name = "log_p" if name.startswith("log") else "p"
+    array, upstream = as_array(result, result_name), as_array(grad_output, "grad_output")
+    dtype = compute_dtype(array, result_name)
+    stored = stored_dtype(array, dtype)
+    if axis is None and name != "sigmoid_vjp":
+        raise TypeError("axis: got None, wanted an integer")
+    if upstream.shape != array.shape:
+        raise ValueError(f"grad_output: got shape {upstream.shape}, wanted {array.shape} as {result_name}")
+    if axis is None:
+        axes = element_axes(array)
+    else:
+        axis = class_axis(array.shape, axis, result_name)
+        axes = memory_axes(array, axis, any_order=True)
+    apart_from, either = [(result_name, array), ("grad_output", upstream)], (result_name, "grad_output")
+    output = Output(
+        out, "out", array.shape, stored, stored, apart_from=apart_from, in_place=either, axes=axes
+    )
+    args: tuple[Any, ...] = ()
+    if _checking.enabled():  # before one of them is overwritten
+        args = array.copy(), real_operand(upstream.copy(), "grad_output", dtype)
+    threads = threads_for(array.size)
+    upstream = target_operand(upstream, dtype, axes, name="grad_output")
+    if axis is None:
+        op = _kernels.POINT_OPS["sigmoid_backward"]
+        data = native(moved(array, axes), stored)
+        _kernels.module.point_pass(op, data, upstream, threads, value=output.buffer)
+    else:
+        op = _kernels.OPS[name.replace("vjp", "backward")]
+        place = with_class_axis(array, axes, stored)
+        _kernels.module.class_pass(op, *place, threads, coefficient=upstream, grad=output.buffer)
+        args += (axis,)
+    return _finish(name, output, args, {}, None)
 
 
 def _counted(where: Any, array: Array) -> Array | None:
@@ -347,6 +395,139 @@ def logsigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | Non
     array([-1.00000000e+03, -4.24835426e-18])
     """
     return _over_elements("logsigmoid", x, out, where)
+
+
+def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
+    """Derivative of softmax from its result, times a gradient that arrives: p_j (g_j - Σ_k p_k g_k).
+
+    The vector-Jacobian product of `softmax`, for losses that are functions of probabilities.
+
+    Parameters
+    ----------
+    p : array_like
+        What `softmax` gave: any shape with at least one class on `axis`; dtypes as for `softmax`.
+    %(grad_output_of_result)s
+    axis : int, default: -1
+        The class axis.
+    %(out_of_vjp)s
+
+    Returns
+    -------
+    ndarray
+        The derivative by softmax's argument: p's shape and dtype, or float64 for integers. Where p is 0, it
+        is 0, and an infinite g does not count. A row with NaN is NaN, and no other row.
+
+    Raises
+    ------
+    %(raises_of_vjp)s
+
+    See Also
+    --------
+    softmax : The function.
+    log_softmax_vjp : The same of its logarithm.
+
+    References
+    ----------
+    `torch.nn.functional.softmax`, whose backward pass it is; Griewank and Walther, "Evaluating derivatives"
+    (2008), chapter 3.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> p = fastloss.softmax([0.0, 0.0])
+    >>> fastloss.softmax_vjp(p, [1.0, 0.0])
+    array([ 0.25, -0.25])
+    """
+    result: Array = _vjp("softmax_vjp", p, grad_output, axis, out)
+    return result
+
+
+def log_softmax_vjp(
+    log_p: ArrayLike, grad_output: ArrayLike, axis: int = -1, *, out: Array | None = None
+) -> Array:
+    """Derivative of log_softmax from its result, times a gradient that arrives: g_j - p_j Σ_k g_k.
+
+    The vector-Jacobian product of `log_softmax`, for losses that are functions of log-probabilities.
+
+    Parameters
+    ----------
+    log_p : array_like
+        What `log_softmax` gave: any shape with at least one class on `axis`; dtypes as for `log_softmax`.
+    %(grad_output_of_result)s
+    axis : int, default: -1
+        The class axis.
+    %(out_of_vjp)s
+
+    Returns
+    -------
+    ndarray
+        The derivative by log_softmax's argument: the shape of `log_p` and its dtype, or float64 for integers.
+        A class is masked where `log_p` is -inf, and its derivative is 0. NaN in g makes its row NaN, and no
+        other row.
+
+    Raises
+    ------
+    %(raises_of_vjp)s
+
+    See Also
+    --------
+    log_softmax : The function.
+    softmax_vjp : The same of the probabilities.
+
+    References
+    ----------
+    `torch.nn.functional.log_softmax`, whose backward pass it is; Griewank and Walther, "Evaluating
+    derivatives" (2008), chapter 3.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> log_p = fastloss.log_softmax([0.0, 0.0])
+    >>> fastloss.log_softmax_vjp(log_p, [-1.0, 0.0]).round(6)                # of the cross-entropy of class 0
+    array([-0.5,  0.5])
+    """
+    result: Array = _vjp("log_softmax_vjp", log_p, grad_output, axis, out)
+    return result
+
+
+def sigmoid_vjp(p: ArrayLike, grad_output: ArrayLike, *, out: Array | None = None) -> Any:
+    """Derivative of sigmoid from its result, times a gradient that arrives: p (1 - p) g, of each element.
+
+    The vector-Jacobian product of `sigmoid`, for losses that are functions of probabilities.
+
+    Parameters
+    ----------
+    p : array_like
+        What `sigmoid` gave, of any shape; dtypes as for `sigmoid`.
+    %(grad_output_of_result)s
+    %(out_of_vjp)s
+
+    Returns
+    -------
+    ndarray or scalar
+        The derivative by sigmoid's argument: p's shape and dtype, or float64 for integers. Where p is 0 or 1,
+        it is 0, also for an infinite g.
+
+    Raises
+    ------
+    %(raises_of_vjp)s
+
+    See Also
+    --------
+    sigmoid : The function.
+
+    References
+    ----------
+    `torch.sigmoid`, whose backward pass it is; Griewank and Walther, "Evaluating derivatives" (2008),
+    chapter 3.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.sigmoid_vjp([0.5, 1.0], [2.0, 2.0])
+    array([0.5, 0. ])
+    """
+    return _vjp("sigmoid_vjp", p, grad_output, None, out)
 
 
 def entropy(p: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Any:

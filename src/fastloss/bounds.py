@@ -91,6 +91,9 @@ ANCHOR = 42  # a label's ℓ from which on the greatest takes its place in log S
 # their sum 1. In sigmoid focal loss the square of (log m)', and (log m)'', 12 more.
 CURVE, FOCAL_CURVE = 6, 18
 PSI = 6  # z_loss s^2, s = m + L: s 1, both products 1, z_loss 1, added 1, storing 1
+# p (g - s): the product 1, storing 1, the difference 1; s, in u Σ p |g|: each product 1, additions 4. Of
+# log_softmax p s, in u p Σ |g|: exp 2, additions 4, * 1. p (1 - p) g: 1 - p 1, * 1, * 1.
+VJP, LOG_VJP, SIGMOID_VJP = 5, 7, 3
 LGAMMA = 8  # the logarithm of a factorial by the C library in float64, 4 ulp
 # Of float64: a sum of values, two plain additions 2, then without loss, 1; the divisor 1; the quotient 1.
 TOTALS = 5
@@ -132,6 +135,12 @@ TABLE = (
     ("`nll_loss`", "u of the value"),
     ("`logsumexp`", f"s + u (abs(max x + L) + {LOG}L)"),
     ("`log_softmax`", f"s + u (2·abs(dⱼ) + {LOG + 1}L)"),
+    (
+        "`softmax_vjp`",
+        f"{VJP}u (abs(pⱼ (gⱼ − Σₖ pₖ gₖ)) + pⱼ Σₖ pₖ·abs(gₖ))",
+    ),
+    ("`log_softmax_vjp`", f"u (abs(gⱼ − pⱼ Σₖ gₖ) + {LOG_VJP}pⱼ Σₖ abs(gₖ))"),
+    ("`sigmoid_vjp`", f"{SIGMOID_VJP}u of it"),
     (
         "`softmax`; B is A, but of less than 128 classes"
         f" at least min(C − 1, {SHORT_32}), in float64 min(C − 1, {SHORT_64})",
@@ -343,6 +352,23 @@ def array_function(
     if name in MAPS:
         return reference._classes_apart(bound, shape, axis)
     return bound.reshape(reference._reduced_shape(shape, axis)) if keepdims else bound[..., 0]
+
+
+@np.errstate(all="ignore")
+def vjp(
+    name: str, result: ArrayLike, grad_output: ArrayLike, axis: int = -1, *, dtype: Any, shifted: bool = False
+) -> Array:
+    """Bound of `softmax_vjp`, `log_softmax_vjp` and `sigmoid_vjp`; shaped as the result."""
+    u, tiny = unit(dtype), smallest(dtype)
+    x, g = reference._float64(result), np.abs(reference._float64(grad_output))
+    exact = np.abs(getattr(reference, name)(result, grad_output, *([] if name == "sigmoid_vjp" else [axis])))
+    if name == "sigmoid_vjp":
+        return _known(SIGMOID_VJP * u * exact + tiny)
+    if name == "softmax_vjp":
+        total = reference._times(np.abs(x), g).sum(axis, keepdims=True)
+        return _known(VJP * u * (exact + np.abs(x) * total) + tiny)
+    p, total = np.exp(x), g.sum(axis, keepdims=True)
+    return _known(u * (exact + LOG_VJP * p * total) + tiny * (1 + total))
 
 
 # -------------------------------------------------------------------------------------------- losses

@@ -280,7 +280,7 @@ class _Curve:
         outer, _, inner = samples.x.shape
         i, j = (np.s_[::step], np.s_[:]) if outer > inner else (np.s_[:], np.s_[::step])
         x, margin = samples.x[i, :, j], samples.margin[i, j]
-        self.pass_of = with_class_axis(x if step == 1 else np.ascontiguousarray(x), (1, 1), x.dtype)
+        self.pass_of = with_class_axis(x if step == 1 else np.ascontiguousarray(x), ((), 1), x.dtype)
         self.mass = None if samples.mass is None else samples.mass[i, j].ravel()
         self.total = float(margin.size if self.mass is None else self.mass.sum())
         self.margin = float(margin.sum()) / self.total if self.total else 0.0

@@ -43,6 +43,7 @@ __all__ = [
     "hessp",
     "kl_div",
     "log_softmax",
+    "log_softmax_vjp",
     "logsigmoid",
     "logsumexp",
     "mse_loss",
@@ -53,8 +54,10 @@ __all__ = [
     "poly_loss",
     "sigmoid",
     "sigmoid_focal_loss",
+    "sigmoid_vjp",
     "soft_margin_loss",
     "softmax",
+    "softmax_vjp",
 ]
 
 # infinities and NaN are answers here, not accidents
@@ -211,6 +214,87 @@ def logsigmoid(x: ArrayLike, *, where: ArrayLike | None = None) -> Array:
     array([-1.00000000e+03, -4.24835426e-18])
     """
     return np.asarray(-_softplus(-_where(where, x)))
+
+
+@_quiet
+def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: int = -1) -> Array:
+    """Derivative of softmax times a vector, from its result: p_j (g_j - s), s the sum of p_k g_k.
+
+    Parameters
+    ----------
+    p : array_like
+        What `softmax` gave; taken as float64. Where it is 0, an infinite g does not count.
+    %(twin.grad_output)s
+    axis : int, default: -1
+        The class axis.
+
+    Returns
+    -------
+    %(twin.array_of_result)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.softmax_vjp([0.5, 0.5], [1.0, 0.0])
+    array([ 0.25, -0.25])
+    """
+    p = _classes_last("p", p, axis)
+    g = np.moveaxis(_like("grad_output", grad_output, np.moveaxis(p, -1, axis).shape), axis, -1)
+    s = _times(p, g * 2.0**-40).sum(axis=-1, keepdims=True)  # of finite numbers it is finite
+    return np.moveaxis(_times(2 * p, g / 2 - s * 2.0**39), -1, axis)
+
+
+@_quiet
+def log_softmax_vjp(log_p: ArrayLike, grad_output: ArrayLike, axis: int = -1) -> Array:
+    """Derivative of log_softmax times a vector, from its result: g_j - exp(log p_j) times the sum of g.
+
+    Parameters
+    ----------
+    log_p : array_like
+        What `log_softmax` gave; taken as float64. Where it is -inf the result is 0.
+    %(twin.grad_output)s
+    axis : int, default: -1
+        The class axis.
+
+    Returns
+    -------
+    %(twin.array_of_result)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.log_softmax_vjp([-0.6931471805599453, -0.6931471805599453], [1.0, 0.0])
+    array([ 0.5, -0.5])
+    """
+    log_p = _classes_last("log_p", log_p, axis)
+    g = np.moveaxis(_like("grad_output", grad_output, np.moveaxis(log_p, -1, axis).shape), axis, -1)
+    s = (g * 2.0**-40).sum(axis=-1, keepdims=True)
+    result = np.where(log_p == -np.inf, 0 * s, (g / 2 - np.exp(log_p) * 2.0**39 * s) * 2)
+    return np.moveaxis(result, -1, axis)
+
+
+@_quiet
+def sigmoid_vjp(p: ArrayLike, grad_output: ArrayLike) -> Array:
+    """Derivative of the logistic function times a gradient, from its result: p (1 - p) g.
+
+    Parameters
+    ----------
+    p : array_like
+        What `sigmoid` gave; taken as float64. Where it is 0 or 1, an infinite g does not count.
+    %(twin.grad_output)s
+
+    Returns
+    -------
+    %(twin.array_of_result)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.sigmoid_vjp([0.5, 1.0], [2.0, 2.0])
+    array([0.5, 0. ])
+    """
+    p = _float64(p)
+    return _times(p * (1 - p), _like("grad_output", grad_output, p.shape))
 
 
 @_quiet

@@ -21,6 +21,7 @@ from fastloss._kernels.heads cimport *
 from fastloss._kernels.rows cimport *
 from fastloss._kernels.transpose cimport *
 from fastloss._kernels.tiles cimport *
+from fastloss._kernels.backward cimport *
 from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
 from fastloss._kernels.schedule cimport *
@@ -71,6 +72,13 @@ cdef void labels_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
         labels_chunk(<double*>NULL, <ClassJob*>job, chunk)
 
 
+cdef void backward_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
+    if (<ClassJob*>job).float32:
+        backward_chunk(<float*>NULL, <ClassJob*>job, chunk)
+    else:
+        backward_chunk(<double*>NULL, <ClassJob*>job, chunk)
+
+
 cdef void log_multinomial_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
     if (<ClassJob*>job).float32:
         log_multinomial_chunk(<float*>NULL, <ClassJob*>job, chunk)
@@ -116,11 +124,13 @@ cdef inline Py_ssize_t bytes_in(object array) noexcept:
 cdef inline int storage_to_write(object array, object x, object y) noexcept:
     """That of a result as large as x: past the caches if it, x and y (or None) do not fit there.
 
-    Where it takes the place of x its lines have been read already.
+    Where it takes the place of either its lines have been read already.
     """
     cdef int storage = storage_beside(array, x)
     if storage != NATIVE or array is None or data_of(array) == data_of(x):
         return storage
+    if data_of(array) == data_of(y):
+        return NATIVE
     return storage_of_result(bytes_in(x), bytes_in(y))
 
 
@@ -151,6 +161,9 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     elif job.op == LOG_MULTINOMIAL:
         function = log_multinomial_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
+    elif job.op == SOFTMAX_BACKWARD or job.op == LOG_SOFTMAX_BACKWARD:
+        function = backward_chunk_any
+        job.chunk = chunk_size(job.samples, job.classes, 1 if job.inner == 1 else LANES)
     elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES or bent \
             or job.head == POLY and fabs(job.head_parameter) > 1e6:
         function = rows_chunk_any
@@ -550,6 +563,8 @@ OPS = {
     "nll": NLL,
     "moments": MOMENTS,
     "softmax_vjp": SOFTMAX_VJP,
+    "softmax_backward": SOFTMAX_BACKWARD,
+    "log_softmax_backward": LOG_SOFTMAX_BACKWARD,
 }
 
 # The losses of one element: names, functions and twins of points.pxd.
@@ -591,6 +606,7 @@ point_loss(
 )
 point_loss("sigmoid_focal", <void*>sigmoid_focal[f16], <void*>sigmoid_focal[d8], wide_sigmoid_focal)
 point_loss("sigmoid", <void*>sigmoid[f16], <void*>sigmoid[d8], wide_sigmoid)
+point_loss("sigmoid_backward", <void*>sigmoid_backward[f16], <void*>sigmoid_backward[d8], wide_identity)
 point_loss("logsigmoid", <void*>logsigmoid[f16], <void*>logsigmoid[d8], wide_logsigmoid)
 point_loss("softplus", <void*>softplus[f16], <void*>softplus[d8], wide_softplus)
 point_loss("xlogy", <void*>xlogy[f16], <void*>xlogy[d8], wide_xlogy)

@@ -7,7 +7,9 @@ cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
     LOG_MULTINOMIAL,
     MOMENTS,                       # logsumexp, Σ p_j d_j and Σ p_j d_j^2 with d_j = x_j - max x
-    SOFTMAX_VJP                    # p_j (v_j - sum p v), v the coefficients: the derivative of softmax, times v
+    SOFTMAX_VJP,                   # p_j (v_j - sum p v), v the coefficients: the derivative of softmax, times v
+    SOFTMAX_BACKWARD,              # the same from x = p, and that of log_softmax from its result; see backward.pxd
+    LOG_SOFTMAX_BACKWARD
 
 # The losses of a label under softmax, functions of its -log p; see `head_of` in heads.pxd.
 cdef enum:

@@ -901,6 +901,24 @@ cdef inline void wide_sigmoid(Point* p) noexcept nogil:
     p.slope = 0
 
 
+cdef inline void sigmoid_backward(vec* doubt, const Points* block) noexcept nogil:
+    """x (1 - x) y, x a sigmoid and y the gradient that arrives: its derivative by what the sigmoid is of.
+
+    A slope of exactly 0 drops an infinite y, and keeps NaN.
+    """
+    cdef Points b = block[0]
+    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), slope, y
+    cdef vec most = all_of(3.4028234663852886e38 if vec is f16 else 1.7976931348623157e308, zero)
+    cdef Py_ssize_t k
+    for k in range(b.steps):
+        slope = load(b.x, k, zero)
+        slope = mul(slope, sub(one, slope))
+        y = load(b.y, k, zero)
+        y = if_equal(slope, zero, max_of(negative(most), min_of(most, y)), y)
+        store(mul(slope, y), b.value, k)
+    doubt[0] = zero
+
+
 cdef inline void logsigmoid(vec* doubt, const Points* block) noexcept nogil:
     """min(x, 0) - log(1 + exp(-|x|))."""
     cdef Points b = block[0]

@@ -346,6 +346,23 @@ FASTLOSS_INLINE d8 d8_of_halves(f16 a) {
     fl_number_8 half = FL_AT(8, &a, 0) + FL_AT(8, &a, 1);
     return d8_of_floats((const float*)&half);
 }
+FASTLOSS_INLINE f16 f16_of_halves(d8 a, d8 b) {  /* sixteen numbers of float64, rounded */
+    f16 y;
+#if defined(__AVX512F__)
+    y.r[0] = (fl_ps)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(a.r[0])), _mm512_cvtpd_ps(b.r[0]), 1);
+#elif defined(__AVX2__)
+    y.r[0] = (fl_ps)_mm256_set_m128(_mm256_cvtpd_ps(a.r[1]), _mm256_cvtpd_ps(a.r[0]));
+    y.r[1] = (fl_ps)_mm256_set_m128(_mm256_cvtpd_ps(b.r[1]), _mm256_cvtpd_ps(b.r[0]));
+#else
+    float all[16];
+    for (int i = 0; i < 4; i++) {
+        ((fl_floats*)all)[i] = __builtin_convertvector(a.r[i], fl_floats);
+        ((fl_floats*)all)[i + 4] = __builtin_convertvector(b.r[i], fl_floats);
+    }
+    y = f16_load(all);
+#endif
+    return y;
+}
 
 /* ---- Half precision: 16 numbers in memory are a step of float32 ---- */
 

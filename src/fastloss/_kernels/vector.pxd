@@ -48,6 +48,7 @@ cdef extern from "vector.h" nogil:
     d8 d8_of_floats(const float*)                        # eight numbers of float32
     d8 d8_of_half(f16, bint second)                      # those of half a step
     d8 d8_of_halves(f16)                                 # the sum of both
+    f16 f16_of_halves(d8, d8)                            # the step of both halves, rounded
     bint fastloss_exp_table
     double FASTLOSS_EXP_FACTOR
     f16 f16_power_of_eighths(f16)

@@ -151,8 +151,11 @@ class _ClassLoss(Loss[V]):
         }
         return op, kernel, derivatives, divisor
 
+    def _class_axis_of(self, call: Call) -> int:
+        return class_axis(call.x.shape, self.axis if call.class_axis is None else call.class_axis, "input")
+
     def _run(self, call: Call) -> Result:
-        axis = class_axis(call.x.shape, self.axis, "input")
+        axis = self._class_axis_of(call)
         shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
         op, kernel, gradient, divisor = self._prepared(call, axis)
         nll = op == "nll"
@@ -193,7 +196,7 @@ class _ClassLoss(Loss[V]):
         return self._weighed(call.kernel, call.samples)[0]
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
-        axis = class_axis(call.x.shape, self.axis, "input")
+        axis = self._class_axis_of(call)
         op, kernel, derivatives, divisor = self._prepared(call, axis)
         result = Output(
             out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes

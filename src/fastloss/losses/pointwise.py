@@ -194,7 +194,7 @@ class _PointwiseLoss(Loss[V]):
         given = {}
         for name, key, array in (("weight", "weight", self.weight), (extra_name, "extra", extra)):
             if array is not None:
-                given[key] = element_operand(broadcast(array, name, shape, call.dtype))
+                given[key] = element_operand(call.beside_input(array, name))
         counted = None if mask is None else element_operand(mask.view(np.uint8))
         op = _kernels.POINT_OPS[(self._weighted_op if extra is not None else None) or self._op()]
         x = native(call.x, call.stored)
@@ -739,6 +739,9 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         empty: Empty = "nan",
     ) -> None:
         super().__init__(weight=weight_option(weight, "weight"), reduction=reduction, empty=empty)
+
+    def _run_in_place(self, call: Call) -> Result:
+        return self._run(call)  # whose last axis is one
 
     def _op(self) -> str:
         return "bce_with_logits"

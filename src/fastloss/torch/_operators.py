@@ -129,6 +129,14 @@ def _tensor(result: Any, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(array).to(dtype)
 
 
+def _laid_as(result: Tensor, input: Tensor) -> Tensor:
+    """A result in the memory format of `torch.empty_like`, which operators promise."""
+    if result.is_contiguous() and input.is_contiguous():
+        return result
+    like = torch.empty_like(input, device="meta")
+    return result if result.stride() == like.stride() else torch.empty_like(input).copy_(result)
+
+
 # ---------------------------------------------------------------------------- losses
 
 
@@ -311,8 +319,8 @@ class Loss:
         library.register_fake(forward, self._forward_fake)
         library.register_autograd(forward, self._backward, setup_context=self._forward_context)
         library.define(backward, f"(Tensor grad_output, Tensor grad, {schema}) -> Tensor")
-        library.impl(backward, "cpu", lambda grad_output, grad, *args: self.slope(grad_output, grad, args))
-        library.register_fake(backward, lambda grad_output, grad, input, *_: input.new_empty(input.shape))
+        library.impl(backward, "cpu", self._backward_slope)
+        library.register_fake(backward, lambda grad_output, grad, input, *_: torch.empty_like(input))
         library.register_autograd(backward, self._second, setup_context=self._second_context)
         self.operator = getattr(torch.ops.fastloss, self.name).default
         self.backward_operator = getattr(torch.ops.fastloss, f"{self.name}_backward").default
@@ -327,15 +335,18 @@ class Loss:
             raise
         if self._doubtful(value):
             self.pytorch(*args)  # may raise
-        value = _tensor(value, input.dtype)
-        return value, input.new_empty(0) if grad is None else torch.from_numpy(grad)
+        value = _tensor(value, input.dtype).contiguous()
+        return value, input.new_empty(0) if grad is None else _laid_as(torch.from_numpy(grad), input)
+
+    def _backward_slope(self, grad_output: Tensor, grad: Tensor, *args: Any) -> Tensor:
+        return _laid_as(self.slope(grad_output, grad, args), args[0])
 
     def _forward_fake(self, *args: Any) -> tuple[Tensor, Tensor]:
         input, with_grad = args[0], args[-1]
         none = args[self.tensors + self.options.index("reduction")] == "none"
         value = input.new_empty(self.value_shape(input.shape) if none else ())
         kept = with_grad and input.dtype not in _HALF
-        return value, input.new_empty(input.shape if kept else 0)
+        return value, torch.empty_like(input) if kept else input.new_empty(0)
 
     def _forward_context(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(output[1], *inputs[: self.tensors])
@@ -415,6 +426,32 @@ class _PointwiseLoss(Loss):
             if weight.dtype != dtype or not _broadcasts(weight.shape, shape):
                 return False
         return self.knows(*options)
+
+    def compute(
+        self, args: Sequence[Any], with_grad: bool, grad_output: Tensor | None = None
+    ) -> tuple[Any, Array | None]:
+        """Of tensors with their axes in any order in memory, such as channels-last, where they stand."""
+        input = args[0]
+        order = None if input.is_contiguous() else _memory_order(input)
+        if order is None or self.value_shape(input.shape) != input.shape:
+            return super().compute(args, with_grad, grad_output)
+
+        def turned(tensor: Any) -> Any:
+            return tensor.expand(input.shape).permute(order) if isinstance(tensor, Tensor) else tensor
+
+        if grad_output is not None and grad_output.ndim:
+            grad_output = turned(grad_output)
+        value, grad = super().compute([turned(arg) for arg in args], with_grad, grad_output)
+        back = np.argsort(order)
+        value = value.transpose(back) if isinstance(value, np.ndarray) else value
+        return value, None if grad is None else grad.transpose(back)
+
+
+def _memory_order(tensor: Tensor) -> list[int] | None:
+    """The order of axes in which a tensor is contiguous, if there is one."""
+    steps = tensor.stride()
+    order = sorted(range(tensor.ndim), key=lambda axis: -steps[axis])
+    return order if tensor.permute(order).is_contiguous() else None
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
@@ -531,8 +568,9 @@ _PIECE = 2**18
 class ArrayFunction:
     """One array function of each element: who computes it, its operator, and its derivative.
 
-    The derivative is made of PyTorch's operators. It starts from the result where that is as good as the
-    input (`saves_result`), which it is not in half precision; `fused` is a way in one pass for that.
+    The derivative starts from the result where that is as good as the input (`saves_result`), which it is not
+    in half precision; `fused` is a way in one pass for that. It is `softmax_vjp` or `log_softmax_vjp`, or
+    made of PyTorch's operators: always where something sees them.
     """
 
     schema = ""
@@ -550,6 +588,7 @@ class ArrayFunction:
         self.gradient = gradient
         self.fused = fused
         self._made = getattr(arrays, name)
+        self._vjp: Any = getattr(arrays, f"{name}_vjp", None)
         torch.library.define(f"fastloss::{name}", f"(Tensor input{self.schema}) -> Tensor")
         torch.library.impl(f"fastloss::{name}", "cpu", self.compute)
         torch.library.register_fake(f"fastloss::{name}", self._fake)
@@ -586,11 +625,16 @@ class ArrayFunction:
             return None
 
     def compute(self, input: Tensor, *options: Any) -> Tensor:
-        """The function of a plain CPU tensor."""
-        return _tensor(_on_threads(input.numel(), self._made, _array(input), *options), input.dtype)
+        """The function of a plain CPU tensor, in its memory format."""
+        if input.is_contiguous():
+            return _tensor(_on_threads(input.numel(), self._made, _array(input), *options), input.dtype)
+        result = torch.empty_like(input)
+        call = partial(self._made, out=_array(result))
+        _on_threads(input.numel(), call, _array(input), *options)
+        return result
 
     def _fake(self, input: Tensor, *options: Any) -> Tensor:
-        return input.new_empty(input.shape)
+        return torch.empty_like(input)
 
     def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Save what the gradient needs."""
@@ -605,9 +649,17 @@ class ArrayFunction:
     def slope(self, grad: Tensor, saved: Tensor, *options: Any) -> Tensor:
         """The gradient with respect to the input."""
         half = saved.dtype in _HALF
+        recorded = is_grad_enabled() or _recorded(grad)
         if self.saves_result and not half:
-            return self.gradient(grad, saved, *options)
-        if is_grad_enabled() or _recorded(grad):
+            if recorded or _way((grad, saved)) is None:
+                return self.gradient(grad, saved, *options)
+            call = self._vjp
+            if grad.stride() != saved.stride():  # in its place, then
+                grad = torch.empty_like(saved).copy_(grad)
+                call = partial(call, out=_array(grad))
+            arguments = _array(saved), _array(grad), *options
+            return _tensor(_on_threads(saved.numel(), call, *arguments), saved.dtype)
+        if recorded:
             return self._from_input(self.own, grad, saved, *options).to(saved.dtype)
         if half and self.fused is not None:
             return self.fused(grad, saved, *options)
@@ -670,7 +722,9 @@ class _LogSumExp(ArrayFunction):
         return dims
 
     def compute(self, input: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
-        result = super().compute(*_joined(input, dims))
+        joined, axis = _joined(input, dims)
+        found = _on_threads(input.numel(), self._made, _array(joined), axis)
+        result = _tensor(found, input.dtype).contiguous()
         return _kept(result, input, dims) if keepdim else result
 
     def _fake(self, input: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:

@@ -1,0 +1,138 @@
+"""Tensors whose axes have another order in memory, as with channels_last: not copied, and kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastloss
+
+torch = pytest.importorskip("torch", exc_type=ImportError)
+F = pytest.importorskip("fastloss.torch")
+
+LAST = torch.channels_last
+ALONG_CLASSES = ["softmax", "log_softmax"]
+ELEMENTWISE = ["sigmoid", "logsigmoid"]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16]
+
+
+def inputs(dtype):
+    generator = torch.Generator().manual_seed(3)
+    x, g = torch.randn(2, 2, 5, 6, 7, generator=generator, dtype=torch.float64).to(dtype)
+    return x.contiguous(memory_format=LAST), g
+
+
+def call(name, x):
+    return getattr(F, name)(x, 1) if name in ALONG_CLASSES else getattr(F, name)(x)
+
+
+@pytest.mark.parametrize("name", [*ALONG_CLASSES, *ELEMENTWISE])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("format", [LAST, torch.contiguous_format])
+def test_array_functions(name, dtype, format):
+    """Results have the memory format of input; the gradient is right, whatever that of what arrives."""
+    x, g = inputs(dtype)
+    g = g.contiguous(memory_format=format)
+    there = x.clone().requires_grad_()
+    plain = x.contiguous().requires_grad_()
+    got, wanted = call(name, there), call(name, plain)
+    assert got.stride() == x.stride()
+    tolerance = {"rtol": 2e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 2e-6, "atol": 2e-6}
+    torch.testing.assert_close(got.contiguous(), wanted, **tolerance)
+    (by_there,), (by_plain,) = torch.autograd.grad(got, there, g), torch.autograd.grad(wanted, plain, g)
+    torch.testing.assert_close(by_there.contiguous(), by_plain.contiguous(), **tolerance)
+
+
+@pytest.mark.parametrize("name", ALONG_CLASSES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_backward_is_that_of_arrays(name, dtype):
+    """One formula: `softmax_vjp` and `log_softmax_vjp`, to the bit."""
+    x, g = inputs(dtype)
+    for source in (x, x.contiguous()):
+        leaf = source.clone().requires_grad_()
+        y = call(name, leaf)
+        (grad,) = torch.autograd.grad(y, leaf, g, retain_graph=True)
+        wanted = getattr(fastloss, f"{name}_vjp")(y.detach().numpy(), g.numpy(), 1)
+        assert np.array_equal(grad.numpy(), wanted)
+        (by_mean,) = torch.autograd.grad(y.sum(), leaf)  # of which one number stands for all
+        wanted = getattr(fastloss, f"{name}_vjp")(y.detach().numpy(), np.ones_like(g.numpy()), 1)
+        assert np.array_equal(by_mean.numpy(), wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_losses(dtype):
+    x, _ = inputs(dtype)
+    labels = torch.arange(84).reshape(2, 6, 7) % 5
+    y = torch.rand(x.shape).to(dtype).contiguous(memory_format=LAST)
+    weight = torch.rand(5, 1, 1).to(dtype)
+    calls = [
+        lambda x, y, r: F.cross_entropy(x, labels, reduction=r),
+        lambda x, y, r: F.cross_entropy(x, torch.softmax(y, 1), reduction=r),
+        lambda x, y, r: F.nll_loss(x, labels, reduction=r),
+        lambda x, y, r: F.binary_cross_entropy_with_logits(x, y, weight, pos_weight=weight, reduction=r),
+        lambda x, y, r: F.mse_loss(x, y, reduction=r),
+        lambda x, y, r: F.soft_margin_loss(x, y, reduction=r),
+    ]
+    tolerance = {"rtol": 2e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 2e-6, "atol": 2e-6}
+    for loss in calls:
+        for reduction in ("mean", "sum", "none"):
+            there, plain = x.clone().requires_grad_(), x.contiguous().requires_grad_()
+            got, wanted = loss(there, y, reduction), loss(plain, y.contiguous(), reduction)
+            torch.testing.assert_close(got.contiguous(), wanted, **tolerance)
+            got.sum().backward()
+            wanted.sum().backward()
+            torch.testing.assert_close(there.grad.contiguous(), plain.grad, **tolerance)
+            assert there.grad.stride() == x.stride()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", *ALONG_CLASSES, *ELEMENTWISE])
+def test_operators_promise_the_format_that_they_have(name):
+    """What torch.compile is told of the strides is what there is."""
+    for x in (inputs(torch.float32)[0], torch.randn(5, 6, 7).permute(2, 0, 1), torch.randn(4, 5, 6)[:, ::2]):
+        along = (1,) if name in ALONG_CLASSES else ()
+        if name == "cross_entropy":
+            labels = torch.zeros(x.shape[:1] + x.shape[2:], dtype=torch.int64)
+            along = (labels, None, -100, "none", 0.0, True)
+        operator = getattr(torch.ops.fastloss, name).default
+        real = operator(x, *along)
+        with torch._subclasses.FakeTensorMode() as mode:
+            fake = operator(*(mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in (x, *along)))
+        for a, b in zip(*(r if isinstance(r, tuple) else (r,) for r in (real, fake)), strict=True):
+            assert (a.shape, a.stride()) == (b.shape, b.stride())
+
+
+def grown(call):
+    """By how many bytes a call raises the memory of the process at most."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        pytest.skip("needs Linux")
+
+    def field(name):
+        return 1024 * int(status.read_text().partition(f"{name}:")[2].split()[0])
+
+    reset.write_text("5")
+    before = field("VmRSS")
+    call()
+    return field("VmHWM") - before
+
+
+CALLS = {
+    "cross_entropy": (lambda x, t, y: F.cross_entropy(x, t), 1),
+    "probabilities": (lambda x, t, y: F.cross_entropy(x, y), 1),
+    "bce_with_logits": (lambda x, t, y: F.binary_cross_entropy_with_logits(x, y), 1),
+    "softmax": (lambda x, t, y: F.softmax(x, 1).sum(), 2),
+    "log_softmax": (lambda x, t, y: F.log_softmax(x, 1).sum(), 2),
+    "sigmoid": (lambda x, t, y: F.sigmoid(x).sum(), 2),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_nothing_is_copied(name):
+    """What loss and backward pass add is the gradient, and the result of an array function."""
+    call, results = CALLS[name]
+    x = torch.zeros(20, 32, 128, 128).contiguous(memory_format=LAST).requires_grad_()
+    t, y = torch.zeros(20, 128, 128, dtype=torch.int64), torch.zeros_like(x)
+    if name in ALONG_CLASSES:
+        results += 1  # what arrives, one number for all, as an array
+    assert grown(lambda: call(x, t, y).backward()) <= results * x.nbytes + 2**23
+    assert x.grad.is_contiguous(memory_format=LAST)
