@@ -23,6 +23,7 @@ For PyTorch's tensors `import fastloss.torch as F` takes the place of torch.nn.f
     BCEWithLogitsLoss            binary_cross_entropy_with_logits  logits, probabilities
     BCELoss                      binary_cross_entropy              probabilities, probabilities
     KLDivLoss                    kl_div                            log-probabilities, probabilities
+    KLDivWithLogitsLoss          kl_div_with_logits                logits of a student and of a teacher
     MSELoss                      mse_loss                          numbers, numbers
     SigmoidFocalLoss             sigmoid_focal_loss                logits, probabilities
     SoftMarginLoss               soft_margin_loss                  logits, 1 or -1
@@ -59,6 +60,7 @@ from .losses import (
     GaussianNLLLoss,
     GeneralizedCrossEntropyLoss,
     KLDivLoss,
+    KLDivWithLogitsLoss,
     MSELoss,
     MultiLabelSoftMarginLoss,
     MultinomialNLLLoss,
@@ -74,6 +76,7 @@ from .losses import (
     gaussian_nll_loss,
     generalized_cross_entropy,
     kl_div,
+    kl_div_with_logits,
     mse_loss,
     multilabel_soft_margin_loss,
     multinomial_nll_loss,
@@ -93,6 +96,7 @@ __all__ = [
     "GaussianNLLLoss",
     "GeneralizedCrossEntropyLoss",
     "KLDivLoss",
+    "KLDivWithLogitsLoss",
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "MultinomialNLLLoss",
@@ -113,6 +117,7 @@ __all__ = [
     "generalized_cross_entropy",
     "get_num_threads",
     "kl_div",
+    "kl_div_with_logits",
     "log_softmax",
     "logsigmoid",
     "logsumexp",

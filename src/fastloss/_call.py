@@ -63,6 +63,7 @@ class Call:
         self.hess_out = hess_out
         self.with_hess = hessian is not None
         self.second_order = self.with_hess or "vector" in more
+        self.sums: dict[str, Any] = {}  # by scale and bias, where these are wanted
         self.axes: Axes = (0, 0)
         self.arrays: list[tuple[str, Array | None]] = [
             ("input", self.x),

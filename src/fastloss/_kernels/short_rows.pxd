@@ -13,6 +13,7 @@ from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
+from fastloss._kernels.rows cimport *
 from fastloss._kernels.tile cimport *
 include "tuning.pxi"
 
@@ -20,6 +21,8 @@ include "tuning.pxi"
 cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
     cdef bint label = job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES
     if job.hessian.data != NULL:  # these do not know the sum without the greatest exponential
+        return False
+    if job.class_scale != NULL or job.class_bias != NULL or job.summed != 0:
         return False
     return job.inner == 1 and job.softcap == 0 and job.z_loss == 0 and (label or job.op == SOFTMAX and job.classes > 1)
 
@@ -99,7 +102,7 @@ cdef inline bint row_samples_of(vec* type, const ClassJob* job, const Tile* s, b
             y = within(y, 0, 1e30 if vec is f16 else 1e270)
             odd = if_equal(y, y, odd, two)
             store(y, s.value, i)
-        if job.grad != NULL:
+        if job.with_grad:
             if job.headed:
                 entry = mul(scale, entry)
                 scale = within(mul(scale, slope), 1e-22 if vec is f16 else 1e-150, 1e6)
@@ -142,6 +145,8 @@ cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, b
     cdef const real* x
     if job.x_stride == classes:
         x = read_block(job.x, job.storage, s.first * classes, n, buffer)
+        if is_scaled(job):
+            return <const real*>(<cap_function>fastloss_out_of_line(<void*>cap_row))(job, x, 0, n, 0, buffer)
         if not copied or x == buffer:
             return x
         memcpy(buffer, x, n * sizeof(real))
@@ -150,6 +155,8 @@ cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, b
         x = read_block(job.x, job.storage, (s.first + l) * job.x_stride, classes, buffer + l * classes)
         if job.storage == NATIVE:
             memcpy(buffer + l * classes, x, classes * sizeof(real))
+    if is_scaled(job):
+        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, buffer, 0, n, 0, buffer)
     return buffer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,7 @@ from .._arguments import (
     Output,
     Shape,
     broadcast,
+    choice,
     class_axis,
     flag,
     mask_operand,
@@ -77,6 +78,7 @@ NO_LABEL = -(2**63)  # what is ignored where no label is
 MEAN: Final = "mean"
 NAN: Final = "nan"
 NONE: Final = 0.0
+ONE: Final = 1.0
 IGNORED: Final = -100
 LOSS, NLL = _kernels.OPS["loss"], _kernels.OPS["nll"]
 
@@ -89,13 +91,21 @@ class _ClassLoss(Loss[V]):
     axis: int | None
     z_loss: float = 0.0
     softcap: float | None = None
-    _head: tuple[int, float, float, float] | None  # beyond cross-entropy, as `class_pass` takes it
+    scale: float | Array = 1.0
+    bias: Array | None = None
+    _head: tuple[int, float, float, float, float] | None  # beyond cross-entropy, as `class_pass` takes it
 
     def __init__(self, **options: Any) -> None:
         self.__dict__.update(options)
-        head = *self._head_of_label(), self.z_loss, self.softcap or 0.0
-        self.__dict__["_head"] = head if any(head) else None
+        scale = self.scale if isinstance(self.scale, float) else 1.0
+        head = *self._head_of_label(), self.z_loss, self.softcap or 0.0, scale
+        self.__dict__["_head"] = head if any(head[:4]) or scale != 1 else None
         super().__init__(**options)
+
+    @property
+    def _by_class(self) -> bool:
+        """Whether logits are read with numbers of their classes."""
+        return self.bias is not None or isinstance(self.scale, np.ndarray)
 
     def _head_of_label(self) -> tuple[int, float]:
         """What becomes of the cross-entropy of a label, by its number, and its parameter; 0 for itself."""
@@ -111,8 +121,14 @@ class _ClassLoss(Loss[V]):
         shape, classes = call.x.shape[:axis] + call.x.shape[axis + 1 :], call.x.shape[axis]
         op, kernel = self._kernel(call, axis)
         if self._head:
-            names = ("head", "head_parameter", "z_loss", "softcap")
+            names = ("head", "head_parameter", "z_loss", "softcap", "input_scale")
             kernel.update(zip(names, self._head, strict=True))
+        if call.with_hess and kernel.get("input_scale", 1) != 1:  # whose square second derivatives have
+            kernel["class_scale"] = np.full(classes, kernel.pop("input_scale"), call.dtype)
+        if isinstance(self.scale, np.ndarray):
+            kernel["class_scale"] = self._class_weight(self.scale, call, classes, "scale")
+        if self.bias is not None:
+            kernel["class_bias"] = self._class_weight(self.bias, call, classes, "bias")
         weights = None
         if call.sample_weight is not None:
             weights = native(broadcast(call.sample_weight, "sample_weight", shape, call.dtype), call.dtype)
@@ -142,6 +158,10 @@ class _ClassLoss(Loss[V]):
         place = (*with_class_axis(call.x, call.axes, call.stored), threads_for(call.x.size))
         run = partial(_kernels.module.class_pass, _kernels.OPS[op], *place, **kernel)
         gradient["grad"] = grad.buffer if grad else None
+        for name in call.sums:
+            by_class = name == "bias" or isinstance(self.scale, np.ndarray)
+            call.sums[name] = np.zeros(call.x.shape[axis] if by_class else 1)
+        gradient.update({f"by_{name}": array for name, array in call.sums.items()})
         curved = not nll and call.hessian != "residual"
         if hess and curved:
             classes = call.x.shape[axis]
@@ -155,6 +175,8 @@ class _ClassLoss(Loss[V]):
             run(**gradient)
         if not divisor and grad:  # nothing counts
             grad.buffer.fill(0)
+        for array in call.sums.values() if not divisor else ():
+            array.fill(0)
         if grad and hess and not (curved and divisor):
             slope = np.abs(grad.buffer) if call.hessian == "residual" else 0.0
             counted = np.expand_dims(_counted(kernel, shape), call.axes[1])
@@ -175,12 +197,14 @@ class _ClassLoss(Loss[V]):
         )
         if not divisor or op == "nll":
             result.buffer.fill(0)
-        elif self._head:
+        elif self._by_class or (self._head and any(self._head[:4])):
             product = moved(self._slow_hessp(call, vector), call.axes)
             np.copyto(result.buffer, product, casting="unsafe")
         else:
             shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
             factors = self._factors(kernel, call.axes[1])
+            scale = kernel.get("input_scale", 1.0)
+            derivatives["factor"] *= float(call.dtype.type(scale))  # and once more, as what is read has it
             if kernel["sample_weight"] is not None:
                 factors = factors * kernel["sample_weight"]
             _kernels.module.class_pass(
@@ -191,6 +215,7 @@ class _ClassLoss(Loss[V]):
                 coefficient=native(moved(vector, call.axes), call.dtype),
                 sample_weight=native(np.broadcast_to(factors, shape), call.dtype),
                 mask=native(_counted(kernel, shape), np.dtype(np.bool_)),
+                input_scale=scale,
                 **derivatives,
             )
         return result.finish()
@@ -247,12 +272,101 @@ class _ClassLoss(Loss[V]):
             raise IndexError(f"{place} = {label} is out of range for {classes} classes")
         return call.normalizer or float(divisor)
 
-    def _class_weight(self, weight: Array | None, call: Call, classes: int) -> Array | None:
+    def _class_weight(
+        self, weight: Array | None, call: Call, classes: int, name: str = "weight"
+    ) -> Array | None:
         if weight is None:
             return None
         if weight.shape != (classes,):
-            raise ValueError(f"weight: got shape {weight.shape}, wanted ({classes},), one for each class")
+            raise ValueError(f"{name}: got shape {weight.shape}, wanted ({classes},), one for each class")
         return native(weight, call.dtype)
+
+
+class _LogitLoss(_ClassLoss[V]):
+    """Losses of softmax, which have derivatives by scale and bias."""
+
+    def value_and_grad(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        wrt: str | Sequence[str] = "input",
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+    ) -> tuple[V, Any]:
+        """Return the value and its derivative with respect to `input`, `scale`, `bias`, or several of them.
+
+        All come from one pass. Where `input` is not among what is differentiated by, no gradient is stored.
+
+        Parameters
+        ----------
+        input : array_like
+            Array of the shape and meaning that the class describes.
+        target : array_like
+            Array as the class describes.
+        wrt : {"input", "scale", "bias"} or sequence of these, default: "input"
+            What to differentiate by; a sequence gives a tuple of derivatives in its order. That by a scale of
+            one number is a float, those by numbers for each class are float64 arrays of shape (C,); a bias
+            of None counts as zeros.
+        %(samples)s
+        %(grad_output)s
+        %(out)s
+        grad_out : ndarray, optional
+            Array of input's shape and dtype to fill, which may be `input`; only where `wrt` names that.
+
+        Returns
+        -------
+        %(value_and_grad)s Other derivatives are those of the sum as well; a tuple where `wrt` is a sequence.
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.CrossEntropyLoss(scale=0.5)
+        >>> value, by_scale = loss.value_and_grad([[2.0, -2.0]], [1], wrt="scale")
+        >>> round(by_scale, 12)
+        3.523188311912
+        """
+        given = {"sample_weight": sample_weight, "mask": mask, "normalizer": normalizer}
+        given |= {"grad_output": grad_output, "out": out, "grad_out": grad_out}
+        if isinstance(wrt, str) and wrt == "input":
+            return super().value_and_grad(input, target, **given)  # type: ignore[arg-type]
+        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+        for name in names:
+            choice(name, "wrt", ("input", "scale", "bias"))
+        if grad_out is not None and "input" not in names:
+            raise ValueError("grad_out: it is for the gradient by 'input', which wrt does not name")
+        call = Call(self._options, input, target, with_grad="input" in names, **given)
+        call.sums = {name: None for name in names if name != "input"}
+        value, grad, _ = self._evaluate(call)
+        found: dict[str, Any] = {"input": grad, **call.sums}
+        if "scale" in found and not isinstance(self.scale, np.ndarray):
+            found["scale"] = float(found["scale"][0])
+        return cast(V, value), found[wrt] if isinstance(wrt, str) else tuple(found[name] for name in names)
+
+    def _evaluate(self, call: Call) -> Result:
+        if not (call.sums and _checking.enabled()):
+            return super()._evaluate(call)
+        before = Call(
+            self._options,
+            call.x.copy(),
+            call.y,
+            call.sample_weight,
+            call.mask,
+            call.normalizer,
+            call.grad_output,
+            with_grad=False,
+        )
+        result = super()._evaluate(call)
+        _checking.check_sums(self._function, before, {k: v for k, v in call.sums.items() if v is not None})
+        return result
 
 
 def _whole_labels(y: Array, mask: Array | None) -> Array:
@@ -281,16 +395,40 @@ def _axis(value: int | None) -> int | None:
     return value
 
 
-def _softmax_options(z_loss: float, softcap: float | None) -> dict[str, Any]:
+def _softmax_options(
+    z_loss: float, softcap: float | None, scale: ArrayLike, bias: ArrayLike | None
+) -> dict[str, Any]:
     z = scalar(z_loss, "z_loss")
     if not 0 <= z < math.inf:
         raise ValueError(f"z_loss: got {z_loss}, wanted a finite number of at least 0")
-    if softcap is None:
-        return {"z_loss": z, "softcap": None}
-    cap = scalar(softcap, "softcap")
-    if not 1e-30 <= cap <= 1e30:
+    cap = None if softcap is None else scalar(softcap, "softcap")
+    if cap is not None and not 1e-30 <= cap <= 1e30:
         raise ValueError(f"softcap: got {softcap}, wanted a number in [1e-30, 1e30], or None")
-    return {"z_loss": z, "softcap": cap}
+    return {"z_loss": z, "softcap": cap, "scale": _scale(scale), "bias": _of_classes(bias, "bias")}
+
+
+def _scale(value: ArrayLike) -> float | Array:
+    """A number, or one for each class."""
+    if type(value) is not float and np.ndim(value) > 0:
+        array = _of_classes(value, "scale")
+        assert array is not None
+        return array
+    factor = scalar(value, "scale")
+    if not abs(factor) <= 1e30:
+        raise ValueError(f"scale: got {value!r}, wanted a number in [-1e30, 1e30], or one for each class")
+    return factor
+
+
+def _of_classes(value: ArrayLike | None, name: str) -> Array | None:
+    """Finite numbers, one for each class."""
+    array = weight_option(value, name)
+    if array is None:
+        return None
+    if array.ndim != 1:
+        raise ValueError(f"{name}: got shape {array.shape}, wanted one dimension, a number for each class")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{first_wrong(~np.isfinite(array), None, array, name)}, wanted finite numbers")
+    return array
 
 
 def _labels_ignored(value: Any) -> int | tuple[int, ...]:
@@ -326,7 +464,7 @@ class _IndexedLoss(_ClassLoss[V]):
         raise AssertionError
 
     def _plain_op(self) -> int | tuple[float, ...] | None:
-        if self.axis not in (None, 1, -1) or not isinstance(self.ignore_index, int):
+        if self.axis not in (None, 1, -1) or not isinstance(self.ignore_index, int) or self._by_class:
             return None
         op = NLL if self._op() == "nll" else LOSS
         return op if self._head is None else (op, *self._head)
@@ -377,7 +515,7 @@ class _IndexedLoss(_ClassLoss[V]):
         }
 
 
-class CrossEntropyLoss(_IndexedLoss[V]):
+class CrossEntropyLoss(_LogitLoss[V], _IndexedLoss[V]):
     """Cross-entropy between softmax(input) and the target, from logits.
 
     For a class index t:         -w_t log p_t
@@ -469,11 +607,13 @@ class CrossEntropyLoss(_IndexedLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
         smoothing = scalar(label_smoothing, "label_smoothing")
         if not 0 <= smoothing <= 1:
             raise ValueError(f"label_smoothing: got {label_smoothing}, wanted one in [0, 1]")
-        options = _softmax_options(z_loss, softcap)
+        options = _softmax_options(z_loss, softcap, scale, bias)
         super().__init__(
             weight, ignore_index, axis, reduction=reduction, label_smoothing=smoothing, empty=empty, **options
         )
@@ -513,7 +653,7 @@ class CrossEntropyLoss(_IndexedLoss[V]):
         return "loss_linear" if self.label_smoothing else "loss"
 
 
-class _HeadLoss(_IndexedLoss[V]):
+class _HeadLoss(_LogitLoss[V], _IndexedLoss[V]):
     """Losses of a label that are functions of its cross-entropy."""
 
     _kind: ClassVar[str]
@@ -525,11 +665,10 @@ class _HeadLoss(_IndexedLoss[V]):
         weight: ArrayLike | None,
         ignore_index: int | Sequence[int],
         axis: int | None,
-        z_loss: float,
-        softcap: float | None,
+        softmax: dict[str, Any],
         **options: Any,
     ) -> None:
-        options = {self._parameter: parameter, **options, **_softmax_options(z_loss, softcap)}
+        options = {self._parameter: parameter, **options, **softmax}
         super().__init__(weight, ignore_index, axis, **options)
 
     def _op(self) -> str:
@@ -629,13 +768,14 @@ class FocalLoss(_HeadLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
         number = scalar(gamma, "gamma")
         if not 0 <= number < math.inf:
             raise ValueError(f"gamma: got {gamma}, wanted a finite number of at least 0")
-        super().__init__(
-            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
-        )
+        softmax = _softmax_options(z_loss, softcap, scale, bias)
+        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
@@ -722,13 +862,14 @@ class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
         number = scalar(q, "q")
         if not 0 < number <= 1:
             raise ValueError(f"q: got {q}, wanted a number in (0, 1]")
-        super().__init__(
-            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
-        )
+        softmax = _softmax_options(z_loss, softcap, scale, bias)
+        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class PolyLoss(_HeadLoss[V]):
@@ -812,13 +953,14 @@ class PolyLoss(_HeadLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
         number = scalar(epsilon, "epsilon")
         if not math.isfinite(number):
             raise ValueError(f"epsilon: got {epsilon}, wanted a finite number")
-        super().__init__(
-            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
-        )
+        softmax = _softmax_options(z_loss, softcap, scale, bias)
+        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class NLLLoss(_IndexedLoss[V]):
@@ -901,7 +1043,7 @@ class NLLLoss(_IndexedLoss[V]):
         return self._op(), self._indexed(call, axis)
 
 
-class MultinomialNLLLoss(_ClassLoss[V]):
+class MultinomialNLLLoss(_LogitLoss[V]):
     """Negative log likelihood of counts under softmax(input), from logits.
 
     n logsumexp(x) - Σ_j k_j x_j for counts k with n = Σ_j k_j, computed as Σ_j k_j (L - d_j), in which no
@@ -959,6 +1101,8 @@ class MultinomialNLLLoss(_ClassLoss[V]):
         axis: int | None = None,
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
         **options: Unpack[LossOptions],
     ) -> None: ...
 
@@ -971,6 +1115,8 @@ class MultinomialNLLLoss(_ClassLoss[V]):
         axis: int | None = None,
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
         **options: Unpack[LossOptions],
     ) -> None: ...
 
@@ -983,8 +1129,10 @@ class MultinomialNLLLoss(_ClassLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
-        options = _softmax_options(z_loss, softcap)
+        options = _softmax_options(z_loss, softcap, scale, bias)
         super().__init__(
             full=flag(full, "full"), axis=_axis(axis), reduction=reduction, empty=empty, **options
         )
@@ -1044,6 +1192,8 @@ def cross_entropy(
     empty: Empty = NAN,
     z_loss: float = NONE,
     softcap: float | None = None,
+    scale: ArrayLike = ONE,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1059,9 +1209,13 @@ def cross_entropy(
     >>> print(f"{fastloss.cross_entropy([[20.0, 0.0]], [0]):.12e}")
     2.061153620314e-09
     """
-    plain = weight is sample_weight is mask is out is None and normalizer is axis is softcap is None
+    plain = weight is sample_weight is mask is out is None and normalizer is axis is softcap is bias is None
     defaults = (
-        reduction is MEAN and label_smoothing is z_loss is NONE and ignore_index is IGNORED and empty is NAN
+        reduction is MEAN
+        and label_smoothing is z_loss is NONE
+        and ignore_index is IGNORED
+        and empty is NAN
+        and scale is ONE
     )
     if plain and defaults and not _checking.enabled():  # the same objects: of the same type as well
         value = _kernels.module.plain_class_loss(
@@ -1069,7 +1223,18 @@ def cross_entropy(
         )
         if value is not None:
             return value
-    options = (CrossEntropyLoss, ignore_index, reduction, label_smoothing, axis, empty, z_loss, softcap)
+    options = (
+        CrossEntropyLoss,
+        ignore_index,
+        reduction,
+        label_smoothing,
+        axis,
+        empty,
+        z_loss,
+        softcap,
+        scale,
+        bias,
+    )
     loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
@@ -1110,6 +1275,8 @@ def focal_loss(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1125,7 +1292,7 @@ def focal_loss(
     >>> print(f"{fastloss.focal_loss([[1.0, 0.0]], [1]):.12f}")
     0.701868303411
     """
-    options = (FocalLoss, gamma, ignore_index, reduction, axis, empty, z_loss, softcap)
+    options = (FocalLoss, gamma, ignore_index, reduction, axis, empty, z_loss, softcap, scale, bias)
     loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
@@ -1166,6 +1333,8 @@ def generalized_cross_entropy(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1181,7 +1350,18 @@ def generalized_cross_entropy(
     >>> print(f"{fastloss.generalized_cross_entropy([[1.0, 0.0]], [1]):.12f}")
     0.858850272271
     """
-    options = (GeneralizedCrossEntropyLoss, q, ignore_index, reduction, axis, empty, z_loss, softcap)
+    options = (
+        GeneralizedCrossEntropyLoss,
+        q,
+        ignore_index,
+        reduction,
+        axis,
+        empty,
+        z_loss,
+        softcap,
+        scale,
+        bias,
+    )
     loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
@@ -1222,6 +1402,8 @@ def poly_loss(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1237,7 +1419,7 @@ def poly_loss(
     >>> print(f"{fastloss.poly_loss([[1.0, 0.0]], [1]):.12f}")
     2.044320266148
     """
-    options = (PolyLoss, epsilon, ignore_index, reduction, axis, empty, z_loss, softcap)
+    options = (PolyLoss, epsilon, ignore_index, reduction, axis, empty, z_loss, softcap, scale, bias)
     loss = kept(*options, weight=weight)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
 
@@ -1303,6 +1485,8 @@ def multinomial_nll_loss(
     axis: int | None = None,
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     **options: Unpack[LossCall],
 ) -> Array: ...
 
@@ -1317,6 +1501,8 @@ def multinomial_nll_loss(
     axis: int | None = None,
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     **options: Unpack[LossCall],
 ) -> float: ...
 
@@ -1331,6 +1517,8 @@ def multinomial_nll_loss(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1346,5 +1534,5 @@ def multinomial_nll_loss(
     >>> fastloss.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
     2.772588722239781
     """
-    loss = kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap)
+    loss = kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap, scale, bias)
     return loss(input, target, sample_weight=sample_weight, mask=mask, normalizer=normalizer, out=out)
