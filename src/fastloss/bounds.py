@@ -154,8 +154,9 @@ TABLE = (
     ),
     (
         "`kl_div_with_logits`, T² times log1p(f) of f = Σ pⱼ φⱼ, φⱼ = exp(uⱼ) − 1 − uⱼ, with what pⱼ is off,"
-        f" u ({DIVERGENCE_P} + A + {2 * DOT_ADDED} + {2 + EXP} (abs(dⱼ) + Σₖ pₖ·abs(dₖ))), and uⱼ, ε ="
-        f" u ({DIVERGENCE_U} (abs(wⱼ) + Σₖ pₖ·abs(wₖ)) + 2·abs(uⱼ)),"
+        f" u ({DIVERGENCE_P} + A + {2 * DOT_ADDED} + rⱼ + Σₖ pₖ rₖ),"
+        f" rⱼ = {2 + EXP}·abs(dⱼ) + 2·abs(teacherⱼ / T), and uⱼ, ε ="
+        f" u ({DIVERGENCE_U}·abs(wⱼ) + {DIVERGENCE_U + DOT_ADDED} Σₖ pₖ·abs(wₖ) + 2·abs(uⱼ)),"
         " w = (input − teacher − the same of the maxima) / T",
         f"Σⱼ pⱼ (φⱼ·(what pⱼ is off + {DIVERGENCE_PHI}u) + ε·abs(exp(uⱼ) − 1)), and terms of second order",
     ),
@@ -751,8 +752,7 @@ def _of_distillation(
     s, t = (np.moveaxis(np.asarray(a).astype(np.float64), axis, -1) for a in (x, teacher))
     s, t = np.where(factor != 0, s, 0.0), np.where(factor != 0, t, 0.0)
     p, q = reference._shift(t / times), reference._shift(s / times)
-    apart = s.max(-1, keepdims=True) - t.max(-1, keepdims=True)
-    w = np.where((s == t) & np.isinf(s), 0.0, (s - t) - apart) / times
+    w = reference._differences(s, t) / times
     w, far = np.where(p.p == 0, 0.0, w), np.where(np.isinf(p.d), 0.0, np.abs(p.d))
     mean = (p.p * w).sum(-1, keepdims=True)
     exponent = np.abs(w - mean)
@@ -764,9 +764,11 @@ def _of_distillation(
     rest = np.where(p.p == 0, q.p, 0.0)  # what the teacher masks
     f = phi.sum(-1, keepdims=True) + rest.sum(-1, keepdims=True)
     moment = (p.p * np.abs(w)).sum(-1, keepdims=True)
-    of_u = u * (DIVERGENCE_U * (np.abs(w) + moment) + 2 * exponent)
+    of_u = u * (DIVERGENCE_U * (np.abs(w) + moment) + DOT_ADDED * moment + 2 * exponent)
     additions = _additions(x.shape[axis], u, np.ones_like(f)) + 2 * DOT_ADDED
-    of_p = u * (DIVERGENCE_P + additions + (2 + EXP) * (far + (p.p * far).sum(-1, keepdims=True)))
+    size_of_t = np.where(np.isinf(t), 0.0, np.abs(t / times))
+    far = (2 + EXP) * far + (2 * size_of_t if times != 1 else 0.0)  # what is computed is exp(t / T) itself
+    of_p = u * (DIVERGENCE_P + additions + far + (p.p * far).sum(-1, keepdims=True))
     of_less = less * of_p + more * of_u + DIVERGENCE * u * less
     of_f = (phi * (of_p + DIVERGENCE_PHI * u) + less * of_u + more * of_u**2).sum(-1, keepdims=True)
     of_f = of_f + f * u * moment * DIVERGENCE_U + (DIVERGENCE_U * u * moment) ** 2

@@ -660,8 +660,7 @@ def kl_div_with_logits(
 def _divergence(x: Array, y: Array, temperature: float, axis: int, hessian: Rule) -> _Terms:
     """Each row's divergence of softmax(x / T) from softmax(y / T), and its derivatives by x."""
     p, q = _shift(y / temperature), _shift(x / temperature)
-    apart = x.max(-1, keepdims=True) - y.max(-1, keepdims=True)
-    d = np.where((x == y) & np.isinf(x), 0.0, (x - y) - apart) / temperature
+    d = _differences(x, y) / temperature
     u = d - (p.p * d).sum(-1, keepdims=True)
     small = u * u / 2 * (1 + u / 3 * (1 + u / 4 * (1 + u / 5 * (1 + u / 6 * (1 + u / 7 * (1 + u / 8))))))
     phi = np.where(np.abs(u) < 0.01, small, np.expm1(u) - u)
@@ -679,6 +678,20 @@ def _divergence(x: Array, y: Array, temperature: float, axis: int, hessian: Rule
         return _Terms(value, grad, product, product)
     hess = q.p * q.not_p / temperature**2
     return _Terms(value, grad, hess, 2 * hess)
+
+
+def _differences(x: Array, y: Array) -> Array:
+    """X - y less the same of the maxima, rounded once: 0 where both are -inf, classes last."""
+
+    def parts(a: Array, b: Array) -> tuple[Array, Array]:
+        d = a - b
+        z = d - a
+        return d, (a - (d - z)) - (b + z)  # what rounding lost (Knuth)
+
+    high, low = parts(x, y)
+    most, least = parts(x.max(-1, keepdims=True), y.max(-1, keepdims=True))
+    exact = (high - most) + np.where(np.isfinite(high), low - least, 0.0)
+    return np.asarray(np.where((x == y) & np.isinf(x), 0.0, exact))
 
 
 # --------------------------------------------------------------------------------- pointwise losses
@@ -1161,7 +1174,7 @@ def hessp(
 def scaling_grad(
     function: str, input: ArrayLike, target: ArrayLike, **arguments: Any
 ) -> tuple[float | Array, Array]:
-    """Derivatives of a loss of softmax, reduced, by its ``scale`` and ``bias``.
+    """Gradient of a loss of softmax, reduced, by its ``scale`` and ``bias``.
 
     With g the gradient by what logits are read as, scale x + bias, the sums of g_ij x_ij and g_ij over the
     samples i, the first over the classes j too if ``scale`` is a number. Where g is 0, x may be anything.

@@ -5,6 +5,9 @@
 #     q_j - p_j = p_j (expm1(u_j) - f) / (1 + f)
 # All terms of f are at least 0, and none is a difference of larger ones: as near as student and teacher may be, nothing
 # cancels. Differences are taken with what rounding loses of them, less that of the maxima: most of it may be common.
+#
+# Exponentials are of t / T itself, as in `rows`. A row in which classes are masked, or that is too large for that, is
+# computed again with CAREFUL, less its maximum.
 
 from libc.math cimport INFINITY
 from fastloss._kernels.vector cimport *
@@ -15,21 +18,19 @@ include "tuning.pxi"
 # What is known of a row.
 cdef struct Distilled:
     double inverse                 # 1 / T
+    double reference               # of the exponentials
+    bint careful
     double top                     # max t, and max s less that, in two parts
     double apart
     double apart_low
     double center                  # Σ p w, before 1 / T
-    double total                   # Σ exp(t_j / T), of the greatest about 2^lead
+    double total                   # Σ exp(t_j / T), up to the reference
     double f
     double value                   # what is added to that of the sample
     bint wide                      # in `long double`: log Σ exp of both, less the maxima; and the student's maximum
     long double top_of_student
     long double log_of_teacher
     long double log_of_student
-
-
-cdef inline double lead_of_teacher(vec tag) noexcept nogil:
-    return 40 if vec is f16 else 200
 
 
 cdef inline double top_of(const void* x, Py_ssize_t n, double most, vec tag) noexcept nogil:
@@ -45,17 +46,16 @@ cdef inline double top_of(const void* x, Py_ssize_t n, double most, vec tag) noe
 
 
 cdef inline void difference_steps(
-    const void* s, const void* t, Py_ssize_t n, const Distilled* known, vec tag, void* e, void* w, Sum* total,
-    Sum* moment
+    bint CAREFUL, const void* s, const void* t, Py_ssize_t n, const Distilled* known, vec tag, void* e, void* w,
+    Sum* total, Sum* moment
 ) noexcept nogil:
     """e_j = exp(t_j / T) up to a factor and w_j = s_j - t_j less `apart`, up to whole steps; Σ e and Σ e w.
 
-    A class that both mask has e = 0 and w = 0; one that only one of them does makes Σ e w NaN or inf.
+    What is not finite makes Σ e w NaN or inf; CAREFUL, a class that both mask does not: it has e = 0 and w = 0.
     """
     cdef int size = step_of(tag)
-    cdef Py_ssize_t steps = (n + size - 1) // size, g, k
-    cdef double reference = exp_reference(0, lead_of_teacher(tag), tag)
-    cdef vec magic = exp_magic(reference, tag), least = exp_least(reference, tag), zero = all_of(0, tag)
+    cdef Py_ssize_t steps = (n + size - 1) // size, full = n // size, g, k
+    cdef vec magic = exp_magic(known.reference, tag), least = exp_least(known.reference, tag), zero = all_of(0, tag)
     cdef vec none = all_of(-INFINITY, tag), top = all_of(known.top, tag), inverse = all_of(known.inverse, tag)
     cdef vec apart = all_of(known.apart, tag), apart_low = all_of(known.apart_low, tag)
     cdef vec p, q, a, d, z, low, sum_group, moment_group
@@ -67,19 +67,23 @@ cdef inline void difference_steps(
         for k in range(g, min(g + GROUP, steps)):
             fastloss_prefetch(<const char*>s + 64 * k + AHEAD)
             fastloss_prefetch(<const char*>t + 64 * k + AHEAD)
-            if (k + 1) * size <= n:
+            if k < full:
                 p = load(t, k, tag)
                 q = load(s, k, tag)
             else:
                 p = load_part(t, k, n - k * size, -INFINITY, tag)
                 q = load_part(s, k, n - k * size, -INFINITY, tag)
-            a = exp_of(mul(sub(p, top), inverse), magic, least)
+            a = exp_of(mul(sub(p, top) if CAREFUL else p, inverse), magic, least)
             d = sub(q, p)
             z = sub(d, q)
             low = sub(sub(q, sub(d, z)), add(p, z))
             d = add(sub(d, apart), sub(low, apart_low))
-            d = if_equal(p, none, if_equal(q, none, zero, all_of(INFINITY, tag)), d)
-            a = if_equal(p, none, zero, a)
+            if CAREFUL:
+                d = if_equal(p, none, if_equal(q, none, zero, all_of(INFINITY, tag)), d)
+            if CAREFUL or k == full:
+                a = if_equal(p, none, zero, a)
+            if not CAREFUL and k == full:
+                d = if_less(places(tag), all_of(n - k * size, tag), d, zero)
             store(a, e, k)
             store(d, w, k)
             sum_group = add(sum_group, a)

@@ -317,20 +317,20 @@ cdef inline void absorb_steps(
         p = load(x, k, tag) if (k + 1) * size <= n else load_part(x, k, n - k * size, 0, tag)
         if odd != NULL:
             g = if_equal(load(odd, k, tag), zero, g, zero)
+        p = if_equal(g, zero, zero, p)
         for half in range(2 if vec is f16 else 1):
             if vec is f16:
                 g_half = d8_of_half(g, half)
-                product = mul(g_half, d8_of_half(p, half))
+                product = d8_of_half(p, half)
             else:
                 g_half = g
-                product = mul(g, p)
-            product = if_equal(g_half, d8_all(0), d8_all(0), product)
-            if not by_class:
-                total = add(total, g_half)
-                dot = add(dot, product)
-            else:
+                product = p
+            if by_class:
                 add_part(g_half, by_bias, k * size + 8 * half, n)
-                add_part(product, by_scale, k * size + 8 * half, n)
+                add_part(mul(g_half, product), by_scale, k * size + 8 * half, n)
+            else:
+                total = add(total, g_half)
+                dot = fma_of(g_half, product, dot)
     if not by_class:
         if by_bias != NULL:
             by_bias[0] += d8_sum(total)

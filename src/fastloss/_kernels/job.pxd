@@ -76,6 +76,12 @@ cdef inline bint is_scaled(const ClassJob* job) noexcept nogil:
     return job.input_scale != 1 or job.class_scale != NULL or job.class_bias != NULL
 
 
+cdef inline bint is_only_scaled(const ClassJob* job) noexcept nogil:
+    """Whether x is read times a positive number, by which -inf remains what it is."""
+    return job.input_scale > 0 and job.input_scale != 1 and job.class_scale == NULL and job.class_bias == NULL \
+        and job.softcap == 0
+
+
 cdef inline bint reads_as_is(const ClassJob* job) noexcept nogil:
     """Whether x is read as it stands in memory."""
     return job.softcap == 0 and not is_scaled(job)

@@ -138,14 +138,18 @@ cdef inline double exp_block(
 ) noexcept nogil:
     """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
     cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
+    cdef vec scale = all_of(job.input_scale, tag)
     cdef const void* x
+    if MODE == PLAIN and is_only_scaled(job) and job.inner == 1 and job.storage == NATIVE and row.shift == 0:
+        x = <const char*>job.x + (i * job.x_stride + j0) * (64 // step_of(tag))
+        return greatest(exp_steps(NATIVE, True, x, n, scale, magic, least, row.e))
     if MODE == PLAIN and vec is f16 and job.inner == 1 and reads_as_is(job):
         x = <const uint16_t*>job.x + i * job.x_stride + j0
         if job.storage == FLOAT16 and row.shift == 0:
-            return greatest(exp_steps(FLOAT16, x, n, magic, least, row.e))
+            return greatest(exp_steps(FLOAT16, False, x, n, scale, magic, least, row.e))
         if job.storage == BFLOAT16 and row.shift == 0:
-            return greatest(exp_steps(BFLOAT16, x, n, magic, least, row.e))
-    return greatest(exp_steps(NATIVE, read_row(job, i, j0, n, row, tag), n, magic, least, row.e))
+            return greatest(exp_steps(BFLOAT16, False, x, n, scale, magic, least, row.e))
+    return greatest(exp_steps(NATIVE, False, read_row(job, i, j0, n, row, tag), n, scale, magic, least, row.e))
 
 
 cdef inline const void* read_coefficients(
@@ -457,17 +461,44 @@ cdef inline void wide_distilled(real* tag, const ClassJob* job, Py_ssize_t i, Ro
     known.value = <double>value
 
 
-cdef inline void distil_row(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
-    """The divergence of row i, and what its gradient needs, which stays in buffers if it is one block."""
+cdef inline void differences(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec step, Sum* total,
+    Sum* moment
+) noexcept nogil:
+    """`difference_steps` of a block, into the buffers."""
+    cdef const real* s
+    cdef const real* t
+    read_pair(tag, job, i, j0, n, row, &s, &t)
+    if row.distilled.careful:
+        (<difference_function>fastloss_out_of_line(<void*>careful_differences))(
+            s, t, n, job.float32, row, total, moment
+        )
+    else:
+        difference_steps(False, s, t, n, &row.distilled, step, row.e_ahead, row.h, total, moment)
+
+
+cdef inline void careful_differences(
+    const void* s, const void* t, Py_ssize_t n, bint float32, Row* row, Sum* total, Sum* moment
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if float32:
+        difference_steps(True, s, t, n, &row.distilled, f, row.e_ahead, row.h, total, moment)
+    else:
+        difference_steps(True, s, t, n, &row.distilled, d, row.e_ahead, row.h, total, moment)
+
+
+ctypedef void (*difference_function)(const void*, const void*, Py_ssize_t, bint, Row*, Sum*, Sum*) noexcept nogil
+
+
+cdef inline void find_tops(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
+    """The teacher's maximum, and the student's less that in two parts."""
     cdef Distilled* known = &row.distilled
     cdef Py_ssize_t j0, n
     cdef const real* s
     cdef const real* t
-    cdef double top = -INFINITY, most = -INFINITY, apart, z
-    cdef Sum total, moment, f
-    known.inverse = job.head_parameter
+    cdef double top = -INFINITY, apart, z
     known.top = -INFINITY
-    known.wide = False
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         read_pair(tag, job, i, j0, n, row, &s, &t)
@@ -477,21 +508,38 @@ cdef inline void distil_row(real* tag, const ClassJob* job, Py_ssize_t i, Row* r
     z = apart - top
     known.apart = <real>apart
     known.apart_low = (apart - known.apart) + ((top - (apart - z)) - (known.top + z))
-    total.total = total.low = moment.total = moment.low = f.total = f.low = 0
-    for j0 in range(0, job.classes, ROWS_BLOCK):
-        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-        read_pair(tag, job, i, j0, n, row, &s, &t)
-        difference_steps(s, t, n, known, step, row.e_ahead, row.h, &total, &moment)
-    known.total = joined(total.total, total.low)
-    known.center = joined(moment.total, moment.low) / known.total
+
+
+cdef inline void distil_row(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
+    """The divergence of row i, and what its gradient needs, which stays in buffers if it is one block."""
+    cdef Distilled* known = &row.distilled
+    cdef Py_ssize_t j0, n
+    cdef double most = -INFINITY, top
+    cdef Sum total, moment, f
+    known.inverse = job.head_parameter
+    find_tops(tag, job, i, row, step)
+    top = known.top * known.inverse
+    known.wide = False
+    known.careful = not exp_can_reduce(top, step)
+    while True:
+        known.reference = exp_reference(0 if known.careful else top, exp_lead(step), step)
+        total.total = total.low = moment.total = moment.low = 0
+        for j0 in range(0, job.classes, ROWS_BLOCK):
+            n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+            differences(tag, job, i, j0, n, row, step, &total, &moment)
+        known.total = joined(total.total, total.low)
+        known.center = joined(moment.total, moment.low) / known.total
+        if known.careful or known.center - known.center == 0:
+            break
+        known.careful = True
+    f.total = f.low = 0
     for j0 in range(0, job.classes if known.center - known.center == 0 else 0, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:
-            read_pair(tag, job, i, j0, n, row, &s, &t)
-            difference_steps(s, t, n, known, step, row.e_ahead, row.h, &total, &moment)
+            differences(tag, job, i, j0, n, row, step, &total, &moment)
         most = max(most, divergence_steps(row.e_ahead, n, known, step, row.h, &f))
     known.f = joined(f.total, f.low) / known.total
-    if known.center - known.center == 0 and most < (60 if sizeof(real) == 4 else 500) and known.f - known.f == 0:
+    if known.center - known.center == 0 and most < (40 if sizeof(real) == 4 else 300) and known.f - known.f == 0:
         known.value = log1p_nonnegative(known.f)
     else:
         wide_distilled(tag, job, i, row)
@@ -532,7 +580,7 @@ cdef inline void add_distilled(
             y[j] = <real>((y[j] if added else 0) + factor * (q - p))
         return
     if job.classes > ROWS_BLOCK:
-        difference_steps(s, t, n, known, step, row.e_ahead, row.h, &unused, &unused)
+        differences(tag, job, i, j0, n, <Row*>row, step, &unused, &unused)
         divergence_steps(row.e_ahead, n, known, step, row.h, &unused)
     distilled_steps(row.e_ahead, row.h, n, known, factor, added, step, y)
 

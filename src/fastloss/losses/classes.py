@@ -15,6 +15,7 @@ from .._arguments import (
     Array,
     Output,
     Shape,
+    as_array,
     broadcast,
     choice,
     class_axis,
@@ -74,6 +75,7 @@ __all__ = [
 ]
 
 NO_LABEL = -(2**63)  # what is ignored where no label is
+MOST_CLASSES = 2**32  # an option that has more numbers fits no input
 #: Defaults of `cross_entropy`, by which it knows a plain call.
 MEAN: Final = "mean"
 NAN: Final = "nan"
@@ -203,7 +205,7 @@ class _ClassLoss(Loss[V]):
         else:
             shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
             factors = self._factors(kernel, call.axes[1])
-            scale = kernel.get("input_scale", 1.0)
+            scale = self._head[4] if self._head else 1.0
             derivatives["factor"] *= float(call.dtype.type(scale))  # and once more, as what is read has it
             if kernel["sample_weight"] is not None:
                 factors = factors * kernel["sample_weight"]
@@ -409,10 +411,9 @@ def _softmax_options(
 
 def _scale(value: ArrayLike) -> float | Array:
     """A number, or one for each class."""
-    if type(value) is not float and np.ndim(value) > 0:
-        array = _of_classes(value, "scale")
-        assert array is not None
-        return array
+    array = None if type(value) is float else as_array(value, "scale")
+    if array is not None and array.ndim > 0:
+        return cast(Array, _of_classes(array, "scale"))
     factor = scalar(value, "scale")
     if not abs(factor) <= 1e30:
         raise ValueError(f"scale: got {value!r}, wanted a number in [-1e30, 1e30], or one for each class")
@@ -426,7 +427,7 @@ def _of_classes(value: ArrayLike | None, name: str) -> Array | None:
         return None
     if array.ndim != 1:
         raise ValueError(f"{name}: got shape {array.shape}, wanted one dimension, a number for each class")
-    if not np.isfinite(array).all():
+    if array.size < MOST_CLASSES and not np.isfinite(array).all():
         raise ValueError(f"{first_wrong(~np.isfinite(array), None, array, name)}, wanted finite numbers")
     return array
 
