@@ -14,6 +14,7 @@ VERBS = {
     "small": "Microseconds of small calls: every loss with every option, as an object and as a function.",
     "instructions": "Instructions for each element, counted by callgrind, beside those that are recorded.",
     "boosting": "Iterations of LightGBM and XGBoost with fastloss, built-in and NumPy objectives.",
+    "distillation": "Temperature and distillation, beside the plain loss and PyTorch's usual form.",
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",
     "train": "Two PyTorch models trained with either loss: steps, memory and how far the curves are apart.",
     "scikit": "Times beside scikit-learn: its losses, temperature scaling, logistic regression.",

@@ -119,7 +119,10 @@ NOT_LABELS |= {"bytes": b"1", "matrix": np.ones((2, 2), int), "None": None}
 INDEXED = {**CLASS_OPTIONS, "weight": NOT_ARRAYS, "ignore_index": NOT_LABELS}
 NOT_AT_LEAST_0 = {**{kind: bad for kind, bad in NOT_FLOATS.items() if kind != "above 1"}, "None": None}
 NOT_CAPS = {**{kind: bad for kind, bad in NOT_FLOATS.items() if kind != "above 1"}, "0": 0.0, "1e31": 1e31}
-SOFTMAX = {"z_loss": NOT_AT_LEAST_0, "softcap": NOT_CAPS}
+NOT_OF_CLASSES = {kind: bad for kind, bad in NOT_ARRAYS.items() if kind != "None"}
+NOT_OF_CLASSES |= {"nan": [nan] * 5, "inf": [1.0, 1.0, inf, 1.0, 1.0], "number": 0.5}
+NOT_SCALES = {kind: bad for kind, bad in NOT_OF_CLASSES.items() if kind != "number"} | {"1e31": -1e31}
+SOFTMAX = {"z_loss": NOT_AT_LEAST_0, "softcap": NOT_CAPS, "scale": NOT_SCALES, "bias": NOT_OF_CLASSES}
 NOT_FINITE = {kind: bad for kind, bad in NOT_AT_LEAST_0.items() if kind != "negative"}
 NOT_NONNEGATIVE = {key: bad for key, bad in NOT_FLOATS.items() if key not in ("above 1", "huge integer")}
 #: Target and, for each option, what it may not be.

@@ -194,8 +194,9 @@ def test_masked_class(variant, reduction, layout, dtype, rng, isa):
     without.input = np.delete(case.input, -1, axis)
     without.target = case.target if variant in INDEXED else np.delete(case.target, -1, axis)
     without.options = dict(case.options)
-    if "weight" in case.options:
-        without.options["weight"] = case.options["weight"][:-1]
+    for option in ("weight", "scale", "bias"):
+        if np.ndim(case.options.get(option)) == 1:
+            without.options[option] = case.options[option][:-1]
     value_2, grad_2 = run(without, reduction)
     options = {**without.options, "reduction": reduction}
     allowed = bounds.loss(without.name, without.input, without.target, dtype=dtype, **options)

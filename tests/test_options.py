@@ -11,9 +11,9 @@ from tests.support.cases import CLASSES, loss
 
 OPTIONS = {
     "cross_entropy": {"weight": [1.0, 2.0], "ignore_index": (1, 2), "label_smoothing": 0.5, "axis": -1}
-    | {"z_loss": 0.5, "softcap": 30.0},
+    | {"z_loss": 0.5, "softcap": 30.0, "scale": [2.0, 0.5], "bias": [0.0, 1.0]},
     "focal_loss": {"gamma": 0.5, "weight": [1.0, 2.0], "ignore_index": 3, "axis": 1, "z_loss": 0.5},
-    "generalized_cross_entropy": {"q": 0.5, "weight": [1.0, 2.0], "softcap": 30.0},
+    "generalized_cross_entropy": {"q": 0.5, "weight": [1.0, 2.0], "softcap": 30.0, "scale": 0.5},
     "poly_loss": {"epsilon": 0.5, "weight": [1.0, 2.0], "axis": -1},
     "nll_loss": {"weight": [1.0, 2.0], "ignore_index": 3, "axis": 1},
     "multinomial_nll_loss": {"full": True, "axis": 0},
@@ -34,9 +34,9 @@ def differing(option, value):
     """Another valid value of an option."""
     if isinstance(value, bool):
         return not value
-    if option in ("weight", "pos_weight"):
-        return np.asarray(value) * 2
-    if option in ("gamma", "q", "epsilon", "z_loss", "softcap", "alpha", "eps"):
+    if option in ("weight", "pos_weight", "bias") or np.ndim(value):
+        return [1.0, 1.0] if value is None else np.asarray(value) * 2
+    if option in ("gamma", "q", "epsilon", "z_loss", "softcap", "alpha", "eps", "scale", "temperature"):
         return 2.0 if value is None else value / 2
     return {"ignore_index": -1, "label_smoothing": 0.25, "axis": None, "reduction": "none", "empty": "nan"}[
         option

@@ -24,6 +24,7 @@ compiled callers.
     BCEWithLogitsLoss            binary_cross_entropy_with_logits  logits, probabilities
     BCELoss                      binary_cross_entropy              probabilities, probabilities
     KLDivLoss                    kl_div                            log-probabilities, probabilities
+    KLDivWithLogitsLoss          kl_div_with_logits                logits of a student and of a teacher
     MSELoss                      mse_loss                          numbers, numbers
     SigmoidFocalLoss             sigmoid_focal_loss                logits, probabilities
     SoftMarginLoss               soft_margin_loss                  logits, 1 or -1
@@ -67,6 +68,7 @@ from .losses import (
     GaussianNLLLoss,
     GeneralizedCrossEntropyLoss,
     KLDivLoss,
+    KLDivWithLogitsLoss,
     MSELoss,
     MultiLabelSoftMarginLoss,
     MultinomialNLLLoss,
@@ -82,6 +84,7 @@ from .losses import (
     gaussian_nll_loss,
     generalized_cross_entropy,
     kl_div,
+    kl_div_with_logits,
     mse_loss,
     multilabel_soft_margin_loss,
     multinomial_nll_loss,
@@ -103,6 +106,7 @@ __all__ = [
     "GaussianNLLLoss",
     "GeneralizedCrossEntropyLoss",
     "KLDivLoss",
+    "KLDivWithLogitsLoss",
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "MultinomialNLLLoss",
@@ -124,6 +128,7 @@ __all__ = [
     "generalized_cross_entropy",
     "get_num_threads",
     "kl_div",
+    "kl_div_with_logits",
     "log_softmax",
     "log_softmax_vjp",
     "logsigmoid",

@@ -67,6 +67,7 @@ class Call:
         self.hess_out = hess_out
         self.with_hess = hessian is not None
         self.second_order = self.with_hess or "vector" in more
+        self.sums: dict[str, Any] = {}  # by scale and bias, where these are wanted
         self.axes: Axes = (), 0
         self.order: tuple[int, ...] = ()  # in which arrays have the caller's axes, if that is another
         self.class_axis: int | None = None  # where the classes are then

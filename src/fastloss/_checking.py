@@ -117,7 +117,7 @@ class Expected(NamedTuple):
 def as_computed(call: Call) -> tuple[Array, Array, dict[str, Any]]:
     """Input, target and options of the reference: numbers as the kernels read them."""
     options = {**call.options, "sample_weight": call.sample_weight, "grad_output": call.grad_output}
-    for option in ("weight", "pos_weight", "sample_weight", "grad_output"):
+    for option in ("weight", "pos_weight", "sample_weight", "grad_output", "scale", "bias"):
         if options.get(option) is not None:
             options[option] = real_operand(options[option], option, call.dtype)
     target = call.y
@@ -159,3 +159,14 @@ def check_hessp(name: str, call: Call, vector: Array, got: Array) -> None:
     want = reference.hessp(name, x, target, vector, **options)
     bound = bounds.against_reference(bounds.hessp, call.dtype, name, x, target, vector, **options)
     _compare(name, "Hessian times vector", got, want, bound, call.dtype)
+
+
+@np.errstate(all="ignore")
+def check_sums(name: str, call: Call, got: dict[str, Array]) -> None:
+    """Compare derivatives by scale and bias with their reference."""
+    x, target, options = as_computed(call)
+    want = reference.scaling_grad(name, x, target, **options)
+    bound = bounds.against_reference(bounds.scaling_grad, call.dtype, name, x, target, **options)
+    for k, by in enumerate(("scale", "bias")):
+        if by in got:
+            _compare(name, f"derivative by {by}", got[by], want[k], bound[k], np.dtype(np.float64))

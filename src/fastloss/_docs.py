@@ -61,7 +61,12 @@ z_loss : float, default: 0.0
     factor, `weight` is not. It adds 2 λ logsumexp(x) p_j to the gradient.
 softcap : float, optional
     None, or a cap a in [1e-30, 1e30]: a tanh(x / a) takes the place of x, but for -inf, which remains a
-    masked class.""",
+    masked class.
+scale : float or array_like of shape (C,), default: 1.0
+    What logits are multiplied by as they are read, before the cap; 1 / T for a temperature T. With one for
+    each class it is vector scaling. -inf remains a masked class.
+bias : array_like of shape (C,), optional
+    What is added to logits after that, one number for each class.""",
     # ------------------------------------------------------------------- losses: arguments of a call
     "counted": """\
 sample_weight : array_like, optional

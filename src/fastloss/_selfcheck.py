@@ -117,6 +117,12 @@ def class_cases(function: str, dtype: Any) -> Iterator[LossCase]:
     for shape, axis in SHAPES:
         classes = shape[axis]
         x = logits(rng, shape, dtype)
+        if function == "kl_div_with_logits":
+            teacher = (x + rng.standard_normal(shape)).astype(dtype)
+            yield x, teacher, {"axis": axis, "temperature": 2.0}
+            labels = rng.integers(0, classes - 1, (shape[0], *shape[2:]))
+            yield x, teacher, {"axis": axis, "temperature": 0.5, "alpha": 0.25, "target": labels}
+            continue
         if function == "multinomial_nll_loss":
             counts = rng.poisson(2.0, shape).astype(np.float64)
             counts[0, -1] = 0
@@ -140,6 +146,8 @@ def class_cases(function: str, dtype: Any) -> Iterator[LossCase]:
             continue
         yield x, target, {"axis": axis}
         yield x, target, {"axis": axis, "z_loss": 0.01}
+        yield x, target, {"axis": axis, "scale": 0.75}
+        yield x, target, {"axis": axis, "scale": weight, "bias": weight - 1, "softcap": 20.0}
         skipped, holed = target.copy(), x.copy()
         skipped[1], holed[1] = -100, np.nan
         yield holed, skipped, {"axis": axis, "weight": weight}
@@ -201,15 +209,17 @@ def check_loss(outcome: Outcome, dtype: Any) -> None:
     """Compare a loss as function and as class, value and derivatives, with its reference."""
     ours, theirs = getattr(fastloss, outcome.function), getattr(reference, outcome.function)
     loss_class = getattr(fastloss, CLASSES[outcome.function].__name__)
-    pointwise = outcome.function not in ("cross_entropy", "nll_loss", "multinomial_nll_loss", *HEADS)
+    with_classes = ("cross_entropy", "nll_loss", "multinomial_nll_loss", "kl_div_with_logits", *HEADS)
     outcome.gradient = outcome.hessian = 0.0
-    for x, target, given in (element_cases if pointwise else class_cases)(outcome.function, dtype):
+    cases = class_cases if outcome.function in with_classes else element_cases
+    for x, target, given in cases(outcome.function, dtype):
         args = x, as_computed(target, dtype)
         options = {
             name: as_computed(option, dtype) if isinstance(option, np.ndarray) else option
             for name, option in given.items()
         }
-        beside = {"var": options.pop("var")} if "var" in options else {}  # what is an argument of the call
+        of_call: tuple[str, ...] = ("var", "target")
+        beside = {name: options.pop(name) for name in of_call if name in options}
         loss = loss_class(**options, reduction="none")
         rng = np.random.default_rng(23)
         weight = rng.uniform(0.5, 2.0, np.shape(loss(*args, **beside)))

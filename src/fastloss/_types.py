@@ -50,6 +50,8 @@ class SoftmaxOptions(IndexOptions, total=False):
 
     z_loss: float
     softcap: float | None
+    scale: ArrayLike
+    bias: ArrayLike | None
 
 
 class SoftmaxCall(SoftmaxOptions, CallOptions, total=False):

@@ -83,6 +83,7 @@ SCALE = 2  # a number that all is multiplied by, grad_output or 1 / divisor: con
 # first two count twice at most, a 1, a f r 2. Its derivative 4 e r^2: e 1.7, r 3 each, products 2, storing
 # 1; and e's argument, off by 2, for each unit of it.
 CAP, CAP_SLOPE, CAP_EXP = 11, 11, 2.2
+SCALED = 2  # of derivatives by x: the factor they have, * 1
 # φ and its slope: p or 1 - p 4 beside exponentials and their sum, each power, product and quotient 1, storing
 # 1; x^a by a logarithm and an exponential, for each unit of a log x 2.5, and else a - 1 products.
 HEAD, POWER = 8, 2.5
@@ -90,6 +91,10 @@ ANCHOR = 42  # a label's ℓ from which on the greatest takes its place in log S
 # What terms of second derivatives have more than the gradient's: 1 - p_j, or another factor, 3, * 1, * 1,
 # their sum 1. In sigmoid focal loss the square of (log m)', and (log m)'', 12 more.
 CURVE, FOCAL_CURVE = 6, 18
+# Of a divergence from logits: u for s - t, the maxima's difference and the mean 1 each, times 1 / T. p: exp
+# TERM, / T 1, / S 1. expm1(u) 3, - f 1, * p 1, the factor 3. exp(u) - 1 - u where the difference is taken,
+# from 0.34 on, 2.5 of exp(u) - 1 which is 6 times as much, 15, and * p 1.
+DIVERGENCE_U, DIVERGENCE_P, DIVERGENCE, DIVERGENCE_PHI = 3, 5, 8, 16
 PSI = 6  # z_loss s^2, s = m + L: s 1, both products 1, z_loss 1, added 1, storing 1
 # p (g - s): the product 1, storing 1, the difference 1; s, in u Σ p |g|: each product 1, additions 4. Of
 # log_softmax p s, in u p Σ |g|: exp 2, additions 4, * 1. p (1 - p) g: 1 - p 1, * 1, * 1.
@@ -156,6 +161,14 @@ TABLE = (
         "`cross_entropy` with smoothing or probabilities, `multinomial_nll_loss`",
         f"s Σⱼ abs(cⱼ) + ({DOT} + min(C, {DOT_ADDED}))u Σⱼ abs(cⱼ)·(L − dⱼ)",
     ),
+    (
+        "`kl_div_with_logits`, T² times log1p(f) of f = Σ pⱼ φⱼ, φⱼ = exp(uⱼ) − 1 − uⱼ, with what pⱼ is off,"
+        f" u ({DIVERGENCE_P} + A + {2 * DOT_ADDED} + rⱼ + Σₖ pₖ rₖ),"
+        f" rⱼ = {2 + EXP}·abs(dⱼ) + 2·abs(teacherⱼ / T), and uⱼ, ε ="
+        f" u ({DIVERGENCE_U}·abs(wⱼ) + {DIVERGENCE_U + DOT_ADDED} Σₖ pₖ·abs(wₖ) + 2·abs(uⱼ)),"
+        " w = (input − teacher − the same of the maxima) / T",
+        f"Σⱼ pⱼ (φⱼ·(what pⱼ is off + {DIVERGENCE_PHI}u) + ε·abs(exp(uⱼ) − 1)), and terms of second order",
+    ),
     ("the constant of `full=True`", "u of the sum of its terms' magnitudes"),
     (
         f"`generalized_cross_entropy`, `poly_loss`: φ of ℓ = −log p_t, off by ε = s + ({ROW} + e)uℓ",
@@ -175,6 +188,14 @@ TABLE = (
         "`softcap` a",
         f"that of xⱼ, off by {CAP}u·abs(xⱼ); and of the gradient's factor,"
         f" u ({CAP_SLOPE} + {2 * CAP_EXP}·abs(x / a))",
+    ),
+    (
+        "`scale` and `bias`: logits are read off by their rounding; derivatives by x",
+        f"u·abs(scale·xⱼ), and with a bias u·abs(scale·xⱼ + bias) more; {SCALED}u of it more",
+    ),
+    (
+        "derivatives by `scale` and `bias` of N samples",
+        "what the terms of their sums are off, and N · 2⁻⁵³ of the sum of the terms' magnitudes",
     ),
     (
         f"entries of their gradients; of a label alone {ENTRY_OF_LABEL} for {ENTRY}",
@@ -274,6 +295,8 @@ def against_reference(of: Callable[..., Any], dtype: Any, *args: Any, **options:
         both = zip(found, more, strict=True)
         parts: list[Any] = [None if part is None else part + times * other for part, other in both]
         return Bounds(*parts)
+    if isinstance(found, tuple):
+        return tuple(part + times * other for part, other in zip(found, more, strict=True))
     return found + times * more
 
 
@@ -380,17 +403,19 @@ class _Terms(NamedTuple):
     values: Array
     sizes: Array
     entries: Array
-    second: _Element | _Second
+    second: _Element | _Second | _Several
 
 
 def _of(name: str, shifted: bool) -> Callable[..., _Terms]:
+    if name == "kl_div_with_logits":
+        return functools.partial(_of_distillation, shifted=shifted)
     with_classes = name in ("cross_entropy", "multinomial_nll_loss", *_HEADS)
     return functools.partial(_of_classes, shifted=shifted) if with_classes else _of_points
 
 
 @np.errstate(all="ignore")
 def loss(
-    name: str, input: ArrayLike, target: ArrayLike, *, dtype: Any, shifted: bool = False, **options: Any
+    name: str, input: ArrayLike, target: ArrayLike, /, *, dtype: Any, shifted: bool = False, **options: Any
 ) -> Bounds:
     """Bounds of a loss that is computed in `dtype`, float32 or float64, with its reference's options.
 
@@ -422,6 +447,7 @@ def hessp(
     input: ArrayLike,
     target: ArrayLike,
     vector: ArrayLike,
+    /,
     *,
     dtype: Any,
     shifted: bool = False,
@@ -431,6 +457,33 @@ def hessp(
     x = np.asarray(input).astype(np.float64)
     found = _of(name, shifted)(name, x, target, dtype, options)
     return _known(found.second.product(np.asarray(vector).astype(np.float64))) + smallest(dtype)
+
+
+@np.errstate(all="ignore")
+def scaling_grad(
+    name: str, input: ArrayLike, target: ArrayLike, *, dtype: Any, shifted: bool = False, **options: Any
+) -> tuple[Any, Array]:
+    """Bounds of the derivatives by scale and bias, shaped as they are."""
+    x = np.asarray(input).astype(np.float64)
+    axis = reference._class_axis(x, options.get("axis")) % x.ndim
+    scale, x_last = options.get("scale", 1.0), np.moveaxis(x, axis, -1)
+    factor = np.where(np.asarray(scale, np.float64) == 0, 1.0, np.abs(scale))
+    entries = (
+        np.moveaxis(loss(name, x, target, dtype=dtype, shifted=shifted, **options).grad, axis, -1) / factor
+    )
+    if (np.asarray(scale) == 0).any():  # whose logits have no rounding, but whose gradient by x says nothing
+        z = np.moveaxis(reference._scaled(x_last, scale, options.get("bias")), -1, axis)
+        more = {**options, "scale": 1.0, "bias": None}
+        found = loss(name, z, target, dtype=dtype, shifted=shifted, **more).grad
+        entries = np.where(np.asarray(scale) == 0, np.moveaxis(found, axis, -1) * 2, entries)
+    z = np.moveaxis(reference._scaled(x_last, scale, options.get("bias")), -1, axis)
+    more = {k: v for k, v in options.items() if k not in ("scale", "bias")}
+    sizes = np.moveaxis(np.abs(getattr(reference, name)(z, target, **more)[1]), axis, -1)
+    samples = tuple(range(x.ndim - 1))
+    error = entries + (x[..., 0].size + x.shape[axis]) * unit(np.float64) * sizes
+    far = np.where(np.isinf(x_last) | np.isnan(x_last), 0.0, np.abs(x_last))
+    by_class = _known(error * far).sum(samples)
+    return by_class if np.ndim(scale) else float(by_class.sum()), _known(error).sum(samples)
 
 
 def _roundings(options: dict[str, Any], gradient: bool) -> int:
@@ -522,16 +575,26 @@ class _Off(NamedTuple):
     bend: Any  # the second derivative, which 2 tanh(x / cap) / cap makes of the slope
 
 
-def _capped(x: Array, cap: float | None, u: float) -> tuple[Array, _Off]:
-    """Logits, classes last, and what they are off."""
-    if cap is None:
+def _read(x: Array, options: dict[str, Any], u: float) -> tuple[Array, _Off]:
+    """Logits, classes last, as they are read, and what these are off."""
+    cap, scale, bias = options.get("softcap"), options.get("scale", 1.0), options.get("bias")
+    plain = bias is None and np.ndim(scale) == 0 and scale == 1
+    if cap is None and plain:
         return x, _Off(0.0, 0.0, 1.0, 0.0, 0.0)
-    y, slope, bend = reference._capped(x, cap)
-    off = CAP * u * np.where(np.isinf(y), 0.0, np.abs(y))
+    z = reference._scaled(x, scale, bias)
+    y, slope, bend = reference._read(x, cap, scale, bias)
+    size = np.where(np.isinf(z), 0.0, np.abs(z))
+    off, of_slope = 0.0 * size, 0.0 if plain else u * SCALED
+    if not plain:  # without fma the product is rounded as well
+        off = u * (size if bias is None else size + np.where(np.isinf(x), 0.0, np.abs(scale * x)))
+    if cap is not None:
+        far = np.where(np.isinf(z), 0.0, np.abs(2 * z / cap))
+        of_slope = of_slope + u * (CAP_SLOPE + CAP_EXP * far) + 2 * off / cap
+        off = off + CAP * u * np.where(np.isinf(y), 0.0, np.abs(y))
     at = np.arange(y.shape[-1]) == y.argmax(-1)[..., None]
     top = np.where(at, off, 0.0).sum(-1, keepdims=True)
-    far = np.where(np.isinf(x), 0.0, CAP_EXP * np.abs(2 * x / cap))
-    return y, _Off(np.where(at, 0.0, off + top), top, slope, u * (CAP_SLOPE + far), np.abs(bend))
+    slope = np.abs(np.asarray(slope))
+    return y, _Off(np.where(at, 0.0, off + top), top, slope, of_slope, np.abs(bend))
 
 
 def _constants(counts: Array, total: Array) -> Array:
@@ -548,7 +611,8 @@ def _of_classes(
 ) -> _Terms:
     u, u64, tiny = unit(dtype), unit(np.float64), smallest(dtype)
     axis = reference._class_axis(x, options.get("axis")) % x.ndim
-    plain = {k: v for k, v in options.items() if k not in ("z_loss", "softcap", *_HEADS.values())}
+    read = ("z_loss", "softcap", "scale", "bias", *_HEADS.values())
+    plain = {k: v for k, v in options.items() if k not in read}
     of = "cross_entropy" if name in _HEADS else name
     c = _coefficients(of, x, target, axis, plain)
     total = c.sum(-1, keepdims=True)
@@ -556,7 +620,7 @@ def _of_classes(
     factor = z * _factor(of, x, target, axis, plain) if z else 0.0
     used = used | (np.asarray(factor) != 0)
     x = np.where(used, np.moveaxis(x, axis, -1), 0.0)  # an ignored one may hold NaN
-    x, off = _capped(x, options.get("softcap"), u)
+    x, off = _read(x, options, u)
     row, classes = _Row(x, u, shifted), x.shape[-1]
     label = np.shape(target) != np.moveaxis(x, -1, axis).shape and not options.get("label_smoothing")
     anchor = row.log_sum  # log of the sum as what may be computed, beside a label's own term
@@ -617,7 +681,7 @@ def _of_classes(
         *(row, off, axis, dtype, roundings + CURVE, own, total, of_total, 2 * factor, bend, of_bend),
         *(terms, entries),
     )
-    entries = off.slope * (entries + off.of_slope * terms) + (tiny * terms if options.get("softcap") else 0.0)
+    entries = off.slope * (entries + off.of_slope * terms) + (tiny * terms * (np.ndim(off.slope) > 0))
     return _Terms(value, size, np.moveaxis(entries, -1, axis), second)
 
 
@@ -700,6 +764,80 @@ class _Second(NamedTuple):
         error = error + (roundings + off.of_slope) * terms + lost * (v + mean + p * v.sum(-1, keepdims=True))
         error = off.slope * (error + off.of_slope * terms) + self.of_gradient() * given
         return np.moveaxis(error, -1, self.axis)
+
+
+def _of_distillation(
+    name: str, x: Array, teacher: ArrayLike, dtype: Any, options: dict[str, Any], *, shifted: bool
+) -> _Terms:
+    """With p, q, u, f as in the reference: of f's terms, and of p (exp(u) - 1), what they are off."""
+    u, tiny, times = unit(dtype), smallest(dtype), options.get("temperature", 1.0)
+    alpha, labels = options.get("alpha", 0.0), options.get("target")
+    axis = reference._class_axis(x, options.get("axis")) % x.ndim
+    plain = {k: v for k, v in options.items() if k not in ("temperature", "alpha", "target")}
+    if labels is None:
+        labels, plain["ignore_index"] = np.zeros(x.shape[:axis] + x.shape[axis + 1 :], np.int64), ()
+    factor = _coefficients("cross_entropy", x, labels, axis, plain).sum(-1, keepdims=True)
+    s, t = (np.moveaxis(np.asarray(a).astype(np.float64), axis, -1) for a in (x, teacher))
+    s, t = np.where(factor != 0, s, 0.0), np.where(factor != 0, t, 0.0)
+    p, q = reference._shift(t / times), reference._shift(s / times)
+    w = reference._differences(s, t) / times
+    w, far = np.where(p.p == 0, 0.0, w), np.where(np.isinf(p.d), 0.0, np.abs(p.d))
+    mean = (p.p * w).sum(-1, keepdims=True)
+    exponent = np.abs(w - mean)
+    less, more = np.abs(np.where(p.p == 0, 0.0, np.expm1(w - mean))) * p.p, np.exp(w - mean) * p.p
+    phi = (
+        np.where(exponent < 0.01, exponent**2 / 2, np.abs(less / np.where(p.p == 0, 1.0, p.p) - (w - mean)))
+        * p.p
+    )
+    rest = np.where(p.p == 0, q.p, 0.0)  # what the teacher masks
+    f = phi.sum(-1, keepdims=True) + rest.sum(-1, keepdims=True)
+    moment = (p.p * np.abs(w)).sum(-1, keepdims=True)
+    of_u = u * (DIVERGENCE_U * (np.abs(w) + moment) + DOT_ADDED * moment + 2 * exponent)
+    additions = _additions(x.shape[axis], u, np.ones_like(f)) + 2 * DOT_ADDED
+    size_of_t = np.where(np.isinf(t), 0.0, np.abs(t / times))
+    far = (2 + EXP) * far + (2 * size_of_t if times != 1 else 0.0)  # what is computed is exp(t / T) itself
+    of_p = u * (DIVERGENCE_P + additions + far + (p.p * far).sum(-1, keepdims=True))
+    of_less = less * of_p + more * of_u + DIVERGENCE * u * less
+    of_f = (phi * (of_p + DIVERGENCE_PHI * u) + less * of_u + more * of_u**2).sum(-1, keepdims=True)
+    of_f = of_f + f * u * moment * DIVERGENCE_U + (DIVERGENCE_U * u * moment) ** 2
+    value = of_f / (1 + f) + LOG * u * np.log1p(f)
+    entries = (of_less + p.p * (of_f + f * (of_p + DIVERGENCE * u)) + less * of_f / (1 + f)) / (1 + f)
+    entries = np.where(np.isfinite(entries), entries, DIVERGENCE * u * (p.p + q.p)) + tiny
+    extra, part = _roundings({**options, "label_smoothing": 0.0}, True) + SCALE, (1 - alpha) * times**2
+    size = np.log1p(f)
+    entries = entries + extra * u * np.abs(p.p - q.p)
+    values = factor * part * (value + extra * u * size)
+    of_labels = _of_classes("cross_entropy", x, labels, dtype, plain, shifted=shifted)
+    of_student = _of_classes(
+        "cross_entropy", x, labels, dtype, {**plain, "scale": 1 / times}, shifted=shifted
+    )
+    more_u = SCALE * u
+    return _Terms(
+        values[..., 0] + alpha * of_labels.values + more_u * alpha * of_labels.sizes,
+        (factor * part * size)[..., 0] + alpha * of_labels.sizes,
+        np.moveaxis(factor * part / times * entries, -1, axis)
+        + alpha * (of_labels.entries + more_u * np.moveaxis(factor, -1, axis)),
+        _Several(((part, of_student.second), (alpha, of_labels.second))),
+    )
+
+
+class _Several(NamedTuple):
+    """Second derivatives that are sums of those of others, times numbers."""
+
+    parts: tuple[tuple[float, Any], ...]
+
+    def times(self, hessian: Any) -> float:
+        return float(self.parts[0][1].times(hessian))
+
+    def diagonal(self) -> tuple[Array, Array]:
+        found = [(times, *part.diagonal()) for times, part in self.parts]
+        terms = sum(times * each for times, each, _ in found)
+        error = sum(times * each for times, _, each in found)
+        u = self.parts[0][1].row.u
+        return np.asarray(terms), np.asarray(error + 2 * SCALE * u * terms)
+
+    def product(self, vector: Array) -> Array:
+        return np.asarray(sum(2 * times * part.product(vector) for times, part in self.parts))
 
 
 class _Point(NamedTuple):

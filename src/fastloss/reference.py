@@ -42,6 +42,7 @@ __all__ = [
     "generalized_cross_entropy",
     "hessp",
     "kl_div",
+    "kl_div_with_logits",
     "log_softmax",
     "log_softmax_vjp",
     "logsigmoid",
@@ -52,6 +53,7 @@ __all__ = [
     "nll_loss",
     "poisson_nll_loss",
     "poly_loss",
+    "scaling_grad",
     "sigmoid",
     "sigmoid_focal_loss",
     "sigmoid_vjp",
@@ -362,6 +364,8 @@ def cross_entropy(
     empty: str = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -407,7 +411,7 @@ def cross_entropy(
         c = np.where(hot, (1 - label_smoothing) * w, 0.0) + spread
         divisor = np.where(hot, w, 0.0).sum(axis=-1)
     x, c = np.where(used[..., None], x, 0.0), np.where(used[..., None], c, 0.0)
-    terms = _softmax_loss(x, c, axis, hessian, z_loss, softcap)
+    terms = _softmax_loss(_read(x, softcap, scale, bias), c, axis, hessian, z_loss)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(terms, weights, divisor, axis=axis)
 
@@ -425,6 +429,8 @@ def focal_loss(
     empty: str = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -461,7 +467,8 @@ def focal_loss(
         return not_p**gamma * ce, slope, bend
 
     weights = reduction, empty, sample_weight, mask, normalizer, grad_output, hessian, floor
-    return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, softcap, *weights)
+    read = softcap, scale, bias
+    return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, read, *weights)
 
 
 @_loss
@@ -477,6 +484,8 @@ def generalized_cross_entropy(
     empty: str = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -510,7 +519,8 @@ def generalized_cross_entropy(
         return -np.expm1(-q * ce) / q, power, -q * power * not_p**2
 
     weights = reduction, empty, sample_weight, mask, normalizer, grad_output, hessian, floor
-    return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, softcap, *weights)
+    read = softcap, scale, bias
+    return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, read, *weights)
 
 
 @_loss
@@ -526,6 +536,8 @@ def poly_loss(
     empty: str = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -557,7 +569,8 @@ def poly_loss(
         return ce + epsilon * not_p, 1 + epsilon * p, -epsilon * p * not_p**2
 
     weights = reduction, empty, sample_weight, mask, normalizer, grad_output, hessian, floor
-    return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, softcap, *weights)
+    read = softcap, scale, bias
+    return _label_loss(head, input, target, weight, ignore_index, axis, z_loss, read, *weights)
 
 
 @_loss
@@ -621,6 +634,8 @@ def multinomial_nll_loss(
     empty: str = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -654,13 +669,113 @@ def multinomial_nll_loss(
     k = _classes_last("target", _like("target", target, np.shape(input)), axis)
     used = _mask(mask, x.shape[:-1])
     x, k = np.where(used[..., None], x, 0.0), np.where(used[..., None], k, 0.0)
-    terms = _softmax_loss(x, k, axis, hessian, z_loss, softcap)
+    terms = _softmax_loss(_read(x, softcap, scale, bias), k, axis, hessian, z_loss)
     if full:
         lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
         constant = lgamma(k + 1).sum(axis=-1) - lgamma(k.sum(axis=-1) + 1)
         terms = terms._replace(values=terms.values + constant)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(terms, weights, axis=axis)
+
+
+@_loss
+def kl_div_with_logits(
+    input: ArrayLike,
+    teacher: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+    alpha: float = 0.0,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    empty: str = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+    hessian: Rule = None,
+    floor: float = 0.0,
+) -> Result:
+    """Distillation: (1 - alpha) T**2 KL(p, q) of p = softmax(teacher / T) and q = softmax(input / T).
+
+    With labels t, -alpha log softmax(input)_t more. The divergence is log1p(f) with f = sum p_j (exp(u_j) - 1
+    - u_j), u = (input - teacher) / T less its mean under p, its gradient T (q_j - p_j).
+
+    Parameters
+    ----------
+    %(KLDivWithLogitsLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+    %(twin.hessian)s
+
+    %(twin)s
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> value, grad = reference.kl_div_with_logits([[1.0, 0.0]], [[0.0, 0.0]])
+    >>> print(f"{value:.12f}")
+    0.120114506958
+    """
+    axis = _class_axis(input, axis)
+    x = _classes_last("input", input, axis)
+    y = _classes_last("teacher", _like("teacher", teacher, np.shape(input)), axis)
+    used, hot = _mask(mask, x.shape[:-1]), np.zeros(x.shape, np.bool_)
+    if target is not None:
+        hot, used = _one_hot(target, x.shape, ignore_index, used)
+    elif alpha:
+        raise ValueError("target: wanted class indices")
+    x, y = np.where(used[..., None], x, 0.0), np.where(used[..., None], y, 0.0)
+    share, labels = np.asarray((1 - alpha) * temperature**2), np.asarray(alpha)
+    soft = _divergence(x, y, temperature, axis, hessian)
+    hard = _softmax_loss((x, 1.0, 0.0), np.where(hot, 1.0, 0.0), axis, hessian)
+    hess, upper = (
+        None if a is None or b is None else _times(share, a) + _times(labels, b)
+        for a, b in ((soft.hess, hard.hess), (soft.upper, hard.upper))
+    )
+    values = _times(share, soft.values) + _times(labels, hard.values)
+    grad = _times(share, soft.grad) + _times(labels, hard.grad)
+    terms = _Terms(values, grad, hess, upper, classes=x.shape[-1])
+    weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
+    return _reduce(terms, weights, axis=axis)
+
+
+def _divergence(x: Array, y: Array, temperature: float, axis: int, hessian: Rule) -> _Terms:
+    """Each row's divergence of softmax(x / T) from softmax(y / T), and its derivatives by x."""
+    p, q = _shift(y / temperature), _shift(x / temperature)
+    d = _differences(x, y) / temperature
+    u = d - (p.p * d).sum(-1, keepdims=True)
+    small = u * u / 2 * (1 + u / 3 * (1 + u / 4 * (1 + u / 5 * (1 + u / 6 * (1 + u / 7 * (1 + u / 8))))))
+    phi = np.where(np.abs(u) < 0.01, small, np.expm1(u) - u)
+    f = (p.p * phi).sum(-1, keepdims=True)
+    value, grad = np.log1p(f), p.p * (np.expm1(u) - f) / (1 + f)
+    plain = _times(p.p, (p.d - p.L) - (q.d - q.L)).sum(-1, keepdims=True)
+    far = ~np.isfinite(f) | (np.abs(u).max(-1, keepdims=True) > 20)  # where nothing cancels, and f may be inf
+    value, grad = np.where(far, plain, value)[..., 0], np.where(far, q.p - p.p, grad) / temperature
+    if hessian is None:
+        return _Terms(value, grad, None)
+    if np.ndim(hessian):
+        v = _classes_last("vector", hessian, axis)
+        one, none = np.ones_like(value)[..., None], np.zeros_like(q.p)
+        product = _Curvature(q.p, q.not_p, one, 0.0, none, none > 0).times(v) / temperature**2
+        return _Terms(value, grad, product, product)
+    hess = q.p * q.not_p / temperature**2
+    return _Terms(value, grad, hess, 2 * hess)
+
+
+def _differences(x: Array, y: Array) -> Array:
+    """X - y less the same of the maxima, rounded once: 0 where both are -inf, classes last."""
+
+    def parts(a: Array, b: Array) -> tuple[Array, Array]:
+        d = a - b
+        z = d - a
+        return d, (a - (d - z)) - (b + z)  # what rounding lost (Knuth)
+
+    high, low = parts(x, y)
+    most, least = parts(x.max(-1, keepdims=True), y.max(-1, keepdims=True))
+    exact = (high - most) + np.where(np.isfinite(high), low - least, 0.0)
+    return np.asarray(np.where((x == y) & np.isinf(x), 0.0, exact))
 
 
 # --------------------------------------------------------------------------------- pointwise losses
@@ -1101,7 +1216,9 @@ def gaussian_nll_loss(
 # ----------------------------------------------------------------------------------- second order
 
 
-def hessp(function: str, input: ArrayLike, target: ArrayLike, vector: ArrayLike, **arguments: Any) -> Array:
+def hessp(
+    function: str, input: ArrayLike, target: ArrayLike, vector: ArrayLike, /, **arguments: Any
+) -> Array:
     """Product of the Hessian of a loss, with respect to `input`, and a vector.
 
     Of a loss of softmax A p (v - p.v) + 2 z_loss p (p.v), with A = sum c + 2 z_loss s, and for a function phi
@@ -1135,6 +1252,49 @@ def hessp(function: str, input: ArrayLike, target: ArrayLike, vector: ArrayLike,
     v = _like("vector", vector, np.shape(input))
     product: Array = loss(input, target, **arguments, hessian=v, floor=-math.inf)[2]
     return product
+
+
+@_quiet
+def scaling_grad(
+    function: str, input: ArrayLike, target: ArrayLike, **arguments: Any
+) -> tuple[float | Array, Array]:
+    """Gradient of a loss of softmax, reduced, by its ``scale`` and ``bias``.
+
+    With g the gradient by what logits are read as, scale x + bias, the sums of g_ij x_ij and g_ij over the
+    samples i, the first over the classes j too if ``scale`` is a number. Where g is 0, x may be anything.
+
+    Parameters
+    ----------
+    function : str
+        The name of a loss, such as "cross_entropy".
+    input : array_like
+        As of that loss.
+    target : array_like
+        As of that loss.
+    **arguments : dict
+        The keywords of that loss, but for ``hessian`` and ``floor``.
+
+    Returns
+    -------
+    by_scale : float or ndarray of shape (C,)
+        Shaped as `scale`, times `grad_output`.
+    by_bias : ndarray of shape (C,)
+        Float64 array.
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> reference.scaling_grad("cross_entropy", [[1.0, -1.0]], [1], scale=0.0)
+    (1.0, array([ 0.5, -0.5]))
+    """
+    axis = _class_axis(input, arguments.get("axis"))
+    x = _classes_last("input", input, axis)
+    scale, bias = arguments.pop("scale", 1.0), arguments.pop("bias", None)
+    z = np.moveaxis(_scaled(x, scale, bias), -1, axis)
+    g = _classes_last("gradient", globals()[function](z, target, **arguments)[1], axis)
+    samples = tuple(range(x.ndim - 1))
+    by_class = np.where(g == 0, 0.0, g * x).sum(samples)
+    return by_class if np.ndim(scale) else float(by_class.sum()), g.sum(samples)
 
 
 # ------------------------------------------------------------------------------------------ helpers
@@ -1174,19 +1334,18 @@ class _Terms(NamedTuple):
 
 
 def _softmax_loss(
-    x: Array,
+    read: tuple[Array, Array | float, Array | float],
     c: Array,
     axis: int,
     hessian: Rule,
     z_loss: float = 0.0,
-    softcap: float | None = None,
     head: Head | None = None,
 ) -> _Terms:
     """Each row's sum of -c_j log p_j and its gradient, c.sum() p_j - c_j without cancellation.
 
     With a ``head``, c has one coefficient k a row, and the row is k times its function of -log p_t.
     """
-    x, cap_slope, cap_bend = _capped(x, softcap)
+    x, cap_slope, cap_bend = read
     row = _shift(x)
     terms, k, bend = row.L - row.d, c, np.zeros_like(c)
     if head is not None:
@@ -1249,6 +1408,23 @@ class _Curvature(NamedTuple):
         return np.asarray(product + self.square * self.p * mean + ratio * along)
 
 
+def _read(
+    x: Array, softcap: float | None, scale: ArrayLike = 1.0, bias: ArrayLike | None = None
+) -> tuple[Array, Array | float, Array | float]:
+    """What logits, classes last, are read as, scale x + bias and then the cap, and its derivatives by x."""
+    y, slope, bend = _capped(_scaled(x, scale, bias), softcap)
+    factor = _float64(scale)
+    return y, factor * slope, factor**2 * bend
+
+
+def _scaled(x: Array, scale: ArrayLike, bias: ArrayLike | None) -> Array:
+    """Scale x + bias, numbers or one for each class, classes last; -inf as it is."""
+    classes = x.shape[-1:]
+    factor = _float64(scale) if np.ndim(scale) == 0 else _like("scale", scale, classes)
+    z = factor * x + (0.0 if bias is None else _like("bias", bias, classes))
+    return np.where(x == -np.inf, x, z)
+
+
 def _capped(x: Array, softcap: float | None) -> tuple[Array, Array | float, Array | float]:
     """softcap tanh(x / softcap), -inf and inf as they are, and its derivatives.
 
@@ -1269,7 +1445,7 @@ def _label_loss(
     ignore_index: int | Sequence[int],
     axis: int | None,
     z_loss: float,
-    softcap: float | None,
+    read: tuple[float | None, ArrayLike, ArrayLike | None],
     reduction: str,
     empty: str,
     sample_weight: ArrayLike | None,
@@ -1289,7 +1465,8 @@ def _label_loss(
     w = _class_weight(weight, x.shape[-1])
     hot, used = _one_hot(target, x.shape, ignore_index, _mask(mask, x.shape[:-1]))
     c = np.where(hot, w, 0.0)
-    terms = _softmax_loss(np.where(used[..., None], x, 0.0), c, axis, hessian, z_loss, softcap, head)
+    x = np.where(used[..., None], x, 0.0)
+    terms = _softmax_loss(_read(x, *read), c, axis, hessian, z_loss, head)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(terms, weights, c.sum(axis=-1), axis=axis)
 

@@ -43,11 +43,18 @@ VARIANTS = [
     "cross_entropy:softcap",
     "cross_entropy:smoothed z_loss softcap",
     "cross_entropy:probabilities z_loss softcap",
+    "cross_entropy:scaled",
+    "cross_entropy:vector",
+    "cross_entropy:probabilities vector",
+    "cross_entropy:smoothed scaled softcap",
     "multinomial_nll_loss:z_loss softcap",
+    "multinomial_nll_loss:vector softcap",
     "focal_loss",
     "focal_loss:weighted",
     "focal_loss:rooted",
     "focal_loss:z_loss softcap",
+    "focal_loss:scaled",
+    "focal_loss:vector",
     "generalized_cross_entropy",
     "generalized_cross_entropy:weighted",
     "generalized_cross_entropy:z_loss softcap",
@@ -106,6 +113,11 @@ def make(variant, rng, shape, dtype=np.float64, axis=1, spread=3.0, ignored=0.0)
             options["z_loss"] = 0.125
         if "softcap" in kind:
             options["softcap"] = 4.0
+        if "scaled" in kind:
+            options["scale"] = 0.75
+        if "vector" in kind:
+            options["scale"] = (0.5 + rng.random(classes)).astype(dtype)
+            options["bias"] = rng.standard_normal(classes).astype(dtype)
         if kind == "rooted":
             options["gamma"] = 0.5
         if "smoothed" in kind:

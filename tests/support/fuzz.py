@@ -37,7 +37,7 @@ INDEXED = ["cross_entropy", "nll_loss", *HEADS]
 WITH_CLASSES = [*INDEXED, "multinomial_nll_loss"]
 NAMED = re.compile(
     r"(input|target|weight|pos_weight|sample_weight|grad_output|out|grad_out|reduction|ignore_index|label_smoothing"
-    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty|gamma|q|epsilon|z_loss|softcap|alpha|eps|log_input|var"
+    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty|gamma|q|epsilon|z_loss|softcap|scale|bias|alpha|eps|log_input|var"
     r"|hessian|floor)\b"
 )
 DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
@@ -273,6 +273,12 @@ def call_of(b):
         options["z_loss"] = b.one_of(UNFIT) if b.rarely() else b.one_of([0.125, 1e-4, 0.0, 3, -1])
     if name in WITH_CLASSES and name != "nll_loss" and b.sometimes():
         options["softcap"] = b.one_of(UNFIT) if b.rarely() else b.one_of([4.0, 30, None, 1e4, 0])
+    if name in WITH_CLASSES and name != "nll_loss" and b.rarely():
+        options["scale"] = (
+            b.array(WEIGHTS, (classes,)) if b.sometimes() else b.one_of([0.5, -2, 0, 1e31, None])
+        )
+        if b.sometimes():
+            options["bias"] = b.array(WEIGHTS, (classes,))
     if b.sometimes():
         options["empty"] = b.one_of(UNFIT) if b.rarely() else "zero"
     if name in INDEXED and b.sometimes():

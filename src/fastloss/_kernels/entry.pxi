@@ -7,7 +7,7 @@
 # c) Nothing else is allocated here: jobs are on the stack.
 
 from cython.parallel cimport prange
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
 from libc.math cimport INFINITY, fabs, ldexp, lgamma
 cimport numpy as cnp
@@ -151,10 +151,11 @@ cdef int label_kind(object labels) except 0:
 cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     """The kernel family for a job, and its chunks; both follow from the shape alone."""
     cdef chunk_function function
+    cdef Py_ssize_t step = 1
     job.unweighted = job.class_weight == NULL and job.linear_weight == NULL and job.sample_weight == NULL \
         and job.grad_output == NULL and 1e-20 <= fabs(job.grad_scale) <= 1
     job.headed = job.head != CROSS_ENTROPY or job.z_loss != 0
-    cdef bint bent = job.hessian.data != NULL and (job.head != CROSS_ENTROPY or job.softcap != 0)
+    cdef bint bent = job.hessian.data != NULL and not (job.head == CROSS_ENTROPY and writes_as_is(job))
     if job.op == NLL or job.op == CHECK_LABELS:
         function = nll_chunk_any if job.op == NLL else labels_chunk_any
         job.chunk = chunk_size(job.samples, 1, 1)
@@ -165,12 +166,16 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
         function = backward_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1 if job.inner == 1 else LANES)
     elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES or bent \
+            or job.op == DISTILLED \
             or job.head == POLY and fabs(job.head_parameter) > 1e6:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
     else:
         function = tiles_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, LANES)
+        step = LANES
+    if job.summed > 1:  # a sum for each class is what fewer chunks should leave
+        job.chunk = max(job.chunk, (job.samples + SUMMED_CHUNKS * step - 1) // (SUMMED_CHUNKS * step) * step)
     chunks[0] = (job.samples + job.chunk - 1) // job.chunk
     return function
 
@@ -196,6 +201,20 @@ cdef void set_hessian(Diagonal* hessian, object hess, tuple rule, object x, obje
         hessian.convex, hessian.factor, hessian.floor = rule
 
 
+cdef void sum_of_sums(const ClassJob* job, Py_ssize_t chunks) noexcept nogil:
+    """What the chunks leave by scale and bias, in order."""
+    cdef Py_ssize_t k, j, biases = job.classes if job.by_bias != NULL else 0
+    for j in range(job.summed - biases):
+        job.by_scale[j] = 0
+    for j in range(biases):
+        job.by_bias[j] = 0
+    for k in range(chunks):
+        for j in range(job.summed - biases):
+            job.by_scale[j] += job.sums[k * job.summed + j]
+        for j in range(biases):
+            job.by_bias[j] += job.sums[(k + 1) * job.summed - biases + j]
+
+
 cdef int compute_class(
     ClassJob* job, int threads, double factor, double divisor, bint signals, double* total
 ) noexcept nogil:
@@ -203,8 +222,19 @@ cdef int compute_class(
     cdef Py_ssize_t chunks
     cdef int failed
     cdef chunk_function function
+    if job.float32:
+        job.input_scale = <float>job.input_scale
+    job.summed = 0
+    if job.by_scale != NULL:
+        job.summed = job.classes if job.class_scale != NULL else 1
+    if job.by_bias != NULL:
+        job.summed += job.classes
+    job.with_grad = job.grad != NULL or job.summed != 0
     job.grad_scale = factor / divisor
     job.wide_scale = <long double>factor / divisor
+    if job.summed == 0 and job.input_scale != 1:  # otherwise it is multiplied by as it is written
+        job.grad_scale *= job.input_scale
+        job.wide_scale *= job.input_scale
     job.lead = 0
     if job.grad_storage == STREAMED:
         job.lead = samples_before_line(job, <size_t>job.grad)
@@ -213,9 +243,17 @@ cdef int compute_class(
     function = plan(job, &chunks)
     if job.samples * job.classes < SERIAL_ELEMENTS:
         threads = 1
-    if not take_digits(job.exact, chunks, &job.digits):
+    job.sums = NULL
+    if job.summed != 0:
+        job.sums = <double*>calloc(chunks * job.summed + 1, sizeof(double))
+    if job.summed != 0 and job.sums == NULL or not take_digits(job.exact, chunks, &job.digits):
+        free(job.sums)
         return NO_MEMORY
     failed = try_run(function, job, &job.partial, chunks, threads, divisor, signals, total)
+    if failed == 0 and job.summed != 0:
+        sum_of_sums(job, chunks)
+    free(job.sums)
+    job.sums = NULL
     add_digits(job.exact, chunks, job.digits)
     return failed
 
@@ -241,11 +279,13 @@ def class_pass(
     coefficient=None, double scale=1, double shift=0, linear_weight=None, shared=None, double shared_sum=0,
     bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
     offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0, hess=None, tuple rule=(),
-    moments=(None, None), double input_scale=1, bint wide=False, exact=None,
+    moments=(None, None), double input_scale=1, class_scale=None, class_bias=None, by_scale=None, by_bias=None,
+    bint wide=False, exact=None,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
 
-    x is read times `input_scale`, and computed with in float64 if `wide`, which is for float32 and for "moments".
+    x is read times `input_scale` or `class_scale`, plus `class_bias`; `by_scale` and `by_bias`, of float64, get the
+    derivatives by these. It is computed with in float64 if `wide`, which is for float32 and for "moments".
 
     The gradient is multiplied by factor / divisor, and so is the diagonal of the Hessian; `rule` as in `set_hessian`.
     The sum's digits are added to the array `exact`, see exact.pxd.
@@ -257,6 +297,9 @@ def class_pass(
     job.z_loss = z_loss
     job.softcap = softcap
     job.input_scale = input_scale
+    job.class_scale, job.class_bias = data_of(class_scale), data_of(class_bias)
+    job.by_scale, job.by_bias = <double*>data_of(by_scale), <double*>data_of(by_bias)
+    job.sums = NULL
     job.float32 = is_float32(x) and not wide
     job.x = data_of(x)
     job.storage = SINGLE if wide and is_float32(x) else storage_of(x)
@@ -565,6 +608,7 @@ OPS = {
     "softmax_vjp": SOFTMAX_VJP,
     "softmax_backward": SOFTMAX_BACKWARD,
     "log_softmax_backward": LOG_SOFTMAX_BACKWARD,
+    "distilled": DISTILLED,
 }
 
 # The losses of one element: names, functions and twins of points.pxd.

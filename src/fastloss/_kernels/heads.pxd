@@ -199,12 +199,12 @@ cdef inline void capped_slope_steps(
 
 
 cdef inline void capped_curve_steps(
-    const void* x, const void* grad, Py_ssize_t n, double cap, const Diagonal* hessian, vec tag, const void* curve,
-    void* y
+    const void* x, const void* grad, Py_ssize_t n, double cap, const Diagonal* hessian, double least, vec tag,
+    const void* curve, void* y
 ) noexcept nogil:
     """y = the second derivatives of `capped` x, from those and the gradient with respect to it; y may be `curve`."""
     cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
-    cdef vec one = all_of(1, tag), zero = all_of(0, tag), floor = all_of(hessian.floor, tag), p, h, g, t, slope
+    cdef vec one = all_of(1, tag), zero = all_of(0, tag), floor = all_of(least, tag), p, h, g, t, slope
     for k in range(full + (rest > 0)):
         if k < full:
             p, h, g = load(x, k, tag), load(curve, k, tag), load(grad, k, tag)
@@ -236,20 +236,117 @@ cdef inline void capped_exp_gradient_steps(
         store_part(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, full, rest)
 
 
-cdef inline void scaled_steps(const void* x, Py_ssize_t n, double scale, vec tag, void* y) noexcept nogil:
-    """y = scale x."""
+cdef inline vec scaled(vec x, vec scale, vec bias) noexcept nogil:
+    """scale x + bias, and -inf itself: a masked class remains one."""
+    cdef vec masked = all_of(-INFINITY, x)
+    return if_equal(x, masked, masked, fma_of(scale, x, bias))
+
+
+cdef inline vec of_classes(const void* array, Py_ssize_t k, Py_ssize_t rest, vec other) noexcept nogil:
+    """Step k of an array, of which there are `rest` numbers if that is not 0; or what is in its place."""
+    if array == NULL:
+        return other
+    return load_part(array, k, rest, 0, other) if rest > 0 else load(array, k, other)
+
+
+cdef inline void scaled_steps(
+    const void* x, Py_ssize_t n, double scale, double bias, const void* scales, const void* biases, vec tag, void* y
+) noexcept nogil:
+    """y = `scaled` x, by numbers, or by arrays in their place."""
     cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
-    cdef vec s = all_of(scale, tag)
-    for k in range(full):
-        store(mul(s, load(x, k, tag)), y, k)
+    cdef vec a = all_of(scale, tag), b = all_of(bias, tag)
+    if scales == NULL and biases == NULL:
+        for k in range(full):
+            store(scaled(load(x, k, tag), a, b), y, k)
+    else:
+        for k in range(full):
+            store(scaled(load(x, k, tag), of_classes(scales, k, 0, a), of_classes(biases, k, 0, b)), y, k)
     if rest > 0:
-        store_part(mul(s, load_part(x, full, rest, 0, tag)), y, full, rest)
+        a = of_classes(scales, full, rest, a)
+        b = of_classes(biases, full, rest, b)
+        store_part(scaled(load_part(x, full, rest, 0, tag), a, b), y, full, rest)
 
 
-cdef inline double capped_one(double x, double cap, vec tag) noexcept nogil:
-    """The bits that `capped_steps` gives for x; x itself where cap is 0."""
-    cdef vec slope
-    return x if cap == 0 else first(capped(all_of(x, tag), cap, &slope))
+cdef inline double number_of(const void* array, Py_ssize_t j, double other, vec tag) noexcept nogil:
+    if array == NULL:
+        return other
+    return (<const float*>array)[j] if vec is f16 else (<const double*>array)[j]
+
+
+cdef inline double read_as(const ClassJob* job, double x, Py_ssize_t j, vec tag) noexcept nogil:
+    """The bits that x of class j is read as."""
+    cdef vec y = all_of(x, tag), slope
+    if is_scaled(job):
+        y = scaled(
+            y, all_of(number_of(job.class_scale, j, job.input_scale, tag), tag),
+            all_of(number_of(job.class_bias, j, 0, tag), tag)
+        )
+    return first(capped(y, job.softcap, &slope) if job.softcap != 0 else y)
+
+
+cdef inline void multiplied_steps(
+    const void* x, Py_ssize_t n, double factor, const void* factors, bint squared, double least, vec tag, void* y
+) noexcept nogil:
+    """y = x times a number, or an array in its place, or their squares; and at least `least`."""
+    cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
+    cdef vec a = all_of(factor, tag), floor = all_of(least, tag), f, p
+    for k in range(full + (rest > 0)):
+        f = of_classes(factors, k, rest if k == full else 0, a)
+        p = load(x, k, tag) if k < full else load_part(x, k, rest, 0, tag)
+        p = mul(mul(p, f), f) if squared else mul(p, f)
+        p = max_of(floor, p)
+        if k < full:
+            store(p, y, k)
+        else:
+            store_part(p, y, k, rest)
+
+
+cdef inline void absorb_steps(
+    const void* grad, const void* x, const void* odd, Py_ssize_t n, double* by_scale, double* by_bias, bint by_class,
+    vec tag
+) noexcept nogil:
+    """Add n entries of a gradient, and their products with x, to sums: one for each, if `by_class`, or to one.
+
+    What is 0 counts nowhere, whatever x is; nor what is `odd`, unless that is NULL.
+    """
+    cdef Py_ssize_t k, size = step_of(tag)
+    cdef int half
+    cdef vec zero = all_of(0, tag), g, p
+    cdef d8 total = d8_all(0), dot = d8_all(0), g_half, product
+    for k in range((n + size - 1) // size):
+        g = load(grad, k, tag) if (k + 1) * size <= n else load_part(grad, k, n - k * size, 0, tag)
+        p = load(x, k, tag) if (k + 1) * size <= n else load_part(x, k, n - k * size, 0, tag)
+        if odd != NULL:
+            g = if_equal(load(odd, k, tag), zero, g, zero)
+        p = if_equal(g, zero, zero, p)
+        for half in range(2 if vec is f16 else 1):
+            if vec is f16:
+                g_half = d8_of_half(g, half)
+                product = d8_of_half(p, half)
+            else:
+                g_half = g
+                product = p
+            if by_class:
+                add_part(g_half, by_bias, k * size + 8 * half, n)
+                add_part(mul(g_half, product), by_scale, k * size + 8 * half, n)
+            else:
+                total = add(total, g_half)
+                dot = fma_of(g_half, product, dot)
+    if not by_class:
+        if by_bias != NULL:
+            by_bias[0] += d8_sum(total)
+        if by_scale != NULL:
+            by_scale[0] += d8_sum(dot)
+
+
+cdef inline void add_part(d8 x, double* sums, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
+    """Add eight numbers to sums[j] and after it, of which there are n in all; to nothing if there are none."""
+    if sums == NULL or j >= n:
+        return
+    if j + 8 <= n:
+        d8_store(add(d8_load(sums + j), x), sums + j)
+    else:
+        store_part(add(load_part(sums + j, 0, n - j, 0, x), x), sums + j, 0, n - j)
 
 
 cdef inline long double wide_capped(long double x, double cap, long double* slope) noexcept nogil:
@@ -399,9 +496,24 @@ cdef inline long double wide_coefficient(
     return times(w[j], c) if w != NULL else c
 
 
-cdef inline long double wide_read(const real* tag, const ClassJob* job, Py_ssize_t position) noexcept nogil:
-    cdef long double slope, x = read_one(job.x, job.storage, position, <real*>tag)
-    return wide_capped(x, job.softcap, &slope) if job.softcap != 0 else x
+cdef inline long double wide_read(
+    const real* tag, const ClassJob* job, real x, Py_ssize_t j, long double* slope
+) noexcept nogil:
+    """What x of class j is read as, and the derivative of the cap."""
+    cdef long double y = x
+    slope[0] = 1
+    if x != -INFINITY:
+        y *= (<const real*>job.class_scale)[j] if job.class_scale != NULL else job.input_scale
+        y += (<const real*>job.class_bias)[j] if job.class_bias != NULL else 0
+    return wide_capped(y, job.softcap, slope) if job.softcap != 0 else y
+
+
+cdef inline long double wide_x(
+    const real* tag, const ClassJob* job, Py_ssize_t first, Py_ssize_t j
+) noexcept nogil:
+    """x of class j, of the sample whose first is at `first`."""
+    cdef long double slope
+    return wide_read(tag, job, read_one(job.x, job.storage, first + j * job.inner, <real*>tag), j, &slope)
 
 
 cdef inline void wide_statistics(
@@ -418,12 +530,12 @@ cdef inline void wide_statistics(
     wide.top = -INFINITY
     wide.others = wide.a = wide.b = wide.d = 0
     for j in range(job.classes):
-        d = wide_read(tag, job, first + j * job.inner)
+        d = wide_x(tag, job, first, j)
         if d > wide.top:
             wide.top = d
             top = j
     for j in range(job.classes):
-        d = wide_read(tag, job, first + j * job.inner) - wide.top
+        d = wide_x(tag, job, first, j) - wide.top
         if j != top:
             wide.others += expl(d)
         if j == t:
@@ -463,7 +575,7 @@ cdef inline real wide_gradient(
     const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
 ) noexcept nogil:
     """Entry j of sample i's gradient, where x_j is x; as `linear_gradient` and `target_gradient`."""
-    cdef long double cap_slope = 1, y = wide_capped(x, job.softcap, &cap_slope) if job.softcap != 0 else x
+    cdef long double cap_slope, y = wide_read(tag, job, x, j, &cap_slope)
     cdef long double e = expl(y - wide.top), c = wide_coefficient(tag, job, i, j), k = wide.k * wide.slope
     cdef long double rest = (wide.a - c) + wide.square + (0 if is_target else k)
     c += k if is_target else 0
@@ -474,7 +586,7 @@ cdef inline real wide_curve(
     const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
 ) noexcept nogil:
     """Entry j of the diagonal of sample i's Hessian, as `curve_of` and `curve_of_label`."""
-    cdef long double cap_slope = 1, y = wide_capped(x, job.softcap, &cap_slope) if job.softcap != 0 else x
+    cdef long double cap_slope, y = wide_read(tag, job, x, j, &cap_slope)
     cdef long double e = expl(y - wide.top), total = 1 + wide.others, p = e / total, c, curve, first, tanh
     cdef long double not_p = (wide.others + (1 - e)) / total, bend = wide.k * wide.bend
     cdef long double a = wide.a + wide.k * wide.slope + wide.square
@@ -490,6 +602,9 @@ cdef inline real wide_curve(
         tanh = y / job.softcap if fabsl(y) < job.softcap else 1 if y > 0 else -1
         first = ((a - c) * e - c * (wide.others + (1 - e))) / total * cap_slope * (-2 * tanh / job.softcap)
         curve = curve * cap_slope * cap_slope + (0 if job.hessian.convex and first < 0 else first)
+    if job.class_scale != NULL:
+        c = (<const real*>job.class_scale)[j]
+        curve = times(times(curve, c), c)
     curve = weighted(curve, wide.scale) * job.hessian.factor
     return <real>(job.hessian.floor if curve < job.hessian.floor else curve)
 
@@ -521,17 +636,17 @@ cdef inline void finish(
     cdef double index_term, weight
     cdef bint wide = batch.any_wide, headed = job.headed
     if headed:
-        if job.grad == NULL:
+        if not job.with_grad:
             (<heads_function>fastloss_out_of_line(<void*>heads))(job, 0, n, batch)
     else:
         for l in range(n):
             batch.log_sum[l] = log1p_nonnegative(<real>batch.others[l])
-    if job.op == LOSS or job.op == LOSS_LINEAR:
+    if job.op == LOSS or job.op == LOSS_LINEAR or job.op == DISTILLED:
         for l in range(n if not headed else 0):
             # A weight of 0 drops an infinite d, but keeps NaN.
             index_term = batch.log_sum[l] - batch.d[l] if batch.k[l] != 0 else batch.log_sum[l]
             batch.value[l] = batch.k[l] * index_term
-        if job.op == LOSS_LINEAR and not headed:
+        if job.op != LOSS and not headed:
             for l in range(n):
                 batch.value[l] += batch.a[l] * batch.log_sum[l] - batch.b[l]
         if job.offset != NULL:

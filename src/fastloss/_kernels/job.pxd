@@ -7,6 +7,7 @@ cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
     LOG_MULTINOMIAL,
     MOMENTS,                       # logsumexp, Σ p_j d_j and Σ p_j d_j^2 with d_j = x_j - max x
+    DISTILLED,                     # KL divergence of x from a teacher, the coefficients; see distilled.pxd
     SOFTMAX_VJP,                   # p_j (v_j - sum p v), v the coefficients: the derivative of softmax, times v
     SOFTMAX_BACKWARD,              # the same from x = p, and that of log_softmax from its result; see backward.pxd
     LOG_SOFTMAX_BACKWARD
@@ -18,10 +19,12 @@ cdef enum:
 cdef struct ClassJob:
     int op
     int head                       # of an index target; CROSS_ENTROPY with all others
-    double head_parameter          # gamma, q or epsilon
+    double head_parameter          # gamma, q or epsilon; of DISTILLED 1 / temperature
     double z_loss                  # factor of the square of logsumexp, or 0
     double softcap                 # x is read as softcap tanh(x / softcap), or 0
-    double input_scale             # and before that times this; 1 except for MOMENTS
+    double input_scale             # and before that times this, of which a gradient knows by `grad_scale`
+    const void* class_scale        # (classes,) and this, or NULL,
+    const void* class_bias         # (classes,) plus this, or NULL; -inf is read as it is
     bint float32
     const void* x                  # (outer, classes, inner); `x_stride` elements from one outer index to the next
     int storage
@@ -54,6 +57,11 @@ cdef struct ClassJob:
     void* first_moment             # (samples,), of MOMENTS
     void* second_moment
     void* grad                     # as x but contiguous, or NULL; also the output of softmax and log_softmax
+    bint with_grad                 # it is computed, which may be for its sums alone:
+    double* by_scale               # derivatives by `input_scale` or (classes,) `class_scale`, or NULL,
+    double* by_bias                # (classes,) and by `class_bias`, or NULL
+    double* sums                   # (chunks, summed) of both in this order
+    Py_ssize_t summed
     int grad_storage
     Diagonal hessian               # only beside a gradient
     Py_ssize_t chunk               # samples that one thread takes at a time
@@ -68,9 +76,32 @@ cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
     return array[i] if array != NULL else 1.0
 
 
+cdef inline bint is_scaled(const ClassJob* job) noexcept nogil:
+    return job.input_scale != 1 or job.class_scale != NULL or job.class_bias != NULL
+
+
+cdef inline bint is_only_scaled(const ClassJob* job) noexcept nogil:
+    """Whether x is read times a positive number, by which -inf remains what it is."""
+    return job.input_scale > 0 and job.input_scale != 1 and job.class_scale == NULL and job.class_bias == NULL \
+        and job.softcap == 0
+
+
 cdef inline bint reads_as_is(const ClassJob* job) noexcept nogil:
     """Whether x is read as it stands in memory."""
-    return job.softcap == 0 and job.input_scale == 1
+    return job.softcap == 0 and not is_scaled(job)
+
+
+cdef inline bint writes_as_is(const ClassJob* job) noexcept nogil:
+    """Whether a gradient by what x is read as is all that is wanted, but for its factor."""
+    return job.softcap == 0 and job.class_scale == NULL and job.summed == 0 and job.op != DISTILLED
+
+
+cdef inline double* sums_by_scale(const ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+    return job.sums + chunk * job.summed if job.by_scale != NULL else NULL
+
+
+cdef inline double* sums_by_bias(const ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+    return job.sums + (chunk + 1) * job.summed - job.classes if job.by_bias != NULL else NULL
 
 
 cdef inline Py_ssize_t position_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:

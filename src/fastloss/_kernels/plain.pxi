@@ -522,7 +522,9 @@ cdef object plain_classes(
     if ndim < 0:
         return None
     if head is not None:
-        job.head, job.head_parameter, job.z_loss, job.softcap = head
+        job.head, job.head_parameter, job.z_loss, job.softcap, job.input_scale = head
+        if job.input_scale != 1 and rule is not None:  # whose square second derivatives have
+            return None
     y = set_target(&job, target, kind, x, ndim, &shape[0])
     if y is None or smoothing != 0 and job.classes > MOST_SHARED:
         return None
@@ -751,6 +753,8 @@ def plain_loss(
     `loss` says which, in the families' `_plain_op`. With a `rule`, as in `set_hessian`, the diagonal of the Hessian
     comes third. `threads_for` tells the threads for a number of elements.
     """
+    if loss is None:
+        return None
     if loss[0]:
         return plain_classes(
             loss, input, target, weight, sample_weight, mask, normalizer, grad_output, out, grad_out, with_grad, rule,

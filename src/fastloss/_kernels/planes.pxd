@@ -228,7 +228,7 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
             scale = load(s.scale, i, tag) if s.weighted else all_of(s.scale_of_all, tag)
             store(div(load(s.b, i, tag), total), s.b, i)
         store(y, s.value, i)
-        if job.grad != NULL:
+        if job.with_grad:
             f = div(scale, total)
             odd = if_equal(f, f, odd, max_of(one, odd))
             store(f, s.factor, i)
@@ -438,7 +438,7 @@ cdef inline const void* c_of(
 
 cdef inline void own_of(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
     """x of the labels; of class 0 where there is none."""
-    cdef Py_ssize_t stride = job.inner if s.direct else s.n, l, place
+    cdef Py_ssize_t stride = job.inner if s.direct else s.n, l, place, j
     cdef real* own = <real*>s.own
     cdef const real* x = <const real*>s.x
     cdef f16 f
@@ -450,11 +450,12 @@ cdef inline void own_of(real* tag, const ClassJob* job, const Tile* s) noexcept 
             own[l] = x[max(s.labels[l], <int64_t>0) * stride + l]
         return
     for l in range(s.count):
-        place = position_of(job, s.first + l) + max(s.labels[l], <int64_t>0) * job.inner
+        j = max(s.labels[l], <int64_t>0)
+        place = position_of(job, s.first + l) + j * job.inner
         if real is float:
-            own[l] = <real>capped_one(read_one(job.x, job.storage, place, own), job.softcap, f)
+            own[l] = <real>read_as(job, read_one(job.x, job.storage, place, own), j, f)
         else:
-            own[l] = capped_one(read_one(job.x, job.storage, place, own), job.softcap, d)
+            own[l] = read_as(job, read_one(job.x, job.storage, place, own), j, d)
 
 
 cdef inline void entries_of(
@@ -570,9 +571,9 @@ cdef inline void finish_results(
     """What m planes of a gradient still need, and, if `store`, where they go."""
     if s.mode == LABELLED and job.classes > COMPARE_MAX_CLASSES:
         entries_of(tag, s, j0, m, y, stride)
-    if job.softcap != 0:
-        uncap(tag, job, s, j0, m, y)
-    if store:
+    if not writes_as_is(job):
+        uncap(tag, job, s, j0, m, any_odd, y)
+    if store and job.grad != NULL:
         write_planes(job.grad, job.grad_storage, job, s, y, j0, m, any_odd)
 
 
@@ -604,7 +605,7 @@ cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_od
     cdef const void* c
     cdef real* y
     cdef real* place = <real*>job.grad + position_in_results(job, s.first, 0)
-    cdef bint in_place = s.direct and not any_odd and job.grad_storage == NATIVE
+    cdef bint in_place = s.direct and not any_odd and job.grad_storage == NATIVE and job.summed == 0
     cdef gradient_function gradient
     if real is float:
         gradient = <gradient_function>fastloss_out_of_line(<void*>gradient_by_mode[f16])

@@ -19,6 +19,7 @@ from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
+from fastloss._kernels.distilled cimport *
 
 include "tuning.pxi"
 
@@ -46,6 +47,9 @@ cdef struct Row:
     double others                  # and the sum of all others
     double a                       # Σ c_j
     double b                       # Σ c_j (x_j - top); for the entropy Σ e_j (x_j - top)
+    Distilled distilled
+    double* by_scale               # where derivatives by scale and bias are added up, or NULL
+    double* by_bias
 
 
 cdef inline const real* gathered(
@@ -60,16 +64,36 @@ cdef inline const real* gathered(
     return buffer
 
 
-cdef inline const void* cap_row(const ClassJob* job, const void* x, Py_ssize_t n, void* y) noexcept nogil:
-    """y = x scaled and capped, whichever applies."""
+cdef inline const void* scale_row(
+    const ClassJob* job, const void* x, Py_ssize_t j, Py_ssize_t n, Py_ssize_t apart, void* y
+) noexcept nogil:
+    """y = n numbers of x scaled: of classes from j on, or, where the next is `apart`, all of class j."""
     cdef f16 f
     cdef d8 d
-    if job.input_scale != 1:
-        if job.float32:
-            scaled_steps(x, n, job.input_scale, f, y)
-        else:
-            scaled_steps(x, n, job.input_scale, d, y)
-        x = y
+    cdef Py_ssize_t item = sizeof(float) if job.float32 else sizeof(double)
+    cdef const void* scales = NULL if job.class_scale == NULL or apart > 0 else <const char*>job.class_scale + j * item
+    cdef const void* biases = NULL if job.class_bias == NULL or apart > 0 else <const char*>job.class_bias + j * item
+    if job.float32:
+        scaled_steps(
+            x, n, number_of(job.class_scale, j, job.input_scale, f), number_of(job.class_bias, j, 0, f), scales, biases,
+            f, y
+        )
+    else:
+        scaled_steps(
+            x, n, number_of(job.class_scale, j, job.input_scale, d), number_of(job.class_bias, j, 0, d), scales, biases,
+            d, y
+        )
+    return y
+
+
+cdef inline const void* cap_row(
+    const ClassJob* job, const void* x, Py_ssize_t j, Py_ssize_t n, Py_ssize_t apart, void* y
+) noexcept nogil:
+    """y = x as it is read, scaled and capped, whichever applies."""
+    cdef f16 f
+    cdef d8 d
+    if is_scaled(job):
+        x = scale_row(job, x, j, n, apart, y)
     if job.softcap != 0:
         if job.float32:
             capped_steps(x, n, job.softcap, f, y)
@@ -77,7 +101,9 @@ cdef inline const void* cap_row(const ClassJob* job, const void* x, Py_ssize_t n
             capped_steps(x, n, job.softcap, d, y)
     return y
 
-ctypedef const void* (*cap_function)(const ClassJob*, const void*, Py_ssize_t, void*) noexcept nogil
+ctypedef const void* (*cap_function)(
+    const ClassJob*, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*
+) noexcept nogil
 
 
 cdef inline const void* read_row(
@@ -91,7 +117,7 @@ cdef inline const void* read_row(
     if vec is f16:
         x32 = gathered(job.x, job.storage, first, job.inner, n, <float*>row.x)
         if not reads_as_is(job):
-            x32 = <const float*>cap(job, x32, n, row.x)
+            x32 = <const float*>cap(job, x32, j0, n, 0, row.x)
         if row.shift == 0:
             return x32
         for j in range(n):
@@ -99,7 +125,7 @@ cdef inline const void* read_row(
     else:
         x64 = gathered(job.x, job.storage, first, job.inner, n, <double*>row.x)
         if not reads_as_is(job):
-            x64 = <const double*>cap(job, x64, n, row.x)
+            x64 = <const double*>cap(job, x64, j0, n, 0, row.x)
         if row.shift == 0:
             return x64
         for j in range(n):
@@ -112,14 +138,18 @@ cdef inline double exp_block(
 ) noexcept nogil:
     """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
     cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
+    cdef vec scale = all_of(job.input_scale, tag)
     cdef const void* x
+    if MODE == PLAIN and is_only_scaled(job) and job.inner == 1 and job.storage == NATIVE and row.shift == 0:
+        x = <const char*>job.x + (i * job.x_stride + j0) * (64 // step_of(tag))
+        return greatest(exp_steps(NATIVE, True, x, n, scale, magic, least, row.e))
     if MODE == PLAIN and vec is f16 and job.inner == 1 and reads_as_is(job):
         x = <const uint16_t*>job.x + i * job.x_stride + j0
         if job.storage == FLOAT16 and row.shift == 0:
-            return greatest(exp_steps(FLOAT16, x, n, magic, least, row.e))
+            return greatest(exp_steps(FLOAT16, False, x, n, scale, magic, least, row.e))
         if job.storage == BFLOAT16 and row.shift == 0:
-            return greatest(exp_steps(BFLOAT16, x, n, magic, least, row.e))
-    return greatest(exp_steps(NATIVE, read_row(job, i, j0, n, row, tag), n, magic, least, row.e))
+            return greatest(exp_steps(BFLOAT16, False, x, n, scale, magic, least, row.e))
+    return greatest(exp_steps(NATIVE, False, read_row(job, i, j0, n, row, tag), n, scale, magic, least, row.e))
 
 
 cdef inline const void* read_coefficients(
@@ -156,15 +186,12 @@ cdef inline const void* read_coefficients(
 
 
 cdef inline double value_of(const ClassJob* job, Py_ssize_t i, Py_ssize_t j, vec tag) noexcept nogil:
-    """x_ij, capped."""
+    """x_ij as it is read."""
+    cdef Py_ssize_t position = position_of(job, i) + j * job.inner
     if vec is f16:
-        return capped_one(
-            read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <float*>NULL), job.softcap, tag
-        )
+        return read_as(job, read_one(job.x, job.storage, position, <float*>NULL), j, tag)
     else:
-        return capped_one(
-            read_one(job.x, job.storage, position_of(job, i) + j * job.inner, <double*>NULL), job.softcap, tag
-        )
+        return read_as(job, read_one(job.x, job.storage, position, <double*>NULL), j, tag)
 
 
 cdef inline double element(const void* x, Py_ssize_t j, vec tag) noexcept nogil:
@@ -395,24 +422,225 @@ cdef inline void long_gradient(
         exp_gradient_steps(NATIVE, NATIVE, x, n, magic, least_exp, factor, least, grad)
 
 
+cdef inline void read_pair(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, const real** s,
+    const real** t
+) noexcept nogil:
+    """n classes of student and teacher."""
+    s[0] = gathered(job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, <real*>row.x)
+    t[0] = gathered(
+        job.coefficient, job.coefficient_storage, position_in_results(job, i, j0), job.inner, n, <real*>row.c
+    )
+
+
+cdef inline void wide_distilled(real* tag, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
+    """The value of a row whose logits differ too much for `difference_steps`, or are not finite."""
+    cdef Distilled* known = &row.distilled
+    cdef Py_ssize_t j
+    cdef const real* s
+    cdef const real* t
+    cdef long double top_s = -INFINITY, top_t = -INFINITY, sum_s = 0, sum_t = 0, p, value = 0
+    for j in range(job.classes):
+        read_pair(tag, job, i, j, 1, row, &s, &t)
+        top_s = s[0] if s[0] > top_s else top_s
+        top_t = t[0] if t[0] > top_t else top_t
+    for j in range(job.classes):
+        read_pair(tag, job, i, j, 1, row, &s, &t)
+        sum_s += expl((s[0] - top_s) * known.inverse)
+        sum_t += expl((t[0] - top_t) * known.inverse)
+    known.wide = True
+    known.top_of_student = top_s
+    known.top = <double>top_t
+    known.log_of_student = logl(sum_s)
+    known.log_of_teacher = logl(sum_t)
+    for j in range(job.classes):
+        read_pair(tag, job, i, j, 1, row, &s, &t)
+        p = (t[0] - top_t) * known.inverse - known.log_of_teacher
+        if p != -INFINITY:
+            value += expl(p) * (p - ((s[0] - top_s) * known.inverse - known.log_of_student))
+    known.value = <double>value
+
+
+cdef inline void differences(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec step, Sum* total,
+    Sum* moment
+) noexcept nogil:
+    """`difference_steps` of a block, into the buffers."""
+    cdef const real* s
+    cdef const real* t
+    read_pair(tag, job, i, j0, n, row, &s, &t)
+    if row.distilled.careful:
+        (<difference_function>fastloss_out_of_line(<void*>careful_differences))(
+            s, t, n, job.float32, row, total, moment
+        )
+    else:
+        difference_steps(False, s, t, n, &row.distilled, step, row.e_ahead, row.h, total, moment)
+
+
+cdef inline void careful_differences(
+    const void* s, const void* t, Py_ssize_t n, bint float32, Row* row, Sum* total, Sum* moment
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if float32:
+        difference_steps(True, s, t, n, &row.distilled, f, row.e_ahead, row.h, total, moment)
+    else:
+        difference_steps(True, s, t, n, &row.distilled, d, row.e_ahead, row.h, total, moment)
+
+
+ctypedef void (*difference_function)(const void*, const void*, Py_ssize_t, bint, Row*, Sum*, Sum*) noexcept nogil
+
+
+cdef inline void find_tops(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
+    """The teacher's maximum, and the student's less that in two parts."""
+    cdef Distilled* known = &row.distilled
+    cdef Py_ssize_t j0, n
+    cdef const real* s
+    cdef const real* t
+    cdef double top = -INFINITY, apart, z
+    known.top = -INFINITY
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        read_pair(tag, job, i, j0, n, row, &s, &t)
+        top = top_of(s, n, top, step)
+        known.top = top_of(t, n, known.top, step)
+    apart = top - known.top
+    z = apart - top
+    known.apart = <real>apart
+    known.apart_low = (apart - known.apart) + ((top - (apart - z)) - (known.top + z))
+
+
+cdef inline void distil_row(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
+    """The divergence of row i, and what its gradient needs, which stays in buffers if it is one block."""
+    cdef Distilled* known = &row.distilled
+    cdef Py_ssize_t j0, n
+    cdef double most = -INFINITY, top
+    cdef Sum total, moment, f
+    known.inverse = job.head_parameter
+    find_tops(tag, job, i, row, step)
+    top = known.top * known.inverse
+    known.wide = False
+    known.careful = not exp_can_reduce(top, step)
+    while True:
+        known.reference = exp_reference(0 if known.careful else top, exp_lead(step), step)
+        total.total = total.low = moment.total = moment.low = 0
+        for j0 in range(0, job.classes, ROWS_BLOCK):
+            n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+            differences(tag, job, i, j0, n, row, step, &total, &moment)
+        known.total = joined(total.total, total.low)
+        known.center = joined(moment.total, moment.low) / known.total
+        if known.careful or known.center - known.center == 0:
+            break
+        known.careful = True
+    f.total = f.low = 0
+    for j0 in range(0, job.classes if known.center - known.center == 0 else 0, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        if job.classes > ROWS_BLOCK:
+            differences(tag, job, i, j0, n, row, step, &total, &moment)
+        most = max(most, divergence_steps(row.e_ahead, n, known, step, row.h, &f))
+    known.f = joined(f.total, f.low) / known.total
+    if known.center - known.center == 0 and most < (40 if sizeof(real) == 4 else 300) and known.f - known.f == 0:
+        known.value = log1p_nonnegative(known.f)
+    else:
+        wide_distilled(tag, job, i, row)
+    known.value = known.value * job.coefficient_scale if job.coefficient_scale != 0 or known.value != known.value else 0
+
+
+cdef inline void distil_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        distil_row(<float*>NULL, job, i, row, f)
+    else:
+        distil_row(<double*>NULL, job, i, row, d)
+
+
+cdef inline void add_distilled(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, bint added, vec step
+) noexcept nogil:
+    """A block of the divergence's gradient, to what is in row.e, if `added`, or in its place."""
+    cdef const Distilled* known = &row.distilled
+    cdef double factor = gradient_scale(job, tag, i) * job.coefficient_scale * known.inverse
+    cdef real* y = <real*>row.e
+    cdef const real* s
+    cdef const real* t
+    cdef Sum unused
+    cdef long double p, q
+    cdef Py_ssize_t j
+    unused.total = unused.low = 0
+    if factor == 0 and known.value == known.value:
+        for j in range(n if not added else 0):
+            y[j] = 0
+        return
+    read_pair(tag, job, i, j0, n, row, &s, &t)
+    if known.wide:
+        for j in range(n):
+            p = expl((t[j] - <long double>known.top) * known.inverse - known.log_of_teacher)
+            q = expl((s[j] - known.top_of_student) * known.inverse - known.log_of_student)
+            y[j] = <real>((y[j] if added else 0) + factor * (q - p))
+        return
+    if job.classes > ROWS_BLOCK:
+        differences(tag, job, i, j0, n, <Row*>row, step, &unused, &unused)
+        divergence_steps(row.e_ahead, n, known, step, row.h, &unused)
+    distilled_steps(row.e_ahead, row.h, n, known, factor, added, step, y)
+
+
+ctypedef void (*distil_function)(const ClassJob*, Py_ssize_t, Row*) noexcept nogil
+
+
+cdef inline void write_scaled(
+    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const real* x, const Row* row, vec step
+) noexcept nogil:
+    """Write a block of a gradient, in row.e, by what x is scaled to; add it to what is summed."""
+    cdef const real* scales = NULL
+    cdef real* grad
+    if job.op == DISTILLED:
+        add_distilled(tag, job, i, j0, n, row, True, step)
+    if job.summed != 0:
+        if job.by_scale != NULL and job.class_scale == NULL:
+            absorb_steps(row.e, x, NULL, n, row.by_scale, NULL, False, step)
+        if job.by_bias != NULL or job.class_scale != NULL:
+            absorb_steps(
+                row.e, x, NULL, n,
+                row.by_scale + j0 if row.by_scale != NULL and job.class_scale != NULL else NULL,
+                row.by_bias + j0 if row.by_bias != NULL else NULL, True, step
+            )
+    if job.grad == NULL:
+        return
+    grad = <real*>place_to_write(job, i, j0, row.e, step)
+    if job.class_scale != NULL:
+        scales = <const real*>job.class_scale + j0
+    multiplied_steps(row.e, n, job.input_scale if job.summed != 0 else 1, scales, False, -INFINITY, step, grad)
+    write_row(job, grad, i, j0, n, step)
+
+
 cdef inline void write_capped_as(
     real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec step
 ) noexcept nogil:
     cdef const real* x = gathered(
         job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, <real*>row.x
     )
-    cdef real* grad = <real*>place_to_write(job, i, j0, row.e, step)
+    cdef const void* z = x
     cdef real* hess
+    if job.softcap != 0 and is_scaled(job):
+        z = scale_row(job, x, j0, n, 0, row.c)
     if job.hessian.data != NULL:
         hess = <real*>place_in(job.hessian.data, job.hessian.storage, job, i, j0, row.h, step)
-        capped_curve_steps(x, row.e, n, job.softcap, &job.hessian, step, row.h, hess)
+        if job.softcap != 0:
+            capped_curve_steps(
+                z, row.e, n, job.softcap, &job.hessian, -INFINITY if job.class_scale != NULL else job.hessian.floor,
+                step, row.h, row.h if job.class_scale != NULL else hess
+            )
+        if job.class_scale != NULL:
+            multiplied_steps(row.h, n, 1, <const real*>job.class_scale + j0, True, job.hessian.floor, step, hess)
         write_row_in(job.hessian.data, job.hessian.storage, job, hess, i, j0, n, step)
-    capped_slope_steps(x, row.e, n, job.softcap, step, grad)
-    write_row(job, grad, i, j0, n, step)
+    if job.softcap != 0:
+        capped_slope_steps(z, row.e, n, job.softcap, step, row.e)
+    write_scaled(tag, job, i, j0, n, x, row, step)
 
 
 cdef inline void write_capped(const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row) noexcept nogil:
-    """Multiply a block of the gradient, in row.e, by the slope of `capped`, and write it; it may be x."""
+    """Multiply a block of the gradient, in row.e, by the slope of what x is read as, and write it; it may be x."""
     cdef f16 f
     cdef d8 d
     if job.float32:
@@ -429,6 +657,8 @@ cdef inline void long_capped_as(
 ) noexcept nogil:
     cdef const real* x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>row.x)
     cdef real* grad = block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <real*>row.e)
+    if is_scaled(job):
+        x = <const real*>scale_row(job, x, j0, n, 0, row.x)
     capped_exp_gradient_steps(
         x, n, job.softcap, exp_magic(row.reference, step), exp_least(row.reference, step), factor, least, grad
     )
@@ -454,8 +684,9 @@ cdef inline void row_curve_as(
     vec step
 ) noexcept nogil:
     cdef real* hess = <real*>row.h
+    cdef bint as_is = job.softcap == 0 and job.class_scale == NULL
     curve.floor = -INFINITY
-    if job.softcap == 0:
+    if as_is:
         hess = <real*>place_in(job.hessian.data, job.hessian.storage, job, i, j0, hess, step)
         curve.floor = job.hessian.floor
     curve.others = row.others
@@ -464,7 +695,7 @@ cdef inline void row_curve_as(
     curve_steps(row.e, n, curve, step, hess)
     if j0 <= t and t < j0 + n:  # whose exponential may have been taken out
         hess[t - j0] = <real>(curve.floor if curve.entry < curve.floor else curve.entry)
-    if job.softcap == 0:
+    if as_is:
         write_row_in(job.hessian.data, job.hessian.storage, job, hess, i, j0, n, step)
 
 
@@ -516,18 +747,19 @@ cdef inline void row_gradient(
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:
             if MODE == PLAIN and row.shift == 0 and job.inner == 1 and not (j0 <= t and t < j0 + n) \
-                    and curve == NULL and job.grad_storage != SINGLE:
-                if job.softcap == 0:
+                    and curve == NULL and job.grad_storage != SINGLE and job.summed == 0 and job.op != DISTILLED:
+                if reads_as_is(job):
                     long_gradient(job, i, j0, n, factor, least, row, tag)
-                else:
+                    continue
+                if job.softcap != 0 and job.class_scale == NULL:
                     (<long_function>fastloss_out_of_line(<void*>long_capped))(job, i, j0, n, factor, least, row)
-                continue
+                    continue
             exp_block(MODE, job, i, j0, n, row, tag)
             if MODE == SHARED or MODE == LINEAR:
                 c = read_coefficients(MODE, job, i, j0, n, row, tag)
         if curve != NULL:
             (<curve_function>fastloss_out_of_line(<void*>row_curve))(job, i, j0, n, t, curve, row)
-        if job.softcap != 0:
+        if not writes_as_is(job):
             gradient_steps(
                 MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, row.e
             )
@@ -675,10 +907,16 @@ cdef inline void wide_row_of(
             for j in range(n):
                 grad[j] = wide_curve(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])
             write_row_in(job.hessian.data, job.hessian.storage, job, grad, i, j0, n, step)
-        grad = <real*>place_to_write(job, i, j0, row.e, step)
+        if writes_as_is(job):
+            grad = <real*>place_to_write(job, i, j0, row.e, step)
+        else:
+            grad = <real*>row.e
         for j in range(n):
             grad[j] = wide_gradient(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])
-        write_row(job, grad, i, j0, n, step)
+        if writes_as_is(job):
+            write_row(job, grad, i, j0, n, step)
+        else:
+            write_scaled(tag, job, i, j0, n, x, row, step)
 
 
 cdef inline void wide_row(
@@ -717,7 +955,7 @@ cdef inline void row_loss(
 ) noexcept nogil:
     """What a loss needs besides `row_statistics`, and its gradient; t is the label, or -1."""
     cdef double entry = 0, c_t = 0, weight = 1, others = batch.others[l], k = batch.k[l], a = batch.a[l], b = batch.b[l]
-    cdef double scale = gradient_scale(job, tag, i) if job.grad != NULL else 1.0
+    cdef double scale = gradient_scale(job, tag, i) if job.with_grad else 1.0
     cdef bint usual = not job.headed or is_usual_head(job, batch.top[l])
     cdef bint plain = MODE == PLAIN and job.unweighted and usual, ordinary
     cdef wide_function wide = <wide_function>fastloss_out_of_line(<void*>wide_row)
@@ -732,7 +970,7 @@ cdef inline void row_loss(
         if not usual or value_is_wide(unused, others, k, batch.d[l], a, b, weight):
             wide(job, i, t, False, row, &value)
             set_wide(batch, l, value)
-    if job.grad == NULL:
+    if not job.with_grad:
         return
     if job.headed:
         k *= batch.slope[l]
@@ -753,6 +991,27 @@ cdef inline void row_loss(
         MODE, job, i, scale * (a + k) if MODE == PLAIN else scale, a + k, t, entry,
         &curve if job.hessian.data != NULL else NULL, row, step
     )
+
+
+cdef inline void distilled_gradient(
+    real* tag, const ClassJob* job, Py_ssize_t i, const Row* row, vec step
+) noexcept nogil:
+    """The gradient of a row that has no label."""
+    cdef Py_ssize_t j0, n
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        add_distilled(tag, job, i, j0, n, row, False, step)
+        multiplied_steps(row.e, n, 1, NULL, False, -INFINITY, step, place_to_write(job, i, j0, row.e, step))
+        write_row(job, place_to_write(job, i, j0, row.e, step), i, j0, n, step)
+
+
+cdef inline void distilled_gradient_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        distilled_gradient(<float*>NULL, job, i, row, f)
+    else:
+        distilled_gradient(<double*>NULL, job, i, row, d)
 
 
 cdef inline void zero_row(real* tag, void* out, int storage, const ClassJob* job, Py_ssize_t i) noexcept nogil:
@@ -784,6 +1043,14 @@ cdef inline void row_of(
         if job.hessian.data != NULL:
             zero_row(tag, job.hessian.data, job.hessian.storage, job, i)
         return
+    if job.op == DISTILLED:
+        (<distil_function>fastloss_out_of_line(<void*>distil_any))(job, i, row)
+        if t < 0 or job.index_scale == 0:
+            if job.with_grad:
+                (<distil_function>fastloss_out_of_line(<void*>distilled_gradient_any))(job, i, row)
+            batch.top[l] = batch.others[l] = batch.a[l] = 0
+            batch.b[l] = -row.distilled.value
+            return
     if t >= 0:
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
     row_statistics(MODE, job, i, t, row, step)
@@ -813,6 +1080,10 @@ cdef inline void row_of(
                 batch.own[l] = row.own / row.unit
         if stage != COLLECTED:
             row_loss(MODE, job, i, l, t, row, batch, tag, step)
+        if job.op == DISTILLED:
+            batch.b[l] = -row.distilled.value
+            if batch.any_wide and batch.is_wide[l]:
+                batch.wide[l] += weighted(row.distilled.value, per_sample(<const real*>job.sample_weight, i))
 
 
 # One function for each mode, to be called by a pointer, so that its loops have the registers for themselves.
@@ -920,9 +1191,11 @@ cdef inline double row_entropy(const ClassJob* job, Py_ssize_t i, Row* row, real
     return joined(s.total, s.low)
 
 
-cdef inline void place_row(real* tag, Row* row) noexcept nogil:
-    """The buffers, in this thread's memory."""
+cdef inline void place_row(real* tag, Row* row, double* by_scale, double* by_bias) noexcept nogil:
+    """The buffers, in this thread's memory, and where sums are added up."""
     cdef void* memory = own_memory()
+    row.by_scale = by_scale
+    row.by_bias = by_bias
     row.x = <real*>part_of(memory, 0, BYTES_OF_ROWS_BLOCK)
     row.c = <real*>part_of(memory, 1, BYTES_OF_ROWS_BLOCK)
     row.e = <real*>part_of(memory, 2, BYTES_OF_ROWS_BLOCK)
@@ -974,14 +1247,14 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
     cdef row_function row_by_mode = row_of_job(job, tag)
     cdef f16 f
     cdef d8 d
-    cdef bint headed = job.headed and job.grad != NULL
+    cdef bint headed = job.headed and job.with_grad
     cdef Row row
     cdef Batch batch
     cdef double total[LANES]
     cdef double low[LANES]
     cdef Huge huge
     huge.total = huge.low = 0
-    place_row(tag, &row)
+    place_row(tag, &row, sums_by_scale(job, chunk), sums_by_bias(job, chunk))
     for l in range(LANES):
         total[l] = low[l] = 0
     for start in range(first, last, LANES):

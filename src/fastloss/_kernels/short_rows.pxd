@@ -13,6 +13,7 @@ from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
+from fastloss._kernels.rows cimport *
 from fastloss._kernels.tile cimport *
 include "tuning.pxi"
 
@@ -20,6 +21,8 @@ include "tuning.pxi"
 cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
     cdef bint label = job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES
     if job.hessian.data != NULL:  # these do not know the sum without the greatest exponential
+        return False
+    if job.class_scale != NULL or job.class_bias != NULL:
         return False
     return job.inner == 1 and job.softcap == 0 and job.z_loss == 0 and (label or job.op == SOFTMAX and job.classes > 1)
 
@@ -99,7 +102,7 @@ cdef inline bint row_samples_of(vec* type, const ClassJob* job, const Tile* s, b
             y = within(y, 0, 1e30 if vec is f16 else 1e270)
             odd = if_equal(y, y, odd, two)
             store(y, s.value, i)
-        if job.grad != NULL:
+        if job.with_grad:
             if job.headed:
                 entry = mul(scale, entry)
                 scale = within(mul(scale, slope), 1e-22 if vec is f16 else 1e-150, 1e6)
@@ -142,6 +145,8 @@ cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, b
     cdef const real* x
     if job.x_stride == classes:
         x = read_block(job.x, job.storage, s.first * classes, n, buffer)
+        if is_scaled(job):
+            return <const real*>(<cap_function>fastloss_out_of_line(<void*>cap_row))(job, x, 0, n, 0, buffer)
         if not copied or x == buffer:
             return x
         memcpy(buffer, x, n * sizeof(real))
@@ -150,6 +155,8 @@ cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, b
         x = read_block(job.x, job.storage, (s.first + l) * job.x_stride, classes, buffer + l * classes)
         if job.storage == NATIVE:
             memcpy(buffer + l * classes, x, classes * sizeof(real))
+    if is_scaled(job):
+        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, buffer, 0, n, 0, buffer)
     return buffer
 
 
@@ -209,6 +216,39 @@ cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noe
     return samples(NULL, job, s, True)
 
 
+cdef inline void absorb_rows(
+    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t l, Py_ssize_t rows, real* y
+) noexcept nogil:
+    """Add the gradient of rows from l on, in y, to sums by scale and bias; then it is that by x."""
+    cdef Py_ssize_t classes = job.classes, turns = rows, k
+    cdef const real* x
+    cdef f16 f
+    cdef d8 d
+    if job.x_stride == classes and job.by_bias == NULL:  # to one sum, whatever class it is of
+        classes *= rows
+        turns = 1
+    for k in range(turns):
+        x = read_block(job.x, job.storage, (s.first + l + k) * job.x_stride, classes, <real*>s.spare)
+        if real is float:
+            if job.by_scale != NULL:
+                absorb_steps(y + k * classes, x, NULL, classes, s.by_scale, NULL, False, f)
+            if job.by_bias != NULL:
+                absorb_steps(y + k * classes, x, NULL, classes, NULL, s.by_bias, True, f)
+        else:
+            if job.by_scale != NULL:
+                absorb_steps(y + k * classes, x, NULL, classes, s.by_scale, NULL, False, d)
+            if job.by_bias != NULL:
+                absorb_steps(y + k * classes, x, NULL, classes, NULL, s.by_bias, True, d)
+    if job.grad != NULL:
+        if real is float:
+            multiplied_steps(y, rows * job.classes, job.input_scale, NULL, False, -INFINITY, f, y)
+        else:
+            multiplied_steps(y, rows * job.classes, job.input_scale, NULL, False, -INFINITY, d, y)
+
+
+ctypedef void (*absorb_function)(void*, const ClassJob*, const Tile*, Py_ssize_t, Py_ssize_t, void*) noexcept nogil
+
+
 cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, bint any_odd) noexcept nogil:
     """The gradient or softmax of a tile, but for odd samples."""
     cdef Py_ssize_t classes = job.classes, first, l = 0, end, k
@@ -224,11 +264,21 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
                 end += 1
         if end > l:
             first = (s.first + l) * classes
-            y = block_to_write(job.grad, job.grad_storage, first, <real*>s.out)
+            y = <real*>s.out
+            if job.summed == 0:
+                y = block_to_write(job.grad, job.grad_storage, first, y)
             products_of_rows(<real*>s.e + l * classes, factor + l, flush + l, classes, end - l, y)
             if job.op == LOSS:
                 for k in range(l, end):
                     if s.labels[k] >= 0:
                         y[(k - l) * classes + s.labels[k]] = (<const real*>s.entry)[k]
-            write_block(y, job.grad, job.grad_storage, first, (end - l) * classes)
+            if job.summed != 0:
+                if real is float:
+                    (<absorb_function>fastloss_out_of_line(<void*>absorb_rows[float]))(NULL, job, s, l, end - l, y)
+                else:
+                    (<absorb_function>fastloss_out_of_line(<void*>absorb_rows[double]))(NULL, job, s, l, end - l, y)
+                if job.grad != NULL and job.grad_storage == NATIVE:
+                    memcpy(<real*>job.grad + first, y, (end - l) * classes * sizeof(real))
+            if job.grad != NULL:
+                write_block(y, job.grad, job.grad_storage, first, (end - l) * classes)
         l = end + 1

@@ -53,9 +53,9 @@ cdef inline void add_sums(const Sums* sums, vec tag, Sum* s) noexcept nogil:
 
 
 cdef inline vec exp_steps(
-    int STORAGE, const void* x, Py_ssize_t n, vec magic, vec least, void* e
+    int STORAGE, bint SCALED, const void* x, Py_ssize_t n, vec scale, vec magic, vec least, void* e
 ) noexcept nogil:
-    """e_j = `exp_of` x_j for n classes, up to a whole step; returns the maximum, NaN aside.
+    """e_j = `exp_of` x_j, times scale if SCALED, for n classes, up to a whole step; returns the maximum, NaN aside.
 
     Prefetches what is read later; harmless where there is nothing.
     """
@@ -64,10 +64,14 @@ cdef inline vec exp_steps(
     for k in range(full):
         fastloss_prefetch(<const char*>x + (64 if STORAGE == NATIVE else 32) * k + AHEAD)
         p = load_as(STORAGE, x, k, magic)
+        if SCALED:
+            p = mul(p, scale)
         top = max_of(p, top)
         store(exp_of(p, magic, least), e, k)
     if n > full * step_of(magic):
         p = load_part_as(STORAGE, x, full, n - full * step_of(magic), -INFINITY, magic)
+        if SCALED:
+            p = mul(p, scale)
         top = max_of(p, top)
         store(exp_of(p, magic, least), e, full)
     return top

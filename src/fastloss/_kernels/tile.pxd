@@ -74,6 +74,8 @@ cdef struct Tile:
     double* total
     double* low
     Huge* huge
+    double* by_scale               # where derivatives by scale and bias are added up, or NULL
+    double* by_bias
 
 
 cdef inline double plane_lead(vec tag) noexcept nogil:
@@ -197,9 +199,15 @@ cdef inline void gather_planes(
 
 cdef inline void gather_x(real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m) noexcept nogil:
     """m planes of x from class j0 on, capped, to s.x."""
+    cdef Py_ssize_t g
     gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
-    if not reads_as_is(job):
-        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, m * s.n, s.x)
+    if job.class_scale != NULL or job.class_bias != NULL:
+        for g in range(m):
+            (<cap_function>fastloss_out_of_line(<void*>cap_row))(
+                job, <real*>s.x + g * s.n, j0 + g, s.n, s.n, <real*>s.x + g * s.n
+            )
+    elif not reads_as_is(job):
+        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, j0, m * s.n, s.n, s.x)
 
 
 cdef inline void gather_c(real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m) noexcept nogil:
@@ -208,16 +216,44 @@ cdef inline void gather_c(real* tag, const ClassJob* job, const Tile* s, Py_ssiz
 
 
 cdef inline void uncap(
-    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y
+    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, bint any_odd, real* y
 ) noexcept nogil:
-    """Multiply m planes of a gradient by the slope of the cap, at x, which is gathered once more."""
+    """Make m planes of a gradient by what x is read as one by x, which is gathered once more, and add them to sums."""
     cdef f16 f
     cdef d8 d
-    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
-    if real is float:
-        capped_slope_steps(s.x, y, m * s.n, job.softcap, f, y)
-    else:
-        capped_slope_steps(s.x, y, m * s.n, job.softcap, d, y)
+    cdef Py_ssize_t g
+    cdef real* z
+    cdef real* x = <real*>s.x
+    cdef real* plane
+    cdef double factor
+    cdef double* by_scale
+    cdef double* by_bias
+    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, x)
+    for g in range(m):
+        plane = y + g * s.n
+        z = x + g * s.n
+        if job.softcap != 0:
+            if is_scaled(job):
+                z = <real*>scale_row(job, z, j0 + g, s.n, s.n, s.spare)
+            if real is float:
+                capped_slope_steps(z, plane, s.n, job.softcap, f, plane)
+            else:
+                capped_slope_steps(z, plane, s.n, job.softcap, d, plane)
+        if job.summed != 0:
+            by_scale = s.by_scale + (j0 + g if job.class_scale != NULL else 0) if s.by_scale != NULL else NULL
+            by_bias = s.by_bias + j0 + g if s.by_bias != NULL else NULL
+            if real is float:
+                absorb_steps(plane, x + g * s.n, s.odd if any_odd else NULL, s.count, by_scale, by_bias, False, f)
+            else:
+                absorb_steps(plane, x + g * s.n, s.odd if any_odd else NULL, s.count, by_scale, by_bias, False, d)
+        if real is float:
+            factor = number_of(job.class_scale, j0 + g, job.input_scale if job.summed != 0 else 1, f)
+            if job.grad != NULL and factor != 1:
+                multiplied_steps(plane, s.n, factor, NULL, False, -INFINITY, f, plane)
+        else:
+            factor = number_of(job.class_scale, j0 + g, job.input_scale if job.summed != 0 else 1, d)
+            if job.grad != NULL and factor != 1:
+                multiplied_steps(plane, s.n, factor, NULL, False, -INFINITY, d, plane)
 
 
 cdef inline void fill(void* x, Py_ssize_t n, real y) noexcept nogil:
@@ -332,11 +368,11 @@ cdef inline void odd_samples_of(real* tag, ClassJob* job, const Tile* s) noexcep
     cdef Row row
     cdef Batch batch
     cdef Py_ssize_t l
-    place_row(tag, &row)
+    place_row(tag, &row, s.by_scale, s.by_bias)
     for l in range(s.count):
         if odd[l] != 0:
             batch.any_wide = False
-            if job.headed and job.grad != NULL:
+            if job.headed and job.with_grad:
                 headed_rows(row_by_mode, tag, job, s.first + l, 1, &row, &batch)
             else:
                 row_by_mode(tag, job, s.first + l, 0, ALL, &row, &batch)

@@ -36,9 +36,9 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
             (<odd_function>fastloss_out_of_line(<void*>odd_samples_of[double]))(tag, job, s)
         for l in range(s.count):
             value[l] = <real>0 if (<real*>s.odd)[l] == 2 else value[l]
-    if job.grad != NULL and s.in_rows:
+    if job.with_grad and s.in_rows:
         results_of_rows(tag, job, s, any_odd)
-    elif job.grad != NULL:
+    elif job.with_grad:
         results_of(tag, job, s, any_odd)
 
 
@@ -92,7 +92,7 @@ cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, do
     s.scale_of_all = job.grad_scale if job.op == LOSS or job.op == LOSS_LINEAR or job.op == SOFTMAX_VJP else 1
     s.plain = job.class_weight == NULL and job.sample_weight == NULL and job.grad_output == NULL \
         and (job.index_scale == 1 or s.mode != LABELLED) \
-        and not (job.grad != NULL and is_out_of_range(job.grad_scale, 2.2e-13, 1e6))
+        and not (job.with_grad and is_out_of_range(job.grad_scale, 2.2e-13, 1e6))
 
 
 cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
@@ -108,6 +108,8 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
     for k in range(LANES):
         total[k] = low[k] = 0
     place_tile(tag, job, &s, total, low, &huge)
+    s.by_scale = sums_by_scale(job, chunk)
+    s.by_bias = sums_by_bias(job, chunk)
     values = <real*>s.value
     while start < last:
         s.first = start
@@ -118,7 +120,7 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         s.direct = job.storage == NATIVE and s.count == s.n and start % job.inner + s.count <= job.inner
         s.direct = s.direct and job.inner > 1 and reads_as_is(job)
         s.gathered = not s.direct and bytes_of_tile <= KEPT_BYTES
-        s.kept = job.grad != NULL and bytes_of_tile <= KEPT_BYTES
+        s.kept = job.with_grad and bytes_of_tile <= KEPT_BYTES
         s.ahead = s.n * sizeof(real) if s.direct else 0
         s.value = values + held
         if s.gathered and not s.in_rows:

@@ -14,6 +14,7 @@ DEF TILES_MAX_CLASSES = 1 << 24    # and more strided ones are not, where labels
 DEF SHORT_ROWS_MIN_CLASSES = 5     # fewer classes are for `planes` also where they are neighbours
 DEF MAX_CHUNKS = 16384
 DEF CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
+DEF SUMMED_CHUNKS = 32             # and where it leaves a sum for each class, there are no more of them than this
 
 # What only the time depends on:
 DEF SERIAL_ELEMENTS = 32768        # less than this stays on the calling thread

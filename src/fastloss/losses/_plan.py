@@ -61,7 +61,7 @@ class Loss(Generic[V]):
     weight: Array | None = None
     pos_weight: Array | None = None
     _options: dict[str, Any]
-    _plain: tuple[Any, ...]
+    _plain: tuple[Any, ...] | None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -352,7 +352,9 @@ class Loss(Generic[V]):
     @shortening
     def _times(self, out: Array | None, *arguments: Any, **more: Any) -> Array:
         """The Hessian of a call times its vector."""
-        call = Call(self._options, *arguments, with_grad=True, hessian="exact", **more)
+        return self._product(Call(self._options, *arguments, with_grad=True, hessian="exact", **more), out)
+
+    def _product(self, call: Call, out: Array | None) -> Array:
         vector = call.more.pop("vector")
         if vector.shape != call.x.shape:
             raise ValueError(f"vector: got shape {vector.shape}, wanted {call.x.shape} as input")
@@ -476,8 +478,8 @@ class Loss(Generic[V]):
         loss.__dict__["_plain"] = loss._plain_op()
         return loss
 
-    def _plain_op(self) -> tuple[Any, ...]:
-        """What the short way is told about the loss: its family, and all options but arrays."""
+    def _plain_op(self) -> tuple[Any, ...] | None:
+        """What the short way is told: the family, and all options but arrays; None where it will not do."""
         raise AssertionError  # each family has its own
 
     def _run(self, call: Call) -> Result:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _kernels
+from .. import _checking, _kernels
 from .._arguments import (
     Array,
     Output,
     Shape,
+    as_array,
     broadcast,
+    choice,
     class_axis,
     flag,
     mask_operand,
@@ -29,6 +31,7 @@ from .._arguments import (
     with_class_axis,
 )
 from .._call import Call
+from .._errors import shortening
 from .._runtime import threads_for
 from .._types import (
     Each,
@@ -76,6 +79,7 @@ __all__ = [
 ]
 
 NO_LABEL = -(2**63)  # what is ignored where no label is
+MOST_CLASSES = 2**32  # an option that has more numbers fits no input
 LOSS, NLL = _kernels.OPS["loss"], _kernels.OPS["nll"]
 
 
@@ -92,19 +96,29 @@ class _ClassLoss(Loss[V]):
     full: bool = False
     z_loss: float = 0.0
     softcap: float | None = None
-    _head: tuple[int, float, float, float] | None  # beyond cross-entropy, as `class_pass` takes it
+    scale: float | Array = 1.0
+    bias: Array | None = None
+    _head: tuple[int, float, float, float, float] | None  # beyond cross-entropy, as `class_pass` takes it
 
     def __init__(self, **options: Any) -> None:
         self.__dict__.update(options)
-        head = *self._head_of_label(), self.z_loss, self.softcap or 0.0
-        self.__dict__["_head"] = head if any(head) else None
+        scale = self.scale if isinstance(self.scale, float) else 1.0
+        head = *self._head_of_label(), self.z_loss, self.softcap or 0.0, scale
+        self.__dict__["_head"] = head if any(head[:4]) or scale != 1 else None
         super().__init__(**options)
+
+    @property
+    def _by_class(self) -> bool:
+        """Whether logits are read with numbers of their classes."""
+        return self.bias is not None or isinstance(self.scale, np.ndarray)
 
     def _head_of_label(self) -> tuple[int, float]:
         """What becomes of the cross-entropy of a label, by its number, and its parameter; 0 for itself."""
         return 0, 0.0
 
-    def _plain_op(self) -> tuple[Any, ...]:
+    def _plain_op(self) -> tuple[Any, ...] | None:
+        if self._by_class:
+            return None
         return (
             True,
             _kernels.REDUCTIONS[self.reduction],
@@ -128,8 +142,14 @@ class _ClassLoss(Loss[V]):
         shape, classes = call.x.shape[:axis] + call.x.shape[axis + 1 :], call.x.shape[axis]
         op, kernel = self._kernel(call, axis)
         if self._head:
-            names = ("head", "head_parameter", "z_loss", "softcap")
+            names = ("head", "head_parameter", "z_loss", "softcap", "input_scale")
             kernel.update(zip(names, self._head, strict=True))
+        if call.with_hess and kernel.get("input_scale", 1) != 1:  # whose square second derivatives have
+            kernel["class_scale"] = np.full(classes, kernel.pop("input_scale"), call.dtype)
+        if isinstance(self.scale, np.ndarray):
+            kernel["class_scale"] = self._class_weight(self.scale, call, classes, "scale")
+        if self.bias is not None:
+            kernel["class_bias"] = self._class_weight(self.bias, call, classes, "bias")
         weights = None
         if call.sample_weight is not None:
             weights = native(broadcast(call.sample_weight, "sample_weight", shape, call.dtype), call.dtype)
@@ -163,6 +183,10 @@ class _ClassLoss(Loss[V]):
         place = (*with_class_axis(call.x, call.axes, call.stored), threads_for(call.x.size))
         run = partial(_kernels.module.class_pass, _kernels.OPS[op], *place, **kernel)
         gradient["grad"] = grad.buffer if grad else None
+        for name in call.sums:
+            by_class = name == "bias" or isinstance(self.scale, np.ndarray)
+            call.sums[name] = np.zeros(call.x.shape[axis] if by_class else 1)
+        gradient.update({f"by_{name}": array for name, array in call.sums.items()})
         curved = not nll and call.hessian != "residual"
         if hess and curved:
             classes = call.x.shape[axis]
@@ -176,6 +200,8 @@ class _ClassLoss(Loss[V]):
             run(**gradient)
         if not divisor and grad:  # nothing counts
             grad.buffer.fill(0)
+        for array in call.sums.values() if not divisor else ():
+            array.fill(0)
         if grad and hess and not (curved and divisor):
             slope = np.abs(grad.buffer) if call.hessian == "residual" else 0.0
             counts = np.expand_dims(counted(kernel, shape), call.axes[1])
@@ -203,12 +229,14 @@ class _ClassLoss(Loss[V]):
         )
         if not divisor or op == "nll":
             result.buffer.fill(0)
-        elif self._head:
+        elif self._by_class or (self._head and any(self._head[:4])):
             product = moved(self._slow_hessp(call, vector), call.axes)
             np.copyto(result.buffer, product, casting="unsafe")
         else:
             shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
             factors = self._factors(kernel, call.axes[1])
+            scale = self._head[4] if self._head else 1.0
+            derivatives["factor"] *= float(call.dtype.type(scale))  # and once more, as what is read has it
             if kernel["sample_weight"] is not None:
                 factors = factors * kernel["sample_weight"]
             _kernels.module.class_pass(
@@ -219,6 +247,7 @@ class _ClassLoss(Loss[V]):
                 coefficient=native(moved(vector, call.axes), call.dtype),
                 sample_weight=native(np.broadcast_to(factors, shape), call.dtype),
                 mask=native(counted(kernel, shape), np.dtype(np.bool_)),
+                input_scale=scale,
                 **derivatives,
             )
         return result.finish()
@@ -275,12 +304,107 @@ class _ClassLoss(Loss[V]):
             raise IndexError(f"{place} = {label} is out of range for {classes} classes")
         return call.normalizer or float(divisor)
 
-    def _class_weight(self, weight: Array | None, call: Call, classes: int) -> Array | None:
+    def _class_weight(
+        self, weight: Array | None, call: Call, classes: int, name: str = "weight"
+    ) -> Array | None:
         if weight is None:
             return None
         if weight.shape != (classes,):
-            raise ValueError(f"weight: got shape {weight.shape}, wanted ({classes},), one for each class")
+            raise ValueError(f"{name}: got shape {weight.shape}, wanted ({classes},), one for each class")
         return native(weight, call.dtype)
+
+
+class _LogitLoss(_ClassLoss[V]):
+    """Losses of softmax, which have derivatives by scale and bias."""
+
+    def value_and_grad(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        wrt: str | Sequence[str] = "input",
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+    ) -> tuple[V, Any]:
+        """Return the value and its derivative with respect to `input`, `scale`, `bias`, or several of them.
+
+        All come from one pass. Where `input` is not among what is differentiated by, no gradient is stored.
+
+        Parameters
+        ----------
+        input : array_like
+            Array of the shape and meaning that the class describes.
+        target : array_like
+            Array as the class describes.
+        wrt : {"input", "scale", "bias"} or sequence of these, default: "input"
+            What to differentiate by; a sequence gives a tuple of derivatives in its order. That by a scale of
+            one number is a float, those by numbers for each class are float64 arrays of shape (C,); a bias
+            of None counts as zeros.
+        %(samples)s
+        %(grad_output)s
+        %(out)s
+        grad_out : ndarray, optional
+            Array of input's shape and dtype to fill, which may be `input`; only where `wrt` names that.
+
+        Returns
+        -------
+        %(value_and_grad)s Other derivatives are those of the sum as well; a tuple where `wrt` is a sequence.
+
+        Raises
+        ------
+        %(raises)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.CrossEntropyLoss(scale=0.5)
+        >>> value, by_scale = loss.value_and_grad([[2.0, -2.0]], [1], wrt="scale")
+        >>> round(by_scale, 12)
+        3.523188311912
+        """
+        arguments = sample_weight, mask, normalizer, grad_output, out, grad_out
+        if isinstance(wrt, str) and wrt == "input":
+            own = self.weight, self.pos_weight
+            both: tuple[V, Array] = self._evaluated(input, target, own, *arguments, True)
+            return both
+        return self._derivatives(wrt, input, target, *arguments)
+
+    @shortening
+    def _derivatives(self, wrt: str | Sequence[str], *arguments: Any) -> tuple[V, Any]:
+        """The value, and its derivatives by input, scale and bias."""
+        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+        for name in names:
+            choice(name, "wrt", ("input", "scale", "bias"))
+        if arguments[-1] is not None and "input" not in names:
+            raise ValueError("grad_out: it is for the gradient by 'input', which wrt does not name")
+        call = Call(self._options, *arguments, with_grad="input" in names)
+        call.sums = {name: None for name in names if name != "input"}
+        value, grad, _ = self._evaluate(call)
+        found: dict[str, Any] = {"input": grad, **call.sums}
+        if "scale" in found and not isinstance(self.scale, np.ndarray):
+            found["scale"] = float(found["scale"][0])
+        return cast(V, value), found[wrt] if isinstance(wrt, str) else tuple(found[name] for name in names)
+
+    def _evaluate(self, call: Call) -> Result:
+        if not (call.sums and _checking.enabled()):
+            return super()._evaluate(call)
+        before = Call(
+            self._options,
+            call.x.copy(),
+            call.y,
+            call.sample_weight,
+            call.mask,
+            call.normalizer,
+            call.grad_output,
+            with_grad=False,
+        )
+        result = super()._evaluate(call)
+        _checking.check_sums(self._function, before, {k: v for k, v in call.sums.items() if v is not None})
+        return result
 
 
 def _whole_labels(y: Array, mask: Array | None) -> Array:
@@ -302,16 +426,39 @@ def _axis(value: int | None) -> int | None:
     return value
 
 
-def _softmax_options(z_loss: float, softcap: float | None) -> dict[str, Any]:
+def _softmax_options(
+    z_loss: float, softcap: float | None, scale: ArrayLike, bias: ArrayLike | None
+) -> dict[str, Any]:
     z = scalar(z_loss, "z_loss")
     if not 0 <= z < math.inf:
         raise ValueError(f"z_loss: got {z_loss}, wanted a finite number of at least 0")
-    if softcap is None:
-        return {"z_loss": z, "softcap": None}
-    cap = scalar(softcap, "softcap")
-    if not 1e-30 <= cap <= 1e30:
+    cap = None if softcap is None else scalar(softcap, "softcap")
+    if cap is not None and not 1e-30 <= cap <= 1e30:
         raise ValueError(f"softcap: got {softcap}, wanted a number in [1e-30, 1e30], or None")
-    return {"z_loss": z, "softcap": cap}
+    return {"z_loss": z, "softcap": cap, "scale": _scale(scale), "bias": _of_classes(bias, "bias")}
+
+
+def _scale(value: ArrayLike) -> float | Array:
+    """A number, or one for each class."""
+    array = None if type(value) is float else as_array(value, "scale")
+    if array is not None and array.ndim > 0:
+        return cast(Array, _of_classes(array, "scale"))
+    factor = scalar(value, "scale")
+    if not abs(factor) <= 1e30:
+        raise ValueError(f"scale: got {value!r}, wanted a number in [-1e30, 1e30], or one for each class")
+    return factor
+
+
+def _of_classes(value: ArrayLike | None, name: str) -> Array | None:
+    """Finite numbers, one for each class."""
+    array = weight_option(value, name)
+    if array is None:
+        return None
+    if array.ndim != 1:
+        raise ValueError(f"{name}: got shape {array.shape}, wanted one dimension, a number for each class")
+    if array.size < MOST_CLASSES and not np.isfinite(array).all():
+        raise ValueError(f"{first_wrong(~np.isfinite(array), None, array, name)}, wanted finite numbers")
+    return array
 
 
 def _labels_ignored(value: Any) -> int | tuple[int, ...]:
@@ -361,7 +508,7 @@ class _IndexedLoss(_ClassLoss[V]):
         }
 
 
-class CrossEntropyLoss(_IndexedLoss[V]):
+class CrossEntropyLoss(_LogitLoss[V], _IndexedLoss[V]):
     """Cross-entropy between softmax(input) and the target, from logits.
 
     For a class index t:         -w_t log p_t
@@ -454,11 +601,13 @@ class CrossEntropyLoss(_IndexedLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
         smoothing = scalar(label_smoothing, "label_smoothing")
         if not 0 <= smoothing <= 1:
             raise ValueError(f"label_smoothing: got {label_smoothing}, wanted one in [0, 1]")
-        options = _softmax_options(z_loss, softcap)
+        options = _softmax_options(z_loss, softcap, scale, bias)
         super().__init__(
             weight, ignore_index, axis, reduction=reduction, label_smoothing=smoothing, empty=empty, **options
         )
@@ -498,7 +647,7 @@ class CrossEntropyLoss(_IndexedLoss[V]):
         return "loss_linear" if self.label_smoothing else "loss"
 
 
-class _HeadLoss(_IndexedLoss[V]):
+class _HeadLoss(_LogitLoss[V], _IndexedLoss[V]):
     """Losses of a label that are functions of its cross-entropy."""
 
     _kind: ClassVar[str]
@@ -510,11 +659,10 @@ class _HeadLoss(_IndexedLoss[V]):
         weight: ArrayLike | None,
         ignore_index: int | Sequence[int],
         axis: int | None,
-        z_loss: float,
-        softcap: float | None,
+        softmax: dict[str, Any],
         **options: Any,
     ) -> None:
-        options = {self._parameter: parameter, **options, **_softmax_options(z_loss, softcap)}
+        options = {self._parameter: parameter, **options, **softmax}
         super().__init__(weight, ignore_index, axis, **options)
 
     def _op(self) -> str:
@@ -614,13 +762,14 @@ class FocalLoss(_HeadLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
         number = scalar(gamma, "gamma")
         if not 0 <= number < math.inf:
             raise ValueError(f"gamma: got {gamma}, wanted a finite number of at least 0")
-        super().__init__(
-            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
-        )
+        softmax = _softmax_options(z_loss, softcap, scale, bias)
+        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
@@ -707,13 +856,14 @@ class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
         number = scalar(q, "q")
         if not 0 < number <= 1:
             raise ValueError(f"q: got {q}, wanted a number in (0, 1]")
-        super().__init__(
-            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
-        )
+        softmax = _softmax_options(z_loss, softcap, scale, bias)
+        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class PolyLoss(_HeadLoss[V]):
@@ -797,13 +947,14 @@ class PolyLoss(_HeadLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
         number = scalar(epsilon, "epsilon")
         if not math.isfinite(number):
             raise ValueError(f"epsilon: got {epsilon}, wanted a finite number")
-        super().__init__(
-            number, weight, ignore_index, axis, z_loss, softcap, reduction=reduction, empty=empty
-        )
+        softmax = _softmax_options(z_loss, softcap, scale, bias)
+        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class NLLLoss(_IndexedLoss[V]):
@@ -886,7 +1037,7 @@ class NLLLoss(_IndexedLoss[V]):
         return self._op(), self._indexed(call, axis)
 
 
-class MultinomialNLLLoss(_ClassLoss[V]):
+class MultinomialNLLLoss(_LogitLoss[V]):
     """Negative log likelihood of counts under softmax(input), from logits.
 
     n logsumexp(x) - Σ_j k_j x_j for counts k with n = Σ_j k_j, computed as Σ_j k_j (L - d_j), in which no
@@ -945,6 +1096,8 @@ class MultinomialNLLLoss(_ClassLoss[V]):
         axis: int | None = None,
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
         **options: Unpack[LossOptions],
     ) -> None: ...
 
@@ -957,6 +1110,8 @@ class MultinomialNLLLoss(_ClassLoss[V]):
         axis: int | None = None,
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
         **options: Unpack[LossOptions],
     ) -> None: ...
 
@@ -969,8 +1124,10 @@ class MultinomialNLLLoss(_ClassLoss[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        scale: ArrayLike = 1.0,
+        bias: ArrayLike | None = None,
     ) -> None:
-        options = _softmax_options(z_loss, softcap)
+        options = _softmax_options(z_loss, softcap, scale, bias)
         super().__init__(
             full=flag(full, "full"), axis=_axis(axis), reduction=reduction, empty=empty, **options
         )
@@ -1030,6 +1187,8 @@ def cross_entropy(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1046,7 +1205,8 @@ def cross_entropy(
     2.061153620314e-09
     """
     ignored = labels_key(ignore_index)
-    loss = kept(CrossEntropyLoss, ignored, reduction, label_smoothing, axis, empty, z_loss, softcap)
+    options = (ignored, reduction, label_smoothing, axis, empty, z_loss, softcap, scale, bias)
+    loss = kept(CrossEntropyLoss, *options)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1087,6 +1247,8 @@ def focal_loss(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1103,7 +1265,7 @@ def focal_loss(
     0.701868303411
     """
     ignored = labels_key(ignore_index)
-    loss = kept(FocalLoss, gamma, ignored, reduction, axis, empty, z_loss, softcap)
+    loss = kept(FocalLoss, gamma, ignored, reduction, axis, empty, z_loss, softcap, scale, bias)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1144,6 +1306,8 @@ def generalized_cross_entropy(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1160,7 +1324,7 @@ def generalized_cross_entropy(
     0.858850272271
     """
     ignored = labels_key(ignore_index)
-    loss = kept(GeneralizedCrossEntropyLoss, q, ignored, reduction, axis, empty, z_loss, softcap)
+    loss = kept(GeneralizedCrossEntropyLoss, q, ignored, reduction, axis, empty, z_loss, softcap, scale, bias)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1201,6 +1365,8 @@ def poly_loss(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1217,7 +1383,7 @@ def poly_loss(
     2.044320266148
     """
     ignored = labels_key(ignore_index)
-    loss = kept(PolyLoss, epsilon, ignored, reduction, axis, empty, z_loss, softcap)
+    loss = kept(PolyLoss, epsilon, ignored, reduction, axis, empty, z_loss, softcap, scale, bias)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1284,6 +1450,8 @@ def multinomial_nll_loss(
     axis: int | None = None,
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     **options: Unpack[LossCall],
 ) -> Array: ...
 
@@ -1298,6 +1466,8 @@ def multinomial_nll_loss(
     axis: int | None = None,
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     **options: Unpack[LossCall],
 ) -> float: ...
 
@@ -1312,6 +1482,8 @@ def multinomial_nll_loss(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    scale: ArrayLike = 1.0,
+    bias: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1327,6 +1499,6 @@ def multinomial_nll_loss(
     >>> fastloss.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
     2.772588722239781
     """
-    loss = kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap)
+    loss = kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap, scale, bias)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)

@@ -1,0 +1,495 @@
+"""Distillation: a student's logits against a teacher's, in one pass over both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._arguments import (
+    Array,
+    Output,
+    as_array,
+    class_axis,
+    compute_dtype,
+    mask_operand,
+    moved,
+    scalar,
+    target_operand,
+)
+from .._call import Call
+from .._errors import shortening
+from .._types import Each, Empty, IndexCall, IndexOptions, Reduced
+from ._plan import Result, V, counted, kept
+from .classes import CrossEntropyLoss, _axis, _ClassLoss, _IndexedLoss, _labels_ignored
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["KLDivWithLogitsLoss", "kl_div_with_logits"]
+
+
+class KLDivWithLogitsLoss(_ClassLoss[V]):
+    """Distillation: the divergence of a student's softmax from a teacher's, and the labels' cross-entropy.
+
+    (1 - α) T² Σ_j p_j log(p_j / q_j) - α log softmax(x)_t, with q = softmax(x / T) of the student's logits x,
+    p = softmax(y / T) of the teacher's logits y, and labels t.
+
+    No term is a difference of larger ones, so that the divergence is exact where student and teacher nearly
+    agree: it is log1p(f) with f = Σ_j p_j (exp(u_j) - 1 - u_j), where u is (x - y) / T less its mean under p.
+
+    Calling it:
+
+    input : array_like of shape (N, C) or (..., C, ...)
+        The student's logits with C classes on `axis`; float64, float32, float16, bfloat16, integer or bool.
+    teacher : array_like of input's shape
+        The teacher's logits, any real dtype. A class that both mask with -inf is no class.
+    target : array_like of int, of shape (N,) or input's without `axis`, optional
+        Class indices of any integer type. Without `alpha` they only say which samples are ignored.
+
+    Parameters
+    ----------
+    temperature : float, default: 1.0
+        The T above, in [1e-6, 1e6]. T² keeps the gradient's size where the temperature changes.
+    alpha : float, default: 0.0
+        The α above, in [0, 1]: the weight of the labels, whose cross-entropy has no temperature.
+    %(ignore_index)s
+    %(reduction_of_samples)s
+    %(axis)s
+    %(empty)s
+
+    Raises
+    ------
+    %(raises_of_labels)s
+
+    See Also
+    --------
+    kl_div_with_logits : The function.
+    KLDivLoss : The same of log-probabilities, element by element.
+    CrossEntropyLoss : With probabilities as target, the same up to the teacher's entropy.
+
+    Notes
+    -----
+    The gradient for the student's logits is (1 - α) T (q_j - p_j) + α (softmax(x)_j - [j = t]). The teacher
+    is a constant. A class that the student alone masks makes the value inf.
+
+    References
+    ----------
+    Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network" (2015), section 2.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> loss = fastloss.KLDivWithLogitsLoss(temperature=2.0)
+    >>> value, grad = loss.value_and_grad([[2.0, 0.0]], [[1.0, 0.0]])
+    >>> print(f"{value:.12f}")
+    0.111820150949
+    >>> grad.round(6)
+    array([[ 0.217198, -0.217198]])
+    """
+
+    _function = "kl_div_with_logits"
+    weight: None = None
+
+    temperature: float
+    alpha: float
+    ignore_index: int | tuple[int, ...]
+
+    @overload
+    def __init__(
+        self: KLDivWithLogitsLoss[Array],
+        *,
+        temperature: float = 1.0,
+        alpha: float = 0.0,
+        reduction: Each,
+        **options: Unpack[IndexOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: KLDivWithLogitsLoss[float],
+        *,
+        temperature: float = 1.0,
+        alpha: float = 0.0,
+        reduction: Reduced = "mean",
+        **options: Unpack[IndexOptions],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        alpha: float = 0.0,
+        ignore_index: int | Sequence[int] = -100,
+        reduction: Each | Reduced = "mean",
+        axis: int | None = None,
+        empty: Empty = "nan",
+    ) -> None:
+        degree, share = scalar(temperature, "temperature"), scalar(alpha, "alpha")
+        if not 1e-6 <= degree <= 1e6:
+            raise ValueError(f"temperature: got {temperature}, wanted a number in [1e-6, 1e6]")
+        if not 0 <= share <= 1:
+            raise ValueError(f"alpha: got {alpha}, wanted one in [0, 1]")
+        super().__init__(
+            temperature=degree,
+            alpha=share,
+            ignore_index=_labels_ignored(ignore_index),
+            axis=_axis(axis),
+            reduction=reduction,
+            empty=empty,
+        )
+
+    def _head_of_label(self) -> tuple[int, float]:
+        return 0, 1 / self.temperature
+
+    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
+        if call.y.shape != call.x.shape:
+            raise ValueError(f"teacher: got shape {call.y.shape}, wanted {call.x.shape} as input")
+        kernel: dict[str, Any] = {
+            "coefficient": target_operand(call.y, call.dtype, call.axes),
+            "scale": (1 - self.alpha) * self.temperature**2,
+        }
+        if "target" in call.more:
+            of_labels = copy(call)
+            of_labels.y = call.more["target"]
+            kernel |= _IndexedLoss._indexed(cast(Any, self), of_labels, axis)
+            kernel["index_scale"] = self.alpha
+        else:
+            kernel["mask"] = mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :])
+        return "distilled", kernel
+
+    def _plain_op(self) -> None:
+        return None
+
+    def _run_in_place(self, call: Call) -> Result:
+        return self._run(call)
+
+    @shortening
+    def _call(
+        self, input: ArrayLike, teacher: ArrayLike, target: ArrayLike | None, *rest: Any, **more: Any
+    ) -> Call:
+        array = as_array(teacher, "teacher")
+        compute_dtype(array, "teacher")
+        call = Call(self._options, input, array, *rest, **more)
+        call.arrays = [("teacher" if name == "target" else name, value) for name, value in call.arrays]
+        if target is not None:
+            call.more["target"] = as_array(target, "target")
+            call.arrays.append(("target", call.more["target"]))
+        elif self.alpha:
+            raise ValueError(f"target: got None, wanted class indices, whose weight is alpha={self.alpha}")
+        return call
+
+    _result = shortening(_ClassLoss._evaluate)
+
+    def __call__(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        teacher: ArrayLike,
+        target: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        out: Array | None = None,
+    ) -> V:
+        """Return the value.
+
+        Parameters
+        ----------
+        input : array_like of shape (N, C) or (..., C, ...)
+            The student's logits.
+        teacher : array_like of input's shape
+            The teacher's logits.
+        target : array_like of int, of shape (N,) or input's without `axis`, optional
+            Class indices.
+        %(samples)s
+        %(out)s
+
+        Returns
+        -------
+        %(value)s
+
+        Raises
+        ------
+        %(raises_of_labels)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> print(f"{fastloss.KLDivWithLogitsLoss()([[1.0, 0.0]], [[0.0, 0.0]]):.12f}")
+        0.120114506958
+        """
+        weights = (sample_weight, mask, normalizer)
+        call = self._call(input, teacher, target, *weights, out=out, with_grad=False)
+        return cast(V, self._result(call)[0])
+
+    def value_and_grad(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        teacher: ArrayLike,
+        target: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+    ) -> tuple[V, Array]:
+        """Return the value and its derivative with respect to the student's logits, from one pass.
+
+        Parameters
+        ----------
+        input : array_like of shape (N, C) or (..., C, ...)
+            The student's logits.
+        teacher : array_like of input's shape
+            The teacher's logits.
+        target : array_like of int, of shape (N,) or input's without `axis`, optional
+            Class indices.
+        %(samples)s
+        %(grad_output)s
+        %(out)s
+        %(grad_out)s
+
+        Returns
+        -------
+        %(value_and_grad)s
+
+        Raises
+        ------
+        %(raises_of_labels)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.KLDivWithLogitsLoss(alpha=0.5)
+        >>> value, grad = loss.value_and_grad([[0.0, 0.0]], [[0.0, 0.0]], [1])
+        >>> print(f"{value:.12f}", grad)
+        0.346573590280 [[ 0.25 -0.25]]
+        """
+        weights = (sample_weight, mask, normalizer, grad_output)
+        call = self._call(input, teacher, target, *weights, out, grad_out, with_grad=True)
+        value, grad, _ = self._result(call)
+        return cast(V, value), cast(Array, grad)
+
+    def value_grad_hess(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        teacher: ArrayLike,
+        target: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        hessian: Literal["exact", "bound", "friedman", "residual"] | float = "exact",
+        floor: float = 0.0,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+        hess_out: Array | None = None,
+    ) -> tuple[V, Array, Array]:
+        """Return the value, and its first and second derivatives by the student's logits.
+
+        Parameters
+        ----------
+        input : array_like of shape (N, C) or (..., C, ...)
+            The student's logits.
+        teacher : array_like of input's shape
+            The teacher's logits.
+        target : array_like of int, of shape (N,) or input's without `axis`, optional
+            Class indices.
+        %(samples)s
+        %(grad_output)s It multiplies the second derivatives as well, and must not be negative.
+        %(hessian)s
+        %(out)s
+        %(grad_out)s
+        %(hess_out)s
+
+        Returns
+        -------
+        %(value_and_grad)s
+        hess : ndarray
+            The second derivative by each entry of `input`; shape and dtype of the gradient.
+
+        Raises
+        ------
+        %(raises_of_labels)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.KLDivWithLogitsLoss()
+        >>> loss.value_grad_hess([[0.0, 0.0]], [[0.0, 0.0]])[2]
+        array([[0.25, 0.25]])
+        """
+        weights = (sample_weight, mask, normalizer, grad_output)
+        rule = {"hessian": hessian, "floor": floor, "hess_out": hess_out}
+        call = self._call(input, teacher, target, *weights, out, grad_out, with_grad=True, **rule)
+        value, grad, hess = self._result(call)
+        return cast(V, value), cast(Array, grad), cast(Array, hess)
+
+    def hessp(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        teacher: ArrayLike,
+        vector: ArrayLike,
+        target: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+    ) -> Array:
+        """Return the Hessian, by the student's logits, times a vector.
+
+        Parameters
+        ----------
+        input : array_like of shape (N, C) or (..., C, ...)
+            The student's logits.
+        teacher : array_like of input's shape
+            The teacher's logits.
+        vector : array_like of input's shape
+            What the Hessian is multiplied by.
+        target : array_like of int, of shape (N,) or input's without `axis`, optional
+            Class indices.
+        %(samples)s
+        %(grad_output)s It multiplies the second derivatives as well, and must not be negative.
+        out : ndarray, optional
+            Array of input's shape and dtype to fill, apart from all others.
+
+        Returns
+        -------
+        ndarray
+            The product; shape of `input`, and its dtype if that is a float.
+
+        Raises
+        ------
+        %(raises_of_labels)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> fastloss.KLDivWithLogitsLoss().hessp([[0.0, 0.0]], [[0.0, 0.0]], [[1.0, 0.0]])
+        array([[ 0.25, -0.25]])
+        """
+        weights = (sample_weight, mask, normalizer, grad_output)
+        more = {"hessian": "exact", "vector": vector}
+        call = self._call(input, teacher, target, *weights, with_grad=True, **more)
+        return self._product(call, out)
+
+    def _hessians(
+        self, call: Call, axis: int
+    ) -> list[tuple[float, CrossEntropyLoss[Any], Array, dict[str, Any]]]:
+        """Cross-entropies whose Hessians make up this one's: how many times, labels and arguments."""
+        samples = call.x.shape[:axis] + call.x.shape[axis + 1 :]
+        labels = call.more.get("target", np.zeros(samples, np.int8))
+        ignored = self.ignore_index if "target" in call.more else ()
+        given = {
+            "sample_weight": call.sample_weight,
+            "mask": call.mask,
+            "normalizer": call.normalizer,
+            "grad_output": call.grad_output,
+        }
+        parts = ((1 - self.alpha) * self.temperature**2, 1 / self.temperature), (self.alpha, 1.0)
+        return [
+            (times, CrossEntropyLoss(scale=scale, ignore_index=ignored, reduction=cast(Any, self.reduction),
+                                     axis=axis, empty=cast(Any, self.empty)), labels, given)
+            for times, scale in parts
+            if times
+        ]  # fmt: skip
+
+    def _run(self, call: Call) -> Result:
+        if not call.with_hess:
+            return super()._run(call)
+        axis = class_axis(call.x.shape, self.axis, "input")
+        kernel = self._prepared(call, axis)[1]
+        shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
+        hess = call.outputs(shape)[2]
+        assert hess is not None
+        curve: Any = 0.0
+        if call.hessian != "residual":  # before the gradient, which may overwrite the input
+            for times, loss, labels, given in self._hessians(call, axis):
+                curve = curve + times * loss.value_grad_hess(call.x, labels, floor=-math.inf, **given)[2]
+            curve = curve * call.rule(2.0, call.x.shape[axis] / max(call.x.shape[axis] - 1, 1))[1]
+        call.with_hess = False
+        value, grad, _ = super()._run(call)
+        assert grad is not None
+        curve = np.maximum(np.abs(grad) if call.hessian == "residual" else curve, call.floor)
+        curve = np.where(np.expand_dims(counted(kernel, shape), axis), curve, 0)
+        np.copyto(hess.buffer, moved(curve, call.axes), casting="unsafe")
+        return value, grad, hess.finish()
+
+    def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
+        axis = class_axis(call.x.shape, self.axis, "input")
+        self._prepared(call, axis)
+        result = Output(
+            out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes
+        )
+        product: Any = 0.0
+        for times, loss, labels, given in self._hessians(call, axis):
+            product = product + times * loss.hessp(call.x, labels, vector, **given)
+        np.copyto(result.buffer, moved(product, call.axes), casting="unsafe")
+        return result.finish()
+
+
+@overload
+def kl_div_with_logits(
+    input: ArrayLike,
+    teacher: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+    alpha: float = 0.0,
+    reduction: Each,
+    **options: Unpack[IndexCall],
+) -> Array: ...
+
+
+@overload
+def kl_div_with_logits(
+    input: ArrayLike,
+    teacher: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+    alpha: float = 0.0,
+    reduction: Reduced = "mean",
+    **options: Unpack[IndexCall],
+) -> float: ...
+
+
+def kl_div_with_logits(
+    input: ArrayLike,
+    teacher: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+    alpha: float = 0.0,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: Each | Reduced = "mean",
+    axis: int | None = None,
+    empty: Empty = "nan",
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Distillation: T² KL(softmax(teacher / T) ‖ softmax(input / T)), and the labels' cross-entropy.
+
+    %(KLDivWithLogitsLoss)s
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> print(f"{fastloss.kl_div_with_logits([[1.0, 0.0]], [[0.0, 0.0]]):.12f}")
+    0.120114506958
+    """
+    options = (KLDivWithLogitsLoss, temperature, alpha, ignore_index, reduction, axis, empty)
+    loss = kept(*options)
+    weights = {"sample_weight": sample_weight, "mask": mask, "normalizer": normalizer}
+    return loss(input, teacher, target, **weights, out=out)
