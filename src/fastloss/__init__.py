@@ -29,6 +29,7 @@ For PyTorch's tensors `import fastloss.torch as F` takes the place of torch.nn.f
     MultiLabelSoftMarginLoss     multilabel_soft_margin_loss       logits, probabilities
     PoissonNLLLoss               poisson_nll_loss                  log rates, counts
     GaussianNLLLoss              gaussian_nll_loss                 expectations, observations; and variances
+    LinearCrossEntropyLoss       linear_cross_entropy              samples, a layer's weight, as the first
 
 Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
 Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits.
@@ -59,6 +60,7 @@ from .losses import (
     GaussianNLLLoss,
     GeneralizedCrossEntropyLoss,
     KLDivLoss,
+    LinearCrossEntropyLoss,
     MSELoss,
     MultiLabelSoftMarginLoss,
     MultinomialNLLLoss,
@@ -74,6 +76,7 @@ from .losses import (
     gaussian_nll_loss,
     generalized_cross_entropy,
     kl_div,
+    linear_cross_entropy,
     mse_loss,
     multilabel_soft_margin_loss,
     multinomial_nll_loss,
@@ -93,6 +96,7 @@ __all__ = [
     "GaussianNLLLoss",
     "GeneralizedCrossEntropyLoss",
     "KLDivLoss",
+    "LinearCrossEntropyLoss",
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "MultinomialNLLLoss",
@@ -113,6 +117,7 @@ __all__ = [
     "generalized_cross_entropy",
     "get_num_threads",
     "kl_div",
+    "linear_cross_entropy",
     "log_softmax",
     "logsigmoid",
     "logsumexp",
