@@ -14,6 +14,7 @@ VERBS = {
     "instructions": "Instructions for each element, counted by callgrind, beside those that are recorded.",
     "boosting": "Iterations of LightGBM and XGBoost with fastloss, built-in and NumPy objectives.",
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",
+    "linear": "Times of linear cross-entropy beside its matrix products, PyTorch and scikit-learn.",
     "train": "Two PyTorch models trained with either loss: steps, memory and how far the curves are apart.",
     "scikit": "Times beside scikit-learn: its losses, temperature scaling, logistic regression.",
     "torch": "Times and memory of loss and backward pass in eager PyTorch code.",
