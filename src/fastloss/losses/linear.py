@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
 
 ROWS = 512  # of a chunk at least: what a product with fewer rows costs is reading the weight
-CACHE = 2**22  # bytes of logits in a chunk of more rows
+CACHE = 2**21  # bytes of logits in a chunk of more rows
 PANEL = 2**22  # bytes of the weight's rows that are multiplied at a time
 MEMORY = "FASTLOSS_CHUNK_BYTES"  # the environment's limit for a chunk's logits
 #: What there are derivatives by, and where they go.
@@ -255,7 +255,7 @@ class _Gradients:
         """The gradient by a panel of the weight."""
         assert self.weight is not None
         shape = g.shape[1], x.shape[1]
-        if len(self.scratch) < len(self.operands.weight[part]):
+        if len(self.scratch) < shape[0]:
             self.scratch = np.empty(shape, g.dtype)
         share = self.weight.room(self.chunk, part, self.scratch[: shape[0]])
         self.products.multiply(g.T, x, share)
@@ -300,7 +300,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
     %(softmax)s
     chunk : int, optional
         The most rows whose logits are there at a time. None is at least 512, and more where their logits take
-        less than 4 MiB, but not more than 256 MiB allow: the environment variable FASTLOSS_CHUNK_BYTES is
+        less than 2 MiB, but not more than 256 MiB allow: the environment variable FASTLOSS_CHUNK_BYTES is
         another number of bytes.
 
     Raises
