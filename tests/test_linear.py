@@ -299,6 +299,26 @@ def test_panels(monkeypatch, dtype):
     assert all(a.shape == b.shape for a, b in zip(one, several, strict=True))
 
 
+def test_conversions_of_float16():
+    """Every number, and what is rounded to it: between two, in the middle, and next to that."""
+    products, every = linear.Products(), np.arange(2**16, dtype=np.uint16).view(np.float16)
+    singles = np.empty(2**16, np.float32)
+    products.copy(singles, every)
+    np.testing.assert_array_equal(singles, every.astype(np.float32))
+    bits = singles.view(np.uint32)
+    steps = [np.uint32(n) for n in (0, 1, 0xFFF, 0x1000, 0x1001, 0x1FFF)]
+    random = np.random.default_rng(3).integers(0, 2**32, 2**18, np.uint32)
+    for numbers in (*(bits + step for step in steps), random):
+        numbers = numbers.view(np.float32)
+        found = np.empty(numbers.shape, np.float16)
+        with np.errstate(all="ignore"):
+            products.copy(found, numbers)
+            wanted = numbers.astype(np.float16)
+        np.testing.assert_array_equal(found, wanted)
+        signs = ~np.isnan(wanted)
+        np.testing.assert_array_equal(np.signbit(found[signs]), np.signbit(wanted[signs]))
+
+
 def test_batch_and_time():
     """More dimensions before the features, and none."""
     x, w, b, labels = make(rows=12)
