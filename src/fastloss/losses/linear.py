@@ -49,7 +49,7 @@ __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
 ROWS = 512  # of a chunk at least: what a product with fewer rows costs is reading the weight
 CACHE = 2**21  # bytes of logits in a chunk of more rows
 PANEL = 2**22  # bytes of the weight's rows that are multiplied at a time
-BLOCK = 2**16  # numbers of float16 that are converted at a time
+BLOCK = 2**14  # numbers of float16 that are converted at a time
 FLOAT16 = np.dtype(np.float16)
 MEMORY = "FASTLOSS_CHUNK_BYTES"  # the environment's limit for a chunk's logits
 #: What there are derivatives by, and where they go.
@@ -96,14 +96,15 @@ def _round_to_float16(out: Array, array: Array) -> None:
     u = np.uint32
     bits = array.view(u)
     size = bits & u(0x7FFFFFFF)
-    half = (size >> u(13)) & u(1)  # rounds up from the middle if the last bit is odd
-    half += size
-    half += u(2**32 + 0xFFF - (112 << 23))  # to the middle rounds down; the exponents are 112 apart
-    half >>= u(13)
-    np.minimum(half, u(0x7C00), out=half)  # inf
-    tiny = size.view(np.float32) + np.float32(0.5)  # in float32 a multiple of 2**-24, as all below 2**-14
-    np.copyto(half, tiny.view(u) - u(0x3F000000), where=size < u(0x38800000))
-    np.copyto(half, u(0x7E00), where=size > u(0x7F800000))  # NaN
+    nan = size > u(0x7F800000)
+    np.minimum(size, u(0x47800000), out=size)  # 2**16, which becomes inf
+    base = np.maximum(size, u(0x38800000)) & u(0x7F800000)  # the power of 2 below, from 2**-14
+    unit = base + u(13 << 23)  # as float32 so large that its last bit is float16's
+    half = (size.view(np.float32) + unit.view(np.float32)).view(u)
+    half -= unit
+    half += base >> u(13)
+    half -= u(113 << 10)  # the exponents are 112 apart, and a normal number's first bit counts
+    np.copyto(half, u(0x7E00), where=nan)
     half |= (bits >> u(16)) & u(0x8000)
     np.copyto(out, half, casting="unsafe")
 
