@@ -16,6 +16,7 @@ VERBS = {
     "boosting": "Iterations of LightGBM and XGBoost with fastloss, built-in and NumPy objectives.",
     "distillation": "Temperature and distillation, beside the plain loss and PyTorch's usual form.",
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",
+    "linear": "Times of linear cross-entropy beside its matrix products, PyTorch and scikit-learn.",
     "train": "Two PyTorch models trained with either loss: steps, memory and how far the curves are apart.",
     "scikit": "Times beside scikit-learn: its losses, temperature scaling, logistic regression.",
     "jax": "Times of jitted losses beside those of optax.",

@@ -497,10 +497,14 @@ def test_jit_script(function, tmp_path):
         torch.testing.assert_close(value, wanted)
         torch.testing.assert_close(grad, wanted_grad)
     for name in F.functional.__all__:  # directly
-        torch.jit.script(getattr(F, name))
+        if name != "linear_cross_entropy":  # TorchScript takes no arguments by keyword alone
+            torch.jit.script(getattr(F, name))
 
 
-@pytest.mark.parametrize("name", F.modules.__all__)
+CRITERIA = [name for name in F.modules.__all__ if name != "LinearCrossEntropyLoss"]  # of input and target
+
+
+@pytest.mark.parametrize("name", CRITERIA)
 def test_jit_script_of_modules(name, functions):
     module = getattr(F if functions is F else torch.nn, name)(reduction="sum")
     target = Y if name in ("CrossEntropyLoss", "NLLLoss") else Q
@@ -679,7 +683,7 @@ def test_backward_passes_on_several_threads(call):
         torch.testing.assert_close(grad, wanted)
 
 
-@pytest.mark.parametrize("name", F.modules.__all__)
+@pytest.mark.parametrize("name", CRITERIA)
 def test_copies_of_modules(name, tmp_path):
     """Deep copies, pickles, saved files, replicas and functional calls."""
     module = getattr(F, name)(reduction="sum")

@@ -31,6 +31,7 @@ compiled callers.
     MultiLabelSoftMarginLoss     multilabel_soft_margin_loss       logits, probabilities
     PoissonNLLLoss               poisson_nll_loss                  log rates, counts
     GaussianNLLLoss              gaussian_nll_loss                 expectations, observations; and variances
+    LinearCrossEntropyLoss       linear_cross_entropy              samples, a layer's weight, as the first
 
 Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
 Metrics for arrays, as scikit-learn's, from probabilities or logits: `metrics`.
@@ -69,6 +70,7 @@ from .losses import (
     GeneralizedCrossEntropyLoss,
     KLDivLoss,
     KLDivWithLogitsLoss,
+    LinearCrossEntropyLoss,
     MSELoss,
     MultiLabelSoftMarginLoss,
     MultinomialNLLLoss,
@@ -85,6 +87,7 @@ from .losses import (
     generalized_cross_entropy,
     kl_div,
     kl_div_with_logits,
+    linear_cross_entropy,
     mse_loss,
     multilabel_soft_margin_loss,
     multinomial_nll_loss,
@@ -107,6 +110,7 @@ __all__ = [
     "GeneralizedCrossEntropyLoss",
     "KLDivLoss",
     "KLDivWithLogitsLoss",
+    "LinearCrossEntropyLoss",
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "MultinomialNLLLoss",
@@ -129,6 +133,7 @@ __all__ = [
     "get_num_threads",
     "kl_div",
     "kl_div_with_logits",
+    "linear_cross_entropy",
     "log_softmax",
     "log_softmax_vjp",
     "logsigmoid",

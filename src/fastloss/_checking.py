@@ -170,3 +170,34 @@ def check_sums(name: str, call: Call, got: dict[str, Array]) -> None:
     for k, by in enumerate(("scale", "bias")):
         if by in got:
             _compare(name, f"derivative by {by}", got[by], want[k], bound[k], np.dtype(np.float64))
+
+
+@np.errstate(all="ignore")
+def expected_linear(call: Call, arrays: dict[str, Array | None], starts: dict[str, Array]) -> dict[str, Any]:
+    """What linear cross-entropy and its gradients should be, with bounds, and the dtype of the logits.
+
+    `call` is that of the logits; `starts` is what gradients are added to.
+    """
+    _, target, options = as_computed(call)
+    del options["axis"]
+    wide = {name: widened(array).astype(np.float64) for name, array in arrays.items() if array is not None}
+    options["linear_bias"] = wide.get("linear_bias")
+    given = wide["input"], wide["linear_weight"], target
+    wants = reference.linear_cross_entropy(*given, **options)
+    off = bounds.against_reference(bounds.linear, call.dtype, *given, **options)
+    found = dict(zip(("value", *arrays), zip(wants, off, strict=True), strict=True))
+    for name, start in starts.items():
+        want, bound = found[name]
+        start = widened(start).astype(np.float64)
+        chunks = call.x.size // call.x.shape[-1]  # at most
+        bound = bound + chunks * bounds.unit(call.dtype) * np.abs(start)
+        found[name] = want + start, bounds.rounded(bound, want + start, call.dtype)
+    return {"dtype": call.dtype, **found}
+
+
+def compare_linear(expected: dict[str, Any], value: Any, grads: dict[str, Array]) -> None:
+    """Compare them with what a call gave."""
+    for name, got in {"value": value, **grads}.items():
+        want, bound = expected[name]
+        what = name if name == "value" else f"gradient by {name}"
+        _compare("linear_cross_entropy", what, got, want, bound, expected["dtype"])

@@ -26,6 +26,15 @@ target : array_like of input's shape
 var : array_like
     Variances of at least 0: a number, or an array of input's shape, or of that without its last axis, or
     with 1 in place of some of its lengths.""",
+    "linear": """\
+input : array_like of shape (N, D) or (..., D)
+    Samples of D features; float64, float32, float16, bfloat16, integer or bool.
+linear_weight : array_like of shape (C, D)
+    A row for each class, of these dtypes too: the wider of both is computed in.
+target : array_like of input's shape without the features, or with C in their place
+    Class indices of any integer type; or class probabilities in a floating dtype.
+linear_bias : array_like of shape (C,), optional
+    Added to the logits of each sample.""",
     # ---------------------------------------------------------------------------- losses: options
     "class_weight": """\
 weight : array_like of shape (C,), optional

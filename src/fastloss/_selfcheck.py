@@ -41,7 +41,8 @@ HEADS: dict[str, tuple[dict[str, Any], ...]] = {
     "poly_loss": ({"epsilon": 1.0}, {"epsilon": -0.5}),
 }
 
-FUNCTIONS = (*ARRAY_FUNCTIONS, *CLASSES)
+LINEAR = "linear_cross_entropy"
+FUNCTIONS = (*ARRAY_FUNCTIONS, *CLASSES, LINEAR)
 
 #: Shape and class axis: few classes, two blocks of classes, a strided class axis.
 SHAPES = (((60, 10), 1), ((12, 1500), 1), ((4, 5, 33), 1))
@@ -244,6 +245,27 @@ def check_loss(outcome: Outcome, dtype: Any) -> None:
                 loss_class(**options, reduction=reduction).value_and_grad(*args, **extra)
 
 
+def check_linear(outcome: Outcome, dtype: Any) -> None:
+    """Compare linear cross-entropy as function and as class, in chunks, with its reference."""
+    rng = np.random.default_rng(22)
+    x, w, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((50, 24), (40, 24), 40))
+    labels = rng.integers(0, 40, 50)
+    labels[7] = -100
+    outcome.gradient = 0.0
+    cases: tuple[dict[str, Any], ...] = ({}, {"label_smoothing": 0.1}, {"z_loss": 1e-3, "softcap": 5.0})
+    for options in cases:
+        every = {**options, "reduction": "none", "linear_bias": bias}
+        expected = reference.linear_cross_entropy(x, w, labels, **every)
+        bound = bounds.against_reference(bounds.linear, computed(dtype), x, w, labels, **every)
+        loss: Any = fastloss.LinearCrossEntropyLoss(**options, reduction="none", chunk=16)
+        names = ("input", "linear_weight", "linear_bias")
+        value, grads = loss.value_and_grad(x, w, labels, linear_bias=bias, wrt=names)
+        for result in (value, fastloss.linear_cross_entropy(x, w, labels, **every)):
+            outcome.value = max(outcome.value, share(result, expected[0], bound.value))
+        for result, want, off in zip(grads, expected[1:], bound[1:], strict=True):
+            outcome.gradient = max(outcome.gradient, share(result, want, off))
+
+
 def as_computed(array: Array, dtype: Any) -> Array:
     """Convert a float argument to the dtype computed in, so that both sides read the same."""
     return array.astype(computed(dtype)) if array.dtype.kind == "f" else array
@@ -259,7 +281,7 @@ def check_all() -> Iterator[Outcome]:
         for dtype in dtypes:
             outcome = Outcome(function, np.dtype(dtype).name)
             progress(f"checking {function} {outcome.dtype}")
-            check = check_loss if function in CLASSES else check_array
+            check = {LINEAR: check_linear}.get(function, check_loss if function in CLASSES else check_array)
             try:
                 check(outcome, dtype)
                 with fastloss.checking():

@@ -56,3 +56,20 @@ class SoftmaxOptions(IndexOptions, total=False):
 
 class SoftmaxCall(SoftmaxOptions, CallOptions, total=False):
     """The same of a function."""
+
+
+class LinearOptions(LossOptions, total=False):
+    """What linear cross-entropy may take beside `weight` and `reduction`."""
+
+    ignore_index: int | Sequence[int]
+    label_smoothing: float
+    z_loss: float
+    softcap: float | None
+    chunk: int | None
+
+
+class LinearCall(LinearOptions, CallOptions, total=False):
+    """The same of the function."""
+
+    linear_bias: ArrayLike | None
+    weight: ArrayLike | None

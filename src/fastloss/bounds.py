@@ -218,6 +218,11 @@ TABLE = (
         "the Hessian times v: its rows' terms times vₖ",
         f"what they are off, and {3 * DOT + DOT_ADDED}u of the sum of their magnitudes more",
     ),
+    (
+        "`linear_cross_entropy`, whose logits are off by o = (D + 1)u (abs(x)·abs(W) + abs(b)); gradients",
+        "that of `cross_entropy`, and 2·o·Σⱼ abs(cⱼ); that of G, and (exp(2·o) − 1)·pⱼ·Σₖ abs(cₖ), times"
+        " the other factor's magnitudes, and as many u of the products' terms as there are",
+    ),
     ("with label smoothing", f"{SMOOTHING}u of it more"),
     ("derivatives of means, or with a number as `grad_output`", f"{SCALE}u of it more"),
     ('"mean" and "sum"', f"what the values add up to, and {TOTALS} · 2⁻⁵³ of the sum of their magnitudes"),
@@ -231,6 +236,15 @@ class Bounds(NamedTuple):
     value: Any
     grad: Array
     hess: Array | None = None  # with `hessian` among the options
+
+
+class LinearBounds(NamedTuple):
+    """The same of linear cross-entropy, whose gradients are by input, weight and bias."""
+
+    value: Any
+    input: Array
+    weight: Array
+    bias: Array
 
 
 # ------------------------------------------------------------------------------------------ numbers
@@ -288,13 +302,13 @@ def _known(bound: Array) -> Array:
 
 
 def against_reference(of: Callable[..., Any], dtype: Any, *args: Any, **options: Any) -> Any:
-    """`of` these arguments, `array_function` or `loss`, and what the reference itself may be off."""
+    """`of` these arguments, a function here, and what the reference itself may be off."""
     times = REFERENCE * unit(np.float64) / unit(dtype)
     found, more = (of(*args, dtype=dtype, shifted=shifted, **options) for shifted in (False, True))
-    if isinstance(found, Bounds):
+    if isinstance(found, Bounds | LinearBounds):
         both = zip(found, more, strict=True)
         parts: list[Any] = [None if part is None else part + times * other for part, other in both]
-        return Bounds(*parts)
+        return type(found)(*parts)
     if isinstance(found, tuple):
         return tuple(part + times * other for part, other in zip(found, more, strict=True))
     return found + times * more
@@ -484,6 +498,68 @@ def scaling_grad(
     far = np.where(np.isinf(x_last) | np.isnan(x_last), 0.0, np.abs(x_last))
     by_class = _known(error * far).sum(samples)
     return by_class if np.ndim(scale) else float(by_class.sum()), _known(error).sum(samples)
+
+
+def _sum_error(terms: int, u: float) -> float:
+    """What a sum of products, however it is added up, is off in each of its terms' magnitudes."""
+    return terms * u / (1 - terms * u) if terms * u < 1 else math.inf
+
+
+@np.errstate(all="ignore")
+def linear(
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    dtype: Any,
+    shifted: bool = False,
+    linear_bias: ArrayLike | None = None,
+    **options: Any,
+) -> LinearBounds:
+    """Bounds of linear cross-entropy that is computed in `dtype`, with its reference's options.
+
+    A logit is off by o, the D + 1 roundings of its sum; the value of a row then by 2 o Σ c_j, and p_j
+    relatively by exp(2 o) - 1, beside what the loss of the logits is off. The products carry that on, and
+    have roundings of their own.
+    """
+    x, w = np.asarray(input).astype(np.float64), np.asarray(linear_weight).astype(np.float64)
+    bias = np.zeros(len(w)) if linear_bias is None else np.asarray(linear_bias).astype(np.float64)
+    features, u, tiny = w.shape[1], unit(dtype), smallest(dtype)
+    options = {**options, "axis": -1}
+    logits = x @ w.T + bias
+    sizes = np.abs(x) @ np.abs(w).T + np.abs(bias)
+    off = _sum_error(features + 1, u) * np.where(np.isfinite(sizes), sizes, 0.0) + (features + 1) * tiny
+    off = off.max(-1, keepdims=True)
+    of_loss = loss("cross_entropy", logits, target, dtype=dtype, shifted=shifted, **options)
+    value, cap = of_loss.value, options.get("softcap")
+    names = [name for name in options if name not in ("z_loss", "softcap", "chunk")]
+    given: dict[str, Any] = {name: options[name] for name in names}
+    z, known = options.get("z_loss") or 0.0, np.where(np.isnan(logits), 0.0, logits)
+    capped = known if cap is None else cap * np.tanh(known / cap)
+    log_sum = np.abs(reference.logsumexp(capped))[..., None]
+    log_sum = np.where(np.isinf(log_sum), 0.0, log_sum)
+
+    def factors(given: dict[str, Any]) -> tuple[Array, Any]:
+        of_z = z * _factor("cross_entropy", known, target, known.ndim - 1, given) if z else 0.0
+        return _coefficients("cross_entropy", known, target, known.ndim - 1, given), of_z
+
+    c, of_z = factors({name: value for name, value in given.items() if name != "grad_output"})
+    rows = (2 * off * c.sum(-1, keepdims=True) + of_z * off * (2 * log_sum + off))[..., 0]
+    value = value + _known(rows if options.get("reduction") == "none" else rows.sum())
+    c, of_z = factors(given)
+    p, moved = reference.softmax(capped), np.expm1(2 * off)
+    terms = (c.sum(-1, keepdims=True) + 2 * of_z * log_sum) * p
+    entries = of_loss.grad + moved * terms + 2 * of_z * off * p * (1 + moved)
+    if cap is not None:
+        entries = entries + (terms + c) * off / cap
+    grad = reference.cross_entropy(logits, target, **options)[1]
+    counted = grad.any(-1)
+    g, e, used = np.abs(grad[counted]), _known(entries[counted]), np.abs(x[counted])
+    by_input = np.zeros_like(x)
+    by_input[counted] = e @ np.abs(w) + _sum_error(len(w) + 1, u) * ((g + e) @ np.abs(w))
+    times = _sum_error(len(g) + 1, u)
+    by_weight, by_bias = (e + times * (g + e)).T @ used, (e + times * (g + e)).sum(0)
+    return LinearBounds(value, *(_known(bound) + tiny for bound in (by_input, by_weight, by_bias)))
 
 
 def _roundings(options: dict[str, Any], gradient: bool) -> int:

@@ -43,6 +43,7 @@ __all__ = [
     "hessp",
     "kl_div",
     "kl_div_with_logits",
+    "linear_cross_entropy",
     "log_softmax",
     "log_softmax_vjp",
     "logsigmoid",
@@ -414,6 +415,76 @@ def cross_entropy(
     terms = _softmax_loss(_read(x, softcap, scale, bias), c, axis, hessian, z_loss)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(terms, weights, divisor, axis=axis)
+
+
+@_loss
+def linear_cross_entropy(
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    ignore_index: int | Sequence[int] = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    empty: str = "nan",
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    chunk: int | None = None,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    normalizer: float | None = None,
+    grad_output: ArrayLike | None = None,
+) -> Result:
+    """Cross-entropy of the logits x @ W.T + b, with the gradients by x, W and b.
+
+    With G, the gradient of ``cross_entropy`` by the logits, they are G @ W, G.T @ x and the sum of G's rows.
+
+    Parameters
+    ----------
+    %(LinearCrossEntropyLoss.parameters)s
+    %(samples)s
+    %(grad_output)s
+
+    Returns
+    -------
+    value : float or ndarray
+        The value, in nats: a float, or under "none" the float64 array of values.
+    grad_input, grad_weight, grad_bias : ndarray
+        Its derivatives, float64, times `grad_output`; under "none" those of the sum.
+
+    Examples
+    --------
+    >>> from fastloss import reference
+    >>> value, *grads = reference.linear_cross_entropy([[1.0]], [[0.0], [0.0]], [0])
+    >>> grads[1]
+    array([[-0.5],
+           [ 0.5]])
+    """
+    x, w = _float64(input), _float64(linear_weight)
+    logits = x @ w.T + (0.0 if linear_bias is None else _float64(linear_bias))
+    value, g = cross_entropy(
+        logits,
+        target,
+        weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        axis=-1,
+        empty=empty,
+        z_loss=z_loss,
+        softcap=softcap,
+        sample_weight=sample_weight,
+        mask=mask,
+        normalizer=normalizer,
+        grad_output=grad_output,
+    )
+    counted = g.any(axis=-1)
+    rows, used = g[counted], x[counted]  # an ignored one may hold NaN
+    by_input = np.zeros_like(x)
+    by_input[counted] = rows @ w
+    return value, by_input, rows.T @ used, rows.sum(axis=0)
 
 
 @_loss

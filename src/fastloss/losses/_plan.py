@@ -44,11 +44,61 @@ Result = tuple[Value, Array | None, Array | None]  # value, gradient, diagonal o
 V = TypeVar("V")  # of a loss: float, or Array under "none"
 
 
-class Loss(Generic[V]):
-    """What every loss has: options, a value, and a value with its gradient.
+class Options:
+    """What holds options that are checked and set once, by `__init__`; equal options make equals."""
 
-    The options are checked and set once, by `__init__`; losses with equal options are equal.
-    """
+    _options: dict[str, Any]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name}: a {type(self).__name__} does not change; make another one")
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options by name, as the class and the function take them.
+
+        Returns
+        -------
+        dict
+            The options; arrays among them are read-only.
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> fastloss.MSELoss(reduction="sum").options()
+        {'reduction': 'sum', 'empty': 'nan'}
+        """
+        return dict(self._options)
+
+    def _key(self) -> tuple[Any, ...]:
+        """Type and options, arrays as their bytes."""
+        options = (
+            (
+                name,
+                (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value,
+            )
+            for name, value in self.options().items()
+        )
+        return type(self), *options
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Options) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (type(self), self.options())
+
+    def __repr__(self) -> str:
+        with np.printoptions(threshold=sys.maxsize, floatmode="unique"):  # all of the weights
+            shown = ", ".join(f"{k}={v!r}" for k, v in self._options.items() if v is not None)
+        return f"{type(self).__name__}({shown})"
+
+
+class Loss(Options, Generic[V]):
+    """What every loss has: options, a value, and a value with its gradient."""
 
     _function: ClassVar[str]
     _reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
@@ -60,7 +110,6 @@ class Loss(Generic[V]):
     empty: str
     weight: Array | None = None
     pos_weight: Array | None = None
-    _options: dict[str, Any]
     _plain: tuple[Any, ...] | None
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -74,12 +123,6 @@ class Loss(Generic[V]):
         self.__dict__.update(options, reduction=reduction, empty=empty)
         self.__dict__["_options"] = {k: v for k, v in vars(self).items() if not k.startswith("_")}
         self.__dict__["_plain"] = self._plain_op()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{name}: a {type(self).__name__} does not change; make another one")
-
-    def __delattr__(self, name: str) -> None:
-        self.__setattr__(name, None)
 
     def __call__(
         self,
@@ -489,49 +532,8 @@ class Loss(Generic[V]):
         """The mean of no samples, or of samples without weight."""
         return 0.0 if self.empty == "zero" else math.nan
 
-    def options(self) -> dict[str, Any]:
-        """Return the options by name, as the class and the function take them.
 
-        Returns
-        -------
-        dict
-            The options; arrays among them are read-only.
-
-        Examples
-        --------
-        >>> import fastloss
-        >>> fastloss.MSELoss(reduction="sum").options()
-        {'reduction': 'sum', 'empty': 'nan'}
-        """
-        return dict(self._options)
-
-    def _key(self) -> tuple[Any, ...]:
-        """Type and options, arrays as their bytes."""
-        options = (
-            (
-                name,
-                (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value,
-            )
-            for name, value in self.options().items()
-        )
-        return type(self), *options
-
-    def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Loss) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (type(self), self.options())
-
-    def __repr__(self) -> str:
-        with np.printoptions(threshold=sys.maxsize, floatmode="unique"):  # all of the weights
-            shown = ", ".join(f"{k}={v!r}" for k, v in self._options.items() if v is not None)
-        return f"{type(self).__name__}({shown})"
-
-
-def _unpickled(kind: type[Loss[Any]], options: dict[str, Any]) -> Loss[Any]:
+def _unpickled(kind: type[Options], options: dict[str, Any]) -> Options:
     return kind(**options)
 
 

@@ -4,7 +4,7 @@
     with fastloss.torch.patched(): ...  # or: the losses of existing code
 
 Functions are in `functional`, modules in `modules`, the way from tensors to kernels and the operators of
-torch.library in `_operators`, the switch in `_switch`. Importing fastloss does not import this.
+torch.library in `_operators` and `_linear`, the switch in `_switch`. Importing fastloss does not import this.
 """
 
 from .. import _docs
@@ -15,6 +15,7 @@ from .functional import (
     binary_cross_entropy_with_logits,
     cross_entropy,
     kl_div,
+    linear_cross_entropy,
     log_softmax,
     logsigmoid,
     logsumexp,
@@ -31,6 +32,7 @@ from .modules import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
     KLDivLoss,
+    LinearCrossEntropyLoss,
     MSELoss,
     MultiLabelSoftMarginLoss,
     NLLLoss,
@@ -43,6 +45,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "KLDivLoss",
+    "LinearCrossEntropyLoss",
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "NLLLoss",
@@ -53,6 +56,7 @@ __all__ = [
     "cross_entropy",
     "functional",
     "kl_div",
+    "linear_cross_entropy",
     "log_softmax",
     "logsigmoid",
     "logsumexp",

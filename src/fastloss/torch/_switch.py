@@ -43,7 +43,7 @@ def patch() -> None:
     with _lock:
         _uses += 1
         if _uses == 1:
-            for name in LOSSES:
+            for name in (*LOSSES, "linear_cross_entropy"):
                 _replaced[name] = getattr(torch.nn.functional, name)
                 setattr(torch.nn.functional, name, getattr(functional, name))
 

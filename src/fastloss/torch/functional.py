@@ -14,6 +14,7 @@ from torch._jit_internal import BroadcastingList1
 from torch.compiler import is_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
+from . import _linear
 from ._operators import ARRAY_FUNCTIONS, LOSSES, TRACED
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "kl_div",
+    "linear_cross_entropy",
     "log_softmax",
     "logsigmoid",
     "logsumexp",
@@ -110,6 +112,72 @@ def cross_entropy(
         reduce=reduce,
         reduction=reduction,
         label_smoothing=label_smoothing,
+    )
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:
+    """Cross-entropy of a linear layer's logits, as `torch.nn.functional.linear_cross_entropy`.
+
+    The logits of all rows are never there at once. A `linear_weight` of more dimensions is PyTorch's.
+
+    Parameters
+    ----------
+    input : Tensor of shape (N, D) or (D,)
+        Samples of D features.
+    linear_weight : Tensor of shape (C, D)
+        A row for each class.
+    target : Tensor of shape (N,) or (), or (N, C) or (C,)
+        Class indices, int64; or class probabilities.
+    linear_bias : Tensor of shape (C,), optional
+        Added to the logits of each sample.
+    %(torch.class_weight)s
+    %(torch.reduction)s
+    ignore_index : int, optional
+        A label whose samples have value 0 and gradient 0 and do not count; None is -100.
+    %(torch.label_smoothing)s
+    options : torch.nn.LinearCrossEntropyOptions, optional
+        Of these `batch_chunk_size` counts, the most rows whose logits are there at a time; without it, and
+        without options, fastloss chooses.
+
+    Returns
+    -------
+    %(torch.loss)s
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch as F
+    >>> weight = torch.zeros(3, 2, requires_grad=True)
+    >>> loss = F.linear_cross_entropy(torch.ones(1, 2), weight, torch.tensor([0]))
+    >>> loss.backward()
+    >>> print(f"{loss.item():.4f} {weight.grad[0, 0]:.4f}")
+    1.0986 -0.6667
+    """
+    tensors = (input, linear_weight, target, linear_bias, weight)
+    found = _linear.linear_cross_entropy(*tensors, reduction, ignore_index, label_smoothing, options)
+    if found is not None:
+        return found
+    return _pytorch(
+        "linear_cross_entropy",
+        input,
+        linear_weight,
+        target,
+        linear_bias=linear_bias,
+        weight=weight,
+        reduction=reduction,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        options=options,
     )
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "KLDivLoss",
+    "LinearCrossEntropyLoss",
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "NLLLoss",
@@ -169,6 +170,58 @@ class KLDivLoss(_Module, torch.nn.KLDivLoss):
         %(torch.forward)s
         """
         return functional.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
+class LinearCrossEntropyLoss(_Module, torch.nn.LinearCrossEntropyLoss):
+    """`torch.nn.LinearCrossEntropyLoss` with the forward of fastloss.
+
+    Parameters
+    ----------
+    in_features : int
+        Features of a sample.
+    num_classes : int
+        Classes.
+    out_features : tuple of int, default: ()
+        Further dimensions of the loss, with which it is PyTorch's.
+    bias : bool, default: False
+        Whether the layer has a bias.
+    device : torch.device, optional
+        Where the layer's weight is.
+    dtype : torch.dtype, optional
+        The weight's dtype.
+    %(torch.reduction)s
+    %(torch.class_weight)s
+    ignore_index : int, optional
+        A label whose samples have value 0 and gradient 0 and do not count; None is -100.
+    %(torch.label_smoothing)s
+    options : torch.nn.LinearCrossEntropyOptions, optional
+        Of these `batch_chunk_size` counts, the most rows whose logits are there at a time.
+
+    Examples
+    --------
+    >>> import torch, fastloss.torch
+    >>> loss = fastloss.torch.LinearCrossEntropyLoss(2, 3)
+    >>> print(f"{loss(torch.zeros(1, 2), torch.tensor([0])):.4f}")
+    1.0986
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss.
+
+        %(torch.forward)s
+        """
+        shape, layer = (self.num_classes, *self.out_features), self.linear
+        return functional.linear_cross_entropy(
+            input,
+            layer.weight.reshape(*shape, layer.in_features),
+            target,
+            linear_bias=None if layer.bias is None else layer.bias.reshape(shape),
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            options=self.options,
+        )
 
 
 class MSELoss(_Module, torch.nn.MSELoss):
