@@ -71,8 +71,12 @@ cdef inline const void* scale_row(
     cdef f16 f
     cdef d8 d
     cdef Py_ssize_t item = sizeof(float) if job.float32 else sizeof(double)
-    cdef const void* scales = NULL if job.class_scale == NULL or apart > 0 else <const char*>job.class_scale + j * item
-    cdef const void* biases = NULL if job.class_bias == NULL or apart > 0 else <const char*>job.class_bias + j * item
+    cdef const void* scales = NULL
+    cdef const void* biases = NULL
+    if job.class_scale != NULL and apart == 0:
+        scales = <const char*>job.class_scale + j * item
+    if job.class_bias != NULL and apart == 0:
+        biases = <const char*>job.class_bias + j * item
     if job.float32:
         scaled_steps(
             x, n, number_of(job.class_scale, j, job.input_scale, f), number_of(job.class_bias, j, 0, f), scales, biases,
