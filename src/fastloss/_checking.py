@@ -179,7 +179,8 @@ def expected_linear(call: Call, arrays: dict[str, Array | None], starts: dict[st
     `call` is that of the logits; `starts` is what gradients are added to.
     """
     _, target, options = as_computed(call)
-    del options["axis"]
+    for name in ("axis", "scale", "bias"):  # of the loss, not of the layer
+        options.pop(name, None)
     wide = {name: widened(array).astype(np.float64) for name, array in arrays.items() if array is not None}
     options["linear_bias"] = wide.get("linear_bias")
     given = wide["input"], wide["linear_weight"], target

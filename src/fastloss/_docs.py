@@ -64,13 +64,14 @@ axis : int, optional
     "empty": """\
 empty : {"nan", "zero"}, default: "nan"
     What the mean of nothing is.""",
-    "softmax": """\
+    "z_loss": """\
 z_loss : float, default: 0.0
     The λ, at least 0, of λ (logsumexp x)² added to the loss of each sample that counts; sample_weight is its
     factor, `weight` is not. It adds 2 λ logsumexp(x) p_j to the gradient.
 softcap : float, optional
     None, or a cap a in [1e-30, 1e30]: a tanh(x / a) takes the place of x, but for -inf, which remains a
-    masked class.
+    masked class.""",
+    "scale": """\
 scale : float or array_like of shape (C,), default: 1.0
     What logits are multiplied by as they are read, before the cap; 1 / T for a temperature T. With one for
     each class it is vector scaling. -inf remains a masked class.
@@ -368,6 +369,7 @@ Examples
 >>> fastloss.torch.MSELoss().forward(torch.ones(2), torch.zeros(2))
 tensor(1.)""",
 }
+TEXTS["softmax"] = f"{TEXTS['z_loss']}\n{TEXTS['scale']}"
 TEXTS["samples"] = f"{TEXTS['counted']}\n{TEXTS['normalizer']}"
 
 

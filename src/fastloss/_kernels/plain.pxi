@@ -673,13 +673,10 @@ cdef object plain_points(
         return None
     if with_grad:
         grad = derivative_for(grad_out, x, arguments + (out,) if arguments else None, x is input)
-        if grad is None:
-            return None
     if rule is not None:
         hess = derivative_for(hess_out, x, arguments + (out, grad) if arguments else None, False)
-        if hess is None:
-            return None
-    # weights
+    if with_grad and grad is None or rule is not None and hess is None:
+        return None
     if weight is not None:
         weight = repeated(in_type(weight, number), x, 0, &job.weight)
         if weight is None:
@@ -835,7 +832,7 @@ def plain_array_pass(int op, input, axis, bint keepdims, threads_for):
     if not cnp.PyArray_IS_C_CONTIGUOUS(x):
         turned = ndim == 2 and cnp.PyArray_IS_F_CONTIGUOUS(x)
         if not turned:
-            if size >= SERIAL_ELEMENTS or ndim > 1 and is_dense(x):
+            if size >= SERIAL_ELEMENTS or last < ndim - 1 or ndim > 1 and is_dense(x):
                 return None
             x = cnp.PyArray_NewCopy(x, cnp.NPY_CORDER)
     if size >= SERIAL_ELEMENTS:

@@ -16,10 +16,12 @@ from .._arguments import (
     as_array,
     class_axis,
     compute_dtype,
+    convert,
     mask_operand,
     moved,
     scalar,
     target_operand,
+    widened,
 )
 from .._call import Call
 from .._errors import shortening
@@ -412,9 +414,10 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         hess = call.outputs(shape)[2]
         assert hess is not None
         curve: Any = 0.0
+        x = convert(widened(call.x), call.dtype)  # so that half precision is rounded once
         if call.hessian != "residual":  # before the gradient, which may overwrite the input
             for times, loss, labels, given in self._hessians(call, axis):
-                curve = curve + times * loss.value_grad_hess(call.x, labels, floor=-math.inf, **given)[2]
+                curve = curve + times * loss.value_grad_hess(x, labels, floor=-math.inf, **given)[2]
             curve = curve * call.rule(2.0, call.x.shape[axis] / max(call.x.shape[axis] - 1, 1))[1]
         call.with_hess = False
         value, grad, _ = super()._run(call)
@@ -431,8 +434,9 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
             out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes
         )
         product: Any = 0.0
+        x = convert(widened(call.x), call.dtype)
         for times, loss, labels, given in self._hessians(call, axis):
-            product = product + times * loss.hessp(call.x, labels, vector, **given)
+            product = product + times * loss.hessp(x, labels, vector, **given)
         np.copyto(result.buffer, moved(product, call.axes), casting="unsafe")
         return result.finish()
 

@@ -333,7 +333,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
     label_smoothing : float, default: 0.0
         Share of the target that all classes have in equal parts, in [0, 1].
     %(empty)s
-    %(softmax)s
+    %(z_loss)s
     chunk : int, optional
         The most rows whose logits are there at a time. None is at least 512, and more where their logits take
         less than 2 MiB, but not more than 256 MiB allow: the environment variable FASTLOSS_CHUNK_BYTES is
@@ -431,7 +431,8 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         if chunk is not None and number(chunk, "chunk", "a number of rows or None") < 1:
             raise ValueError(f"chunk: got {chunk}, wanted at least one row")
         options = {**loss.options(), "chunk": None if chunk is None else int(chunk)}
-        del options["axis"]
+        for name in ("axis", "scale", "bias"):
+            del options[name]
         self.__dict__.update(options, _options=options, _loss=loss)
 
     def __call__(
