@@ -774,14 +774,36 @@ def test_a_saved_gradient_that_others_see_is_not_overwritten():
     torch.testing.assert_close(leaf.grad, 3 * before)
 
 
-def test_the_input_may_be_overwritten_after_the_loss():
+@pytest.mark.parametrize("elements", [4, 100_000])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_values_beyond_the_largest_number_are_infinite(dtype, reduction, elements):
+    """As PyTorch's, with finite gradients."""
+    large = torch.finfo(dtype).max ** 0.5 * 2
+    x = torch.full((elements,), large, dtype=dtype)
+    for sign in (1, -1):
+        results = []
+        for function in (F.mse_loss, own("mse_loss")):
+            leaf = (x * sign).requires_grad_()
+            value = function(leaf, torch.zeros_like(x), reduction=reduction)
+            value.sum().backward()
+            results.append((value.detach(), leaf.grad))
+        assert results[0][0].isposinf().all()
+        torch.testing.assert_close(*results)
+    if dtype == torch.float32 and reduction == "sum":
+        log_p = torch.full((elements, 1), torch.finfo(dtype).max, dtype=dtype)
+        assert F.nll_loss(log_p, torch.zeros(elements, dtype=torch.int64), reduction="sum").isneginf()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_input_may_be_overwritten_after_the_loss(dtype):
     """As in PyTorch, whose cross_entropy keeps the log-probabilities; a second derivative needs the input."""
-    leaf = torch.randn(3, 4, requires_grad=True)
+    leaf = torch.randn(3, 4, dtype=dtype, requires_grad=True)
     hidden = leaf * 1
     value = F.cross_entropy(hidden, y)
     hidden.zero_()
     value.backward()
-    torch.testing.assert_close(leaf.grad * 0, torch.zeros(3, 4))
+    torch.testing.assert_close(leaf.grad * 0, torch.zeros(3, 4, dtype=dtype))
     hidden = leaf * 1
     value = F.cross_entropy(hidden, y)
     hidden.add_(1)

@@ -618,6 +618,13 @@ def test_kinds_of_tensors(kind, call):
     assert results[0] == results[1]
 
 
+def test_zeros_that_are_not_stored():
+    zeros, p, y = torch._efficientzerotensor((6, 5)), torch.rand(6, 5), torch.arange(6) % 5
+    torch.testing.assert_close(F.cross_entropy(zeros, y), theirs.cross_entropy(zeros, y))
+    for input, target in ((zeros, p), (p, zeros)):
+        torch.testing.assert_close(F.mse_loss(input, target), theirs.mse_loss(input, target))
+
+
 def test_inference_tensors():
     """They give a value, and what would save them for a gradient is PyTorch's error."""
     with torch.inference_mode():

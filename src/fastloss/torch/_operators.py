@@ -34,7 +34,7 @@ from torch.compiler import is_compiling
 from torch.onnx import is_in_onnx_export
 
 from .. import _checking, _kernels, arrays, losses
-from .._arguments import Array
+from .._arguments import FLOAT32, Array
 from .._kernels import BFLOAT16
 from .._runtime import threads, threads_for
 
@@ -43,6 +43,8 @@ TRACED = PLAIN | {FakeTensor, FunctionalTensor}
 _HALF = frozenset({torch.bfloat16, torch.float16})
 _FLOATS = _HALF | {torch.float32, torch.float64}
 _REDUCTIONS = ("mean", "sum", "none")
+_LARGEST = torch.finfo(torch.float32).max
+_SMALL = _kernels.SERIAL_ELEMENTS
 _REFUSED = (IndexError, RuntimeError, TypeError, ValueError)
 
 
@@ -106,27 +108,28 @@ _NUMBERS = {
 def _lent(tensor: Tensor) -> Array:
     """The same for as long as the tensor lives, which is faster."""
     number = _NUMBERS.get(tensor.dtype)
-    if number is None or not tensor.is_contiguous() or tensor.is_neg():
+    if number is None or not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_neg():
         return _array(tensor)
-    array: Array = _kernels.module.array_at(tensor.data_ptr(), tuple(tensor.shape), number)
+    address = tensor.data_ptr()
+    if not address:  # empty, or zeros that PyTorch does not store
+        return _array(tensor)
+    array: Array = _kernels.module.array_at(address, tuple(tensor.shape), number)
     return array
-
-
-def _small_array(tensor: Tensor) -> Array | None:
-    """`_lent` of a plain CPU tensor of few elements; None of another."""
-    if type(tensor) not in PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided:
-        return None
-    return None if tensor.is_nested or tensor.numel() >= _kernels.SERIAL_ELEMENTS else _lent(tensor)
 
 
 def _tensor(result: Any, dtype: torch.dtype) -> Tensor:
     """A number as a tensor, or an array's memory as one; values in float32 are rounded to half precision."""
     if type(result) is float:
-        return torch.scalar_tensor(result, dtype=dtype)
+        if dtype is not torch.float32:
+            return torch.scalar_tensor(result, dtype=dtype)
+        if -_LARGEST < result < _LARGEST:  # in two thirds of the time
+            return torch.from_numpy(np.array(result, FLOAT32))
+        return torch.scalar_tensor(result, dtype=torch.float64).float()  # which makes it infinite
     array = np.asarray(result)
-    if array.dtype == BFLOAT16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array).to(dtype)
+    if dtype is torch.bfloat16 and array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(dtype)
+    tensor = torch.from_numpy(array)
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)
 
 
 def _laid_as(result: Tensor, input: Tensor) -> Tensor:
@@ -157,9 +160,7 @@ class Loss:
         self.tensors = 2 + len(self.weights)
         self._made = made
         self._unweighted = lru_cache(lambda *values: made(**dict(zip(options, values, strict=True))))
-        self._plain = lru_cache(typed=True)(
-            lambda *values: self._unweighted(*values)._plain if self.knows(*values) else None
-        )
+        self._plain = lru_cache(typed=True)(self._plain_of)
         arguments = ["Tensor input", "Tensor target", *(f"Tensor? {name}" for name in self.weights)]
         self._define(", ".join([*arguments, *(f"{kind} {name}" for name, kind in options.items())]))
 
@@ -194,7 +195,7 @@ class Loss:
         """The loss by fastloss, or None where it is PyTorch's."""
         input, target = args[:2]
         if not is_compiling():
-            found = self._small(*args)
+            found = self._small(args)
             if found is not None:
                 return found
         weights = [weight for weight in args[2 : self.tensors] if weight is not None]
@@ -225,37 +226,42 @@ class Loss:
             return _tensor(value, input.dtype)
         return _record(input, (self, args[self.tensors :], value, grad, args[1 : self.tensors]))
 
-    def _small(self, input: Tensor, target: Tensor, *rest: Any) -> Tensor | None:
+    def _plain_of(self, input: torch.dtype, target: torch.dtype, *options: Any) -> tuple[Any, ...] | None:
+        """What the kernels take for the loss; None if PyTorch does not take these."""
+        if input not in _FLOATS or not self.knows(*options) or not self.suits(target, input, *options):
+            return None
+        plain: tuple[Any, ...] | None = self._unweighted(*options)._plain
+        return plain
+
+    def _small(self, args: tuple[Any, ...]) -> Tensor | None:
         """The loss of few elements, where every microsecond counts; None if that will not do.
 
         The kernels check the shapes.
         """
         if tracing() or dispatch_modes() or _transformed() or _checking.enabled():
             return None
-        if self.autocasts and torch.is_autocast_enabled("cpu"):
+        input, target, options = args[0], args[1], args[self.tensors :]
+        if type(input) not in PLAIN or type(target) not in PLAIN:
             return None
-        x, y = _small_array(input), _small_array(target)
-        if x is None or y is None or input.dtype not in _FLOATS:
-            return None
-        weights, options = rest[: self.tensors - 2], rest[self.tensors - 2 :]
         dtype, with_grad = input.dtype, is_grad_enabled()
-        try:
-            plain = self._plain(*options)
-        except _REFUSED:
-            return None
-        if plain is None or not self.suits(target.dtype, dtype, *options):
-            return None
-        if with_grad and target.requires_grad:
+        if dtype in _HALF and self.autocasts and torch.is_autocast_enabled("cpu"):
             return None
         own: list[Array | None] = [None, None]
-        for i, weight in enumerate(weights):
-            if weight is None:
-                continue
-            own[i] = array = _small_array(weight)
-            if array is None or weight.dtype != dtype or (with_grad and weight.requires_grad):
+        try:
+            plain = self._plain(dtype, target.dtype, *options)
+            x, y = _lent(input), _lent(target)
+            if plain is None or x.size >= _SMALL or (with_grad and target.requires_grad):
                 return None
-            if dtype in _HALF:
-                own[i] = weight.detach().float().numpy()
+            for i in range(2, self.tensors):
+                weight = args[i]
+                if weight is not None:
+                    if type(weight) not in PLAIN or weight.dtype is not dtype:
+                        return None
+                    if with_grad and weight.requires_grad:
+                        return None
+                    own[i - 2] = _lent(weight)
+        except _REFUSED:  # by tensors that have no strides, too
+            return None
         with_grad = with_grad and input.requires_grad
         call = (*own, None, None, None, None, None, None, with_grad, None, None, threads_for)
         result = _kernels.module.plain_loss(plain, x, y, *call)
@@ -266,7 +272,7 @@ class Loss:
             return None
         if not with_grad:
             return _tensor(value, dtype)
-        return _record(input, (self, options, value, grad, (target, *weights)))
+        return _record(input, (self, options, value, grad, args[1 : self.tensors]))
 
     def compute(
         self, args: Sequence[Any], with_grad: bool, grad_output: Tensor | None = None
@@ -505,26 +511,24 @@ class _Recorded(Function):
         loss, options = ctx.call
         if is_grad_enabled():
             return loss.backward_operator(grad_output, *ctx.saved_tensors, *options), None
-        if grad_output.dtype in _HALF:
-            saved, *args = ctx.saved_tensors
-            args += options
-            if _recorded(grad_output):
-                return loss._gradient(grad_output, *args), None
-            if saved.numel() == 0 or grad_output.ndim or grad_output.item() != 1:
-                return loss.slope(grad_output, saved, args), None
-            del saved
+        recorded = _recorded(grad_output)
+        one = not recorded and not grad_output.ndim and grad_output.item() == 1
         try:
             grad = ctx.saved_tensors[0]
-        except RuntimeError:  # the input was overwritten since, and is not needed; or all has been freed
+        except RuntimeError:  # the input was overwritten since, and may not be needed; or all has been freed
             grad = ctx._raw_saved_tensors[0].data
-        if _recorded(grad_output):
-            return loss.scaled(grad, grad_output), None
+        if not (one and grad.numel()):
+            if grad_output.dtype in _HALF:
+                args = *ctx.saved_tensors[1:], *options
+                if recorded:
+                    return loss._gradient(grad_output, *args), None
+                return loss.slope(grad_output, grad, args), None
+            if recorded:
+                return loss.scaled(grad, grad_output), None
         ctx.maybe_clear_saved_tensors()  # unless the graph is retained
         if grad._use_count() > 1 or sys.getrefcount(grad) > 2:
             return loss.scaled(grad, grad_output), None
-        if grad_output.ndim or grad_output.item() != 1:
-            return loss.scaled(grad, grad_output, in_place=True), None
-        return grad, None
+        return grad if one else loss.scaled(grad, grad_output, in_place=True), None
 
 
 #: What `_Recorded.apply` comes to outside of functorch's transforms, where `_way` has made sure to be.
