@@ -477,7 +477,7 @@ cdef object class_result(
     if smoothing != 0 or coefficient is not None:
         smooth(job, smoothing, &room[0])
     if full:
-        offset = numpy.empty(job.samples)
+        offset = cnp.PyArray_EMPTY(1, <cnp.npy_intp*>&job.samples, cnp.NPY_FLOAT64, False)
         if log_multinomial(y, job.samples // job.inner, job.classes, job.inner, mask, offset) >= 0:
             return None
         job.offset = <const double*>data_of(offset)

@@ -317,6 +317,35 @@ class _ClassLoss(Loss[V]):
 class _LogitLoss(_ClassLoss[V]):
     """Losses of softmax, which have derivatives by scale and bias."""
 
+    @overload
+    def value_and_grad(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+    ) -> tuple[V, Array]: ...
+
+    @overload
+    def value_and_grad(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        wrt: str | Sequence[str],
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        normalizer: float | None = None,
+        grad_output: ArrayLike | None = None,
+        out: Array | None = None,
+        grad_out: Array | None = None,
+    ) -> tuple[V, Any]: ...
+
     def value_and_grad(
         self,
         input: ArrayLike,
