@@ -32,7 +32,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from . import _docs, _kernels, _xla
-from ._arguments import choice, class_axis, number, scalar
+from ._arguments import choice, class_axis, number, one_for_each, scalar
 from ._runtime import threads_for
 
 __all__ = [
@@ -310,6 +310,8 @@ def _spread(operand: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Arra
     if operand is None:
         return None
     array = jnp.asarray(operand)
+    if name == "sample_weight":
+        array = one_for_each(array, name, shape)
     try:
         return jnp.broadcast_to(array.astype(dtype), shape)
     except ValueError:
