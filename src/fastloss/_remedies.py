@@ -73,6 +73,8 @@ def for_label_shape(x: Array, y: Array, axis: int) -> str:
     if y.ndim == x.ndim and there[:axis] + there[axis + 1 :] == shape[:axis] + shape[axis + 1 :]:
         if there[axis] == 1:
             return f"; one label each? pass target.squeeze({axis})"
+        if there[axis] == shape[axis]:
+            return f"; one-hot? pass target.argmax({axis}); class probabilities are for cross_entropy"
         return f"; one-hot? it has {there[axis]} classes, and the input {shape[axis]}"
     if y.ndim == 1 and y.size * shape[-1] == x.size:
         return f"; flattened? pass the input so: input.reshape(-1, {shape[-1]})"
