@@ -351,8 +351,8 @@ def cross_entropy(
     axis : int, optional
         The class axis of the input; None is 1, or 0 for one dimension. Logits (batch, time, C) take -1.
     sample_weight : array_like, optional
-        Factor of each sample's loss, broadcastable to the value under "none"; the mean divides by the sum of
-        all weights in force, with probabilities by that of sample_weight.
+        Factor of each sample's loss, broadcastable to the value under "none"; (N,) is one for each sample.
+        The mean divides by the sum of all weights in force, with probabilities by that of sample_weight.
 
     Returns
     -------
