@@ -64,6 +64,31 @@ def test_weights_masks_and_values(chunks):
     np.testing.assert_array_max_ulp(np.asarray(scaled[1]), whole[1], 1)
 
 
+@pytest.mark.parametrize("chunks", [(3, 2), (7, 7), (2, 7)])
+def test_one_weight_for_each_sample(chunks):
+    """Of elements and of two axes of samples, also where there are as many samples as columns."""
+    rng = np.random.default_rng(2)
+    x, y, weights, mask = rng.random((7, 7)), rng.random((7, 7)), rng.random(7), np.arange(7) % 3 > 0
+    lazily = da.from_array(x, chunks)
+    for given in ({"sample_weight": weights}, {"mask": mask}, {"sample_weight": da.from_array(weights, 4)}):
+        plain = {name: np.asarray(array) for name, array in given.items()}
+        each = lazy.mse_loss(lazily, y, reduction="none", **given)
+        np.testing.assert_array_equal(each, fastloss.mse_loss(x, y, reduction="none", **plain))
+        value, grad = lazy.mse_loss_value_and_grad(lazily, y, **given)
+        expected = fastloss.MSELoss().value_and_grad(x, y, **plain)
+        assert float(value) == pytest.approx(expected[0], rel=1e-14)
+        np.testing.assert_allclose(grad, expected[1], rtol=1e-15)
+    with pytest.raises(ValueError, match=r"^sample_weight: got shape \(3,\)"):
+        lazy.mse_loss(lazily, y, sample_weight=np.ones(3))
+
+
+def test_arrays_of_dask_are_not_computed_unasked():
+    x, t = arrays()
+    for given in ((da.from_array(x), t), (x, da.from_array(t))):
+        with pytest.raises(TypeError, match=r"^(input|target): got a Dask collection.*fastloss\.dask"):
+            fastloss.cross_entropy(*given)
+
+
 @pytest.mark.parametrize("name", sorted(fastloss.losses.CLASSES))
 def test_every_loss(name):
     x, t = arrays(np.float64)

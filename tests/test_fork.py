@@ -79,6 +79,24 @@ def test_fork_at_any_time(order):
     answers(code + "assert fastloss.get_num_threads() == 2", timeout=200, OMP_NUM_THREADS="2")
 
 
+def test_threads_that_are_set_in_a_child_have_no_effect():
+    """It says so, unless it is one thread that is asked for."""
+    code = (
+        "import os, warnings, fastloss\n"
+        "if os.fork() == 0:\n"
+        "    with warnings.catch_warnings(record=True) as seen:\n"
+        "        warnings.simplefilter('always')\n"
+        "        fastloss.set_num_threads(1)\n"
+        "        fastloss.set_num_threads(4)\n"
+        "    told = [w.category is RuntimeWarning and 'one thread' in str(w.message) for w in seen]\n"
+        "    os._exit(0 if told == [True] and fastloss.get_num_threads() == 1 else 1)\n"
+        "assert os.wait()[1] == 0\n"
+        "warnings.simplefilter('error')\n"
+        "fastloss.set_num_threads(4)\n"
+    )
+    answers(QUIET + code)
+
+
 CHILD = """
 import numpy as np
 def child(_):

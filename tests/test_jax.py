@@ -105,6 +105,18 @@ def test_cross_entropy_has_the_bits_of_numpy(rng, case, dtype):
         equal(results[1], grad)
 
 
+def test_one_weight_for_each_sample(rng):
+    """Where samples have two axes, of equal lengths."""
+    x, labels = logits(rng, (4, 5, 4), "float64"), jnp.asarray(rng.integers(0, 5, (4, 4)))
+    weight = jnp.asarray(rng.uniform(0.5, 2, 4))
+    got = jax.value_and_grad(fj.cross_entropy)(x, labels, sample_weight=weight)
+    wanted = jax.value_and_grad(fj.cross_entropy)(x, labels, sample_weight=weight[:, None])
+    equal(got[0], wanted[0])
+    equal(got[1], wanted[1])
+    with pytest.raises(ValueError, match=r"^sample_weight: got shape \(5,\)"):
+        fj.cross_entropy(x, labels, sample_weight=jnp.ones(5))
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_binary_cross_entropy_has_the_bits_of_numpy(rng, reduction, dtype):

@@ -41,9 +41,16 @@ with SciPy's names and signatures, and a switch for existing code, in `special`.
 Derivatives of array functions from their results: softmax_vjp, log_softmax_vjp, sigmoid_vjp.
 Threads and checks: threads, set_num_threads, get_num_threads, show_config, checking.
 
+Submodules that are imported when they are first used: boosting, cython_api, dask, jax, sklearn, torch.
+
 The losses are in `losses`, the array functions in `arrays`, their loops in `_kernels` (rows, tiles,
 pointwise), and a NumPy twin of everything is in `reference`.
 """
+
+from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 from . import _docs, metrics, reference, special
 from ._checking import CheckError, checking
@@ -160,6 +167,23 @@ __all__ = [
     "threads",
     "vector_scaling",
 ]
+
+if not TYPE_CHECKING:  # for which any name would do then; type checkers want an import of the submodule
+
+    def __getattr__(name):
+        """A submodule, imported when it is asked for: some need more than NumPy."""
+        if name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ImportError as error:
+            raise AttributeError(f"{__name__}.{name} cannot be imported: {error}") from error
+
+
+def __dir__() -> list[str]:
+    submodules = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
+    return sorted({*__all__, *submodules})
+
 
 _docs.fill(globals())
 _docs.fill(vars(reference))

@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _kernels
+from . import _kernels, _remedies
 from ._kernels import BFLOAT16
 
+A = TypeVar("A")  # an array, of NumPy or not
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Axes = tuple[tuple[int, ...], int]  # axes in the order of memory, and where among them the classes are
@@ -41,18 +42,35 @@ def as_array(value: Any, name: str) -> Array:
         return value.view(np.ndarray)
     if value is None:
         raise TypeError(f"{name}: got None, wanted an array")
+    if type(value) is list or type(value) is tuple:
+        array: Array | None = _kernels.module.array_of_list(value)
+        if array is not None:
+            return array
+    elif problem := _remedies.for_kind(value):
+        raise TypeError(f"{name}: {problem}")
     try:
-        if type(value) is list or type(value) is tuple:
-            array: Array | None = _kernels.module.array_of_list(value)
-            if array is not None:
-                return array
-        elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
-        return np.asarray(value)
-    except ValueError as error:  # ragged lists
-        raise ValueError(f"{name}: {error}") from None
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}{_remedies.for_lists(error)}") from None
     except (BufferError, RuntimeError, TypeError) as error:  # a tensor with grad, or elsewhere
-        raise TypeError(f"{name}: {error}") from None
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16" and value.is_cpu and not value.requires_grad:
+            return _of_bfloat16(value)
+        raise TypeError(f"{name}: {error}{_remedies.for_tensor(value)}") from None
+    if array.dtype.kind == "O" and (problem := _remedies.for_categories(value)):
+        raise TypeError(f"{name}: {problem}")
+    return array
+
+
+def _of_bfloat16(tensor: Any) -> Array:
+    """PyTorch's tensor as an array: of ml_dtypes, if that is there, or of BFLOAT16, its bits."""
+    bits: Array = tensor.resolve_neg().view(sys.modules["torch"].int16).numpy()
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        return bits.view(BFLOAT16)
+    return bits.view(bfloat16)
 
 
 def compute_dtype(array: Array, name: str) -> np.dtype[Any]:
@@ -67,7 +85,7 @@ def compute_dtype(array: Array, name: str) -> np.dtype[Any]:
         return FLOAT64
     if dtype in (FLOAT32, BFLOAT16) or dtype == np.float16 or dtype.name == "bfloat16":
         return FLOAT32
-    raise TypeError(f"{name}: got dtype {dtype}, wanted {WANTED}")
+    raise TypeError(f"{name}: got dtype {dtype}, wanted {WANTED}{_remedies.for_dtype(dtype, name)}")
 
 
 def stored_dtype(array: Array, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -262,13 +280,37 @@ def broadcast(value: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> Arra
     return _broadcast(real_operand(value, name, dtype), name, shape)
 
 
+def one_for_each(array: A, name: str, shape: Shape) -> A:
+    """With fewer dimensions than the value, and the lengths of its first ones, it is one for each sample.
+
+    Weights of one dimension are nothing else.
+    """
+    own: Shape = array.shape  # type: ignore[attr-defined]
+    missing = len(shape) - len(own)
+    if own and missing > 0:
+        if all(n in (1, m) for n, m in zip(own, shape, strict=False)):
+            return array.reshape(own + (1,) * missing)  # type: ignore[attr-defined, no-any-return]
+        if len(own) == 1 and name == "sample_weight":
+            raise ValueError(
+                f"{name}: got shape {own}, wanted {shape[:1]}, one for each sample, or what broadcasts to "
+                f"{shape}; for each column pass {name}[None, :], or take the option weight"
+            )
+    return array
+
+
+def sample_operand(value: Any, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Weights of samples, broadcast to the shape of the value."""
+    name = "sample_weight"
+    return _broadcast(one_for_each(real_operand(value, name, dtype), name, shape), name, shape)
+
+
 def mask_operand(mask: Array | None, shape: Shape, name: str = "mask", *, whole: bool = True) -> Array | None:
     """A mask broadcast to `shape`: contiguous if `whole`, otherwise a view where it can be; True counts."""
     if mask is None:
         return None
     if mask.dtype != np.bool_:
         raise TypeError(f"{name}: got dtype {mask.dtype}, wanted bool, True for what counts")
-    mask = _broadcast(mask, name, shape)
+    mask = _broadcast(one_for_each(mask, name, shape) if name == "mask" else mask, name, shape)
     return native(mask, mask.dtype) if whole else mask
 
 

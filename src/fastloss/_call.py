@@ -20,6 +20,7 @@ from ._arguments import (
     compute_dtype,
     element_axes,
     memory_axes,
+    one_for_each,
     real_operand,
     scalar,
     stored_dtype,
@@ -122,7 +123,9 @@ class Call:
                 setattr(call, name, turned(getattr(self, name)))
             for name in ("sample_weight", "mask"):
                 array = getattr(self, name)
-                setattr(call, name, array if array is None else turned(np.broadcast_to(array, of_samples)))
+                if array is not None:
+                    each = one_for_each(array, name, of_samples)
+                    setattr(call, name, turned(np.broadcast_to(each, of_samples)))
         except (AttributeError, ValueError):  # not arrays, or not of these shapes
             return None
         call.arrays = call._arrays()

@@ -14,7 +14,21 @@ from . import bounds, reference
 from ._arguments import Array, compute_dtype, real_operand, widened
 from ._call import Call
 
-_process = os.environ.get("FASTLOSS_CHECK", "") not in ("", "0")
+SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False}
+SWITCH |= {"1": True, "true": True, "yes": True, "on": True}
+
+
+def _switched_on(value: str) -> bool:
+    """Whether FASTLOSS_CHECK says that every call is to be checked."""
+    try:
+        return SWITCH[value.strip().lower()]
+    except KeyError:
+        raise ValueError(
+            f"FASTLOSS_CHECK: got {value!r}, wanted 1, true, yes, on, 0, false, no or off"
+        ) from None
+
+
+_process = _switched_on(os.environ.get("FASTLOSS_CHECK", ""))
 _scope: ContextVar[bool] = ContextVar("fastloss_checking", default=_process)
 
 

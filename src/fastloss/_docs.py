@@ -80,12 +80,13 @@ bias : array_like of shape (C,), optional
     # ------------------------------------------------------------------- losses: arguments of a call
     "counted": """\
 sample_weight : array_like, optional
-    Factor of each sample's loss, broadcastable to the value under "none"; the weighted mean divides by the
-    weights' sum. A factor of exactly 0 drops an infinite loss, and keeps NaN. An array of shape (0,) is as
-    None.
+    Factor of each sample's loss, broadcastable to the value under "none"; (N,) is one for each sample, and so
+    are fewer dimensions of the lengths of the value's first ones. The weighted mean divides by the weights'
+    sum. A factor of exactly 0 drops an infinite loss, and keeps NaN. An array of shape (0,) is as None.
 mask : array_like of bool, optional
-    Broadcastable to the value under "none". Where it is False the sample counts nowhere: not in the value,
-    the mean's divisor or the gradient, which is 0 there, whatever its numbers and its label are.""",
+    Broadcastable to the value under "none"; (N,) is one for each sample. Where it is False the sample counts
+    nowhere: not in the value, the mean's divisor or the gradient, which is 0 there, whatever its numbers and
+    its label are.""",
     "normalizer": """\
 normalizer : float, optional
     What a mean is divided by in place of the weights' sum, a positive number: with the count of a whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -109,6 +110,11 @@ def set_num_threads(n: int) -> None:
     ------
     %(raises_of_n)s
 
+    Warns
+    -----
+    RuntimeWarning
+        In a forked child, which computes on one thread whatever n is.
+
     See Also
     --------
     threads : Sets it for a block.
@@ -120,6 +126,13 @@ def set_num_threads(n: int) -> None:
     """
     global _process_threads
     _process_threads = _check_count(n)
+    if n > 1 and _kernels.module.OPENMP and _kernels.module.forked():
+        warnings.warn(
+            f"set_num_threads({n}) in a forked process, which computes on one thread: OpenMP would wait for "
+            "threads that only its parent has; start processes by spawn or forkserver",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 @contextmanager

@@ -26,11 +26,11 @@ from ._arguments import (
     Array,
     Shape,
     as_array,
-    broadcast,
     class_axis,
     compute_dtype,
     convert,
     memory_axes,
+    sample_operand,
     widened,
     with_class_axis,
 )
@@ -185,7 +185,7 @@ class _Samples:
 
     def _weights(self, sample_weight: ArrayLike) -> Array:
         """The caller's, in float64."""
-        weight = broadcast(as_array(sample_weight, "sample_weight"), "sample_weight", self.shape, FLOAT64)
+        weight = sample_operand(sample_weight, self.shape, FLOAT64)
         wrong = ~((weight >= 0) & (weight < math.inf))
         if wrong.any():
             value = weight[wrong][0]

@@ -26,7 +26,7 @@ import numpy as np
 
 import fastloss
 
-from ._arguments import class_axis, compute_dtype, stored_dtype
+from ._arguments import class_axis, compute_dtype, one_for_each, stored_dtype
 from ._runtime import threads
 from .losses import CLASSES
 from .losses.classes import _IndexedLoss
@@ -182,7 +182,8 @@ class _Batches:
             shape, chunks = self.x.shape, self.x.chunks
         if exact and array.shape != shape:
             raise ValueError(f"{name}: got shape {array.shape}, wanted {self.shape} or {self.x.shape}")
-        return da.broadcast_to(array, shape).rechunk(chunks).to_delayed()
+        each = array if exact else one_for_each(array, name, shape)
+        return da.broadcast_to(each, shape).rechunk(chunks).to_delayed()
 
     def tasks(self, function: Any, *args: Any) -> Any:
         """A task for each block of samples, in an array as they are."""

@@ -32,7 +32,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from . import _docs, _kernels, _xla
-from ._arguments import choice, class_axis, number, scalar
+from ._arguments import choice, class_axis, number, one_for_each, scalar
 from ._runtime import threads_for
 
 __all__ = [
@@ -310,6 +310,8 @@ def _spread(operand: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Arra
     if operand is None:
         return None
     array = jnp.asarray(operand)
+    if name == "sample_weight":
+        array = one_for_each(array, name, shape)
     try:
         return jnp.broadcast_to(array.astype(dtype), shape)
     except ValueError:
@@ -349,8 +351,8 @@ def cross_entropy(
     axis : int, optional
         The class axis of the input; None is 1, or 0 for one dimension. Logits (batch, time, C) take -1.
     sample_weight : array_like, optional
-        Factor of each sample's loss, broadcastable to the value under "none"; the mean divides by the sum of
-        all weights in force, with probabilities by that of sample_weight.
+        Factor of each sample's loss, broadcastable to the value under "none"; (N,) is one for each sample.
+        The mean divides by the sum of all weights in force, with probabilities by that of sample_weight.
 
     Returns
     -------

@@ -1577,7 +1577,7 @@ def _reduce(
     ``batch``: the divisor of "batchmean", for the loss that has it. ``axis``: where the classes go.
     """
     reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor = weights
-    scale = np.where(used, _broadcast("sample_weight", sample_weight, terms.values.shape), 0.0)
+    scale = np.where(used, _samples("sample_weight", sample_weight, terms.values.shape), 0.0)
     values = np.where(used, _times(scale, terms.values), 0.0)
     total = values.sum()
     value: Any
@@ -1628,7 +1628,7 @@ def _by_rule(terms: _Terms, hessian: str | float | Array) -> Array:
 
 
 def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    return np.broadcast_to(np.asarray(True if mask is None else mask), shape)
+    return np.broadcast_to(_one_for_each(np.asarray(True if mask is None else mask), shape), shape)
 
 
 def _one_hot(
@@ -1723,6 +1723,21 @@ def _broadcast(name: str, a: ArrayLike | None, shape: tuple[int, ...]) -> Array:
     except ValueError:
         wanted = f"one that broadcasts to {shape}"
         raise ValueError(f"{name}: got shape {array.shape}, wanted {wanted}") from None
+
+
+def _one_for_each(a: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """With fewer dimensions than the value and the lengths of its first ones: one for each sample."""
+    if 0 < a.ndim < len(shape) and all(n in (1, m) for n, m in zip(a.shape, shape, strict=False)):
+        return a.reshape(a.shape + (1,) * (len(shape) - a.ndim))
+    return a
+
+
+def _samples(name: str, a: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+    """Sample weights in the value's shape."""
+    array = _one_for_each(_float64(1.0 if a is None else a), shape)
+    if array.ndim == 1 < len(shape):
+        raise ValueError(f"{name}: got shape {array.shape}, wanted {shape[:1]}, one for each sample")
+    return _broadcast(name, array, shape)
 
 
 def _var(name: str, var: ArrayLike, shape: tuple[int, ...]) -> Array:

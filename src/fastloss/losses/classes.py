@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _checking, _kernels
+from .. import _checking, _kernels, _remedies
 from .._arguments import (
     Array,
     Output,
     Shape,
     as_array,
-    broadcast,
     choice,
     class_axis,
     flag,
@@ -25,6 +24,7 @@ from .._arguments import (
     moved,
     native,
     number,
+    sample_operand,
     scalar,
     target_operand,
     widened,
@@ -152,7 +152,7 @@ class _ClassLoss(Loss[V]):
             kernel["class_bias"] = self._class_weight(self.bias, call, classes, "bias")
         weights = None
         if call.sample_weight is not None:
-            weights = native(broadcast(call.sample_weight, "sample_weight", shape, call.dtype), call.dtype)
+            weights = native(sample_operand(call.sample_weight, shape, call.dtype), call.dtype)
         factor, upstream = call.upstream(shape)
         if call.second_order:
             call.check_convex(factor, upstream)
@@ -266,16 +266,19 @@ class _ClassLoss(Loss[V]):
         total = np.tensordot(coefficients, weight, (axis, 0)) * kernel.get("scale", 1.0)
         return np.asarray(total + kernel.get("shift", 0.0) * weight.sum())
 
-    def _labels(self, call: Call, shape: Shape) -> Array:
+    def _labels(self, call: Call, axis: int) -> Array:
         """Class indices, of any integer type."""
-        y = call.y
+        x, y = call.x, call.y
+        shape = x.shape[:axis] + x.shape[axis + 1 :]
         if y.shape != shape:
-            or_more = f", or {call.x.shape} for probabilities" if self._function == "cross_entropy" else ""
-            raise ValueError(f"target: got shape {y.shape}, wanted {shape} for class indices{or_more}")
+            or_more = f", or {x.shape} for probabilities" if self._function == "cross_entropy" else ""
+            hint = _remedies.for_label_shape(x, y, axis)
+            raise ValueError(f"target: got shape {y.shape}, wanted {shape} for class indices{or_more}{hint}")
         if y.dtype.kind == "f" or y.dtype.name == "bfloat16":
             return _whole_labels(widened(y), call.mask)
         if y.dtype.kind not in "biu":
-            raise TypeError(f"target: got dtype {y.dtype}, wanted class indices, whole numbers")
+            hint = _remedies.for_dtype(y.dtype, "target")
+            raise TypeError(f"target: got dtype {y.dtype}, wanted class indices, whole numbers{hint}")
         return native(y, y.dtype.newbyteorder("="))
 
     def _divisor(
@@ -301,7 +304,8 @@ class _ClassLoss(Loss[V]):
             where = ", ".join(map(str, np.unravel_index(position, shape)))
             label = int(labels.ravel()[position])
             place = f"target[{where}]" if where else "target"
-            raise IndexError(f"{place} = {label} is out of range for {classes} classes")
+            hint = _remedies.for_label(labels.reshape(shape), label, classes, counted(kernel, shape))
+            raise IndexError(f"{place} = {label} is out of range for {classes} classes{hint}")
         return call.normalizer or float(divisor)
 
     def _class_weight(
@@ -443,9 +447,10 @@ def _whole_labels(y: Array, mask: Array | None) -> Array:
         wrong = labels != y
     if wrong.any():
         counts = mask_operand(mask, y.shape)
-        if (wrong if counts is None else wrong & counts).any():
-            where = first_wrong(wrong, counts, y, "target")
-            raise ValueError(f"{where} is no class index, wanted whole numbers")
+        wrong = wrong if counts is None else wrong & counts
+        if wrong.any():
+            where, hint = first_wrong(wrong, None, y, "target"), _remedies.for_no_label(y[wrong])
+            raise ValueError(f"{where} is no class index, wanted whole numbers{hint}")
     return labels
 
 
@@ -523,7 +528,7 @@ class _IndexedLoss(_ClassLoss[V]):
     def _indexed(self, call: Call, axis: int) -> dict[str, Any]:
         shape = call.x.shape
         samples = shape[:axis] + shape[axis + 1 :]
-        labels, ignored = self._labels(call, samples), self.ignore_index
+        labels, ignored = self._labels(call, axis), self.ignore_index
         mask = mask_operand(call.mask, samples)
         if isinstance(ignored, tuple):
             if len(ignored) > 1:
@@ -649,7 +654,8 @@ class CrossEntropyLoss(_LogitLoss[V], _IndexedLoss[V]):
                 rest = call.x.shape[:axis] + call.x.shape[axis + 1 :]
                 raise TypeError(
                     f"target: got dtype {call.y.dtype} in input's shape {call.x.shape}, wanted class indices "
-                    f"of shape {rest}, or class probabilities in a floating dtype"
+                    f"of shape {rest}, as of one-hot numbers argmax({axis}) gives them, or class "
+                    "probabilities in a floating dtype, .astype(float)"
                 )
             return "loss_linear", {
                 "coefficient": target_operand(call.y, call.dtype, call.axes),
@@ -1163,7 +1169,8 @@ class MultinomialNLLLoss(_LogitLoss[V]):
 
     def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
         if call.y.shape != call.x.shape:
-            raise ValueError(f"target: got shape {call.y.shape}, wanted {call.x.shape}")
+            hint = _remedies.for_element_shape(call.x.shape, call.y.shape)
+            raise ValueError(f"target: got shape {call.y.shape}, wanted {call.x.shape}{hint}")
         counts = target_operand(call.y, call.dtype, call.axes)
         mask = mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :])
         kernel: dict[str, Any] = {"coefficient": counts, "mask": mask}

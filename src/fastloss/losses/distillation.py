@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import _remedies
 from .._arguments import (
     Array,
     Output,
@@ -150,7 +151,8 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
 
     def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
         if call.y.shape != call.x.shape:
-            raise ValueError(f"teacher: got shape {call.y.shape}, wanted {call.x.shape} as input")
+            hint = _remedies.for_element_shape(call.x.shape, call.y.shape, "teacher")
+            raise ValueError(f"teacher: got shape {call.y.shape}, wanted {call.x.shape} as input{hint}")
         kernel: dict[str, Any] = {
             "coefficient": target_operand(call.y, call.dtype, call.axes),
             "scale": (1 - self.alpha) * self.temperature**2,

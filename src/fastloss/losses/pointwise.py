@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _kernels
+from .. import _kernels, _remedies
 from .._arguments import (
     Array,
     Output,
     Shape,
-    broadcast,
     choice,
     class_axis,
     compute_dtype,
@@ -24,6 +23,7 @@ from .._arguments import (
     flag,
     mask_operand,
     native,
+    sample_operand,
     scalar,
     stored_dtype,
     target_operand,
@@ -121,7 +121,7 @@ class _PointwiseLoss(Loss[V]):
         run, given = self._pass(call, spread(mask))
         weights = call.sample_weight
         if weights is not None:
-            weights = broadcast(weights, "sample_weight", samples, dtype)
+            weights = sample_operand(weights, samples, dtype)
         call.kernel, call.samples = {"mask": mask, "sample_weight": weights}, samples
         factor, upstream = call.upstream(samples)
         value, grad, hess = call.outputs(samples)
@@ -168,7 +168,7 @@ class _PointwiseLoss(Loss[V]):
         call = Call(self._options, input, target, sample_weight, mask, with_grad=False)
         samples, weights = self._value_shape(input.shape), call.sample_weight
         if weights is not None:
-            weights = broadcast(weights, "sample_weight", samples, call.dtype)
+            weights = sample_operand(weights, samples, call.dtype)
         return self._weighed({"mask": mask_operand(call.mask, samples), "sample_weight": weights}, samples)[0]
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
@@ -179,9 +179,10 @@ class _PointwiseLoss(Loss[V]):
         assert hess is not None
         with np.errstate(all="ignore"):
             np.multiply(hess, vector, out=result.result, casting="unsafe")
-        if call.mask is not None:  # where the vector may be NaN
-            mask = call.mask if self._value_shape(call.x.shape) == call.x.shape else call.mask[..., None]
-            np.copyto(result.result, 0, where=~mask)
+        samples = self._value_shape(call.x.shape)
+        mask = mask_operand(call.mask, samples, whole=False)
+        if mask is not None:  # where the vector may be NaN
+            np.copyto(result.result, 0, where=~(mask if samples == call.x.shape else mask[..., None]))
         return result.result
 
     def _pass(self, call: Call, mask: Array | None) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -189,7 +190,8 @@ class _PointwiseLoss(Loss[V]):
         shape = call.x.shape
         y = target_operand(call.y, call.dtype)
         if y.shape != shape:
-            raise ValueError(f"target: got shape {y.shape}, wanted {shape} as input")
+            hint = _remedies.for_element_shape(shape, y.shape)
+            raise ValueError(f"target: got shape {y.shape}, wanted {shape} as input{hint}")
         extra_name, extra = self._extra(call)
         given = {}
         for name, key, array in (("weight", "weight", self.weight), (extra_name, "extra", extra)):
@@ -389,7 +391,9 @@ class KLDivLoss(_PointwiseLoss[V]):
     Calling it:
 
     input : array_like
-        Log-probabilities of any shape; %(dtypes)s.
+        Log-probabilities of any shape, as from `log_softmax`, and not the probabilities that
+        `scipy.special.kl_div` takes, in the other order: of these the value is another, and may be negative;
+        %(dtypes)s.
     target : array_like of input's shape
         Probabilities, or their logarithms.
 
@@ -410,6 +414,7 @@ class KLDivLoss(_PointwiseLoss[V]):
     --------
     kl_div : The function.
     log_softmax : What makes log-probabilities of logits.
+    fastloss.special.kl_div : SciPy's kl_div(p, q), of two arrays of probabilities.
 
     Notes
     -----
