@@ -43,7 +43,9 @@ def short_way(monkeypatch):
     return call
 
 
-#: Of these the short way has the second derivatives too.
+#: Numbers of each class that scale logits are for the general way.
+VARIANTS, INDEXED = ([v for v in variants if "vector" not in v] for variants in (VARIANTS, INDEXED))
+#: Of these the short way has the second derivatives too, unless logits are scaled.
 SECOND = ("plain", "sample_weight", "strided", "mask", "mask and weights", "of shape (32, 1)", "normalizer")
 
 
@@ -96,7 +98,7 @@ def test_options(variant, dtype, rng, isa, short_way, general_way):
                 continue
             expected = general_way(run, case, reduction, **call)
             assert agree(short_way(run, case, reduction, **call), expected), (what, reduction)
-            if what in SECOND and case.name != "nll_loss":
+            if what in SECOND and case.name != "nll_loss" and "scaled" not in variant:
                 expected = general_way(run_second, case, reduction, **call)
                 assert agree(short_way(run_second, case, reduction, **call), expected), (what, reduction)
 

@@ -878,7 +878,9 @@ def _of_distillation(
     of_f = of_f + f * u * moment * DIVERGENCE_U + (DIVERGENCE_U * u * moment) ** 2
     value = of_f / (1 + f) + LOG * u * np.log1p(f)
     entries = (of_less + p.p * (of_f + f * (of_p + DIVERGENCE * u)) + less * of_f / (1 + f)) / (1 + f)
-    entries = np.where(np.isfinite(entries), entries, DIVERGENCE * u * (p.p + q.p)) + tiny
+    entries = (
+        np.where(np.isfinite(entries), entries, DIVERGENCE * u * (p.p + q.p)) + 2 * tiny
+    )  # p, p (exp(u) - 1)
     extra, part = _roundings({**options, "label_smoothing": 0.0}, True) + SCALE, (1 - alpha) * times**2
     size = np.log1p(f)
     entries = entries + extra * u * np.abs(p.p - q.p)
@@ -891,7 +893,7 @@ def _of_distillation(
     return _Terms(
         values[..., 0] + alpha * of_labels.values + more_u * alpha * of_labels.sizes,
         (factor * part * size)[..., 0] + alpha * of_labels.sizes,
-        np.moveaxis(factor * part / times * entries, -1, axis)
+        np.moveaxis(factor * part / times * entries + tiny, -1, axis)
         + alpha * (of_labels.entries + more_u * np.moveaxis(factor, -1, axis)),
         _Several(((part, of_student.second), (alpha, of_labels.second))),
     )
