@@ -228,3 +228,29 @@ def test_plain_table(capsys):
         "  x            10.00",
         "",
     ]
+
+
+def test_perplexity(tmp_path):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((5, 40, 7)).astype(np.float32), rng.integers(0, 7, (5, 40))
+    labels[0, :3], labels[1, 0] = -100, 3
+    files = str(tmp_path / "logits.npy"), str(tmp_path / "labels.npy")
+    np.save(files[0], logits)
+    np.save(files[1], labels)
+
+    def command(*options):
+        run = [*COMMAND, "perplexity", *files, *options]
+        return subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
+
+    for options, ignored in (((), -100), (("--ignore-index", "-100", "--ignore-index", "3"), (-100, 3))):
+        total = fastloss.CrossEntropyLoss(ignore_index=ignored, axis=-1).total(logits, labels)
+        found = json.loads(command("--json", "--rows", "9", *options).stdout)
+        assert found == {"perplexity": total.perplexity, "nats": total.mean, "samples": total.count}
+    shown = command("--threads", "1").stdout
+    assert shown.startswith("perplexity ")
+    assert "197 samples" in shown
+    np.save(files[1], labels[:-1])
+    wrong = command()
+    assert wrong.returncode == 2
+    assert "wanted (5, 40)" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

@@ -75,6 +75,23 @@ def test_total_is_that_of_any_batches_in_any_order(loss, dtype, weighted):
             assert loss.total(x, y, **options) == whole
 
 
+def test_a_thousand_workers_in_any_tree():
+    rng = np.random.default_rng(7)
+    loss = fastloss.CrossEntropyLoss([1e-3, 1.0, 7.0])
+    scales = 10.0 ** rng.integers(-30, 30, 1000)
+    batches = [(s * rng.standard_normal((3, 3)), rng.integers(0, 3, 3)) for s in scales]
+    totals = [loss.total(*batch) for batch in batches]
+    whole = loss.total(*map(np.concatenate, zip(*batches, strict=True)))
+    for _ in range(100):
+        parts = [totals[i] for i in rng.permutation(1000)]
+        while len(parts) > 1:
+            cuts = np.sort(rng.integers(0, len(parts), max(1, len(parts) // rng.integers(2, 9))))
+            groups = [parts[a:b] for a, b in zip([0, *cuts], [*cuts, len(parts)], strict=True)]
+            parts = [sum(group, Total()) for group in groups if group]
+        assert parts == [whole]
+        assert parts[0].state.tobytes() == whole.state.tobytes()
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 @pytest.mark.parametrize("classes", [5, 300])
 def test_total_is_what_the_loss_says(loss, classes):

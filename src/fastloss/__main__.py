@@ -5,6 +5,8 @@ reference; times the main functions beside what one writes with SciPy and, where
 PyTorch; trains softmax regression on the 1,797 handwritten digits that scikit-learn ships, side by
 side with scikit-learn's LogisticRegression. The exit status is 1 when anything disagrees, and 0
 otherwise; 130 after Ctrl-C, and 141 where nobody reads what is printed.
+
+``python -m fastloss perplexity`` computes that of arrays in files.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastloss
-from fastloss import _kernels, _runtime, _selfcheck, _timing, bounds
+from fastloss import _kernels, _perplexity, _runtime, _selfcheck, _timing, bounds
 from fastloss._report import heading, optional, progress, table
 
 Array = NDArray[Any]
 
 ENVIRONMENT = """\
+perplexity LOGITS.npy TARGETS.npy  in place of options: of files of any size, with --help of its own
+
 environment variables:
   FASTLOSS_ISA=NAME     the instruction set, one of %s, in place of the best one
   FASTLOSS_CHECK=1      every call is compared with its NumPy reference, and a CheckError if it is wrong
@@ -296,6 +300,8 @@ def run() -> int:
     """`main` without a traceback where the reader has gone, as of `| head`, and on Ctrl-C."""
     try:
         try:
+            if sys.argv[1:2] == ["perplexity"]:
+                return _perplexity.main(sys.argv[2:])
             return main()
         finally:  # also of --help; what fails at exit would be reported in spite of all
             sys.stdout.flush()

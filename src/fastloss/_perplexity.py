@@ -1,0 +1,69 @@
+"""Perplexity of arrays in files: ``python -m fastloss perplexity LOGITS.npy TARGETS.npy``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import fastloss
+
+
+def parsed(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Read the options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fastloss perplexity",
+        description="exp of the mean cross-entropy of labels under logits, in files of NumPy of any size: "
+        "a block is read at a time, and the result has the same bits for any blocks and threads.",
+    )
+    parser.add_argument("logits", metavar="LOGITS.npy", help="floats of shape (..., classes)")
+    parser.add_argument("targets", metavar="TARGETS.npy", help="class indices of shape (...)")
+    parser.add_argument(
+        "--ignore-index",
+        type=int,
+        action="append",
+        metavar="LABEL",
+        help="a label that does not count; may be given several times (default: -100)",
+    )
+    parser.add_argument("--rows", type=int, metavar="N", help="samples of a block (default: 32 MiB)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser, parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the perplexity; exit status 0."""
+    parser, options = parsed(arguments)
+    try:
+        if options.threads is not None:
+            fastloss.set_num_threads(options.threads)
+        logits, targets = (np.load(path, mmap_mode="r") for path in (options.logits, options.targets))
+        if targets.shape != logits.shape[:-1]:
+            raise ValueError(
+                f"{options.targets}: got shape {targets.shape}, wanted {logits.shape[:-1]} beside logits of "
+                f"shape {logits.shape}"
+            )
+        loss = fastloss.CrossEntropyLoss(ignore_index=options.ignore_index or -100, axis=-1)
+        rows = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
+        total = fastloss.stream(loss, *rows, rows=options.rows, progress=_can_show())
+    except (OSError, IndexError, TypeError, ValueError) as error:
+        parser.error(str(error))
+    result: dict[str, Any] = {"perplexity": total.perplexity, "nats": total.mean, "samples": total.count}
+    if options.json:
+        print(json.dumps({k: v if np.isfinite(v) else str(v) for k, v in result.items()}))
+    else:
+        print(f"perplexity {total.perplexity:.6g}   ({total.mean:.6f} nats, {total.count:,} samples)")
+    return 0
+
+
+def _can_show() -> bool:
+    """Whether there is a terminal for a bar, and rich to draw it."""
+    try:
+        import rich  # noqa: F401
+    except ImportError:
+        return False
+    return sys.stderr.isatty() and sys.stdout.isatty()
