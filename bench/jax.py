@@ -20,7 +20,7 @@ import optax
 
 import fastloss
 import fastloss.jax
-from fastloss.__main__ import medians
+from fastloss._timing import medians
 
 from .options import shared
 

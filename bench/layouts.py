@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastloss
-from fastloss.__main__ import medians
+from fastloss._timing import medians
 
 from .options import shared
 

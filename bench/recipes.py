@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import fastloss
-from fastloss.__main__ import medians
+from fastloss._timing import medians
 
 from .options import shared
 
