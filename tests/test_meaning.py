@@ -54,15 +54,13 @@ def test_one_weight_for_each_sample(variant, way, isa, rng, monkeypatch):
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_weights_of_columns_are_refused(order, reduction, isa):
-    x = np.zeros((4, 7), order=order)
-    for shape in [(7,), (3,)]:
-        for function in (fastloss.mse_loss, lambda *args, **options: reference.mse_loss(*args, **options)):
-            with pytest.raises(ValueError, match=r"^sample_weight: got shape .* one for each sample"):
-                function(x, x, sample_weight=np.ones(shape), reduction=reduction)
-        with pytest.raises(ValueError, match=r"^sample_weight: .*sample_weight\[None, :\]"):
-            fastloss.MSELoss(reduction=reduction).value_and_grad(x, x, sample_weight=np.ones(shape))
-    fastloss.mse_loss(x, x, sample_weight=np.ones((1, 7)), reduction=reduction)
+def test_weights_that_fit_no_samples_broadcast(order, reduction, isa):
+    x, weight = np.ones((4, 7), order=order), np.arange(1.0, 8.0)
+    for function in (fastloss.mse_loss, lambda *args, **options: reference.mse_loss(*args, **options)[0]):
+        given = function(x, 0 * x, sample_weight=weight, reduction=reduction)
+        assert np.array_equal(given, function(x, 0 * x, sample_weight=weight[None], reduction=reduction))
+        with pytest.raises(ValueError, match=r"^sample_weight: got shape \(3,\)"):
+            function(x, x, sample_weight=np.ones(3), reduction=reduction)
     fastloss.mse_loss(x, x, mask=np.ones(7, bool), reduction=reduction)
     fastloss.mse_loss(x, x, sample_weight=[2.0], reduction=reduction)
 

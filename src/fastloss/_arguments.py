@@ -280,28 +280,19 @@ def broadcast(value: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> Arra
     return _broadcast(real_operand(value, name, dtype), name, shape)
 
 
-def one_for_each(array: A, name: str, shape: Shape) -> A:
-    """With fewer dimensions than the value, and the lengths of its first ones, it is one for each sample.
-
-    Weights of one dimension are nothing else.
-    """
+def one_for_each(array: A, shape: Shape) -> A:
+    """With fewer dimensions than the value, and the lengths of its first ones, it is one for each sample."""
     own: Shape = array.shape  # type: ignore[attr-defined]
     missing = len(shape) - len(own)
-    if own and missing > 0:
-        if all(n in (1, m) for n, m in zip(own, shape, strict=False)):
-            return array.reshape(own + (1,) * missing)  # type: ignore[attr-defined, no-any-return]
-        if len(own) == 1 and name == "sample_weight":
-            raise ValueError(
-                f"{name}: got shape {own}, wanted {shape[:1]}, one for each sample, or what broadcasts to "
-                f"{shape}; for each column pass {name}[None, :], or take the option weight"
-            )
+    if own and missing > 0 and all(n in (1, m) for n, m in zip(own, shape, strict=False)):
+        return array.reshape(own + (1,) * missing)  # type: ignore[attr-defined, no-any-return]
     return array
 
 
 def sample_operand(value: Any, shape: Shape, dtype: np.dtype[Any]) -> Array:
     """Weights of samples, broadcast to the shape of the value."""
     name = "sample_weight"
-    return _broadcast(one_for_each(real_operand(value, name, dtype), name, shape), name, shape)
+    return _broadcast(one_for_each(real_operand(value, name, dtype), shape), name, shape)
 
 
 def mask_operand(mask: Array | None, shape: Shape, name: str = "mask", *, whole: bool = True) -> Array | None:
@@ -310,7 +301,7 @@ def mask_operand(mask: Array | None, shape: Shape, name: str = "mask", *, whole:
         return None
     if mask.dtype != np.bool_:
         raise TypeError(f"{name}: got dtype {mask.dtype}, wanted bool, True for what counts")
-    mask = _broadcast(one_for_each(mask, name, shape) if name == "mask" else mask, name, shape)
+    mask = _broadcast(one_for_each(mask, shape) if name == "mask" else mask, name, shape)
     return native(mask, mask.dtype) if whole else mask
 
 

@@ -124,7 +124,7 @@ class Call:
             for name in ("sample_weight", "mask"):
                 array = getattr(self, name)
                 if array is not None:
-                    each = one_for_each(array, name, of_samples)
+                    each = one_for_each(array, of_samples)
                     setattr(call, name, turned(np.broadcast_to(each, of_samples)))
         except (AttributeError, ValueError):  # not arrays, or not of these shapes
             return None

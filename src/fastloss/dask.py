@@ -182,8 +182,13 @@ class _Batches:
             shape, chunks = self.x.shape, self.x.chunks
         if exact and array.shape != shape:
             raise ValueError(f"{name}: got shape {array.shape}, wanted {self.shape} or {self.x.shape}")
-        each = array if exact else one_for_each(array, name, shape)
-        return da.broadcast_to(each, shape).rechunk(chunks).to_delayed()
+        each = array if exact else one_for_each(array, shape)
+        try:
+            whole = da.broadcast_to(each, shape)
+        except ValueError:
+            wanted = f"wanted one that broadcasts to {shape}"
+            raise ValueError(f"{name}: got shape {array.shape}, {wanted}") from None
+        return whole.rechunk(chunks).to_delayed()
 
     def tasks(self, function: Any, *args: Any) -> Any:
         """A task for each block of samples, in an array as they are."""

@@ -311,7 +311,7 @@ def _spread(operand: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Arra
         return None
     array = jnp.asarray(operand)
     if name == "sample_weight":
-        array = one_for_each(array, name, shape)
+        array = one_for_each(array, shape)
     try:
         return jnp.broadcast_to(array.astype(dtype), shape)
     except ValueError:

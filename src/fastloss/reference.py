@@ -1734,10 +1734,7 @@ def _one_for_each(a: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 def _samples(name: str, a: ArrayLike | None, shape: tuple[int, ...]) -> Array:
     """Sample weights in the value's shape."""
-    array = _one_for_each(_float64(1.0 if a is None else a), shape)
-    if array.ndim == 1 < len(shape):
-        raise ValueError(f"{name}: got shape {array.shape}, wanted {shape[:1]}, one for each sample")
-    return _broadcast(name, array, shape)
+    return _broadcast(name, _one_for_each(_float64(1.0 if a is None else a), shape), shape)
 
 
 def _var(name: str, var: ArrayLike, shape: tuple[int, ...]) -> Array:
