@@ -329,3 +329,15 @@ def test_what_does_not_fit():
     teacher = x.copy()
     with pytest.raises(ValueError, match=r"^grad_out: overlaps teacher in memory"):
         made.value_and_grad(x, teacher, y, grad_out=teacher)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_the_teacher_all_but_rules_out_keeps_its_digits(dtype, isa):
+    """Its probability times the factor is below the normal numbers, and the student's is not."""
+    far, near = (-86.0, -60.0) if dtype == np.float32 else (-708.0, -680.0)
+    student, teacher = np.array([[0.0, near]], dtype), np.array([[0.0, far]], dtype)
+    loss = fastloss.KLDivWithLogitsLoss(reduction="sum")
+    grad = loss.value_and_grad(student, teacher, grad_output=1e-3)[1][0]
+    expected = 1e-3 * (mp.exp(near) / (1 + mp.exp(near)) - mp.exp(far) / (1 + mp.exp(far)))
+    assert float(abs(grad[1] / expected - 1)) < 64 * np.finfo(dtype).eps
+    assert float(abs(grad[0] / expected + 1)) < 64 * np.finfo(dtype).eps

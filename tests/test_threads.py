@@ -306,7 +306,7 @@ def test_nothing_leaks(times, rng, isa):
     references = [sys.getrefcount(a) for a in watched]
     tracemalloc.start()
     try:
-        call_all(*paths, times)  # until what Python and NumPy keep for the next call has its size
+        call_all(*paths, 10)
         gc.collect()
         before, resident = tracemalloc.get_traced_memory()[0], resident_bytes()
         call_all(*paths, times)

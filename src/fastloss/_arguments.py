@@ -365,9 +365,12 @@ def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
 
 
 def read_only(value: Any, name: str) -> Array:
-    """The argument as a read-only array, without a copy."""
+    """The argument as a read-only array, without a copy.
+
+    By `setflags`: for `flags.writeable` NumPy makes its name anew, and Python's type cache keeps them.
+    """
     array = as_array(value, name)[...]
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array
 
 
@@ -375,7 +378,7 @@ def unchanging(array: Array) -> Array:
     """A read-only array of these numbers; one that is read-only is taken as it is."""
     if array.flags.writeable:
         array = array.copy()
-        array.flags.writeable = False
+        array.setflags(write=False)
     return array
 
 

@@ -878,9 +878,7 @@ def _of_distillation(
     of_f = of_f + f * u * moment * DIVERGENCE_U + (DIVERGENCE_U * u * moment) ** 2
     value = of_f / (1 + f) + LOG * u * np.log1p(f)
     entries = (of_less + p.p * (of_f + f * (of_p + DIVERGENCE * u)) + less * of_f / (1 + f)) / (1 + f)
-    entries = (
-        np.where(np.isfinite(entries), entries, DIVERGENCE * u * (p.p + q.p)) + 2 * tiny
-    )  # p, p (exp(u) - 1)
+    entries = np.where(np.isfinite(entries), entries, DIVERGENCE * u * (p.p + q.p))
     extra, part = _roundings({**options, "label_smoothing": 0.0}, True) + SCALE, (1 - alpha) * times**2
     size = np.log1p(f)
     entries = entries + extra * u * np.abs(p.p - q.p)

@@ -127,12 +127,11 @@ cdef inline void distilled_steps(
     """y_j = factor (q_j - p_j), from what `divergence_steps` leaves, or that `added` to it; up to a whole step."""
     cdef int size = step_of(tag)
     cdef Py_ssize_t k
-    cdef vec f = all_of(known.f, tag), a = all_of(factor / (known.total * (1 + known.f)), tag), p, g
+    cdef vec f = all_of(known.f, tag), a = all_of(factor / (known.total * (1 + known.f)), tag), g
     cdef vec zero = all_of(0, tag)
     cdef double least = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
     cdef vec tiny = all_of(least, tag)
     for k in range((n + size - 1) // size):
-        p = mul(load(e, k, tag), a)
-        p = if_less(absolute_of(p), tiny, zero, p)
-        g = mul(p, sub(load(w, k, tag), f))
+        g = mul(mul(load(e, k, tag), sub(load(w, k, tag), f)), a)  # in this order nothing is cut off on the way
+        g = if_less(absolute_of(g), tiny, zero, g)
         store(add(load(y, k, tag), g) if added else g, y, k)

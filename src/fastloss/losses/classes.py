@@ -274,12 +274,12 @@ class _ClassLoss(Loss[V]):
             or_more = f", or {x.shape} for probabilities" if self._function == "cross_entropy" else ""
             hint = _remedies.for_label_shape(x, y, axis)
             raise ValueError(f"target: got shape {y.shape}, wanted {shape} for class indices{or_more}{hint}")
+        if y.dtype.kind in "biu":
+            return native(y, y.dtype.newbyteorder("="))
         if y.dtype.kind == "f" or y.dtype.name == "bfloat16":
             return _whole_labels(widened(y), call.mask)
-        if y.dtype.kind not in "biu":
-            hint = _remedies.for_dtype(y.dtype, "target")
-            raise TypeError(f"target: got dtype {y.dtype}, wanted class indices, whole numbers{hint}")
-        return native(y, y.dtype.newbyteorder("="))
+        hint = _remedies.for_dtype(y.dtype, "target")
+        raise TypeError(f"target: got dtype {y.dtype}, wanted class indices, whole numbers{hint}")
 
     def _divisor(
         self, call: Call, kernel: dict[str, Any], weights: Array | None, shape: Shape, classes: int
