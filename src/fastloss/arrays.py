@@ -19,7 +19,6 @@ from ._arguments import (
     Output,
     as_array,
     class_axes,
-    class_axis,
     compute_dtype,
     element_axes,
     flag,
@@ -140,39 +139,41 @@ def _over_elements(op: str, x: Any, out: Any, where: Any) -> Any:
     return _finish(op, output, (array,), {}, counted)
 
 
-def _vjp(name: str, result: Any, grad_output: Any, axis: Any, out: Any) -> Any:
-    """The derivative of `name` from its result, times what arrives; `axis` is None without classes."""
+def _vjp(name: str, result: Any, grad_output: Any, along: tuple[Any, ...], out: Any) -> Any:
+    """The derivative of `name` from its result, by what arrives; `along` is (axis,), or () of elements."""
     result_name = "log_p" if name.startswith("log") else "p"
     array, upstream = as_array(result, result_name), as_array(grad_output, "grad_output")
     dtype = compute_dtype(array, result_name)
     stored = stored_dtype(array, dtype)
-    if axis is None and name != "sigmoid_vjp":
-        raise TypeError("axis: got None, wanted an integer")
     if upstream.shape != array.shape:
         raise ValueError(f"grad_output: got shape {upstream.shape}, wanted {array.shape} as {result_name}")
-    if axis is None:
-        axes = element_axes(array)
-    else:
-        axis = class_axis(array.shape, axis, result_name)
-        axes = memory_axes(array, axis, any_order=True)
+    classes = [class_axes(array.shape, axis, result_name) for axis in along]
+    one = OneAxis(array, classes[0]) if classes and len(classes[0]) != 1 else None
+    axes: Axes = ((), 0) if one else element_axes(array)
+    if classes and not one:
+        axes = memory_axes(array, classes[0][0], any_order=True)
     apart_from, either = [(result_name, array), ("grad_output", upstream)], (result_name, "grad_output")
     output = Output(
         out, "out", array.shape, stored, stored, apart_from=apart_from, in_place=either, axes=axes
     )
     args: tuple[Any, ...] = ()
     if _checking.enabled():  # before one of them is overwritten
-        args = array.copy(), real_operand(upstream.copy(), "grad_output", dtype)
+        args = array.copy(), real_operand(upstream.copy(), "grad_output", dtype), *classes
+    data, buffer = array, output.buffer
+    if one:
+        data, upstream = one.of(array), one.of(upstream)
+        axes, buffer = ((), one.place), np.empty(data.shape, stored)
     threads = threads_for(array.size)
     upstream = target_operand(upstream, dtype, axes, name="grad_output")
-    if axis is None:
+    if not classes:
         op = _kernels.POINT_OPS["sigmoid_backward"]
-        data = native(moved(array, axes), stored)
-        _kernels.module.point_pass(op, data, upstream, threads, value=output.buffer)
-    else:
+        _kernels.module.point_pass(op, native(moved(data, axes), stored), upstream, threads, value=buffer)
+    elif array.size:
         op = _kernels.OPS[name.replace("vjp", "backward")]
-        place = with_class_axis(array, axes, stored)
-        _kernels.module.class_pass(op, *place, threads, coefficient=upstream, grad=output.buffer)
-        args += (axis,)
+        place = with_class_axis(data, axes, stored)
+        _kernels.module.class_pass(op, *place, threads, coefficient=upstream, grad=buffer)
+    if one:
+        np.copyto(output.buffer, one.back(buffer, array.shape, False))
     return _finish(name, output, args, {}, None)
 
 
@@ -397,7 +398,7 @@ def logsigmoid(x: ArrayLike, *, out: Array | None = None, where: ArrayLike | Non
     return _over_elements("logsigmoid", x, out, where)
 
 
-def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
+def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Array:
     """Derivative of softmax from its result, times a gradient that arrives: p_j (g_j - Σ_k p_k g_k).
 
     The vector-Jacobian product of `softmax`, for losses that are functions of probabilities.
@@ -405,10 +406,10 @@ def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: int = -1, *, out: Ar
     Parameters
     ----------
     p : array_like
-        What `softmax` gave: any shape with at least one class on `axis`; dtypes as for `softmax`.
+        What `softmax` gave: any shape; dtypes as for `softmax`.
     %(grad_output_of_result)s
-    axis : int, default: -1
-        The class axis.
+    axis : int, tuple of int or None, default: -1
+        The class axis, or several; None is all of them.
     %(out_of_vjp)s
 
     Returns
@@ -438,12 +439,12 @@ def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: int = -1, *, out: Ar
     >>> fastloss.softmax_vjp(p, [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    result: Array = _vjp("softmax_vjp", p, grad_output, axis, out)
+    result: Array = _vjp("softmax_vjp", p, grad_output, (axis,), out)
     return result
 
 
 def log_softmax_vjp(
-    log_p: ArrayLike, grad_output: ArrayLike, axis: int = -1, *, out: Array | None = None
+    log_p: ArrayLike, grad_output: ArrayLike, axis: Axis = -1, *, out: Array | None = None
 ) -> Array:
     """Derivative of log_softmax from its result, times a gradient that arrives: g_j - p_j Σ_k g_k.
 
@@ -452,10 +453,10 @@ def log_softmax_vjp(
     Parameters
     ----------
     log_p : array_like
-        What `log_softmax` gave: any shape with at least one class on `axis`; dtypes as for `log_softmax`.
+        What `log_softmax` gave: any shape; dtypes as for `log_softmax`.
     %(grad_output_of_result)s
-    axis : int, default: -1
-        The class axis.
+    axis : int, tuple of int or None, default: -1
+        The class axis, or several; None is all of them.
     %(out_of_vjp)s
 
     Returns
@@ -486,7 +487,7 @@ def log_softmax_vjp(
     >>> fastloss.log_softmax_vjp(log_p, [-1.0, 0.0]).round(6)                # of the cross-entropy of class 0
     array([-0.5,  0.5])
     """
-    result: Array = _vjp("log_softmax_vjp", log_p, grad_output, axis, out)
+    result: Array = _vjp("log_softmax_vjp", log_p, grad_output, (axis,), out)
     return result
 
 
@@ -527,7 +528,7 @@ def sigmoid_vjp(p: ArrayLike, grad_output: ArrayLike, *, out: Array | None = Non
     >>> fastloss.sigmoid_vjp([0.5, 1.0], [2.0, 2.0])
     array([0.5, 0. ])
     """
-    return _vjp("sigmoid_vjp", p, grad_output, None, out)
+    return _vjp("sigmoid_vjp", p, grad_output, (), out)
 
 
 def entropy(p: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Any:

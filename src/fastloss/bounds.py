@@ -393,7 +393,7 @@ def array_function(
 
 @np.errstate(all="ignore")
 def vjp(
-    name: str, result: ArrayLike, grad_output: ArrayLike, axis: int = -1, *, dtype: Any, shifted: bool = False
+    name: str, result: ArrayLike, grad_output: ArrayLike, axis: Any = -1, *, dtype: Any, shifted: bool = False
 ) -> Array:
     """Bound of `softmax_vjp`, `log_softmax_vjp` and `sigmoid_vjp`; shaped as the result."""
     u, tiny = unit(dtype), smallest(dtype)

@@ -220,7 +220,7 @@ def logsigmoid(x: ArrayLike, *, where: ArrayLike | None = None) -> Array:
 
 
 @_quiet
-def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: int = -1) -> Array:
+def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: Axis = -1) -> Array:
     """Derivative of softmax times a vector, from its result: p_j (g_j - s), s the sum of p_k g_k.
 
     Parameters
@@ -228,8 +228,8 @@ def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: int = -1) -> Array:
     p : array_like
         What `softmax` gave; taken as float64. Where it is 0, an infinite g does not count.
     %(twin.grad_output)s
-    axis : int, default: -1
-        The class axis.
+    axis : int, tuple of int or None, default: -1
+        The class axis, or several; None is all of them.
 
     Returns
     -------
@@ -241,14 +241,15 @@ def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, axis: int = -1) -> Array:
     >>> reference.softmax_vjp([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    p = _classes_last("p", p, axis)
-    g = np.moveaxis(_like("grad_output", grad_output, np.moveaxis(p, -1, axis).shape), axis, -1)
+    shape = np.shape(p)
+    g = _classes_together(_like("grad_output", grad_output, shape), axis)
+    p = _classes_together(_float64(p), axis)
     s = _times(p, g * 2.0**-40).sum(axis=-1, keepdims=True)  # of finite numbers it is finite
-    return np.moveaxis(_times(2 * p, g / 2 - s * 2.0**39), -1, axis)
+    return _classes_apart(_times(2 * p, g / 2 - s * 2.0**39), shape, axis)
 
 
 @_quiet
-def log_softmax_vjp(log_p: ArrayLike, grad_output: ArrayLike, axis: int = -1) -> Array:
+def log_softmax_vjp(log_p: ArrayLike, grad_output: ArrayLike, axis: Axis = -1) -> Array:
     """Derivative of log_softmax times a vector, from its result: g_j - exp(log p_j) times the sum of g.
 
     Parameters
@@ -256,8 +257,8 @@ def log_softmax_vjp(log_p: ArrayLike, grad_output: ArrayLike, axis: int = -1) ->
     log_p : array_like
         What `log_softmax` gave; taken as float64. Where it is -inf the result is 0.
     %(twin.grad_output)s
-    axis : int, default: -1
-        The class axis.
+    axis : int, tuple of int or None, default: -1
+        The class axis, or several; None is all of them.
 
     Returns
     -------
@@ -269,11 +270,12 @@ def log_softmax_vjp(log_p: ArrayLike, grad_output: ArrayLike, axis: int = -1) ->
     >>> reference.log_softmax_vjp([-0.6931471805599453, -0.6931471805599453], [1.0, 0.0])
     array([ 0.5, -0.5])
     """
-    log_p = _classes_last("log_p", log_p, axis)
-    g = np.moveaxis(_like("grad_output", grad_output, np.moveaxis(log_p, -1, axis).shape), axis, -1)
+    shape = np.shape(log_p)
+    g = _classes_together(_like("grad_output", grad_output, shape), axis)
+    log_p = _classes_together(_float64(log_p), axis)
     s = (g * 2.0**-40).sum(axis=-1, keepdims=True)
     result = np.where(log_p == -np.inf, 0 * s, (g / 2 - np.exp(log_p) * 2.0**39 * s) * 2)
-    return np.moveaxis(result, -1, axis)
+    return _classes_apart(result, shape, axis)
 
 
 @_quiet
