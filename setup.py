@@ -14,9 +14,9 @@ e) FASTLOSS_BUILD=base,avx2 builds these instruction sets alone; they need `base
 import glob
 import gzip
 import os
-import platform
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import time
@@ -27,7 +27,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
-X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
+X86 = sysconfig.get_platform().endswith(("x86_64", "amd64"))  # of what is built for: _PYTHON_HOST_PLATFORM
 
 ISA_FLAGS = {"base": ["-march=x86-64-v2"] if X86 else []}
 if X86:

@@ -276,6 +276,18 @@ def test_multinomial_constant(classes, dtype, isa):
     assert_within(value, oracle.array(wanted), allowed, dtype)
 
 
+def test_factorials(isa, rng):
+    """log Γ(1 + k), of one count beside one or none: what is left where all logits are 0."""
+    sizes = [0.0, 1e-300, 1e-9, 0.49999, 0.5, 0.99999, 1.0, 1.00001, 1.5, 2.0, 2.4, 7.0, 7.99999, 8.0, 8.5]
+    more = rng.uniform(0, 3, 300), rng.uniform(0, 20, 300), 10 ** rng.uniform(1, 300, 100)
+    counts = np.array([*sizes, *np.arange(3.0, 40), *np.concatenate(more)])
+    both = np.stack([counts, np.ones_like(counts)], 1)
+    value = fastloss.multinomial_nll_loss(np.zeros_like(both), both, full=True, reduction="none")
+    wanted = [(k + 1) * mp.log(2) + mp.loggamma(k + 1) - mp.loggamma(k + 2) for k in mpf(counts)]
+    allowed = row_bounds("multinomial_nll_loss", np.zeros_like(both), both, np.float64, full=True).value
+    assert_within(value, oracle.array(wanted), allowed, np.float64)
+
+
 # ------------------------------------------------------------------------------- element by element
 
 

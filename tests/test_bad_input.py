@@ -115,7 +115,7 @@ SHARED_OPTIONS = {"reduction": NOT_REDUCTIONS, "empty": {**NOT_REDUCTIONS, "floa
 CLASS_OPTIONS = {**SHARED_OPTIONS, "axis": NOT_AXES}
 NOT_LABELS = {key: bad for key, bad in NOT_INTEGERS.items() if key not in ("list", "array")}
 NOT_LABELS |= {"floats": [1.0], "list of bools": [True], "nested": [[1], [2]], "2^63 in a list": [2**63]}
-NOT_LABELS |= {"bytes": b"1", "matrix": np.ones((2, 2), int), "None": None}
+NOT_LABELS |= {"bytes": b"1", "matrix": np.ones((2, 2), int), "None": None, "2^31": np.broadcast_to(1, 2**31)}
 INDEXED = {**CLASS_OPTIONS, "weight": NOT_ARRAYS, "ignore_index": NOT_LABELS}
 NOT_AT_LEAST_0 = {**{kind: bad for kind, bad in NOT_FLOATS.items() if kind != "above 1"}, "None": None}
 NOT_CAPS = {**{kind: bad for kind, bad in NOT_FLOATS.items() if kind != "above 1"}, "0": 0.0, "1e31": 1e31}

@@ -99,7 +99,7 @@ PSI = 6  # z_loss s^2, s = m + L: s 1, both products 1, z_loss 1, added 1, stori
 # p (g - s): the product 1, storing 1, the difference 1; s, in u Σ p |g|: each product 1, additions 4. Of
 # log_softmax p s, in u p Σ |g|: exp 2, additions 4, * 1. p (1 - p) g: 1 - p 1, * 1, * 1.
 VJP, LOG_VJP, SIGMOID_VJP = 5, 7, 3
-LGAMMA = 8  # the logarithm of a factorial by the C library in float64, 4 ulp
+LGAMMA = 8  # the logarithm of a factorial in float64, 4 ulp
 # Of float64: a sum of values, two plain additions 2, then without loss, 1; the divisor 1; the quotient 1.
 TOTALS = 5
 

@@ -9,7 +9,7 @@
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
-from libc.math cimport INFINITY, fabs, ldexp, lgamma
+from libc.math cimport INFINITY, fabs, ldexp
 cimport numpy as cnp
 import numpy
 

@@ -25,7 +25,7 @@
 # rounding errors may point the same way. The statistics of up to LANES samples are collected in a Batch, whose
 # logarithms and values are computed together (`finish`).
 
-from libc.math cimport exp, fabs, lgamma, pow
+from libc.math cimport exp, fabs, pow
 from libc.string cimport memset
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
@@ -737,7 +737,7 @@ cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept 
 cdef inline void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """sum_j log k_j! - log n! for each sample, in float64, unless there was a negative count: that goes to `invalid`.
 
-    For one thread, as lgamma is.
+    For one thread, which stops at the first.
     """
     cdef Py_ssize_t first = chunk * job.chunk, i, j, outer, position
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
@@ -759,6 +759,6 @@ cdef inline void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chun
                 return
             n += k
             if k != 0 and k != 1:
-                two_sum(lgamma(k + 1), &s, &low)
-        two_sum(-lgamma(n + 1), &s, &low)
+                two_sum(log_factorial(k), &s, &low)
+        two_sum(-log_factorial(n), &s, &low)
         (<double*>job.value)[i] = joined(s, low)

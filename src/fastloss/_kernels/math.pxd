@@ -156,6 +156,37 @@ cdef inline real log_any(real x, real* low) noexcept nogil:
     return y if x >= <real>0 else <real>NAN
 
 
+cdef inline double log_factorial(double k) noexcept nogil:
+    """log Γ(1 + k) for k >= 0, within 4 ulp: from 8 on by Stirling's series, below it by a polynomial around k = 1."""
+    cdef double low = 0, product = 1, t, l, r
+    if k >= 2.5e305:
+        return INFINITY
+    if not k < 8:
+        r = 1 / (k * k)
+        t = fma(r, -0.029550653594771242, 0.00641025641025641)
+        t = fma(r, fma(r, t, -0.0019175269175269176), 0.0008417508417508417)
+        t = fma(r, fma(r, t, -0.0005952380952380953), 0.0007936507936507937)
+        t = fma(r, fma(r, t, -0.002777777777777778), 0.08333333333333333) / k + 0.918938533204672742
+        l = log_positive(k, &low)
+        r = (k + 0.5) * l
+        return (r - k) + (t + fma(k + 0.5, low, fma(k + 0.5, l, -r)))
+    while k >= 1.5:  # log Γ(1 + k) = log k + log Γ(k)
+        product *= k
+        k -= 1
+    t = k if k < 0.5 else k - 1
+    r = fma(t, -1.3029870239068415e-07, 2.7475390051909663e-07)
+    r = fma(t, fma(t, r, -4.3454173670260496e-07), 9.242852225162277e-07)
+    r = fma(t, fma(t, r, -2.043022895180944e-06), 4.3828545383846665e-06)
+    r = fma(t, fma(t, r, -9.43891959627718e-06), 2.050601970174762e-05)
+    r = fma(t, fma(t, r, -4.492628637818162e-05), 9.945761692157133e-05)
+    r = fma(t, fma(t, r, -0.00022315475602710603), 0.0005096695196526673)
+    r = fma(t, fma(t, r, -0.00119275391176255), 0.002890510330865901)
+    r = fma(t, fma(t, r, -0.007385551028673429), 0.02058080842778338)
+    r = fma(t, fma(t, r, -0.0673523010531981), 0.3224670334241132)
+    r = fma(t * t, r, t * 0.42278433509846713)
+    return r - log1p_nonnegative(k) if k < 0.5 else r + (log_positive(product, &low) + low)
+
+
 cdef inline double joined(double total, double low) noexcept nogil:
     """total + low; an infinite total has lost no bits, whatever stands in `low`."""
     return total + low if total - total == 0 else total

@@ -80,6 +80,7 @@ __all__ = [
 
 NO_LABEL = -(2**63)  # what is ignored where no label is
 MOST_CLASSES = 2**32  # an option that has more numbers fits no input
+MOST_IGNORED = 2**20
 LOSS, NLL = _kernels.OPS["loss"], _kernels.OPS["nll"]
 
 
@@ -499,6 +500,8 @@ def _labels_ignored(value: Any) -> int | tuple[int, ...]:
     """`ignore_index`: a label, or several as a tuple."""
     wanted = "an integer or a sequence of integers"
     if (isinstance(value, Sequence | Set) and not isinstance(value, str | bytes)) or np.ndim(value) == 1:
+        if len(value) > MOST_IGNORED:
+            raise ValueError(f"ignore_index: got {len(value)} labels, wanted at most {MOST_IGNORED}")
         return tuple(number(label, "ignore_index", wanted) for label in value)
     return number(value, "ignore_index", wanted)
 
