@@ -500,6 +500,30 @@ def test_errors_of_products():
         fastloss.CrossEntropyLoss().hessp(X, [0, 1, 4], np.ones((3, 4)))
 
 
+def test_checking_knows_what_odd_elements_do_not_change(dtype, isa):
+    """A NaN target has no part in the second derivative, and an infinite rate a slope of 1."""
+    x, y = np.array([0.5, -1.0, 2.0], dtype), np.array([1.0, np.nan, 0.25], dtype)
+    rates = np.array([np.inf, -np.inf, 2.0], dtype)
+    with fastloss.checking():
+        hess = fastloss.BCEWithLogitsLoss(reduction="none").value_grad_hess(x, y)[2]
+        fastloss.MultiLabelSoftMarginLoss().value_grad_hess(x[:, None], y[:, None])
+        grad = fastloss.PoissonNLLLoss(log_input=False, reduction="none").value_and_grad(
+            rates, y[:1].repeat(3)
+        )[1]
+    assert np.isfinite(hess).all()
+    np.testing.assert_array_equal(grad[:2], 1)
+
+
+@pytest.mark.parametrize("made", [fastloss.CrossEntropyLoss(z_loss=0.125), fastloss.KLDivWithLogitsLoss()])
+def test_friedman_of_one_class_is_0(made, dtype, isa):
+    x = np.array([[1.0], [-3.0]], dtype)
+    with fastloss.checking():
+        hess = made.value_grad_hess(
+            x, x if isinstance(made, fastloss.KLDivWithLogitsLoss) else [0, 0], hessian="friedman"
+        )
+    assert not hess[2].any()
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_checking(variant, rng, monkeypatch):
     """Every call is recomputed; what is wrong is found."""

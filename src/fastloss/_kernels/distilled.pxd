@@ -135,6 +135,7 @@ cdef inline void distilled_steps(
     a = all_of(factor / (known.total * power * (1 + known.f)), tag)
     lead = all_of(power, tag)
     for k in range((n + size - 1) // size):
-        g = mul(mul(mul(load(e, k, tag), sub(load(w, k, tag), f)), lead), a)  # in this order nothing is cut off on the way
+        # In this order nothing is cut off on the way.
+        g = mul(mul(mul(load(e, k, tag), sub(load(w, k, tag), f)), lead), a)
         g = if_less(absolute_of(g), tiny, zero, g)
         store(add(load(y, k, tag), g) if added else g, y, k)
