@@ -44,6 +44,35 @@ def test_bits_do_not_depend_on_chunks(chunks, dtype):
         assert grad.dtype == x.dtype
 
 
+@pytest.mark.parametrize("chunks", [(7, 7), (3, 2), (2, 7), ((1, 6), 5)])
+@pytest.mark.parametrize("shape", [(7,), (7, 1), (1, 7), (7, 7), ()])
+def test_weights_and_variances_of_elements(shape, chunks):
+    """As of one array, whose rules of broadcasting they follow, wherever it is cut."""
+    rng = np.random.default_rng(3)
+    x, y, w = rng.random((7, 7)), rng.random((7, 7)), 0.1 + rng.random(shape)
+    lazily = da.from_array(x, chunks)
+    for name in ("weight", "pos_weight"):
+        value, grad = lazy.binary_cross_entropy_with_logits_value_and_grad(lazily, y, **{name: w})
+        expected = fastloss.BCEWithLogitsLoss(**{name: w}).value_and_grad(x, y)
+        assert float(value) == pytest.approx(expected[0], rel=1e-14)
+        np.testing.assert_array_equal(grad, expected[1])
+    each = lazy.multilabel_soft_margin_loss(lazily, y, weight=w, reduction="none")
+    np.testing.assert_array_equal(each, fastloss.multilabel_soft_margin_loss(x, y, w, reduction="none"))
+    value, grad = lazy.gaussian_nll_loss_value_and_grad(lazily, y, w)
+    expected = fastloss.GaussianNLLLoss().value_and_grad(x, y, w)
+    assert float(value) == pytest.approx(expected[0], rel=1e-14)
+    np.testing.assert_array_equal(grad, expected[1])
+
+
+def test_weights_of_elements_that_do_not_fit():
+    lazily = da.zeros((4, 4), chunks=2)
+    for name in ("weight", "pos_weight"):  # which would fit a block
+        with pytest.raises(ValueError, match=rf"^{name}: got shape \(2, 2\)"):
+            lazy.binary_cross_entropy_with_logits(lazily, np.ones((4, 4)), **{name: np.ones((2, 2))})
+    with pytest.raises(ValueError, match=r"^var: got shape \(2, 2\)"):
+        lazy.gaussian_nll_loss(lazily, np.ones((4, 4)), np.ones((2, 2)))
+
+
 @pytest.mark.parametrize("chunks", CHUNKS)
 def test_weights_masks_and_values(chunks):
     x, t = arrays()

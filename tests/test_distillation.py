@@ -204,6 +204,32 @@ def test_far_apart(dtype, isa):
             s, t = s[0], t[0]
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12, 1e30])
+@pytest.mark.parametrize("alpha", [None, 0.0, 0.25, 1.0])
+def test_weights_of_any_size(alpha, size, dtype, isa):
+    """Also where the labels' part is computed apart, which must not take the teacher for probabilities."""
+    rng = np.random.default_rng(5)
+    size = dtype(size if dtype == np.float32 else size**9)
+    for shape, temperature in itertools.product([(40, 5), (6, 200), (2, 4200)], [1.0, 3.0]):
+        x, t = logits(rng, shape, dtype)
+        labels = None if alpha is None else rng.integers(0, shape[1], shape[0])
+        loss = KLDivWithLogitsLoss(temperature=temperature, alpha=alpha or 0.0, reduction="sum")
+        for given in ({"sample_weight": np.full(shape[0], size)}, {"grad_output": size}):
+            with fastloss.checking():
+                grad = loss.value_and_grad(x, t, labels, **given)[1]
+            assert grad.any()
+
+
+@pytest.mark.parametrize("alpha", [0.25, 1.0])
+def test_a_label_that_both_mask(alpha, dtype, isa):
+    loss = KLDivWithLogitsLoss(temperature=2.0, alpha=alpha, reduction="none")
+    x = np.array([[-inf, 1, 2], [-inf, 1, 2]], dtype)
+    value, grad = loss.value_and_grad(x, x[::-1], [0, 1])
+    assert value[0] == inf
+    assert np.isfinite(value[1])
+    assert np.isfinite(grad).all()
+
+
 def test_nothing_counts(isa):
     for x, y in ((np.zeros((2, 3)), [-100, -100]), (np.zeros((0, 3)), np.zeros(0, int))):
         for reduction, empty in itertools.product(("mean", "sum", "none"), ("nan", "zero")):

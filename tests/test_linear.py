@@ -473,6 +473,34 @@ def test_a_label_of_the_last_chunk_is_seen_before_the_first():
         loss.value_and_grad(x, w, labels, accumulate=True)
 
 
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("shape", [(3, 0), (0, 0), (0, 2), (2, 0, 2), (2, 3, 0), (0,)])
+def test_no_features_or_no_rows(shape, soft):
+    x, w, b = np.zeros(shape), np.ones((4, shape[-1])), np.arange(4.0)
+    target = np.full((*shape[:-1], 4), 0.25) if soft else np.zeros(shape[:-1], np.int64)
+    loss = fastloss.LinearCrossEntropyLoss(reduction="none")
+    values, grads = loss.value_and_grad(x, w, target, linear_bias=b, wrt=ALL)
+    logits = np.broadcast_to(b, (*shape[:-1], 4))
+    expected, grad = fastloss.CrossEntropyLoss(reduction="none", axis=-1).value_and_grad(logits, target)
+    np.testing.assert_array_equal(values, expected)
+    assert [g.shape for g in grads] == [x.shape, w.shape, b.shape]
+    assert not any(g.any() for g in grads[:2])
+    np.testing.assert_allclose(grads[2], grad.reshape(-1, 4).sum(0), rtol=1e-15)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_a_wider_array_that_is_added_to_keeps_its_digits(chunk):
+    """The gradient by a bias of float64 beside float32."""
+    x, w, b, labels = make(np.float32)
+    loss, b = fastloss.LinearCrossEntropyLoss(chunk=chunk), b.astype(np.float64)
+    by_bias = loss.value_and_grad(x, w, labels, linear_bias=b, wrt="linear_bias")[1]
+    start = np.random.default_rng(2).standard_normal(len(b))
+    sums = start.copy()
+    given = {"linear_bias": b, "wrt": "linear_bias", "grad_bias_out": sums, "accumulate": True}
+    loss.value_and_grad(x, w, labels, **given)
+    np.testing.assert_array_equal(sums, start + by_bias)
+
+
 def test_dtypes_meet():
     """The wider of two is computed in; each gradient has its own."""
     x, w, b, labels = make()

@@ -321,6 +321,16 @@ def test_any_number_of_threads_and_any_batch(variant, rng, isa, monkeypatch):
 # ------------------------------------------------------------------------------------------------ products
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_labels_have_the_same_bits_beside_targets_that_are_none(gamma, dtype, rng, isa):
+    x, y = rng.standard_normal(50).astype(dtype), rng.choice([0, 0, 1, 0.25], 50).astype(dtype)
+    call = fastloss.SigmoidFocalLoss(gamma, reduction="none")
+    expected = call.value_grad_hess(x, y)
+    for i in range(50):
+        alone = call.value_grad_hess(x[i : i + 1].copy(), y[i : i + 1].copy())
+        assert all(a[0] == e[i] for a, e in zip(alone, expected, strict=True)), i
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_products(variant, kind, rng):
@@ -350,6 +360,26 @@ def test_products(variant, kind, rng):
             left = w * made.hessp(case.input, case.target, v)
             right = v * made.hessp(case.input, case.target, w)
             assert abs(left.sum() - right.sum()) <= 1e-11 * (np.abs(left).sum() + np.abs(right).sum())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", [*VARIANTS, "kl_div_with_logits"])
+def test_what_overflows_is_inf_without_a_warning(variant, kind, rng):
+    """Warnings are errors here."""
+    dtype = dtype_of(kind)
+    if variant == "kl_div_with_logits":
+        x = rng.standard_normal((6, 3)).astype(dtype)
+        call, given, y = fastloss.KLDivWithLogitsLoss(reduction="sum"), {}, x[::-1].copy()
+    else:
+        case = make(variant, rng, (6, 3), dtype)
+        call, given = loss(case.name, reduction="sum", **case.options), {}
+        x, y = case.input, case.target
+    most = 1e300 if kind == "float64" else 1e38
+    for rule, floor in itertools.product(RULES, [0.0, 1e300, 1e-300]):
+        hess = call.value_grad_hess(x, y, hessian=rule, floor=floor, grad_output=most, **given)[2]
+        assert not np.isnan(hess.astype(np.float64)).any()
+    for vector in (np.full(x.shape, most), np.full(x.shape, np.inf)):
+        call.hessp(x, y, vector.astype(np.float64), grad_output=most, **given)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -468,6 +498,30 @@ def test_errors_of_products():
             made.hessp(X, target, np.ones((3, 4)), out=X)
     with pytest.raises(IndexError, match="target"):
         fastloss.CrossEntropyLoss().hessp(X, [0, 1, 4], np.ones((3, 4)))
+
+
+def test_checking_knows_what_odd_elements_do_not_change(dtype, isa):
+    """A NaN target has no part in the second derivative, and an infinite rate a slope of 1."""
+    x, y = np.array([0.5, -1.0, 2.0], dtype), np.array([1.0, np.nan, 0.25], dtype)
+    rates = np.array([np.inf, -np.inf, 2.0], dtype)
+    with fastloss.checking():
+        hess = fastloss.BCEWithLogitsLoss(reduction="none").value_grad_hess(x, y)[2]
+        fastloss.MultiLabelSoftMarginLoss().value_grad_hess(x[:, None], y[:, None])
+        grad = fastloss.PoissonNLLLoss(log_input=False, reduction="none").value_and_grad(
+            rates, y[:1].repeat(3)
+        )[1]
+    assert np.isfinite(hess).all()
+    np.testing.assert_array_equal(grad[:2], 1)
+
+
+@pytest.mark.parametrize("made", [fastloss.CrossEntropyLoss(z_loss=0.125), fastloss.KLDivWithLogitsLoss()])
+def test_friedman_of_one_class_is_0(made, dtype, isa):
+    x = np.array([[1.0], [-3.0]], dtype)
+    with fastloss.checking():
+        hess = made.value_grad_hess(
+            x, x if isinstance(made, fastloss.KLDivWithLogitsLoss) else [0, 0], hessian="friedman"
+        )
+    assert not hess[2].any()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -154,6 +154,32 @@ def test_equal_labels_of_another_type_are_refused():
             fastloss.cross_entropy(x, y, ignore_index=bad)
 
 
+@pytest.mark.parametrize(
+    "variant", ["cross_entropy:smoothed", "cross_entropy:probabilities smoothed", "focal_loss"]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_class_weights_of_another_width(variant, dtype, rng, isa, short_way, general_way):
+    """They are read in the computing dtype before anything is made of them."""
+    case = make(variant, rng, (N, C), dtype)
+    case.options["weight"] = 0.1 + rng.random(C)
+    expected = general_way(run, case, "none")
+    assert agree(short_way(run, case, "none"), expected)
+    case.options["weight"] = case.options["weight"].astype(np.float32)
+    assert agree(run(case, "none"), expected)
+
+
+@pytest.mark.parametrize("variant", ["mse_loss", "multilabel_soft_margin_loss"])
+def test_weights_that_repeat_in_the_middle(variant, rng, short_way, general_way):
+    """What a mean is divided by is the sum of each weight once, times how often it is there."""
+    for _ in range(20):
+        case = make(variant, rng, (10, 5, 4, 3), np.float64)
+        shape = case.value_shape
+        weights, mask = rng.random((10, 1, *shape[2:])), rng.random((1, 5, *shape[2:])) < 0.7
+        for call in ({"sample_weight": weights}, {"mask": mask}, {"sample_weight": weights, "mask": mask}):
+            expected = general_way(run, case, "mean", **call)
+            assert agree(short_way(run, case, "mean", **call), expected)
+
+
 LISTS = [
     *(
         [1.5, 2.0],

@@ -60,6 +60,18 @@ def test_gradient_over_the_input(tmp_path, batch, mode):
     np.testing.assert_allclose(logits, expected, rtol=2.0**-23, atol=0)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_no_samples(reduction):
+    loss = fastloss.CrossEntropyLoss(reduction=reduction)
+    x, y = np.zeros((0, 3), np.float32), np.zeros(0, np.int64)
+    grad = np.zeros_like(x)
+    assert (
+        fastloss.stream(loss, x, y) == fastloss.stream(loss, x, y, rows=4, grad_out=grad) == fastloss.Total()
+    )
+    with pytest.raises(TypeError, match="target"):
+        fastloss.stream(loss, x, y.astype(str))
+
+
 def test_batches(batch):
     x, y = batch
     total = fastloss.stream(LOSS, (x[i : i + 30] for i in range(0, 200, 30)), np.split(y, range(30, 200, 30)))

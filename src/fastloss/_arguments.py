@@ -437,6 +437,11 @@ class Output:
             raise ValueError(f"{name}: got an array whose elements share memory")
         return given
 
+    def fill(self, values: Any) -> None:
+        """Store what was computed beside the kernels, without a warning where a number overflows."""
+        with np.errstate(all="ignore"):
+            np.copyto(self.buffer, values, casting="unsafe")
+
     def finish(self) -> Array:
         """Copy the temporary, if there is one, and return the filled array."""
         if not self.direct:

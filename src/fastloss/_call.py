@@ -212,6 +212,11 @@ class Call:
             raise ValueError(f"grad_output[{place}] = {array[where]}, wanted at least 0 beside a Hessian")
 
 
+def friedman(classes: int) -> float:
+    """What Friedman's rule multiplies the Hessian's diagonal by; one class has none."""
+    return classes / (classes - 1) if classes > 1 else 0.0
+
+
 def checked_rule(value: Any) -> str | float:
     """Which second derivatives: a word, or a factor of the exact ones."""
     if isinstance(value, str):

@@ -956,9 +956,10 @@ def _bce_with_logits(x: Array, y: Array, dtype: Any, *, pos_weight: Any = None, 
         a = a * np.abs(np.broadcast_to(np.asarray(pos_weight, np.float64), x.shape))
     size = reference._times(a, reference._softplus(-x)) + reference._times(b, reference._softplus(x))
     slope = a * reference.sigmoid(-x) + b * reference.sigmoid(x)
-    curve = (a + b) * reference.sigmoid(x) * reference.sigmoid(-x)
+    together = np.where(np.isnan(y), 1.0, a + b)  # which without pos_weight does not depend on the target
+    curve = together * reference.sigmoid(x) * reference.sigmoid(-x)
     times = POINT if pos_weight is None else POINT + POS
-    point = _counted(size, slope, curve, dtype, times, flushed=np.maximum(a + b, 1.0))
+    point = _counted(size, slope, curve, dtype, times, flushed=np.maximum(together, 1.0))
     return point if pos_weight is not None else _labels_better(point, y, dtype)
 
 
@@ -999,7 +1000,7 @@ def _poisson_nll(
         size, slope = np.exp(x) + reference._times(np.abs(y), np.abs(x)), np.exp(x) + np.abs(y)
         curve = np.exp(x)
     else:  # x + eps is off by its rounding and that of eps
-        rate, off = np.abs(x + eps), (np.abs(x) + eps) / np.abs(x + eps)
+        rate, off = np.abs(x + eps), np.where(np.isinf(x), 1.0, (np.abs(x) + eps) / np.abs(x + eps))
         size, slope = np.abs(x) + np.abs(y) * (np.abs(np.log(rate)) + off), 1 + np.abs(y) / rate * off
         curve = np.abs(y) / rate**2 * off
     if full:

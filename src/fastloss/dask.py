@@ -30,6 +30,7 @@ from ._arguments import class_axis, compute_dtype, one_for_each, stored_dtype
 from ._runtime import threads
 from .losses import CLASSES
 from .losses.classes import _IndexedLoss
+from .losses.pointwise import _aligned_var
 from .totals import Total
 
 try:
@@ -41,6 +42,7 @@ except ImportError as error:
 OVER_CLASSES = ("softmax", "log_softmax")
 REDUCED = ("logsumexp", "entropy", "entropy_from_logits")
 OVER_ELEMENTS = ("sigmoid", "logsigmoid")
+WEIGHTS = ("weight", "pos_weight")  # of each element, where there are no classes
 MERGED = 64  # totals that a task adds up
 
 __all__ = [*OVER_CLASSES, *REDUCED, *OVER_ELEMENTS]
@@ -171,8 +173,11 @@ class _Batches:
         self.target = self._cut(target, "target", exact=True)
         self.more: dict[str, Any] = {k: self._cut(v, k) for k, v in given.items() if v is not None}
         if extra:
-            var = da.broadcast_to(da.asarray(extra[0]), self.x.shape)
-            self.more["var"] = var.rechunk(chunks).to_delayed()
+            self.more["var"] = self._cut_elements(_aligned_var(da.asarray(extra[0]), self.x.shape), "var")
+        for name in WEIGHTS if not hasattr(self.loss, "axis") else ():
+            if (array := getattr(self.loss, name)) is not None:
+                self.more[name] = self._cut_elements(array, name)
+                self.loss = self.loss._changed(**{name: None})
 
     def _cut(self, array: Any, name: str, exact: bool = False) -> Any:
         """Delayed blocks of an array of the samples, or, of a target, of input's shape."""
@@ -189,6 +194,15 @@ class _Batches:
             wanted = f"wanted one that broadcasts to {shape}"
             raise ValueError(f"{name}: got shape {array.shape}, {wanted}") from None
         return whole.rechunk(chunks).to_delayed()
+
+    def _cut_elements(self, array: Any, name: str) -> Any:
+        """Delayed blocks of an array that broadcasts to the input."""
+        try:
+            whole = da.broadcast_to(array, self.x.shape)
+        except ValueError:
+            wanted = f"wanted one that broadcasts to {self.x.shape}"
+            raise ValueError(f"{name}: got shape {array.shape}, {wanted}") from None
+        return whole.rechunk(self.x.chunks).to_delayed()
 
     def tasks(self, function: Any, *args: Any) -> Any:
         """A task for each block of samples, in an array as they are."""
@@ -227,14 +241,22 @@ def _sum(totals: list[Total]) -> Total:
     return sum(totals, Total())
 
 
+def _of_block(loss: Any, more: dict[str, Any]) -> Any:
+    """The loss with the weights of a block's elements."""
+    weights = {name: more.pop(name) for name in WEIGHTS if name in more}
+    return loss._changed(**weights) if weights else loss
+
+
 @dask.delayed  # type: ignore[untyped-decorator]
 def _total_of(loss: Any, x: Any, y: Any, **more: Any) -> Total:
+    loss = _of_block(loss, more)
     with _as_task():
         return loss._total(x, y, **more)  # type: ignore[no-any-return]
 
 
 @dask.delayed  # type: ignore[untyped-decorator]
 def _values_of(loss: Any, x: Any, y: Any, **more: Any) -> Any:
+    loss = _of_block(loss, more)
     with _as_task():
         return loss(x, y, *([more.pop("var")] if "var" in more else []), **more)
 
@@ -243,6 +265,7 @@ def _values_of(loss: Any, x: Any, y: Any, **more: Any) -> Any:
 def _weight_of(loss: Any, x: Any, y: Any, **more: Any) -> Total:
     """What there is to know before a gradient: the weights, from targets alone."""
     nothing = np.broadcast_to(np.zeros((), x.dtype), x.shape)
+    loss = _of_block(loss, more)
     more.pop("var", None)
     with _as_task():
         return Total._of(Total()._numerator, loss._weight_of(nothing, y, **more), 0)
@@ -250,7 +273,7 @@ def _weight_of(loss: Any, x: Any, y: Any, **more: Any) -> Total:
 
 @dask.delayed(nout=2)  # type: ignore[untyped-decorator]
 def _total_and_grad_of(loss: Any, x: Any, y: Any, scale: float, dtype: Any, **more: Any) -> Any:
-    grad = np.empty(x.shape, dtype)
+    loss, grad = _of_block(loss, more), np.empty(x.shape, dtype)
     with _as_task():
         total = loss._total(x, y, grad_output=scale, grad_out=grad, **more)
     return total, grad

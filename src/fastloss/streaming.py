@@ -122,7 +122,7 @@ def _of_arrays(
         raise ValueError(f"input: shape {shape} has its classes on the first axis, where samples should be")
     samples = shape[0]
     size = rows or max(1, BLOCK_BYTES // max(1, input.dtype.itemsize * math.prod(shape[1:])))
-    blocks = [slice(start, min(start + size, samples)) for start in range(0, samples, size)]
+    blocks = [slice(start, min(start + size, samples)) for start in range(0, max(samples, 1), size)]
     options: dict[str, Any] = {}
     if grad_out is not None:
         weight = Exact()

@@ -9,7 +9,7 @@
 # Exponentials are of t / T itself, as in `rows`. A row in which classes are masked, or that is too large for that, is
 # computed again with CAREFUL, less its maximum.
 
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, fabs
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.statistics cimport *
@@ -127,11 +127,15 @@ cdef inline void distilled_steps(
     """y_j = factor (q_j - p_j), from what `divergence_steps` leaves, or that `added` to it; up to a whole step."""
     cdef int size = step_of(tag)
     cdef Py_ssize_t k
-    cdef vec f = all_of(known.f, tag), a = all_of(factor / (known.total * (1 + known.f)), tag), g
-    cdef vec zero = all_of(0, tag)
+    cdef double power = 8.673617379884035e-19 if vec is f16 else 3.054936363499605e-151  # 2^-lead of e
+    cdef vec f = all_of(known.f, tag), zero = all_of(0, tag), g, a, lead
     cdef double least = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
     cdef vec tiny = all_of(least, tag)
+    power = power if fabs(factor) < 0.25 else 1  # which cuts off nothing then that would count
+    a = all_of(factor / (known.total * power * (1 + known.f)), tag)
+    lead = all_of(power, tag)
     for k in range((n + size - 1) // size):
-        g = mul(mul(load(e, k, tag), sub(load(w, k, tag), f)), a)  # in this order nothing is cut off on the way
+        # In this order nothing is cut off on the way.
+        g = mul(mul(mul(load(e, k, tag), sub(load(w, k, tag), f)), lead), a)
         g = if_less(absolute_of(g), tiny, zero, g)
         store(add(load(y, k, tag), g) if added else g, y, k)

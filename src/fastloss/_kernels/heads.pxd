@@ -488,7 +488,7 @@ cdef inline long double wide_coefficient(
     if job.shared != NULL:
         c = (<const real*>job.shared)[j]
         return times(w[j], job.coefficient_shift) if w != NULL else c
-    if job.coefficient != NULL:
+    if job.coefficient != NULL and job.op != DISTILLED:  # whose are the teacher's logits
         j += outer * job.classes
         c = read_one(job.coefficient, job.coefficient_storage, j * job.inner + i - outer * job.inner, <real*>tag)
         c = <real>job.coefficient_scale * c + <real>job.coefficient_shift

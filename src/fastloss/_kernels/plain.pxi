@@ -644,7 +644,7 @@ cdef object plain_points(
     cdef Py_ssize_t size, each = 1
     cdef bint of_variances
     cdef cnp.ndarray x
-    cdef object value = None, values, grad = None, hess = None, y
+    cdef object value = None, values, grad = None, hess = None, y, weights_used, mask_used
     cdef tuple arguments = None
     memset(&job, 0, sizeof(job))
     _, reduction, nothing, op, weighted_op, job.options[0], job.options[1], inner, of_variances = loss
@@ -688,12 +688,13 @@ cdef object plain_points(
             return None
     if sample_weight is not None:
         sample_weight = sample_weights(sample_weight, number, ndim, cnp.PyArray_DIMS(x))
-        sample_weight = repeated(sample_weight, x, inner, &job.sample_weight)
-        if sample_weight is None:
+        weights_used = repeated(sample_weight, x, inner, &job.sample_weight)
+        if weights_used is None:
             return None
     if mask is not None:
-        mask = repeated(mask_of(mask, ndim, cnp.PyArray_DIMS(x)), x, inner, &job.mask)
-        if mask is None:
+        mask = mask_of(mask, ndim, cnp.PyArray_DIMS(x))
+        mask_used = repeated(mask, x, inner, &job.mask)
+        if mask_used is None:
             return None
     if grad_output is not None and not is_number(grad_output, &factor):
         grad_output = in_type(grad_output, number) if reduction == NONE else None

@@ -667,19 +667,21 @@ cdef inline void sigmoid_focal(vec* doubt, const Points* block) noexcept nogil:
 
 
 cdef inline void focal_of_targets(vec* doubt, const Points* block, bint USUAL) noexcept nogil:
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, y
     cdef Py_ssize_t k
     if block.slope == NULL:
         focal_of_logits(doubt, block[0], USUAL, False, False)
-    elif are_labels(block.y, block.steps, all_of(1, doubt[0])):
+    elif block.curve != NULL:
         focal_of_logits(doubt, block[0], USUAL, True, True)
-        if block.curve != NULL:
-            focal_curve_of_labels(doubt, block[0])
+        focal_curve_of_labels(doubt, block[0])
+        for k in range(block.steps):  # of what is no label the twin computes all, except where y is NaN
+            y = load(block.y, k, one)
+            found = if_equal(y, zero, found, if_equal(y, one, found, one))
+        doubt[0] = either(doubt[0], found)
+    elif are_labels(block.y, block.steps, one):
+        focal_of_logits(doubt, block[0], USUAL, True, True)
     else:
         focal_of_logits(doubt, block[0], USUAL, False, True)
-        if block.curve != NULL:  # the twin computes that, except where the value is NaN
-            for k in range(block.steps):
-                store(load(block.value, k, doubt[0]), block.curve, k)
-            doubt[0] = all_of(1, doubt[0])
 
 
 cdef inline void focal_curve_of_labels(vec* doubt, Points b) noexcept nogil:

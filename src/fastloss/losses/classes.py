@@ -18,6 +18,7 @@ from .._arguments import (
     as_array,
     choice,
     class_axis,
+    convert,
     flag,
     mask_operand,
     memory_axes,
@@ -30,7 +31,7 @@ from .._arguments import (
     widened,
     with_class_axis,
 )
-from .._call import Call
+from .._call import Call, friedman
 from .._errors import shortening
 from .._runtime import threads_for
 from .._types import (
@@ -191,7 +192,7 @@ class _ClassLoss(Loss[V]):
         curved = not nll and call.hessian != "residual"
         if hess and curved:
             classes = call.x.shape[axis]
-            gradient["hess"], gradient["rule"] = hess.buffer, call.rule(2.0, classes / max(classes - 1, 1))
+            gradient["hess"], gradient["rule"] = hess.buffer, call.rule(2.0, friedman(classes))
         # The value comes first where the gradient takes its place.
         first = {**gradient, "grad": None} if nll else gradient
         total = run(value=value.buffer if value else None, exact=call.exact, **first)
@@ -206,7 +207,7 @@ class _ClassLoss(Loss[V]):
         if grad and hess and not (curved and divisor):
             slope = np.abs(grad.buffer) if call.hessian == "residual" else 0.0
             counts = np.expand_dims(counted(kernel, shape), call.axes[1])
-            np.copyto(hess.buffer, np.where(counts, np.maximum(slope, call.floor), 0), casting="unsafe")
+            hess.fill(np.where(counts, np.maximum(slope, np.float64(call.floor)), 0))
         if not divisor:
             total = self._of_nothing()
         return (
@@ -222,6 +223,7 @@ class _ClassLoss(Loss[V]):
         self._prepared(call, axis)
         return self._weighed(call.kernel, call.samples)[0]
 
+    @np.errstate(all="ignore")
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = self._class_axis_of(call)
         op, kernel, derivatives, divisor = self._prepared(call, axis)
@@ -231,8 +233,7 @@ class _ClassLoss(Loss[V]):
         if not divisor or op == "nll":
             result.buffer.fill(0)
         elif self._by_class or (self._head and any(self._head[:4])):
-            product = moved(self._slow_hessp(call, vector), call.axes)
-            np.copyto(result.buffer, product, casting="unsafe")
+            result.fill(moved(self._slow_hessp(call, vector), call.axes))
         else:
             shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
             factors = self._factors(kernel, call.axes[1])
@@ -673,8 +674,7 @@ class CrossEntropyLoss(_LogitLoss[V], _IndexedLoss[V]):
             if self.weight is None:
                 shared = np.full(classes, share, call.dtype)
             else:
-                with np.errstate(all="ignore"):
-                    shared = (share * self.weight.astype(np.float64)).astype(call.dtype)
+                shared = convert(share * kernel["class_weight"].astype(np.float64), call.dtype)
             kernel["shared"], kernel["shared_sum"] = shared, sum_of(shared)
             kernel["uniform"] = self.weight is None and shared[0] != 0
             kernel["shift"], kernel["linear_weight"] = share, kernel["class_weight"]

@@ -24,7 +24,7 @@ from .._arguments import (
     target_operand,
     widened,
 )
-from .._call import Call
+from .._call import Call, friedman
 from .._errors import shortening
 from .._types import Each, Empty, IndexCall, IndexOptions, Reduced
 from ._plan import Result, V, counted, kept
@@ -407,6 +407,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
             if times
         ]  # fmt: skip
 
+    @np.errstate(all="ignore")
     def _run(self, call: Call) -> Result:
         if not call.with_hess:
             return super()._run(call)
@@ -420,15 +421,16 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         if call.hessian != "residual":  # before the gradient, which may overwrite the input
             for times, loss, labels, given in self._hessians(call, axis):
                 curve = curve + times * loss.value_grad_hess(x, labels, floor=-math.inf, **given)[2]
-            curve = curve * call.rule(2.0, call.x.shape[axis] / max(call.x.shape[axis] - 1, 1))[1]
+            curve = curve * call.rule(2.0, friedman(call.x.shape[axis]))[1]
         call.with_hess = False
         value, grad, _ = super()._run(call)
         assert grad is not None
         curve = np.maximum(np.abs(grad) if call.hessian == "residual" else curve, call.floor)
         curve = np.where(np.expand_dims(counted(kernel, shape), axis), curve, 0)
-        np.copyto(hess.buffer, moved(curve, call.axes), casting="unsafe")
+        hess.fill(moved(curve, call.axes))
         return value, grad, hess.finish()
 
+    @np.errstate(all="ignore")
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = class_axis(call.x.shape, self.axis, "input")
         self._prepared(call, axis)
@@ -439,7 +441,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         x = convert(widened(call.x), call.dtype)
         for times, loss, labels, given in self._hessians(call, axis):
             product = product + times * loss.hessp(x, labels, vector, **given)
-        np.copyto(result.buffer, moved(product, call.axes), casting="unsafe")
+        result.fill(moved(product, call.axes))
         return result.finish()
 
 

@@ -12,6 +12,7 @@ d) `Products` is who multiplies and converts: NumPy here, PyTorch in `fastloss.t
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -148,8 +149,8 @@ class _Sum:
         if chunk < self.chunks - 1:
             self.sum[part] = share
             return
-        if self.add:
-            share += widened(self.result[part])
+        if self.add:  # in the wider dtype of the two
+            share = share + widened(self.result[part])
         self.copy(self.result[part], share)
 
 
@@ -573,7 +574,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
             expected = _checking.expected_linear(call, arrays, starts)
         bias = None if b is None else real_operand(b, "linear_bias", dtype)
         with np.errstate(all="ignore"):
-            rows = _Operands(x.reshape(-1, w.shape[1]), w, bias, dtype)
+            rows = _Operands(x.reshape(math.prod(shape), w.shape[1]), w, bias, dtype)
             total = self._passes(rows, kernel, value, outputs, accumulate, products)
         result = value.finish() if value else total
         grads = {name: output.finish() for name, output in outputs.items()}
@@ -590,7 +591,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         each = {name: kernel.pop(name, None) for name in ("labels", "sample_weight", "grad_output")}
         rows = {name: array.reshape(-1) for name, array in each.items() if array is not None}
         if "coefficient" in kernel:
-            rows["coefficient"] = kernel.pop("coefficient").reshape(len(counts), -1)
+            rows["coefficient"] = kernel.pop("coefficient").reshape(len(counts), call.x.shape[axis])
         return _Kernel(_kernels.OPS[op], kernel, rows, counts, divisor)
 
     @staticmethod

@@ -152,8 +152,9 @@ class _PointwiseLoss(Loss[V]):
         if divisor == 0 and grad:
             grad.buffer.fill(0)
         if grad and hess and (divisor == 0 or call.hessian == "residual"):
-            size, counted = np.maximum(np.abs(grad.buffer), call.floor), spread(mask)
-            np.copyto(hess.buffer, size if counted is None else np.where(counted, size, 0), casting="unsafe")
+            size = np.maximum(np.abs(grad.buffer), np.float64(call.floor))
+            counted = spread(mask)
+            hess.fill(size if counted is None else np.where(counted, size, 0))
         if value and values is not value.buffer:
             _kernels.module.row_means(values, value.buffer)
         if not divisor:
