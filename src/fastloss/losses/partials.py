@@ -128,20 +128,32 @@ class Partial(Generic[V]):
     """and the one behind the last."""
     shape: Shape
     """That of the samples, as the value has it under "none"."""
+    _loss: _LabelLoss[V]
+    _parts: Parts
+    _of_classes: float
+    _sample_weight: Array | None
+    _class_weight: Array | None
 
-    def __init__(
-        self,
+    def __init__(self) -> None:
+        raise TypeError("Partial: wanted loss.partial(input, target, start=...), which makes one")
+
+    @classmethod
+    def _of(
+        cls,
         loss: _LabelLoss[V],
         classes: tuple[int, int],
         shape: Shape,
         parts: Parts,
-        of_classes: float,
         weights: tuple[Array | None, Array | None],
-    ) -> None:
-        self._loss, self._parts, self._of_classes = loss, parts, of_classes
-        self._sample_weight, self._class_weight = weights
-        self.start, self.stop = classes
-        self.shape = shape
+    ) -> Partial[V]:
+        """Of these classes; `weights` of the samples, and of their labels."""
+        part: Partial[V] = object.__new__(cls)
+        part._loss, part._parts, part.shape = loss, parts, shape
+        part._sample_weight, part._class_weight = weights
+        part.start, part.stop = classes
+        shared = _shared(loss, *classes, parts.top.dtype)
+        part._of_classes = 0.0 if shared is None else sum_of(shared)
+        return part
 
     @property
     def nbytes(self) -> int:
@@ -195,9 +207,8 @@ class Partial(Generic[V]):
         a, b = first._parts, second._parts
         merged = Parts.of(len(a.top), a.top.dtype, a.dot is not None)
         _kernels.module.merge_parts(tuple(a), tuple(b), first._of_classes, second._of_classes, tuple(merged))
-        of_classes = first._of_classes + second._of_classes
         weights = self._sample_weight, self._class_weight
-        return Partial(self._loss, (first.start, second.stop), self.shape, merged, of_classes, weights)
+        return Partial._of(self._loss, (first.start, second.stop), self.shape, merged, weights)
 
     def _gathered(self, gather: Callable[[Array], list[Array]], classes: list[int]) -> Partial[V]:
         """The part of all classes, by `gather`, which sends bytes between processes of so many classes."""
@@ -213,10 +224,8 @@ class Partial(Generic[V]):
                 for piece, array in zip(pieces, arrays, strict=True)
             ]
             parts = Parts(*views, *[None] * (4 - len(views)))
-            shared = _shared(self._loss, stop, stop + n, parts.top.dtype)
-            of_classes = 0.0 if shared is None else sum_of(shared)
             weights = self._sample_weight, self._class_weight
-            part = Partial(self._loss, (stop, stop + n), self.shape, parts, of_classes, weights)
+            part = Partial._of(self._loss, (stop, stop + n), self.shape, parts, weights)
             whole = part if whole is None else whole.merge(part)
             stop += n
         assert whole is not None
@@ -283,7 +292,11 @@ class Partial(Generic[V]):
         call, _ = self._whole(moderate=False)
         digits, counts = np.zeros(COUNTS, np.int64), self._parts.counts
         self._run(call, exact=digits)
-        return Total._of(Exact.of_state(digits), Exact.of(self._weights(counts)), int(counts.sum()))
+        return Total._of(
+            Exact.of_state(digits),
+            Exact.of(_weights(counts, self._sample_weight, self._class_weight)),
+            int(counts.sum()),
+        )
 
     def grad(
         self,
@@ -374,14 +387,6 @@ class Partial(Generic[V]):
         where = ", ".join(map(str, np.unravel_index(int(np.argmax(which)), self.shape)))
         return f"target[{where}]" if where else "target"
 
-    def _weights(self, counts: Array) -> Array:
-        """Of each sample, 0 where it does not count."""
-        weights: Any = counts.astype(np.float64)
-        for array in (self._sample_weight, self._class_weight):
-            if array is not None:
-                weights = np.where(counts, weights * array.ravel(), 0.0)
-        return np.asarray(weights)
-
     def _whole(self, moderate: bool = True) -> tuple[dict[str, Any], float]:
         """What the kernels take for all classes, and what the value is divided by: 0 if nothing counts.
 
@@ -401,18 +406,10 @@ class Partial(Generic[V]):
             raise IndexError(f"{at}: its label is in no part, wanted one in [0, {classes}) or ignore_index")
         divisor, weights = 1.0, self._sample_weight
         if loss.reduction == "mean":
-            divisor = sum_of(self._weights(counts))
+            divisor = sum_of(_weights(counts, self._sample_weight, self._class_weight))
             if moderate and not is_moderate(divisor):
                 weights = rescaled(weights, self.shape, dtype, self._class_weight)
-                whole = Partial(
-                    loss,
-                    (0, classes),
-                    self.shape,
-                    self._parts,
-                    self._of_classes,
-                    (weights, self._class_weight),
-                )
-                divisor = sum_of(whole._weights(counts))
+                divisor = sum_of(_weights(counts, weights, self._class_weight))
         kernel: dict[str, Any] = {
             "op": _kernels.OPS[loss._op()],
             "parts": tuple(self._parts),
@@ -429,6 +426,15 @@ class Partial(Generic[V]):
         top = self._parts.top
         place = top, top.size, 1, 1, 1, threads_for(top.size)
         return cast(float, _kernels.module.class_pass(kernel.pop("op"), *place, **kernel, **results))
+
+
+def _weights(counts: Array, *given: Array | None) -> Array:
+    """Of each sample, 0 where it does not count."""
+    weights: Any = counts.astype(np.float64)
+    for array in given:
+        if array is not None:
+            weights = np.where(counts, weights * array.ravel(), 0.0)
+    return np.asarray(weights)
 
 
 class Slice:
@@ -488,18 +494,16 @@ def part_of(
     if call.sample_weight is not None:
         weights = native(sample_operand(call.sample_weight, shape, dtype), dtype)
     kernel = {**found.read, "labels": labels, "mask": found.mask}
-    of_classes = 0.0
     weight = None if loss.weight is None else native(loss.weight, dtype)
     if weight is not None:
         of_labels = np.asarray(weight[np.clip(labels, 0, weight.size - 1)])
     shared = _shared(loss, found.start, found.stop, dtype)
     if shared is not None:
-        of_classes = sum_of(shared)
-        kernel.update(shared=shared, shared_sum=of_classes, uniform=weight is None)
+        kernel.update(shared=shared, shared_sum=sum_of(shared), uniform=weight is None)
     parts = Parts.of(math.prod(shape), dtype, bool(loss.label_smoothing))
     if found.start < found.stop:
         run = _kernels.module.class_pass
         run(_kernels.OPS["partial"], *found.place, threads_for(call.x.size), parts=tuple(parts), **kernel)
     else:
         parts.clear(counted(kernel, shape).ravel())
-    return Partial(loss, (found.start, found.stop), shape, parts, of_classes, (weights, of_labels))
+    return Partial._of(loss, (found.start, found.stop), shape, parts, (weights, of_labels))
