@@ -17,6 +17,7 @@ VERBS = {
     "distillation": "Temperature and distillation, beside the plain loss and PyTorch's usual form.",
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",
     "linear": "Times of linear cross-entropy beside its matrix products, PyTorch and scikit-learn.",
+    "partial": "Times of classes in several arrays, and in two processes beside PyTorch's loss_parallel.",
     "train": "Two PyTorch models trained with either loss: steps, memory and how far the curves are apart.",
     "scikit": "Times beside scikit-learn: its losses, temperature scaling, logistic regression.",
     "jax": "Times of jitted losses beside those of optax.",

@@ -11,7 +11,7 @@ dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 lazy = pytest.importorskip("fastloss.dask")
 
-CHUNKS = [(40, 7), (9, 7), ((1, 30, 9), 7), (13, 3)]
+CHUNKS = [(40, 7), (9, 7), ((1, 30, 9), 7), (13, 7)]
 
 
 @pytest.fixture(params=["threads", "synchronous"], autouse=True)
@@ -146,7 +146,7 @@ def test_every_loss(name):
 
 
 @pytest.mark.parametrize("name", [*lazy.OVER_CLASSES, *lazy.REDUCED, *lazy.OVER_ELEMENTS])
-@pytest.mark.parametrize("chunks", [*CHUNKS, (40, 2)])
+@pytest.mark.parametrize("chunks", [*CHUNKS, (40, 2), (13, 3)])
 def test_array_functions(name, chunks):
     x, _ = arrays()
     x = fastloss.softmax(x) if name == "entropy" else x
@@ -157,6 +157,58 @@ def test_array_functions(name, chunks):
     if expected.ndim == 2:
         assert result.chunks == da.from_array(x, chunks).chunks
     np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal_loss", "poly_loss"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_classes_stay_in_their_chunks(name, dtype):
+    """Parts of them are merged: no task has all of a sample. The same bits for any chunks of the samples."""
+    x, t = arrays(dtype)
+    widest = []
+
+    def seen(block):
+        widest.append(block.shape[1])
+        return block
+
+    weights, kind = np.linspace(0.1, 3, 40), fastloss.losses.CLASSES[name]
+    options = {"weight": np.arange(1.0, 8.0), "ignore_index": (-100, 2), "z_loss": 0.01}
+    if name == "cross_entropy":
+        options["label_smoothing"] = 0.1
+    u = np.finfo(np.float64 if dtype is np.float64 else np.float32).eps
+    for reduction in ("mean", "sum", "none"):
+        expected = kind(**options, reduction=reduction).value_and_grad(x, t, sample_weight=weights)
+        bits = set()
+        for rows in (40, 9, (1, 30, 9)):
+            logits = da.from_array(x, (rows, (3, 1, 3))).map_blocks(
+                seen, dtype=dtype, meta=np.empty((0, 0), dtype)
+            )
+            function = getattr(lazy, f"{name}_value_and_grad")
+            value, grad = function(logits, t, sample_weight=weights, reduction=reduction, **options)
+            assert grad.chunks == logits.chunks
+            value, grad = dask.compute(value, grad)
+            np.testing.assert_allclose(value, expected[0], rtol=8 * u)
+            size = np.abs(expected[1].astype(float)).max()
+            np.testing.assert_allclose(grad, expected[1], rtol=8 * np.finfo(dtype).eps, atol=4 * u * size)
+            assert grad.dtype == x.dtype
+            bits.add((np.asarray(value).tobytes(), grad.tobytes()))
+            again = getattr(lazy, name)(logits, t, sample_weight=weights, reduction=reduction, **options)
+            np.testing.assert_array_equal(again, value)
+        assert len(bits) == 1
+    assert max(widest) == 3
+
+
+def test_images_with_classes_in_chunks():
+    rng = np.random.default_rng(2)
+    x, t = rng.standard_normal((4, 3, 6, 5)), rng.integers(0, 3, (4, 6, 5))
+    value, grad = lazy.cross_entropy_value_and_grad(da.from_array(x, (2, 2, 2, 5)), t)
+    expected = fastloss.CrossEntropyLoss().value_and_grad(x, t)
+    assert float(value) == pytest.approx(expected[0], rel=1e-15)
+    np.testing.assert_allclose(grad, expected[1], rtol=1e-14)
+    total = lazy.cross_entropy_total(da.from_array(x, (3, 1, 6, 5)), t).compute()
+    assert (total.count, total.weight) == (120, 120.0)
+    t[3, 0, 0] = 3
+    with pytest.raises(IndexError, match=r"= 3 is out of range for 3 classes|its label is in no part"):
+        lazy.cross_entropy(da.from_array(x, (2, 2, 2, 5)), t).compute()
 
 
 def test_images():

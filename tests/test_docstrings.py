@@ -41,6 +41,7 @@ MODULES = {
     "fastloss.sklearn": "sklearn",
     "fastloss.special": "scipy",
     "fastloss.torch": "torch",
+    "fastloss.torch.parallel": "torch",
 }  # and what they need
 
 

@@ -1,4 +1,7 @@
-"""fastloss.torch and tensors spread over two processes: a DTensor is PyTorch's, unchanged."""
+"""fastloss.torch and tensors spread over two processes: a DTensor is PyTorch's, unchanged.
+
+But for what tests/test_torch_parallel.py is about.
+"""
 
 import os
 import subprocess
@@ -55,9 +58,10 @@ def outcome(call, functions, placement, labels):
     assert type(value) is DTensor and type(leaf.grad) is DTensor
     return value.placements, value.full_tensor(), leaf.grad.placements, leaf.grad.full_tensor()
 
+OURS = {0, 3}  # whose mean over samples in parts is right
 compared = 0
 for number, call in enumerate(CALLS):
-    for placement in (Shard(0), Replicate()):
+    for placement in (Replicate(),) if number in OURS else (Shard(0), Replicate()):
         wanted = outcome(call, theirs, placement, True)
         with F.patched():
             by_name = outcome(call, theirs, placement, True)

@@ -33,6 +33,12 @@ assert_type(loss(x, labels, mask=labels == 0), float)
 assert_type(loss.value_and_grad(x, labels), tuple[float, NDArray[Any]])
 assert_type(fastloss.MSELoss(reduction="none")(x, x), NDArray[Any])
 assert_type(fastloss.FocalLoss(reduction="none").value_and_grad(x, labels)[0], NDArray[Any])
+part = loss.partial(x, labels)
+assert_type(part, fastloss.Partial[float])
+assert_type(part.merge(part).value(), float)
+assert_type(part.total(), fastloss.Total)
+assert_type(fastloss.PolyLoss(reduction="none").partial(x, labels, start=3).value(), NDArray[Any])
+assert_type(part.grad(x, labels), NDArray[Any])
 """
 
 TORCH = """
@@ -45,6 +51,7 @@ x, y = torch.zeros(2, 3), torch.tensor([0, 1])
 assert_type(fastloss.torch.CrossEntropyLoss()(x, y), torch.Tensor)
 assert_type(fastloss.torch.cross_entropy(x, y), torch.Tensor)
 assert_type(fastloss.torch.MSELoss(reduction="none")(x, x), torch.Tensor)
+assert_type(fastloss.torch.parallel.cross_entropy(x, y, label_smoothing=0.1), torch.Tensor)
 """
 
 #: Each line is an error.

@@ -35,7 +35,7 @@ compiled callers.
 
 Calibration: temperature, vector_scaling; as scikit-learn's estimators in `fastloss.sklearn`.
 Metrics for arrays, as scikit-learn's, from probabilities or logits: `metrics`.
-Totals of batches: Total; of arrays that do not fit memory: stream.
+Totals of batches: Total; of arrays that do not fit memory: stream. Classes in several arrays: Partial.
 Array functions: logsumexp, softmax, log_softmax, sigmoid, logsigmoid, entropy, entropy_from_logits;
 with SciPy's names and signatures, and a switch for existing code, in `special`.
 Derivatives of array functions from their results: softmax_vjp, log_softmax_vjp, sigmoid_vjp.
@@ -82,6 +82,7 @@ from .losses import (
     MultiLabelSoftMarginLoss,
     MultinomialNLLLoss,
     NLLLoss,
+    Partial,
     PoissonNLLLoss,
     PolyLoss,
     SigmoidFocalLoss,
@@ -122,6 +123,7 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "MultinomialNLLLoss",
     "NLLLoss",
+    "Partial",
     "PoissonNLLLoss",
     "PolyLoss",
     "SigmoidFocalLoss",

@@ -9,17 +9,17 @@
 
 For every loss there is a function of its name, one with ``_value_and_grad`` and one with ``_total``; and the
 array functions. Samples may be in any chunks: values, totals and gradients have the same bits for all of
-them. Classes that are in several chunks are brought together, and results go back to the chunks of the
-input. Tasks on threads of a scheduler take one thread each.
+them. Classes that are in several chunks stay there for losses of softmax and labels: each chunk makes a
+`fastloss.Partial`, and has its gradient once these are merged. For others they are brought together, and
+results go back to the chunks of the input. Tasks on threads of a scheduler take one thread each.
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ import fastloss
 from ._arguments import class_axis, compute_dtype, one_for_each, stored_dtype
 from ._runtime import threads
 from .losses import CLASSES
-from .losses.classes import _IndexedLoss
+from .losses.classes import _IndexedLoss, _LabelLoss
+from .losses.partials import Partial
 from .losses.pointwise import _aligned_var
 from .totals import Total
 
@@ -152,8 +153,7 @@ class _Batches:
             k: options.pop(k) for k in ("sample_weight", "mask", "normalizer") if k in options
         }
         self.normalizer = given.pop("normalizer", None)
-        weight = options.pop("weight", None)
-        self.loss = kind(**options) if weight is None else kind(weight, **options)
+        self.loss = kind(**options)
         self.input = da.asarray(input)
         if any(np.isnan(self.input.shape)):
             raise ValueError(
@@ -165,8 +165,10 @@ class _Batches:
             self.axis = class_axis(self.x.shape, self.loss.axis, "input")
         elif self.loss._value_shape(self.x.shape) != self.x.shape:
             self.axis = self.x.ndim - 1
-        if self.axis is not None:
+        self.parted = isinstance(self.loss, _LabelLoss) and np.ndim(target) < self.x.ndim  # classes may be
+        if self.axis is not None and not self.parted:
             self.x = _in_one_chunk(self.x, self.axis)
+        self.parted &= self.axis is not None and len(self.x.chunks[self.axis]) > 1
         chunks, axis = self.x.chunks, self.axis
         self.chunks = chunks if axis is None else chunks[:axis] + chunks[axis + 1 :]
         self.shape = tuple(map(sum, self.chunks))
@@ -204,16 +206,69 @@ class _Batches:
             raise ValueError(f"{name}: got shape {array.shape}, {wanted}") from None
         return whole.rechunk(self.x.chunks).to_delayed()
 
+    def _arguments(self, block: tuple[int, ...], part: int = 0) -> tuple[Any, Any, dict[str, Any]]:
+        """Of a block of samples, and of one of its parts: its place in x, its target, and more."""
+        place = block if self.axis is None else (*block[: self.axis], part, *block[self.axis :])
+        target = self.target[place if self.target.ndim == self.x.ndim else block]
+        return place, target, {k: v[place if v.ndim == self.x.ndim else block] for k, v in self.more.items()}
+
     def tasks(self, function: Any, *args: Any) -> Any:
-        """A task for each block of samples, in an array as they are."""
+        """A task for each block of samples, in an array as they are; from what is merged of its parts."""
         tasks = np.empty(tuple(map(len, self.chunks)), object)
+        if self.parted:
+            for block in np.ndindex(tasks.shape):
+                tasks[block] = function(self.merged[block])
+            return tasks
         x = self.x.to_delayed()
-        for block in itertools.product(*map(range, tasks.shape)):
-            place = block if self.axis is None else (*block[: self.axis], 0, *block[self.axis :])
-            target = self.target[place if self.target.ndim == x.ndim else block]
-            more = {k: v[place if v.ndim == x.ndim else block] for k, v in self.more.items()}
+        for block in np.ndindex(tasks.shape):
+            place, target, more = self._arguments(block)
             tasks[block] = function(self.loss, x[place], target, *args, **more)
         return tasks
+
+    @cached_property
+    def merged(self) -> Any:
+        """The part of all classes of each block of samples."""
+        assert self.axis is not None
+        tasks, x = np.empty(tuple(map(len, self.chunks)), object), self.x.to_delayed()
+        loss, starts = self.loss._changed(reduction="none"), self._starts()
+        for block in np.ndindex(tasks.shape):
+            parts = []
+            for part, start in enumerate(starts):
+                place, target, more = self._arguments(block, part)
+                parts.append(_part_of(loss, x[place], target, start=start, **more))
+            tasks[block] = _merged(parts)
+        return tasks
+
+    def _starts(self) -> list[int]:
+        """The first class of each chunk."""
+        assert self.axis is not None
+        return [0, *np.cumsum(self.x.chunks[self.axis])[:-1].tolist()]
+
+    def weights(self) -> Any:
+        """What a mean is divided by, from targets alone."""
+        tasks = np.empty(tuple(map(len, self.chunks)), object)
+        for block in np.ndindex(tasks.shape):
+            place, target, more = self._arguments(block)
+            shape = [lengths[i] for lengths, i in zip(self.x.chunks, place, strict=True)]
+            if self.parted and self.axis is not None:
+                shape[self.axis] = self.x.shape[self.axis]
+            tasks[block] = _weight_of(self.loss, tuple(shape), self.x.dtype, target, **more)
+        return self.total(tasks)
+
+    def totals_and_grads(self, scale: Any, dtype: Any) -> tuple[Any, Any]:
+        """A total for each block of samples, and a gradient for each chunk of x."""
+        totals, grads = np.empty(tuple(map(len, self.chunks)), object), np.empty(self.x.numblocks, object)
+        if not self.parted:
+            pairs = self.tasks(_total_and_grad_of, scale, dtype)
+            for block in np.ndindex(pairs.shape):
+                totals[block], grads[self._arguments(block)[0]] = pairs[block]
+            return totals, grads
+        x = self.x.to_delayed()
+        for block in np.ndindex(totals.shape):
+            for part, start in enumerate(self._starts()):
+                place, target, _ = self._arguments(block, part)
+                grads[place] = _grad_of_part(self.merged[block], x[place], target, start, scale)
+        return self.tasks(_total_of_part), grads
 
     def total(self, tasks: Any) -> Any:
         """All totals in one, by a tree."""
@@ -221,6 +276,15 @@ class _Batches:
         while len(totals) > 1:
             totals = [_sum(totals[i : i + MERGED]) for i in range(0, len(totals), MERGED)]
         return totals[0]
+
+    def totals(self) -> Any:
+        """The total of all samples."""
+        return self.total(self.tasks(_total_of_part if self.parted else _total_of))
+
+    def values(self) -> Any:
+        """The values under "none"."""
+        tasks = self.tasks(_values_of_part if self.parted else _values_of)
+        return self.array(tasks, self.chunks, _dtypes(self.x)[0])
 
     def value(self, total: Any) -> Any:
         """The mean or sum of a total, a dask array without dimensions."""
@@ -262,9 +326,38 @@ def _values_of(loss: Any, x: Any, y: Any, **more: Any) -> Any:
 
 
 @dask.delayed  # type: ignore[untyped-decorator]
-def _weight_of(loss: Any, x: Any, y: Any, **more: Any) -> Total:
+def _part_of(loss: Any, x: Any, y: Any, start: int, **more: Any) -> Partial[Any]:
+    with _as_task():
+        return loss.partial(x, y, start=start, **more)  # type: ignore[no-any-return]
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _merged(parts: list[Partial[Any]]) -> Partial[Any]:
+    return reduce(Partial.merge, parts)
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _total_of_part(whole: Partial[Any]) -> Total:
+    with _as_task():
+        return whole.total()
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _values_of_part(whole: Partial[Any]) -> Any:
+    with _as_task():
+        return whole.value()
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _grad_of_part(whole: Partial[Any], x: Any, y: Any, start: int, scale: float) -> Any:
+    with _as_task():
+        return whole.grad(x, y, start=start, grad_output=scale)
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _weight_of(loss: Any, shape: tuple[int, ...], dtype: Any, y: Any, **more: Any) -> Total:
     """What there is to know before a gradient: the weights, from targets alone."""
-    nothing = np.broadcast_to(np.zeros((), x.dtype), x.shape)
+    nothing = np.broadcast_to(np.zeros((), dtype), shape)
     loss = _of_block(loss, more)
     more.pop("var", None)
     with _as_task():
@@ -300,12 +393,11 @@ def _loss_functions(name: str) -> tuple[Any, Any, Any]:
     def value(input: Any, target: Any, *var: Any, **options: Any) -> Any:
         batches = _Batches(kind, (input, target, *var), options)
         if batches.loss.reduction == "none":
-            return batches.array(batches.tasks(_values_of), batches.chunks, _dtypes(batches.x)[0])
-        return batches.value(batches.total(batches.tasks(_total_of)))
+            return batches.values()
+        return batches.value(batches.totals())
 
     def total(input: Any, target: Any, *var: Any, **options: Any) -> Any:
-        batches = _Batches(kind, (input, target, *var), options)
-        return batches.total(batches.tasks(_total_of))
+        return _Batches(kind, (input, target, *var), options).totals()
 
     def value_and_grad(
         input: Any, target: Any, *var: Any, grad_output: float = 1.0, **options: Any
@@ -316,15 +408,12 @@ def _loss_functions(name: str) -> tuple[Any, Any, Any]:
         if reduction == "batchmean" or batches.normalizer is not None:
             divisor = batches.normalizer or float(batches.shape[0] if batches.shape else 1)
         elif reduction == "mean":
-            weights = batches.total(batches.tasks(_weight_of))
-        computed, stored = _dtypes(batches.x)
-        pairs = batches.tasks(_total_and_grad_of, _scale_of(weights, grad_output, divisor), stored)
-        totals, grads = (np.empty(pairs.shape, object) for _ in range(2))
-        for block in np.ndindex(pairs.shape):
-            totals[block], grads[block] = pairs[block]
+            weights = batches.weights()
+        stored = _dtypes(batches.x)[1]
+        totals, grads = batches.totals_and_grads(_scale_of(weights, grad_output, divisor), stored)
         grad = batches.array(grads, batches.x.chunks, stored).rechunk(batches.input.chunks)
         if reduction == "none":
-            return batches.array(batches.tasks(_values_of), batches.chunks, computed), grad
+            return batches.values(), grad
         return batches.value(batches.total(totals)), grad
 
     texts = {

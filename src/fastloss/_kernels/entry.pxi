@@ -166,7 +166,7 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
         function = backward_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1 if job.inner == 1 else LANES)
     elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES or bent \
-            or job.op == DISTILLED \
+            or job.op == DISTILLED or job.parts.top != NULL \
             or job.head == POLY and fabs(job.head_parameter) > 1e6:
         function = rows_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
@@ -273,6 +273,37 @@ cdef double run_class(
     return total
 
 
+cdef Parts parts_of(tuple arrays):
+    """Of no arrays, or of those in the order of the struct."""
+    cdef Parts parts
+    memset(&parts, 0, sizeof(parts))
+    if arrays:
+        parts.top, parts.others, parts.label = data_of(arrays[0]), <double*>data_of(arrays[1]), data_of(arrays[2])
+        parts.dot = <double*>data_of(arrays[3])
+        parts.terms = <int>(arrays[1].size // max(arrays[0].size, 1))
+    return parts
+
+
+cdef void merge_all(
+    const real* tag, const Parts* a, const Parts* b, double of_a, double of_b, Py_ssize_t n, const Parts* merged
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        merge_part(tag, a, b, of_a, of_b, i, merged)
+
+
+def merge_parts(tuple a, tuple b, double of_a, double of_b, tuple merged):
+    """Fill `merged` with the statistics over the classes of a and b, whose coefficients' sums are of_a and of_b."""
+    cdef Parts first = parts_of(a), second = parts_of(b), both = parts_of(merged)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(<cnp.ndarray>merged[0])
+    cdef bint single = is_float32(merged[0])
+    with nogil:
+        if single:
+            merge_all(<float*>NULL, &first, &second, of_a, of_b, n, &both)
+        else:
+            merge_all(<double*>NULL, &first, &second, of_a, of_b, n, &both)
+
+
 def class_pass(
     int op, x, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t x_stride, int threads, *,
     value=None, grad=None, labels=None, int64_t ignore_index=0, mask=None, class_weight=None, double index_scale=1,
@@ -280,7 +311,7 @@ def class_pass(
     bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
     offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0, hess=None, tuple rule=(),
     moments=(None, None), double input_scale=1, class_scale=None, class_bias=None, by_scale=None, by_bias=None,
-    bint wide=False, exact=None,
+    bint wide=False, exact=None, tuple parts=(), int64_t first_class=0,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
 
@@ -288,10 +319,13 @@ def class_pass(
     derivatives by these. It is computed with in float64 if `wide`, which is for float32 and for "moments".
 
     The gradient is multiplied by factor / divisor, and so is the diagonal of the Hessian; `rule` as in `set_hessian`.
-    The sum's digits are added to the array `exact`, see exact.pxd.
+    The sum's digits are added to the array `exact`, see exact.pxd. `parts` are filled by "partial", or stand for a
+    pass over x, whose classes begin at `first_class`.
     """
     cdef ClassJob job
     job.op = op
+    job.parts = parts_of(parts)
+    job.parts.first_class = first_class
     job.head = head
     job.head_parameter = head_parameter
     job.z_loss = z_loss
@@ -609,6 +643,7 @@ OPS = {
     "softmax_backward": SOFTMAX_BACKWARD,
     "log_softmax_backward": LOG_SOFTMAX_BACKWARD,
     "distilled": DISTILLED,
+    "partial": PARTIAL,
 }
 
 # The losses of one element: names, functions and twins of points.pxd.

@@ -499,13 +499,22 @@ cdef inline long double wide_coefficient(
 cdef inline long double wide_read(
     const real* tag, const ClassJob* job, real x, Py_ssize_t j, long double* slope
 ) noexcept nogil:
-    """What x of class j is read as, and the derivative of the cap."""
+    """What x of class j is read as, and the derivative of the cap.
+
+    Beside a maximum that the loop has read, as the loop reads it.
+    """
     cdef long double y = x
+    cdef f16 f
+    cdef d8 d
     slope[0] = 1
     if x != -INFINITY:
         y *= (<const real*>job.class_scale)[j] if job.class_scale != NULL else job.input_scale
         y += (<const real*>job.class_bias)[j] if job.class_bias != NULL else 0
-    return wide_capped(y, job.softcap, slope) if job.softcap != 0 else y
+    if job.softcap != 0:
+        y = wide_capped(y, job.softcap, slope)
+    if is_merged(job):
+        y = read_as(job, x, j, f) if real is float else read_as(job, x, j, d)
+    return y
 
 
 cdef inline long double wide_x(
@@ -522,19 +531,28 @@ cdef inline void wide_statistics(
     """All of sample i, whose label is t, or -1."""
     cdef const real* w = <const real*>job.class_weight
     cdef Py_ssize_t outer = i // job.inner, first = outer * job.x_stride + i - outer * job.inner, j, top = 0
-    cdef long double d, c
-    cdef long double k = <long double>job.index_scale * (w[t] if w != NULL else 1) if t >= 0 else 0, own = 1
+    cdef long double d, c, own = 1
+    wide.k = 0
+    if t >= 0 or is_merged(job):
+        wide.k = <long double>job.index_scale * (w[i if is_merged(job) else t] if w != NULL else 1)
     wide.weight = per_sample(<const real*>job.sample_weight, i)
     wide.scale = times(times(wide.weight, per_sample(<const real*>job.grad_output, i)), job.wide_scale)
-    wide.k = k
     wide.top = -INFINITY
     wide.others = wide.a = wide.b = wide.d = 0
-    for j in range(job.classes):
+    if is_merged(job):
+        wide.top = (<const real*>job.parts.top)[i]
+        wide.others = sum_in_parts(job.parts.others, &job.parts, i)
+        wide.d = (<const real*>job.parts.label)[i] - wide.top
+        own = expl(wide.d)
+        if job.parts.dot != NULL:
+            wide.a = job.shared_sum
+            wide.b = times(sum_in_parts(job.parts.dot, &job.parts, i), job.coefficient_shift)
+    for j in range(job.classes if not is_merged(job) else 0):
         d = wide_x(tag, job, first, j)
         if d > wide.top:
             wide.top = d
             top = j
-    for j in range(job.classes):
+    for j in range(job.classes if not is_merged(job) else 0):
         d = wide_x(tag, job, first, j) - wide.top
         if j != top:
             wide.others += expl(d)
@@ -624,6 +642,61 @@ cdef inline void clear(Batch* batch, Py_ssize_t count) noexcept nogil:
         batch.own[l] = 0
 
 
+cdef inline void keep_part(
+    const real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t l, const Batch* batch
+) noexcept nogil:
+    """Store what was collected of sample i, in place l of the batch."""
+    cdef bint keep = batch.keep[l] != 0
+    (<real*>job.parts.top)[i] = <real>batch.top[l]
+    (<real*>job.parts.label)[i] = <real>(batch.d[l] if keep else 0)
+    put_in_parts(batch.others[l] if keep else -1, job.parts.others, &job.parts, i)
+    if job.parts.dot != NULL:
+        put_in_parts(batch.b[l] if keep else 0, job.parts.dot, &job.parts, i)
+
+
+cdef inline void take_part(
+    const real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t l, Batch* batch
+) noexcept nogil:
+    """What is known of sample i, from all parts of its classes, into place l of the batch."""
+    cdef double top = (<const real*>job.parts.top)[i]
+    batch.top[l] = top
+    batch.others[l] = <double>sum_in_parts(job.parts.others, &job.parts, i)
+    batch.keep[l] = batch.others[l] != -1
+    batch.k[l] = batch.d[l] = batch.own[l] = batch.a[l] = batch.b[l] = batch.square[l] = 0
+    if batch.keep[l] == 0:
+        batch.top[l] = batch.others[l] = 0
+        return
+    batch.others[l] += top - top
+    batch.k[l] = job.index_scale * per_sample(<const real*>job.class_weight, i)
+    batch.d[l] = (<const real*>job.parts.label)[i] - top
+    batch.own[l] = exp(batch.d[l])
+    if job.parts.dot != NULL:
+        batch.a[l] = job.shared_sum
+        batch.b[l] = <double>times(sum_in_parts(job.parts.dot, &job.parts, i), job.coefficient_shift)
+
+
+cdef inline void merge_part(
+    const real* tag, const Parts* a, const Parts* b, double of_a, double of_b, Py_ssize_t i, const Parts* merged
+) noexcept nogil:
+    """Statistics of sample i over the classes of a and b, whose coefficients' sums are of_a and of_b."""
+    cdef real top_a = (<const real*>a.top)[i], top_b = (<const real*>b.top)[i], label = (<const real*>a.label)[i]
+    cdef real top = top_a if top_a > top_b else top_b
+    cdef long double others_a = sum_in_parts(a.others, a, i), others_b = sum_in_parts(b.others, b, i), dot = 0
+    cdef long double down_a = <long double>top_a - top if top_a != top else 0
+    cdef long double down_b = <long double>top_b - top if top_b != top else 0
+    (<real*>merged.top)[i] = top
+    (<real*>merged.label)[i] = label if label == label else (<const real*>b.label)[i]
+    if others_a == -1:  # of an ignored sample all parts know as much
+        put_in_parts(-1, merged.others, merged, i)
+    elif top_a == top:
+        put_in_parts(others_a + (1 + others_b) * expl(down_b), merged.others, merged, i)
+    else:
+        put_in_parts(others_b + (1 + others_a) * expl(down_a), merged.others, merged, i)
+    if merged.dot != NULL:
+        dot = sum_in_parts(a.dot, a, i) + times(of_a, down_a)
+        put_in_parts(dot + (sum_in_parts(b.dot, b, i) + times(of_b, down_b)), merged.dot, merged, i)
+
+
 cdef inline void finish(
     real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t place, Batch* batch, double* total,
     double* low, Huge* huge
@@ -681,6 +754,9 @@ cdef inline void finish(
     elif job.op == ENTROPY_FROM_LOGITS:
         for l in range(n):
             batch.value[l] = batch.log_sum[l] - batch.b[l] / (1 + batch.others[l])
+    elif job.op == PARTIAL:
+        for l in range(count):
+            keep_part(tag, job, first + l, l, batch)
     elif job.op == MOMENTS:
         for l in range(count):
             batch.value[l] = batch.top[l] + batch.log_sum[l]

@@ -8,6 +8,7 @@ cdef enum:
     LOG_MULTINOMIAL,
     MOMENTS,                       # logsumexp, Σ p_j d_j and Σ p_j d_j^2 with d_j = x_j - max x
     DISTILLED,                     # KL divergence of x from a teacher, the coefficients; see distilled.pxd
+    PARTIAL,                       # statistics of samples over some of their classes, for `parts`
     SOFTMAX_VJP,                   # p_j (v_j - sum p v), v the coefficients: the derivative of softmax, times v
     SOFTMAX_BACKWARD,              # the same from x = p, and that of log_softmax from its result; see backward.pxd
     LOG_SOFTMAX_BACKWARD
@@ -15,6 +16,18 @@ cdef enum:
 # The losses of a label under softmax, functions of its -log p; see `head_of` in heads.pxd.
 cdef enum:
     CROSS_ENTROPY, FOCAL, GENERALIZED, POLY
+
+# Statistics of samples whose classes are in several arrays, over some of the classes, or, merged, over all.
+#
+# Numbers that merging adds up are in float64; where the loops compute in that they have two terms, a number and what
+# rounding lost.
+cdef struct Parts:
+    void* top                      # (samples,) the maximum m, in the loop's type, or NULL: there are none
+    double* others                 # (samples, terms) sum exp(x_j - m) without a maximum's own 1; -1 of ignored samples
+    void* label                    # (samples,) x of the label, in the loop's type; NaN where it is of another part
+    double* dot                    # (samples, terms) sum c_j (x_j - m), or NULL
+    int terms
+    int64_t first_class            # of x, to labels
 
 cdef struct ClassJob:
     int op
@@ -44,7 +57,7 @@ cdef struct ClassJob:
     const void* shared             # c itself, (classes,) for all samples, or NULL
     double shared_sum              # sum of `shared`
     bint uniform                   # `shared` is one number, not 0, for all classes
-    const void* class_weight       # w of the index term (classes,), or NULL for ones
+    const void* class_weight       # w of the index term (classes,), with `parts` of each sample, or NULL for ones
     double index_scale             # 1 - label smoothing
     const void* sample_weight      # (samples,), or NULL
     const void* grad_output        # (samples,), or NULL
@@ -66,6 +79,7 @@ cdef struct ClassJob:
     Diagonal hessian               # only beside a gradient
     Py_ssize_t chunk               # samples that one thread takes at a time
     Py_ssize_t lead                # samples before one with which a tile should begin
+    Parts parts                    # of PARTIAL what is filled; of LOSS and LOSS_LINEAR what stands for a pass over x
     int64_t* exact                 # (EXACT_COUNTS,), what the digits of an exact sum are added to, or NULL
     int64_t* digits                # (chunks, EXACT_COUNTS), where there is one
     double* partial                # (chunks, 3): sum of the values, what rounding lost, and huge terms
@@ -74,6 +88,29 @@ cdef struct ClassJob:
 
 cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
     return array[i] if array != NULL else 1.0
+
+
+cdef inline long double sum_in_parts(const double* array, const Parts* parts, Py_ssize_t i) noexcept nogil:
+    cdef Py_ssize_t k = i * parts.terms
+    return <long double>array[k] + array[k + 1] if parts.terms > 1 else array[k]
+
+
+cdef inline void put_in_parts(long double x, double* array, const Parts* parts, Py_ssize_t i) noexcept nogil:
+    cdef Py_ssize_t k = i * parts.terms
+    array[k] = <double>x
+    if parts.terms > 1:
+        array[k + 1] = <double>(x - array[k]) if array[k] - array[k] == 0 else 0
+
+
+cdef inline bint is_merged(const ClassJob* job) noexcept nogil:
+    """Whether a loss is computed from statistics that there are."""
+    return job.parts.top != NULL and job.op != PARTIAL
+
+
+cdef inline int64_t class_of(const ClassJob* job, int64_t label) noexcept nogil:
+    """The place of a label among the classes of x, or -1."""
+    cdef int64_t first = job.parts.first_class
+    return label - first if label >= first and label - first < job.classes else -1
 
 
 cdef inline bint is_scaled(const ClassJob* job) noexcept nogil:

@@ -25,7 +25,8 @@ include "tuning.pxi"
 
 # What is done of a row in a call; in two parts, where all rows of a group get their heads in between.
 cdef enum:
-    ALL, COLLECTED, WRITTEN
+    ALL, COLLECTED, WRITTEN,
+    RESTORED                       # written, from statistics that were there
 
 # What a thread knows of the row that it computes.
 cdef struct Row:
@@ -338,7 +339,8 @@ cdef inline void choose_anchor(
     cdef bint of_label
     if t >= 0:
         x_t = value_of(job, i, t, tag)
-        of_label = MODE == PLAIN and job.hessian.data == NULL and row.own >= 8.67e-19 * sum_of_others  # 2^-60
+        of_label = MODE == PLAIN and job.hessian.data == NULL and job.op != PARTIAL \
+            and row.own >= 8.67e-19 * sum_of_others  # 2^-60
         if of_label or x_t == row.top + row.shift:
             row.anchor = x_t
             row.unit = row.own
@@ -1024,6 +1026,40 @@ cdef inline void zero_row(real* tag, void* out, int storage, const ClassJob* job
         write_one(<real>0, out, storage, position_in_results(job, i, j))
 
 
+cdef inline void restore_row(
+    int mode, const ClassJob* job, Py_ssize_t i, int64_t t, double others, Row* row, vec tag
+) noexcept nogil:
+    cdef double x_t = value_of(job, i, t, tag) if t >= 0 else 0
+    cdef double lead = exp_lead(tag) * (1.5 if others < 8.67e-19 else 1.0)  # 2^-60, as `row_statistics` has it
+    row.top = element(job.parts.top, i, tag)
+    row.anchor = row.top
+    row.shift = 0
+    row.reference = exp_reference(row.top, lead, tag)
+    if not exp_can_reduce(row.top, tag) and row.top - row.top == 0:
+        row.shift = row.top
+        row.top = 0
+    row.unit = exp_one(row.top, row.reference, tag)
+    row.others = others * row.unit
+    row.own = exp_one(x_t - row.shift, row.reference, tag)
+    row.c_used = job.shared
+    if job.classes <= ROWS_BLOCK:
+        exp_block(mode, job, i, 0, job.classes, row, tag)
+
+
+cdef inline void restore_any(
+    int mode, const ClassJob* job, Py_ssize_t i, int64_t t, double others, Row* row
+) noexcept nogil:
+    """What `row_statistics` leaves of row i, from statistics that are known; `others` is relative to the maximum."""
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        restore_row(mode, job, i, t, others, row, f)
+    else:
+        restore_row(mode, job, i, t, others, row, d)
+
+ctypedef void (*restore_function)(int, const ClassJob*, Py_ssize_t, int64_t, double, Row*) noexcept nogil
+
+
 cdef inline void row_of(
     int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch, real* tag, vec step
 ) noexcept nogil:
@@ -1034,6 +1070,13 @@ cdef inline void row_of(
     if job.labels != NULL:
         t = label_of(job, i)
         skipped = t == job.ignore_index
+    if job.parts.top != NULL:
+        t = class_of(job, t)
+    if stage == RESTORED:
+        if job.with_grad:
+            (<restore_function>fastloss_out_of_line(<void*>restore_any))(MODE, job, i, t, batch.others[l], row)
+        row_loss(MODE, job, i, l, t, row, batch, tag, step)
+        return
     if stage == WRITTEN:
         if not skipped:
             row_loss(MODE, job, i, l, t, row, batch, tag, step)
@@ -1055,7 +1098,7 @@ cdef inline void row_of(
             batch.top[l] = batch.others[l] = batch.a[l] = 0
             batch.b[l] = -row.distilled.value
             return
-    if t >= 0:
+    if t >= 0 and job.op != PARTIAL:
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
     row_statistics(MODE, job, i, t, row, step)
     batch.top[l] = row.anchor
@@ -1065,9 +1108,13 @@ cdef inline void row_of(
     if MODE == EXPECTED or MODE == SQUARED:
         batch.a[l] /= row.unit
         batch.b[l] /= row.unit
-    if job.op == LOGSUMEXP:
+    if job.op == LOGSUMEXP or job.op == PARTIAL:
         if not fabs(row.top) < INFINITY:  # +inf gives +inf and -inf -inf, unless the row also holds NaN
             batch.others[l] = sum_past_inf(job, tag, position_of(job, i))
+        if job.op == PARTIAL:
+            batch.d[l] = value_of(job, i, t, step) if t >= 0 else NAN
+            if t >= 0 and batch.d[l] != batch.d[l]:  # then `others` is NaN, too
+                batch.d[l] = 0
         return
     batch.others[l] += row.top - row.top
     row.others += row.top - row.top
@@ -1166,7 +1213,7 @@ cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexce
         function = <void*>expected_row[float] if real is float else <void*>expected_row[double]
     elif job.op == MOMENTS:
         function = <void*>squared_row[float] if real is float else <void*>squared_row[double]
-    elif job.op != LOSS_LINEAR:
+    elif job.op != LOSS_LINEAR and not (job.op == PARTIAL and job.shared != NULL):
         function = <void*>plain_row[float] if real is float else <void*>plain_row[double]
     elif job.uniform:
         function = <void*>uniform_row[float] if real is float else <void*>uniform_row[double]
@@ -1244,6 +1291,23 @@ cdef inline void headed_rows(
         n = m
 
 
+cdef inline void merged_rows(
+    row_function row_by_mode, real* tag, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch
+) noexcept nogil:
+    """`count` samples from `start` on, of which all statistics are known, into the batch, and their gradients."""
+    cdef Py_ssize_t l
+    for l in range(count):
+        take_part(tag, job, start + l, l, batch)
+    clear(batch, count)
+    if job.headed and job.with_grad:
+        (<heads_function>fastloss_out_of_line(<void*>heads))(job, 0, (count + 7) // 8 * 8, batch)
+    for l in range(count):
+        if batch.keep[l] != 0:
+            row_by_mode(tag, job, start + l, l, RESTORED, row, batch)
+        elif job.grad != NULL:
+            zero_row(tag, job.grad, job.grad_storage, job, start + l)
+
+
 cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...) of a job whose class axis is contiguous."""
     cdef Py_ssize_t first = chunk * job.chunk, start, l, count
@@ -1264,9 +1328,11 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
     for start in range(first, last, LANES):
         count = min(<Py_ssize_t>LANES, last - start)
         batch.any_wide = False
-        if headed:
+        if is_merged(job):
+            merged_rows(row_by_mode, tag, job, start, count, &row, &batch)
+        elif headed:
             headed_rows(row_by_mode, tag, job, start, count, &row, &batch)
-        for l in range(count if not headed else 0):
+        for l in range(count if not headed and not is_merged(job) else 0):
             if job.op == ENTROPY:
                 if real is float:
                     (<float*>job.value)[start + l] = <float>row_entropy(job, start + l, &row, <float*>row.e, f)

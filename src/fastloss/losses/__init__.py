@@ -1,22 +1,25 @@
 """The losses: for each one a class that holds its options, and a function.
 
 `classes` has those with a class axis, `distillation` that of two arrays of logits, `linear` the one with a
-linear layer before it, `pointwise` those without classes, `_plan` what all share.
+linear layer before it, `partials` those of classes in several arrays, `pointwise` those without classes,
+`_plan` what all share.
 """
 
 from typing import Any
 
-from . import classes, distillation, linear, pointwise
+from . import classes, distillation, linear, partials, pointwise
 from ._plan import Loss
 from .classes import *
 from .distillation import *
 from .linear import *
+from .partials import *
 from .pointwise import *
 
 __all__: list[str] = []
 __all__ += classes.__all__
 __all__ += distillation.__all__
 __all__ += linear.__all__
+__all__ += partials.__all__
 __all__ += pointwise.__all__
 
 #: The class of each function, by the function's name.

@@ -60,6 +60,7 @@ from ._plan import (
     sum_of_weights,
     weight_option,
 )
+from .partials import Partial, part_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -546,7 +547,75 @@ class _IndexedLoss(_ClassLoss[V]):
         }
 
 
-class CrossEntropyLoss(_LogitLoss[V], _IndexedLoss[V]):
+class _LabelLoss(_LogitLoss[V], _IndexedLoss[V]):
+    """Losses of softmax and a class index, of which there are parts."""
+
+    def partial(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        start: int = 0,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Partial[V]:
+        """Return what the loss needs of a slice of the classes, to be merged with that of the others.
+
+        Parameters
+        ----------
+        input : array_like
+            Logits of the classes [start, start + C), C as many as there are on the class axis.
+        target : array_like
+            Class indices, counted from the first of all classes; those of other slices belong to their parts.
+        start : int, default: 0
+            The first class.
+        %(counted)s
+
+        Returns
+        -------
+        Partial
+            The part. The loss's `weight`, and `scale` and `bias` of classes, are those of all classes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Arguments that do not fit. A label that no part has is an IndexError of the merged part's value.
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.CrossEntropyLoss()
+        >>> part = loss.partial([[0.0, 0.0]], [3])
+        >>> part.merge(loss.partial([[0.0, 0.0]], [3], start=2)).value()
+        1.3862943611198906
+        """
+        return part_of(self, input, target, start, sample_weight, mask)
+
+    def _smoothed(self, classes: int, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """Arguments of `class_pass` for label smoothing, if there is any."""
+        smoothing = self.label_smoothing
+        if not smoothing:
+            return {}
+        share = smoothing / classes
+        weight = None if self.weight is None else native(self.weight, dtype)
+        if weight is None:
+            shared = np.full(classes, share, dtype)
+        else:
+            shared = convert(share * weight.astype(np.float64), dtype)
+        return {
+            "shared": shared,
+            "shared_sum": sum_of(shared),
+            "uniform": weight is None and shared[0] != 0,
+            "shift": share,
+            "linear_weight": weight,
+            "index_scale": 1 - smoothing,
+        }
+
+    def _op(self) -> str:
+        return "loss"
+
+
+class CrossEntropyLoss(_LabelLoss[V]):
     """Cross-entropy between softmax(input) and the target, from logits.
 
     For a class index t:         -w_t log p_t
@@ -668,24 +737,13 @@ class CrossEntropyLoss(_LogitLoss[V], _IndexedLoss[V]):
                 "linear_weight": self._class_weight(self.weight, call, classes),
                 "mask": mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :]),
             }
-        kernel = self._indexed(call, axis)
-        if smoothing:
-            share = smoothing / classes
-            if self.weight is None:
-                shared = np.full(classes, share, call.dtype)
-            else:
-                shared = convert(share * kernel["class_weight"].astype(np.float64), call.dtype)
-            kernel["shared"], kernel["shared_sum"] = shared, sum_of(shared)
-            kernel["uniform"] = self.weight is None and shared[0] != 0
-            kernel["shift"], kernel["linear_weight"] = share, kernel["class_weight"]
-            kernel["index_scale"] = 1 - smoothing
-        return self._op(), kernel
+        return self._op(), {**self._indexed(call, axis), **self._smoothed(classes, call.dtype)}
 
     def _op(self) -> str:
         return "loss_linear" if self.label_smoothing else "loss"
 
 
-class _HeadLoss(_LogitLoss[V], _IndexedLoss[V]):
+class _HeadLoss(_LabelLoss[V]):
     """Losses of a label that are functions of its cross-entropy."""
 
     _kind: ClassVar[str]
@@ -702,9 +760,6 @@ class _HeadLoss(_LogitLoss[V], _IndexedLoss[V]):
     ) -> None:
         options = {self._parameter: parameter, **options, **softmax}
         super().__init__(weight, ignore_index, axis, **options)
-
-    def _op(self) -> str:
-        return "loss"
 
     def _head_of_label(self) -> tuple[int, float]:
         return _kernels.HEADS[self._kind], vars(self)[self._parameter]

@@ -3,9 +3,12 @@
     import fastloss.torch as F          # instead of torch.nn.functional, for the losses
     with fastloss.torch.patched(): ...  # or: the losses of existing code
 
-Functions are in `functional`, modules in `modules`, the way from tensors to kernels and the operators of
-torch.library in `_operators` and `_linear`, the switch in `_switch`. Importing fastloss does not import this.
+Functions are in `functional`, modules in `modules`, logits that lie in several processes in `parallel`, the
+way from tensors to kernels and the operators of torch.library in `_operators` and `_linear`, the switch in
+`_switch`. Importing fastloss does not import this.
 """
+
+import torch.distributed as _distributed
 
 from .. import _docs
 from . import functional, modules
@@ -39,6 +42,9 @@ from .modules import (
     PoissonNLLLoss,
     SoftMarginLoss,
 )
+
+if _distributed.is_available():
+    from . import parallel as parallel
 
 __all__ = [
     "BCELoss",

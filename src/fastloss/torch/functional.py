@@ -15,7 +15,7 @@ from torch.compiler import is_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
 from . import _linear
-from ._operators import ARRAY_FUNCTIONS, LOSSES, TRACED
+from ._operators import ARRAY_FUNCTIONS, LOSSES, TRACED, _recorded, _transformed
 
 __all__ = [
     "binary_cross_entropy",
@@ -59,6 +59,16 @@ def _pytorch(name: str, *tensors: Any, **options: Any) -> Tensor:
     return result
 
 
+def _of_dtensor(name: str, input: Any, *args: Any) -> Tensor | None:
+    """A loss of a DTensor, or None where it is PyTorch's."""
+    if type(input).__name__ != "DTensor" or _transformed() or _recorded(input):
+        return None
+    from . import parallel
+
+    found: Tensor | None = parallel.of_dtensor(name, input, *args)
+    return found
+
+
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -100,6 +110,8 @@ def cross_entropy(
     if size_average is None and reduce is None:
         options = (ignore_index, reduction, label_smoothing)
         found = LOSSES["cross_entropy"](input, target, weight, *options)
+        if found is None:
+            found = _of_dtensor("cross_entropy", input, target, weight, *options)
     if found is not None:
         return found
     return _pytorch(
@@ -217,6 +229,8 @@ def nll_loss(
     found = None
     if size_average is None and reduce is None:
         found = LOSSES["nll_loss"](input, target, weight, ignore_index, reduction)
+        if found is None:
+            found = _of_dtensor("nll_loss", input, target, weight, ignore_index, reduction)
     if found is not None:
         return found
     return _pytorch(
