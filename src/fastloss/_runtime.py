@@ -16,7 +16,10 @@ import numpy as np
 
 from . import _kernels
 
-__version__ = "0.1.0"
+try:
+    from ._version import __version__ as __version__
+except ModuleNotFoundError:  # a checkout whose kernels were built in place
+    __version__ = "0+unknown"
 
 _process_threads: int | None = None
 _scope_threads: ContextVar[int | None] = ContextVar("fastloss_threads", default=None)
