@@ -24,7 +24,7 @@ TOKEN = re.compile(
     rf"|(?P<letter>(?<!['’])[A-Za-zα-ωℓ](?![A-Za-zα-ω0-9]|['’.]\w){SUBSCRIPT}(?!_)!?)"
     r"|(?P<power>\*\*|\^|[²³])"
     rf"|(?P<open>[(\[])|(?P<close>[)\]](?:_[a-z]\b)?)|(?P<bar>\|)"
-    r"|(?P<operator>[-+=/·≥≤*])|(?P<comma>,)"
+    r"|(?P<operator>[-+=/·≥≤*‖])|(?P<comma>,)"
 )
 FORMULA = re.compile(r"[_^Σ²]|\*\*|\w\)? [-+=/*] [\w(-]|\b(?:log|exp)[ (][\w(-]")  # and no list
 LONG = 42  # characters, from which on a formula has a line of its own
@@ -128,6 +128,8 @@ def typeset(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     if what == "module":  # whose summary is for users, and the rest for who reads the source
         lines[:] = [*marked("\n".join(lines).partition("\n\n")[0]).split("\n"), ""]
         return
+    if what == "data" and lines[2:]:  # a ufunc, whose signature comes first
+        lines[:] = [lines[2], "", f"``{lines[0]}``", *lines[3:]]
     head, *sections = re.split(r"\n\n(\w[\w ]*)\n-+\n", "\n".join(lines))
     head = head.replace("Calling it:\n", ".. rubric:: Calling it\n")
     calling = head.find(".. rubric:: Calling it")
