@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -136,6 +137,13 @@ def first_page(app: Sphinx, exception: Exception | None) -> None:
         shutil.copy(page, page.with_name("index.html"))
 
 
+def highlighted(app: Sphinx, tree: nodes.document) -> None:
+    """Code that is only indented is Python where it can be read as such."""
+    for block in tree.findall(nodes.literal_block):
+        if block.get("language") in (None, "none"):
+            block["language"] = "default"
+
+
 def short_navigation(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Beside a page what is near it; all of the reference would take two thirds of the time."""
     if whole := context.get("toctree"):
@@ -161,5 +169,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", short_navigation, priority=400)  # furo has 500
     app.connect("source-read", with_contents)
     app.connect("source-read", complete)
+    app.connect("doctree-read", highlighted)
     app.connect("build-finished", first_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

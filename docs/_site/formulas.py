@@ -182,7 +182,7 @@ def atom(tokens: list[Token]) -> str:
     if kind == "open":
         inner = sequence(tokens, until="close")
         close = tokens.pop(0)[1] if tokens else ""
-        closing = with_subscript(close, "mo") if close else ""
+        closing = with_subscript(close, "mo").replace("<mo>", '<mo stretchy="false">') if close else ""
         made = f"<mrow><mo>{text}</mo>{inner}{closing}</mrow>"
     elif kind == "truth":
         made = f"<mrow><mo>[</mo><mtext>{text[1:-1]}</mtext><mo>]</mo></mrow>"
