@@ -37,8 +37,10 @@ Ratios = dict[str, dict[str, float]]  # of a row, by library
 
 
 def ratios(results: str, title: str) -> Ratios:
-    """The table of times longer than fastloss."""
+    """The table of times longer than fastloss; nothing where there is none, as of small calls alone."""
     table = results.partition(f"## {title}: times longer than fastloss\n\n")[2].partition("\n\n")[0]
+    if not table:
+        return {}
     header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.split("\n"))
     found = {}
     for name, *cells in rows:
@@ -54,7 +56,7 @@ def text(x: float, y: float, content: str, more: str = "") -> str:
 def bars(table: Ratios, title: str, below: str, labels: bool) -> str:
     """Groups of bars on a logarithmic axis, as SVG; with the number on each if there are few."""
     peers = [peer for peer in COLORS if any(peer in row for row in table.values())]
-    largest = max(x for row in table.values() for x in row.values())
+    largest = max(2, *(x for row in table.values() for x in row.values()))
     smallest = min(1, *(x for row in table.values() for x in row.values()))
     unit = (WIDTH - LEFT - RIGHT) / math.log(largest / smallest)
 
