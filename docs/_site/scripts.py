@@ -17,7 +17,9 @@ class ScriptParser(Parser):
 
     def parse(self, inputstring: str, document: nodes.document) -> None:
         name = Path(document["source"]).name
-        summary = (ast.get_docstring(ast.parse(inputstring)) or name).partition("\n")[0].rstrip(".")
+        summary = (
+            (ast.get_docstring(ast.parse(inputstring)) or name).partition("\n")[0].strip(".").replace("`", "")
+        )
         page = nodes.section(ids=[nodes.make_id(name)], names=[name])
         page += nodes.title("", summary)
         page += nodes.literal_block(inputstring, inputstring, language="python")
