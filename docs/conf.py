@@ -84,6 +84,7 @@ docs/teaching
 :caption: What and why
 docs/theory
 docs/usage
+docs/edges
 docs/reference/index
 docs/recipes/README
 ```
