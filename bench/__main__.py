@@ -8,6 +8,7 @@ import sys
 
 VERBS = {
     "compare": "Times of fastloss beside other libraries and the limits of the machine.",
+    "pictures": "Nothing: draws the ratios in results.md again.",
     "accuracy": "Distances to the true value, beside other libraries.",
     "exhaustive": "The error of all float32 numbers through sigmoids, losses and the kernels' exp and log.",
     "blocks": "Times of kernels that are built with other block sizes and thresholds.",

@@ -2,8 +2,8 @@
 
 All rows of rows.py in one process. The calls of a row take turns with each other, and with compiled loops
 that do nothing but read or copy the same arrays (limits.c). Prints the tables and writes them to results.md,
-and the pictures ratios.png, size.png and roofline.png. With another folder as --output every number, with its
-quartiles, goes to results.json there, from which --draw makes tables and pictures again.
+and the pictures: those of `bench.pictures`, size.png and roofline.png. With another folder as --output every
+number, with its quartiles, goes to results.json there, from which --draw makes tables and pictures again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fastloss import _kernels
 from fastloss._report import progress, table
 from fastloss._timing import medians
 
-from . import limits
+from . import limits, pictures
 from .options import peers_of, rows_of, shared
 from .rows import COMPILED, FASTLOSS, PEERS, ROWS, Call, Calls, Case, Row, agree, use_threads
 
@@ -292,23 +292,6 @@ def row_axes(results: Sequence[Result], height: float, titles: Sequence[str]) ->
     return picture, axes
 
 
-def ratio_picture(results: Sequence[Result], peers: Sequence[str]) -> Figure:
-    """Bars: how many times longer each peer takes."""
-    picture, axes = row_axes(results, 0.55, ("value", "value and gradient"))
-    height = 0.85 / max(1, len(peers))
-    for ax, gradient in zip(axes, (False, True), strict=True):
-        for j, peer in enumerate(peers):
-            for i, r in enumerate(results):
-                for q in (q for q in r["compared"] if (q == "gradient") == gradient):
-                    place = i + (j + 0.5) * height - 0.425
-                    ax.barh(place, ratio(r, q, peer) - 1, height, left=1, color=COLORS[peer], label=peer)
-        ax.axvline(1, color="k")
-        ax.set(xscale="log", xlabel="times longer than fastloss")
-    named = {peer: bar for ax in axes for bar, peer in zip(*ax.get_legend_handles_labels(), strict=True)}
-    picture.legend(named.values(), named, loc="outside upper right", ncols=len(PEERS))
-    return picture
-
-
 def roofline_picture(results: Sequence[Result]) -> Figure:
     """Bars: the bytes that have to move by the time taken; the line on each is its roof, the limit."""
     results = [r for r in results if not r["small"]]
@@ -414,13 +397,14 @@ def write(document: Result, folder: Path) -> None:
     text += ["", *(f"- {line}" for line in closing), "", f"Written by `{document['command']}`.", ""]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.md").write_text("\n".join(text), encoding="utf-8")
-    pictures = {"ratios": ratio_picture(results, peers)}
+    pictures.draw(folder)
+    drawn = {}
     if not all(r["small"] for r in results):
-        pictures["roofline"] = roofline_picture(results)
+        drawn["roofline"] = roofline_picture(results)
     if "sizes" in document:
-        pictures["size"] = size_picture(document["sizes"])
+        drawn["size"] = size_picture(document["sizes"])
     footer = f"{about['processor']}, {about['instruction set']}, threads: {about['threads']}, {about['date']}"
-    for name, picture in pictures.items():
+    for name, picture in drawn.items():
         picture.supxlabel(f"{footer}\n{about['versions']}", fontsize=7)
         save(picture, folder / f"{name}.png")
 
