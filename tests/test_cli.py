@@ -98,7 +98,7 @@ def test_without_scikit_learn_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(cli, "optional", lambda name: None)
     assert cli.train() is None
     cli.show_training(None)
-    assert "pip install 'fastloss[demo]'" in capsys.readouterr().out
+    assert "pip install scikit-learn scipy" in capsys.readouterr().out
 
 
 def test_json(capsys, few_functions):

@@ -202,10 +202,7 @@ def show_training(training: dict[str, Any] | None) -> None:
     """Print both models, and how far they are apart."""
     heading("Softmax regression on 1,797 handwritten digits, float64")
     if training is None:
-        print(
-            "This needs scikit-learn and scipy: pip install 'fastloss[demo]', "
-            "or in a checkout pip install '.[demo]'"
-        )
+        print("This needs scikit-learn and scipy: pip install scikit-learn scipy")
         return
     digits = training["digits"]
     print(

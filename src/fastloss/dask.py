@@ -1,4 +1,4 @@
-"""The losses and array functions of dask arrays, lazily: `pip install 'fastloss[dask]'`.
+"""The losses and array functions of dask arrays, lazily: `pip install 'dask[array]'`.
 
     >>> import dask.array as da
     >>> import fastloss.dask
@@ -38,7 +38,7 @@ try:
     import dask
     import dask.array as da
 except ImportError as error:
-    raise ImportError("fastloss.dask needs dask: pip install 'fastloss[dask]'") from error
+    raise ImportError("fastloss.dask needs dask: pip install 'dask[array]'") from error
 
 OVER_CLASSES = ("softmax", "log_softmax")
 REDUCED = ("logsumexp", "entropy", "entropy_from_logits")
