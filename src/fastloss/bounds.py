@@ -1001,7 +1001,8 @@ def _poisson_nll(
         curve = np.exp(x)
     else:  # x + eps is off by its rounding and that of eps
         rate, off = np.abs(x + eps), np.where(np.isinf(x), 1.0, (np.abs(x) + eps) / np.abs(x + eps))
-        size, slope = np.abs(x) + np.abs(y) * (np.abs(np.log(rate)) + off), 1 + np.abs(y) / rate * off
+        size = np.abs(x) + reference._times(np.abs(y), np.abs(np.log(rate)) + off)
+        slope = 1 + reference._times(np.abs(y), off / rate)
         curve = np.abs(y) / rate**2 * off
     if full:
         size = size + np.where(y > 1, (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) + y + 1, 0.0)
