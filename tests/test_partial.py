@@ -303,6 +303,14 @@ def test_what_fits_no_part_is_said():
         part.merge(loss.partial(x.astype(np.float32), t, start=3))
     with pytest.raises(ValueError, match=r"^other: target\[1\] counts in one of the parts and not"):
         part.merge(loss.partial(x, [0, -100, 1, 2], start=3))
+    with pytest.raises(ValueError, match=r"^other: target\[2\] is a label of both parts"):
+        part.merge(loss.partial(x, [7, 7, 4, 7], start=3))
+    weighted = loss.partial(x, t, sample_weight=[1.0, 2.0, 3.0, 4.0])
+    for other in (None, [1.0, 2.0, 3.0, 5.0]):
+        with pytest.raises(ValueError, match=r"^other: got another sample_weight"):
+            weighted.merge(loss.partial(x, t, start=3, sample_weight=other))
+    with pytest.raises(TypeError, match=r"^Partial: wanted loss\.partial"):
+        Partial()
     with pytest.raises(TypeError, match=r"^other: got int, wanted a Partial"):
         part.merge(3)
     with pytest.raises(ValueError, match=r"^start: got -1"):

@@ -205,6 +205,11 @@ class Partial(Generic[V]):
             at = self._named(differs)
             raise ValueError(f"other: {at} counts in one of the parts and not in the other")
         a, b = first._parts, second._parts
+        twice = self._parts.counts & ~np.isnan(a.label) & ~np.isnan(b.label)
+        if twice.any():
+            raise ValueError(f"other: {self._named(twice)} is a label of both parts, whose targets differ")
+        if not _equal(self._sample_weight, other._sample_weight):
+            raise ValueError("other: got another sample_weight than this part has")
         merged = Parts.of(len(a.top), a.top.dtype, a.dot is not None)
         _kernels.module.merge_parts(tuple(a), tuple(b), first._of_classes, second._of_classes, tuple(merged))
         weights = self._sample_weight, self._class_weight
@@ -426,6 +431,10 @@ class Partial(Generic[V]):
         top = self._parts.top
         place = top, top.size, 1, 1, 1, threads_for(top.size)
         return cast(float, _kernels.module.class_pass(kernel.pop("op"), *place, **kernel, **results))
+
+
+def _equal(a: Array | None, b: Array | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True))
 
 
 def _weights(counts: Array, *given: Array | None) -> Array:

@@ -156,6 +156,10 @@ def _check(logits: Any, target: Any, weight: Any, ignore_index: Any) -> None:
         raise ValueError(f"target: got shape {tuple(target.shape)}, wanted {tuple(samples)}")
     if weight is not None and weight.dtype not in _FLOATS:
         raise TypeError(f"weight: got dtype {weight.dtype}, wanted a float of 16, 32 or 64 bits")
+    if is_grad_enabled() and weight is not None and weight.requires_grad:
+        raise ValueError(
+            "weight: it requires grad, and there are derivatives by the logits alone; detach() it"
+        )
     if type(ignore_index) is not int:
         raise TypeError(f"ignore_index: got {type(ignore_index).__name__}, wanted an int")
 
