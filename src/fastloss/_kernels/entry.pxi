@@ -36,6 +36,8 @@ cdef extern from "machine.h":
     int fastloss_v4
     const char* fastloss_compiler
     int fastloss_openmp
+    const char* fastloss_features
+    int fastloss_contracts(double*)
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(cnp.ndarray, cnp.NPY_ORDER, cnp.PyArray_Descr*, int)
@@ -616,6 +618,8 @@ def forked():
 EXACT = (EXACT_DIGITS, EXACT_COUNTS)
 OPENMP = bool(fastloss_openmp)
 COMPILER = fastloss_compiler.decode()
+cdef double* ALMOST_ONE = [1 + 2.0**-30, 1 - 2.0**-30, -1]
+FEATURES = set(fastloss_features.decode().split()) | ({"contracts"} if fastloss_contracts(ALMOST_ONE) else set())
 BLOCKS = {
     "ROWS_BLOCK": ROWS_BLOCK,
     "ROWS_MIN_CLASSES": ROWS_MIN_CLASSES,

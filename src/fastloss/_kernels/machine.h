@@ -31,6 +31,36 @@ static inline void fastloss_prefer_huge_pages(void* memory, size_t bytes) {
 #else
 #define fastloss_compiler "unknown"
 #endif
+
+/* What the compiler was told, and whether it takes that literally: flags that get lost cost speed, or bits. */
+static const char fastloss_features[] = ""
+#ifdef __SSE4_2__
+    " sse4.2"
+#endif
+#ifdef __AVX2__
+    " avx2"
+#endif
+#ifdef __FMA__
+    " fma"
+#endif
+#ifdef __F16C__
+    " f16c"
+#endif
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512CD__) && defined(__AVX512DQ__) \
+    && defined(__AVX512VL__)
+    " avx512"
+#endif
+#ifdef __ARM_FEATURE_FMA
+    " arm_fma"
+#endif
+#ifdef __FAST_MATH__
+    " fast_math"
+#endif
+    ;
+__attribute__((noinline, unused)) static int fastloss_contracts(volatile double* x) {  /* x[0] x[1] rounds to -x[2] */
+    return x[0] * x[1] + x[2] != 0;
+}
+
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
 #define FASTLOSS_HAS(name) __builtin_cpu_supports(name)
 #define fastloss_v3 (FASTLOSS_HAS("avx2") && FASTLOSS_HAS("fma") && FASTLOSS_HAS("bmi") && FASTLOSS_HAS("bmi2"))

@@ -54,7 +54,16 @@ static inline void* fastloss_out_of_line(void* function) {
 #define FL_HALF(p) _mm_loadl_epi64((const __m128i*)(p))
 #endif
 #define FL_VECTOR(name, type, bytes, align) typedef type name __attribute__((vector_size(bytes), aligned(align), may_alias));
-#define FL_EACH for (int i = 0; i < 64 / FL_BYTES; i++)  /* register of a step, see below */
+/* For each register i of a step, see below. Written out: unrolled as a loop it would be late, and take gcc twice as long. */
+#define FL_ONE(number, ...) { enum { i = number }; __VA_ARGS__; }
+#if FL_BYTES == 64
+#define FL_EACH(...) do FL_ONE(0, __VA_ARGS__) while (0)
+#elif FL_BYTES == 32
+#define FL_EACH(...) do { FL_ONE(0, __VA_ARGS__) FL_ONE(1, __VA_ARGS__) } while (0)
+#else
+#define FL_EACH(...) \
+    do { FL_ONE(0, __VA_ARGS__) FL_ONE(1, __VA_ARGS__) FL_ONE(2, __VA_ARGS__) FL_ONE(3, __VA_ARGS__) } while (0)
+#endif
 FL_VECTOR(fl_ps, float, FL_BYTES, FL_BYTES)
 FL_VECTOR(fl_pd, double, FL_BYTES, FL_BYTES)
 FL_VECTOR(fl_int_ps, int32_t, FL_BYTES, FL_BYTES)
@@ -155,7 +164,7 @@ static const int32_t fl_within[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1
 #define FL_STREAM(from, to) memcpy(to, from, FL_BYTES)
 #define fastloss_stream_end() ((void)0)
 #endif
-FASTLOSS_INLINE void fl_stream_line(const char* from, char* to) { FL_EACH FL_STREAM(from + FL_BYTES * i, to + FL_BYTES * i); }
+FASTLOSS_INLINE void fl_stream_line(const char* from, char* to) { FL_EACH(FL_STREAM(from + FL_BYTES * i, to + FL_BYTES * i)); }
 static inline void fastloss_stream(const void* from, size_t bytes, void* to) {
     const char* x = (const char*)from;
     char* y = (char*)to;
@@ -175,15 +184,15 @@ typedef struct { fl_pd r[64 / FL_BYTES]; } d8;
 
 /* The first n < 16 (8) numbers at p over those of a; no other memory is touched. */
 #if defined(__AVX512F__)
-#define FL_LOAD_PART(s, W) FL_EACH a.r[i] = _mm512_mask_loadu_##s(a.r[i], (1u << n) - 1, p)
+#define FL_LOAD_PART(s, W) FL_EACH(a.r[i] = _mm512_mask_loadu_##s(a.r[i], (1u << n) - 1, p))
 #elif defined(__AVX2__)
 #define FL_LOAD_PART(s, W)                                                                                    \
-    FL_EACH {                                                                                                 \
+    FL_EACH(                                                                                                  \
         __m256i within = (__m256i)FL_FIRST(W, n - W * i);                                                     \
-        a.r[i] = FL_IF(s, within, _mm256_maskload_##s(p + W * i, within), a.r[i]);                            \
-    }
+        a.r[i] = FL_IF(s, within, _mm256_maskload_##s(p + W * i, within), a.r[i])                             \
+    )
 #else
-#define FL_LOAD_PART(s, W) FL_EACH for (int k = 0; k < W / 2; k++) if (W / 2 * i + k < n) a.r[i][k] = p[W / 2 * i + k]
+#define FL_LOAD_PART(s, W) FL_EACH(for (int k = 0; k < W / 2; k++) if (W / 2 * i + k < n) a.r[i][k] = p[W / 2 * i + k])
 #endif
 /* A store of a part goes by powers of two: a load of what is behind it would wait for a masked store. */
 #if defined(__AVX512F__)
@@ -193,15 +202,15 @@ typedef struct { fl_pd r[64 / FL_BYTES]; } d8;
 #endif
 #define FL_TAG(vec) vec tag __attribute__((unused))
 #define FL_OPERATION(vec, name, parameters, result)                                                           \
-    FASTLOSS_INLINE vec vec##_##name parameters { FL_EACH a.r[i] = result; return a; }
+    FASTLOSS_INLINE vec vec##_##name parameters { FL_EACH(a.r[i] = result); return a; }
 #define FL_STEP(vec, real, s, W)                                                                              \
     FASTLOSS_INLINE vec vec##_load(const real* p) {                                                           \
         vec a;                                                                                                \
-        FL_EACH a.r[i] = ((const fl_##s##_in_memory*)p)[i];                                                   \
+        FL_EACH(a.r[i] = ((const fl_##s##_in_memory*)p)[i]);                                                   \
         return a;                                                                                             \
     }                                                                                                         \
-    FASTLOSS_INLINE void vec##_store(vec a, real* p) { FL_EACH ((fl_##s##_in_memory*)p)[i] = a.r[i]; }        \
-    FASTLOSS_INLINE vec vec##_all(real x) { vec a; FL_EACH a.r[i] = x - (fl_##s){0}; return a; }              \
+    FASTLOSS_INLINE void vec##_store(vec a, real* p) { FL_EACH(((fl_##s##_in_memory*)p)[i] = a.r[i]); }        \
+    FASTLOSS_INLINE vec vec##_all(real x) { vec a; FL_EACH(a.r[i] = x - (fl_##s){0}); return a; }              \
     FASTLOSS_INLINE double vec##_first(vec a) { return a.r[0][0]; }                                           \
     FASTLOSS_INLINE vec vec##_load_part(const real* p, int n, real fill) {                                    \
         vec a = vec##_all(fill);                                                                              \
@@ -279,19 +288,19 @@ FL_ACROSS_4(sum, FL_ADD)
 
 /* 2^-k, with sqrt(1/2) <= u 2^-k < sqrt(2), of normal numbers u > 0 */
 FASTLOSS_INLINE f16 f16_inverse_power(f16 u, f16* k) {
-    FL_EACH {
+    FL_EACH(
         fl_int_ps e = ((fl_int_ps)u.r[i] - 0x3F3504F3) & (int32_t)0xFF800000;
         k->r[i] = __builtin_convertvector(e >> 23, fl_ps);
         u.r[i] = (fl_ps)(0x3F800000 - e);
-    }
+    );
     return u;
 }
 FASTLOSS_INLINE d8 d8_inverse_power(d8 u, d8* k) {
-    FL_EACH { /* (k + 1024) 2^52, for AVX2 neither shifts signed 64-bit integers nor makes them float64 */
+    FL_EACH( /* (k + 1024) 2^52, for AVX2 neither shifts signed 64-bit integers nor makes them float64 */
         fl_bits_pd e = (fl_bits_pd)u.r[i] + 0x00195F619980C433u;
         k->r[i] = (fl_pd)((e >> 52) | 0x4330000000000000u) - 4503599627371520.0;
         u.r[i] = (fl_pd)(0x7FF0000000000000u - (e & 0xFFF0000000000000u));
-    }
+    );
     return u;
 }
 
@@ -304,20 +313,19 @@ FASTLOSS_INLINE d8 d8_inverse_power(d8 u, d8* k) {
     0x3FC4E5BE, 0x3FD6B7DA - (1 << 20), 0x3FEA26DE - (2 << 20), 0x3FFF5829 - (3 << 20), 0x400B3A3E - (4 << 20), \
     0x4017D424 - (5 << 20), 0x40259202 - (6 << 20), 0x40348E45 - (7 << 20)
 static const int32_t fl_eighths[16] __attribute__((aligned(64))) = {FL_EIGHTHS, FL_EIGHTHS};
-FASTLOSS_INLINE f16 f16_power_of_eighths(f16 a) {
-    FL_EACH {
 #if defined(__AVX512F__)
-        fl_int_ps entry = (fl_int_ps)_mm512_permutexvar_epi32((__m512i)a.r[i], _mm512_load_si512(fl_eighths));
+#define FL_ENTRY(k) _mm512_permutexvar_epi32((__m512i)(k), _mm512_load_si512(fl_eighths))
 #elif defined(__AVX2__)
-        __m256i table = _mm256_load_si256((const __m256i*)fl_eighths);
-        fl_int_ps entry = (fl_int_ps)_mm256_permutevar8x32_epi32(table, (__m256i)a.r[i]);
+#define FL_ENTRY(k) _mm256_permutevar8x32_epi32(_mm256_load_si256((const __m256i*)fl_eighths), (__m256i)(k))
 #else   /* the bytes 4 i, 4 i + 1, … of the table */
-        uint8x16x2_t table = {{vld1q_u8((const uint8_t*)fl_eighths), vld1q_u8((const uint8_t*)(fl_eighths + 4))}};
-        fl_bits_ps place = ((fl_bits_ps)a.r[i] & 7) * 0x04040404u + 0x03020100u;
-        fl_int_ps entry = (fl_int_ps)vqtbl2q_u8(table, (uint8x16_t)place);
+FASTLOSS_INLINE uint8x16_t fl_entry(fl_ps k) {
+    uint8x16x2_t table = {{vld1q_u8((const uint8_t*)fl_eighths), vld1q_u8((const uint8_t*)(fl_eighths + 4))}};
+    return vqtbl2q_u8(table, (uint8x16_t)(((fl_bits_ps)k & 7) * 0x04040404u + 0x03020100u));
+}
+#define FL_ENTRY fl_entry
 #endif
-        a.r[i] = (fl_ps)(entry + (fl_int_ps)((fl_bits_ps)a.r[i] << 20));
-    }
+FASTLOSS_INLINE f16 f16_power_of_eighths(f16 a) {
+    FL_EACH(a.r[i] = (fl_ps)((fl_int_ps)FL_ENTRY(a.r[i]) + (fl_int_ps)((fl_bits_ps)a.r[i] << 20)));
     return a;
 }
 #else
@@ -330,11 +338,11 @@ FASTLOSS_INLINE f16 f16_power_of_eighths(f16 a) {
 FASTLOSS_INLINE d8 d8_of_floats(const float* p) {
     d8 y;
 #if defined(__AVX2__)
-    FL_EACH y.r[i] = FL_MM(cvtps_pd)(((const fl_floats*)p)[i]);
+    FL_EACH(y.r[i] = FL_MM(cvtps_pd)(((const fl_floats*)p)[i]));
 #elif defined(__SSE4_1__)
-    FL_EACH y.r[i] = _mm_cvtps_pd((__m128)FL_HALF(p + 2 * i));
+    FL_EACH(y.r[i] = _mm_cvtps_pd((__m128)FL_HALF(p + 2 * i)));
 #else
-    FL_EACH y.r[i] = __builtin_convertvector(((const fl_floats*)p)[i], fl_pd);
+    FL_EACH(y.r[i] = __builtin_convertvector(((const fl_floats*)p)[i], fl_pd));
 #endif
     return y;
 }
@@ -368,53 +376,53 @@ FASTLOSS_INLINE f16 f16_of_halves(d8 a, d8 b) {  /* sixteen numbers of float64, 
 
 FASTLOSS_INLINE f16 f16_load_bfloat16(const uint16_t* p) {
     f16 a;
-    FL_EACH a.r[i] = (fl_ps)(FL_WIDEN(p + FL_BYTES / 4 * i) << 16);
+    FL_EACH(a.r[i] = (fl_ps)(FL_WIDEN(p + FL_BYTES / 4 * i) << 16));
     return a;
 }
 FASTLOSS_INLINE void f16_store_bfloat16(f16 a, uint16_t* p) {
     fl_bits_ps half[64 / FL_BYTES];
-    FL_EACH {
+    FL_EACH(
         fl_bits_ps u = (fl_bits_ps)a.r[i], is_nan = (fl_bits_ps)(a.r[i] != a.r[i]);
         half[i] = FL_WHERE(is_nan, 0x7fc00000u, u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    }
+    );
 #if defined(__AVX512F__)
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)half[0]));
 #elif defined(__AVX2__)
     __m256i all = _mm256_packus_epi32((__m256i)half[0], (__m256i)half[1]);
     _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(all, 0xD8));
 #else
-    FL_EACH ((fl_halves*)p)[i] = __builtin_convertvector(half[i], fl_halves);
+    FL_EACH(((fl_halves*)p)[i] = __builtin_convertvector(half[i], fl_halves));
 #endif
 }
 #if defined(__F16C__) && defined(__AVX2__)
 FASTLOSS_INLINE f16 f16_load_float16(const uint16_t* p) {
     f16 a;
-    FL_EACH a.r[i] = FL_MM(cvtph_ps)(FL_HALF(p + FL_BYTES / 4 * i));
+    FL_EACH(a.r[i] = FL_MM(cvtph_ps)(FL_HALF(p + FL_BYTES / 4 * i)));
     return a;
 }
 FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
-    FL_EACH FL_STORE_HALF(p + FL_BYTES / 4 * i, FL_MM(cvtps_ph)(a.r[i], _MM_FROUND_TO_NEAREST_INT));
+    FL_EACH(FL_STORE_HALF(p + FL_BYTES / 4 * i, FL_MM(cvtps_ph)(a.r[i], _MM_FROUND_TO_NEAREST_INT)));
 }
 #else   /* in signed integers; a subnormal number is a difference of normal ones */
 FASTLOSS_INLINE f16 f16_load_float16(const uint16_t* p) {
     f16 a;
-    FL_EACH {
+    FL_EACH(
         fl_int_ps half = (fl_int_ps)FL_WIDEN(p + FL_BYTES / 4 * i), u = (half & 0x7fff) << 13, wide;
         wide = FL_WHERE(u < 0x00800000, (fl_int_ps)((fl_ps)(u + 0x38800000) - 0x1p-14f), u + 0x38000000);
         wide = FL_WHERE(u >= 0x0f800000, u + 0x70000000, wide);  /* inf, NaN */
         a.r[i] = (fl_ps)(wide | (half & 0x8000) << 16);
-    }
+    );
     return a;
 }
 FASTLOSS_INLINE void f16_store_float16(f16 a, uint16_t* p) {
-    FL_EACH {
+    FL_EACH(
         fl_int_ps u = (fl_int_ps)a.r[i] & 0x7fffffff, sign = ((fl_int_ps)a.r[i] >> 16) & 0x8000, half;
         fl_int_ps low = (fl_int_ps)((fl_ps)u + 0.5f) - 0x3f000000;  /* to a multiple of 2^-24 */
         half = FL_WHERE(u < 0x38800000, low, (u - 0x38000000 + 0xfff + ((u >> 13) & 1)) >> 13);
         half = FL_WHERE(u >= 0x477ff000, 0x7c00, half);
         half = FL_WHERE(u > 0x7f800000, 0x7e00, half);
         ((fl_halves*)p)[i] = __builtin_convertvector(half | sign, fl_halves);
-    }
+    );
 }
 #endif
 FASTLOSS_INLINE f16 f16_load_half(const uint16_t* p, int bfloat16) {
