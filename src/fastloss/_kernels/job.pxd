@@ -5,7 +5,7 @@ from fastloss._kernels.storage cimport *
 
 cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
-    LOG_MULTINOMIAL,
+    LOG_MULTINOMIAL, CHECK_TARGETS,
     MOMENTS,                       # logsumexp, Σ p_j d_j and Σ p_j d_j^2 with d_j = x_j - max x
     DISTILLED,                     # KL divergence of x from a teacher, the coefficients; see distilled.pxd
     SOFTMAX_VJP,                   # p_j (v_j - sum p v), v the coefficients: the derivative of softmax, times v
@@ -15,6 +15,10 @@ cdef enum:
 # The losses of a label under softmax, functions of its -log p; see `head_of` in heads.pxd.
 cdef enum:
     CROSS_ENTROPY, FOCAL, GENERALIZED, POLY
+
+# What coefficients have to be: anything; at least 0; and with a sum of 1. Or what x of a label has to be.
+cdef enum:
+    UNCHECKED, COUNTS, PROBABILITIES, LOG_PROBABILITIES
 
 cdef struct ClassJob:
     int op
@@ -69,7 +73,9 @@ cdef struct ClassJob:
     int64_t* exact                 # (EXACT_COUNTS,), what the digits of an exact sum are added to, or NULL
     int64_t* digits                # (chunks, EXACT_COUNTS), where there is one
     double* partial                # (chunks, 3): sum of the values, what rounding lost, and huge terms
-    uint64_t invalid               # position of the first invalid label or count; the largest number if there is none
+    int targets                    # what coefficients, or x of `nll`, have to be,
+    double tolerance               # and what a sum of probabilities may be off 1
+    uint64_t invalid               # position of the first invalid label, count or sample; the largest number for none
 
 
 cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:

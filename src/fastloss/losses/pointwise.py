@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
@@ -33,8 +33,9 @@ from .._call import Call
 from .._errors import shortening
 from .._kernels import BFLOAT16
 from .._runtime import threads_for
-from .._types import Each, Empty, LossCall, LossOptions, Reduced
+from .._types import CheckedCall, CheckedOptions, Each, Empty, LossCall, LossOptions, Reduced
 from ..totals import Exact, Total
+from . import _targets
 from ._plan import (
     Loss,
     Result,
@@ -47,6 +48,7 @@ from ._plan import (
     sum_of_weights,
     weight_option,
 )
+from ._targets import Wrong
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -80,6 +82,8 @@ class _PointwiseLoss(Loss[V]):
     _averaged: ClassVar[int] = 0  # axes that the value lacks under "none"
     _of_variances: ClassVar[bool] = False
 
+    unchecked: bool = False
+
     def _op(self) -> str:
         raise AssertionError
 
@@ -106,6 +110,7 @@ class _PointwiseLoss(Loss[V]):
             *(self._numbers() or (0.0, 0.0)),
             self._averaged,
             self._of_variances,
+            not self.unchecked,
         )
 
     def _run(self, call: Call) -> Result:
@@ -137,18 +142,21 @@ class _PointwiseLoss(Loss[V]):
         values = value.buffer if value and samples == shape else np.empty(shape, dtype) if value else None
         if hess:
             given["hess"], given["rule"] = hess.buffer, call.rule(1.0, 1.0)
-        total = run(
+        run = partial(
+            run,
             options=self._numbers() or (0.0, 0.0),
             value=values,
             grad=grad.buffer if grad else None,
             factor=factor if divisor else 0.0,
             divisor=divisor * each or 1.0,
-            first=call.out is not None or call.grad_out is not None,
+            first=call.fills,
             exact=call.exact,
             **given,
         )
+        total = run(checked=not self.unchecked)
         if total is None:
-            self._raise_outside(call, spread(mask))
+            self._raise_outside(call, spread(mask), spread(weights))
+            total = run()  # what rounding of distributions adds up to, the kernel does not know
         if divisor == 0 and grad:
             grad.buffer.fill(0)
         if grad and hess and (divisor == 0 or call.hessian == "residual"):
@@ -202,9 +210,19 @@ class _PointwiseLoss(Loss[V]):
         x = native(call.x, call.stored)
         return partial(_kernels.module.point_pass, op, x, y, threads_for(x.size), mask=counted), given
 
-    def _raise_outside(self, call: Call, mask: Array | None) -> None:
-        """Name the element for which a kernel has returned None."""
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        """What of input and target the loss is not defined on, or cannot be meant."""
         raise AssertionError
+
+    def _raise_outside(self, call: Call, mask: Array | None, weights: Array | None) -> None:
+        """Name the element for which a kernel has returned None."""
+        x, y = (convert(widened(array), call.dtype) for array in (call.x, call.y))
+        weighted = np.ones(x.shape, np.bool_) if weights is None else weights != 0
+        if self.weight is not None:
+            weighted = weighted & (call.beside_input(self.weight, "weight") != 0)
+        with np.errstate(all="ignore"):  # NaN is nowhere outside
+            _targets.raise_wrong(self._wrong(x, y), mask, weighted)
+            _targets.raise_sums(y, call.y)
 
     def _divisor(self, shape: Shape, weights: Array | None, mask: Array | None) -> float:
         if self.reduction == "batchmean":
@@ -231,10 +249,11 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
     pos_weight : array_like, optional
         Factor of the positive part, broadcastable to the input.
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
@@ -267,7 +286,7 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
         *,
         reduction: Each,
         pos_weight: ArrayLike | None = None,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -277,7 +296,7 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
         *,
         reduction: Reduced = "mean",
         pos_weight: ArrayLike | None = None,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -287,16 +306,21 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
         reduction: Each | Reduced = "mean",
         pos_weight: ArrayLike | None = None,
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
         super().__init__(
             weight=weight_option(weight, "weight"),
             pos_weight=weight_option(pos_weight, "pos_weight"),
             reduction=reduction,
             empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
         )
 
     def _op(self) -> str:
         return "bce_with_logits"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.probability(x, y)
 
 
 class BCELoss(_PointwiseLoss[V]):
@@ -309,18 +333,20 @@ class BCELoss(_PointwiseLoss[V]):
     input : array_like
         Probabilities in [0, 1], any shape; %(dtypes)s. NaN gives NaN.
     target : array_like of input's shape
-        Probabilities, any real dtype.
+        Probabilities in [0, 1], any real dtype.
 
     Parameters
     ----------
     %(weight)s
     %(reduction)s
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
     ValueError
-        An input outside [0, 1], named with its position; or a shape or option that does not fit.
+        An input outside [0, 1], or a target unless `unchecked`, named with its position; or a shape or option
+        that does not fit.
     TypeError
         A dtype that does not fit.
 
@@ -352,7 +378,7 @@ class BCELoss(_PointwiseLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Each,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -361,7 +387,7 @@ class BCELoss(_PointwiseLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Reduced = "mean",
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -370,17 +396,20 @@ class BCELoss(_PointwiseLoss[V]):
         *,
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
-        super().__init__(weight=weight_option(weight, "weight"), reduction=reduction, empty=empty)
+        super().__init__(
+            weight=weight_option(weight, "weight"),
+            reduction=reduction,
+            empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
+        )
 
     def _op(self) -> str:
         return "bce"
 
-    def _raise_outside(self, call: Call, mask: Array | None) -> None:
-        x = widened(call.x)
-        with np.errstate(all="ignore"):  # NaN is not outside
-            outside = (x < 0) | (x > 1)
-        raise ValueError(f"{first_wrong(outside, mask, x, 'input')} is outside [0, 1]")
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.unit_input(x, y)
 
 
 class KLDivLoss(_PointwiseLoss[V]):
@@ -392,10 +421,12 @@ class KLDivLoss(_PointwiseLoss[V]):
 
     input : array_like
         Log-probabilities of any shape, as from `log_softmax`, and not the probabilities that
-        `scipy.special.kl_div` takes, in the other order: of these the value is another, and may be negative;
-        %(dtypes)s.
+        `scipy.special.kl_div` takes, in the other order: an entry above 0, rounding aside, is a ValueError
+        unless `unchecked`; %(dtypes)s.
     target : array_like of input's shape
-        Probabilities, or their logarithms.
+        Probabilities, or their logarithms, which are not above 0. Classes may be on any axis, or several, but
+        the first, which is that of samples if there are others; all of the targets add up to a whole number
+        of distributions, where neither mask nor sample_weight says what counts.
 
     Parameters
     ----------
@@ -405,16 +436,18 @@ class KLDivLoss(_PointwiseLoss[V]):
     log_target : bool, default: False
         The target holds log-probabilities.
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
     kl_div : The function.
     log_softmax : What makes log-probabilities of logits.
     fastloss.special.kl_div : SciPy's kl_div(p, q), of two arrays of probabilities.
+    CrossEntropyLoss : The same from logits, up to the target's entropy.
 
     Notes
     -----
@@ -439,7 +472,11 @@ class KLDivLoss(_PointwiseLoss[V]):
 
     @overload
     def __init__(
-        self: KLDivLoss[Array], *, reduction: Each, log_target: bool = False, **options: Unpack[LossOptions]
+        self: KLDivLoss[Array],
+        *,
+        reduction: Each,
+        log_target: bool = False,
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -448,7 +485,7 @@ class KLDivLoss(_PointwiseLoss[V]):
         *,
         reduction: Reduced | Literal["batchmean"] = "mean",
         log_target: bool = False,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -457,11 +494,20 @@ class KLDivLoss(_PointwiseLoss[V]):
         reduction: Each | Reduced | Literal["batchmean"] = "mean",
         log_target: bool = False,
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
-        super().__init__(log_target=flag(log_target, "log_target"), reduction=reduction, empty=empty)
+        super().__init__(
+            log_target=flag(log_target, "log_target"),
+            reduction=reduction,
+            empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
+        )
 
     def _op(self) -> str:
         return "kl_div_log_target" if self.log_target else "kl_div"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return (_targets.log_target if self.log_target else _targets.divergence)(x, y)
 
 
 class MSELoss(_PointwiseLoss[V]):
@@ -547,10 +593,11 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         "mean" divides by the sum of sample_weight, the number of elements when there is none; "none", which
         is torchvision's default, gives one value for each element.
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
@@ -585,7 +632,7 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         alpha: float | None = None,
         *,
         reduction: Each,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -595,7 +642,7 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         alpha: float | None = None,
         *,
         reduction: Reduced = "mean",
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -605,14 +652,24 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         *,
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
         share = None if alpha is None else scalar(alpha, "alpha")
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"alpha: got {alpha}, wanted one in [0, 1] or None")
-        super().__init__(gamma=_at_least_0(gamma, "gamma"), alpha=share, reduction=reduction, empty=empty)
+        super().__init__(
+            gamma=_at_least_0(gamma, "gamma"),
+            alpha=share,
+            reduction=reduction,
+            empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
+        )
 
     def _op(self) -> str:
         return "sigmoid_focal"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.probability(x, y)
 
     def _numbers(self) -> tuple[float, float]:
         return self.gamma, -1.0 if self.alpha is None else self.alpha
@@ -632,10 +689,11 @@ class SoftMarginLoss(_PointwiseLoss[V]):
     ----------
     %(reduction)s
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
@@ -656,18 +714,25 @@ class SoftMarginLoss(_PointwiseLoss[V]):
     _function = "soft_margin_loss"
 
     @overload
-    def __init__(self: SoftMarginLoss[Array], *, reduction: Each, **options: Unpack[LossOptions]) -> None: ...
+    def __init__(
+        self: SoftMarginLoss[Array], *, reduction: Each, **options: Unpack[CheckedOptions]
+    ) -> None: ...
 
     @overload
     def __init__(
-        self: SoftMarginLoss[float], *, reduction: Reduced = "mean", **options: Unpack[LossOptions]
+        self: SoftMarginLoss[float], *, reduction: Reduced = "mean", **options: Unpack[CheckedOptions]
     ) -> None: ...
 
-    def __init__(self, *, reduction: Each | Reduced = "mean", empty: Empty = "nan") -> None:
-        super().__init__(reduction=reduction, empty=empty)
+    def __init__(
+        self, *, reduction: Each | Reduced = "mean", empty: Empty = "nan", unchecked: bool = False
+    ) -> None:
+        super().__init__(reduction=reduction, empty=empty, unchecked=flag(unchecked, "unchecked"))
 
     def _op(self) -> str:
         return "soft_margin"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.sign(x, y)
 
 
 class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
@@ -689,11 +754,13 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         Factor w, broadcastable to the input, as (C,) for the classes; it enters no divisor.
     %(reduction_of_samples)s
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
     TypeError, ValueError
-        A shape, dtype or option that does not fit; no classes.
+        A shape, dtype or option that does not fit; no classes; a target that cannot be meant, named with its
+        position, unless `unchecked`.
 
     See Also
     --------
@@ -724,7 +791,7 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Each,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -733,7 +800,7 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Reduced = "mean",
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -742,8 +809,14 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         *,
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
-        super().__init__(weight=weight_option(weight, "weight"), reduction=reduction, empty=empty)
+        super().__init__(
+            weight=weight_option(weight, "weight"),
+            reduction=reduction,
+            empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
+        )
 
     def _run_in_place(self, call: Call) -> Result:
         return self._run(call)  # whose last axis is one
@@ -752,6 +825,9 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         return "bce_with_logits"
 
     _adds_samples = False  # but of the elements'
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.probability(x, y)
 
     def _value_shape(self, shape: Shape) -> Shape:
         class_axis(shape, -1, "input")
@@ -780,10 +856,11 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         What is added to the rate in the logarithm, without `log_input`.
     %(reduction)s
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
@@ -818,7 +895,7 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         full: bool = False,
         eps: float = 1e-8,
         reduction: Each,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -829,7 +906,7 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         full: bool = False,
         eps: float = 1e-8,
         reduction: Reduced = "mean",
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -840,6 +917,7 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         eps: float = 1e-8,
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
         super().__init__(
             log_input=flag(log_input, "log_input"),
@@ -847,10 +925,14 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
             eps=_at_least_0(eps, "eps"),
             reduction=reduction,
             empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
         )
 
     def _op(self) -> str:
         return "poisson_nll_log_input" if self.log_input else "poisson_nll"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.count(x, y)
 
     def _numbers(self) -> tuple[float, float]:
         return self.eps, float(self.full)
@@ -961,7 +1043,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         compute_dtype(var, "var")
         return "var", _aligned_var(var, shape)
 
-    def _raise_outside(self, call: Call, mask: Array | None) -> None:
+    def _raise_outside(self, call: Call, mask: Array | None, weights: Array | None) -> None:
         given: Any = dict(call.arrays)["var"]  # in its own shape
         var = widened(given)
         if mask is not None:  # one of the elements that share it counts
@@ -1272,7 +1354,7 @@ def binary_cross_entropy_with_logits(
     *,
     reduction: Each,
     pos_weight: ArrayLike | None = None,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1284,7 +1366,7 @@ def binary_cross_entropy_with_logits(
     *,
     reduction: Reduced = "mean",
     pos_weight: ArrayLike | None = None,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1296,6 +1378,7 @@ def binary_cross_entropy_with_logits(
     reduction: Each | Reduced = "mean",
     pos_weight: ArrayLike | None = None,
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1311,7 +1394,7 @@ def binary_cross_entropy_with_logits(
     >>> print(f"{fastloss.binary_cross_entropy_with_logits(-30.0, 0.0):.12e}")
     9.357622968840e-14
     """
-    loss = kept(BCEWithLogitsLoss, reduction, empty)
+    loss = kept(BCEWithLogitsLoss, reduction, empty, unchecked)
     own = weight, pos_weight
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1323,7 +1406,7 @@ def binary_cross_entropy(
     weight: ArrayLike | None = None,
     *,
     reduction: Each,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1334,7 +1417,7 @@ def binary_cross_entropy(
     weight: ArrayLike | None = None,
     *,
     reduction: Reduced = "mean",
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1345,6 +1428,7 @@ def binary_cross_entropy(
     *,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1360,7 +1444,7 @@ def binary_cross_entropy(
     >>> fastloss.binary_cross_entropy([0.5], [1.0])
     0.6931471805599453
     """
-    loss = kept(BCELoss, reduction, empty)
+    loss = kept(BCELoss, reduction, empty, unchecked)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1372,7 +1456,7 @@ def kl_div(
     *,
     reduction: Each,
     log_target: bool = False,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1383,7 +1467,7 @@ def kl_div(
     *,
     reduction: Reduced | Literal["batchmean"] = "mean",
     log_target: bool = False,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1394,6 +1478,7 @@ def kl_div(
     reduction: Each | Reduced | Literal["batchmean"] = "mean",
     log_target: bool = False,
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1409,7 +1494,7 @@ def kl_div(
     >>> fastloss.kl_div([-1.0], [1.0])
     1.0
     """
-    loss = kept(KLDivLoss, reduction, log_target, empty)
+    loss = kept(KLDivLoss, reduction, log_target, empty, unchecked)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1460,7 +1545,7 @@ def sigmoid_focal_loss(
     alpha: float | None = None,
     *,
     reduction: Each,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1472,7 +1557,7 @@ def sigmoid_focal_loss(
     alpha: float | None = None,
     *,
     reduction: Reduced = "mean",
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1484,6 +1569,7 @@ def sigmoid_focal_loss(
     *,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1499,20 +1585,20 @@ def sigmoid_focal_loss(
     >>> fastloss.sigmoid_focal_loss([0.0], [1.0])
     0.17328679513998632
     """
-    loss = kept(SigmoidFocalLoss, gamma, alpha, reduction, empty)
+    loss = kept(SigmoidFocalLoss, gamma, alpha, reduction, empty, unchecked)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
 def soft_margin_loss(
-    input: ArrayLike, target: ArrayLike, *, reduction: Each, **options: Unpack[LossCall]
+    input: ArrayLike, target: ArrayLike, *, reduction: Each, **options: Unpack[CheckedCall]
 ) -> Array: ...
 
 
 @overload
 def soft_margin_loss(
-    input: ArrayLike, target: ArrayLike, *, reduction: Reduced = "mean", **options: Unpack[LossCall]
+    input: ArrayLike, target: ArrayLike, *, reduction: Reduced = "mean", **options: Unpack[CheckedCall]
 ) -> float: ...
 
 
@@ -1522,6 +1608,7 @@ def soft_margin_loss(
     *,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1537,7 +1624,7 @@ def soft_margin_loss(
     >>> fastloss.soft_margin_loss([0.0], [-1])
     0.6931471805599453
     """
-    loss = kept(SoftMarginLoss, reduction, empty)
+    loss = kept(SoftMarginLoss, reduction, empty, unchecked)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1549,7 +1636,7 @@ def multilabel_soft_margin_loss(
     weight: ArrayLike | None = None,
     *,
     reduction: Each,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1560,7 +1647,7 @@ def multilabel_soft_margin_loss(
     weight: ArrayLike | None = None,
     *,
     reduction: Reduced = "mean",
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1571,6 +1658,7 @@ def multilabel_soft_margin_loss(
     *,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1586,7 +1674,7 @@ def multilabel_soft_margin_loss(
     >>> fastloss.multilabel_soft_margin_loss([[0.0, 0.0]], [[1, 0]])
     0.6931471805599453
     """
-    loss = kept(MultiLabelSoftMarginLoss, reduction, empty)
+    loss = kept(MultiLabelSoftMarginLoss, reduction, empty, unchecked)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1600,7 +1688,7 @@ def poisson_nll_loss(
     full: bool = False,
     eps: float = 1e-8,
     reduction: Each,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1613,7 +1701,7 @@ def poisson_nll_loss(
     full: bool = False,
     eps: float = 1e-8,
     reduction: Reduced = "mean",
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1626,6 +1714,7 @@ def poisson_nll_loss(
     eps: float = 1e-8,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1641,7 +1730,7 @@ def poisson_nll_loss(
     >>> fastloss.poisson_nll_loss([0.0], [3])
     1.0
     """
-    loss = kept(PoissonNLLLoss, log_input, full, eps, reduction, empty)
+    loss = kept(PoissonNLLLoss, log_input, full, eps, reduction, empty, unchecked)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
