@@ -14,6 +14,7 @@ VERBS = {
     "blocks": "Times of kernels that are built with other block sizes and thresholds.",
     "small": "Microseconds of small calls: every loss with every option, as an object and as a function.",
     "instructions": "Instructions for each element, counted by callgrind, beside those that are recorded.",
+    "checks": "What it costs to look at targets: calls with and without.",
     "boosting": "Iterations of LightGBM and XGBoost with fastloss, built-in and NumPy objectives.",
     "distillation": "Temperature and distillation, beside the plain loss and PyTorch's usual form.",
     "neighbours": "Times of a loss between matrix products, whose threads want the same processors.",

@@ -110,9 +110,11 @@ NOT_OUTPUTS = {
     "one element": as_strided(np.full(1, 7.0), (4, 5), (0, 0)),
 }
 
-X, LABELS, Y = np.linspace(0.1, 0.9, 20).reshape(4, 5), np.array([0, 1, 2, 3]), np.full((4, 5), 0.5)
+#: Logits, probabilities and, by rounding, their logarithms; distributions.
+X, LABELS, Y = np.linspace(1e-4, 9e-4, 20).reshape(4, 5), np.array([0, 1, 2, 3]), np.full((4, 5), 0.2)
 SHARED_OPTIONS = {"reduction": NOT_REDUCTIONS, "empty": {**NOT_REDUCTIONS, "float": nan}}
 CLASS_OPTIONS = {**SHARED_OPTIONS, "axis": NOT_AXES}
+CHECKED = {"unchecked": NOT_FLAGS}
 NOT_LABELS = {key: bad for key, bad in NOT_INTEGERS.items() if key not in ("list", "array")}
 NOT_LABELS |= {"floats": [1.0], "list of bools": [True], "nested": [[1], [2]], "2^63 in a list": [2**63]}
 NOT_LABELS |= {"bytes": b"1", "matrix": np.ones((2, 2), int), "None": None, "2^31": np.broadcast_to(1, 2**31)}
@@ -127,32 +129,36 @@ NOT_FINITE = {kind: bad for kind, bad in NOT_AT_LEAST_0.items() if kind != "nega
 NOT_NONNEGATIVE = {key: bad for key, bad in NOT_FLOATS.items() if key not in ("above 1", "huge integer")}
 #: Target and, for each option, what it may not be.
 LOSSES = {
-    "cross_entropy": (LABELS, {**INDEXED, **SOFTMAX, "label_smoothing": {**NOT_FLOATS, "None": None}}),
+    "cross_entropy": (
+        LABELS,
+        {**INDEXED, **SOFTMAX, **CHECKED, "label_smoothing": {**NOT_FLOATS, "None": None}},
+    ),
     "focal_loss": (LABELS, {**INDEXED, **SOFTMAX, "gamma": NOT_AT_LEAST_0}),
     "generalized_cross_entropy": (
         LABELS,
         {**INDEXED, **SOFTMAX, "q": {**NOT_FLOATS, "0": 0.0, "None": None}},
     ),
     "poly_loss": (LABELS, {**INDEXED, **SOFTMAX, "epsilon": NOT_FINITE}),
-    "nll_loss": (LABELS, INDEXED),
-    "multinomial_nll_loss": (Y, {**CLASS_OPTIONS, **SOFTMAX, "full": NOT_FLAGS}),
+    "nll_loss": (LABELS, {**INDEXED, **CHECKED}),
+    "multinomial_nll_loss": (Y, {**CLASS_OPTIONS, **SOFTMAX, **CHECKED, "full": NOT_FLAGS}),
     "binary_cross_entropy_with_logits": (
         Y,
-        {**SHARED_OPTIONS, "weight": NOT_ARRAYS, "pos_weight": NOT_ARRAYS},
+        {**SHARED_OPTIONS, **CHECKED, "weight": NOT_ARRAYS, "pos_weight": NOT_ARRAYS},
     ),
-    "binary_cross_entropy": (Y, {**SHARED_OPTIONS, "weight": NOT_ARRAYS}),
-    "kl_div": (Y, {**SHARED_OPTIONS, "log_target": NOT_FLAGS}),
+    "binary_cross_entropy": (Y, {**SHARED_OPTIONS, **CHECKED, "weight": NOT_ARRAYS}),
+    "kl_div": (Y, {**SHARED_OPTIONS, **CHECKED, "log_target": NOT_FLAGS}),
     "mse_loss": (Y, SHARED_OPTIONS),
     "sigmoid_focal_loss": (
         Y,
-        {**SHARED_OPTIONS, "gamma": {**NOT_NONNEGATIVE, "None": None}, "alpha": NOT_FLOATS},
+        {**SHARED_OPTIONS, **CHECKED, "gamma": {**NOT_NONNEGATIVE, "None": None}, "alpha": NOT_FLOATS},
     ),
-    "soft_margin_loss": (Y, SHARED_OPTIONS),
-    "multilabel_soft_margin_loss": (Y, {**SHARED_OPTIONS, "weight": NOT_ARRAYS}),
+    "soft_margin_loss": (np.ones((4, 5)), {**SHARED_OPTIONS, **CHECKED}),
+    "multilabel_soft_margin_loss": (Y, {**SHARED_OPTIONS, **CHECKED, "weight": NOT_ARRAYS}),
     "poisson_nll_loss": (
         Y,
         {
             **SHARED_OPTIONS,
+            **CHECKED,
             "log_input": NOT_FLAGS,
             "full": NOT_FLAGS,
             "eps": {**NOT_NONNEGATIVE, "None": None},
@@ -265,7 +271,7 @@ def test_outputs_that_overlap(name):
         return memory[start : start + int(np.prod(shape))].reshape(shape)
 
     x, y = at(20, X.shape), at(60, target.shape).view(target.dtype)
-    y[...] = target
+    x[...], y[...] = X, target
     before = memory.copy()
     arguments = {"sample_weight": at(100, value_shape), "grad_output": at(140, value_shape)}
     free = {"out": at(300, value_shape), "grad_out": at(340, X.shape)}
@@ -347,7 +353,9 @@ def test_zero_size_in_every_axis(name):
         value_shape = shape if axis is None else shape[:axis] + shape[axis + 1 :]
         x = np.zeros(shape)
         target = np.zeros(value_shape, int) if "ignore_index" in LOSSES[name][1] else x
-        made = loss(name, reduction="none", **({} if axis is None or last else {"axis": axis}))
+        options = {"unchecked": True} if "unchecked" in LOSSES[name][1] else {}
+        options |= {} if axis is None or last else {"axis": axis}
+        made = loss(name, reduction="none", **options)
         if axis is not None and shape[axis] == 0:
             refuses("input", [], made.value_and_grad, x, target)
         else:
@@ -474,7 +482,7 @@ def test_integer_targets_of_inputs_shape_are_a_type_error(dtype, shape, input_dt
         fastloss.reference.cross_entropy(x, target)
     assert (grad == 7).all()
     one_hot = target.astype(np.float32)
-    assert fastloss.cross_entropy(x, one_hot) == fastloss.multinomial_nll_loss(x, target)
+    assert fastloss.cross_entropy(x, one_hot, unchecked=True) == fastloss.multinomial_nll_loss(x, target)
 
 
 @pytest.mark.parametrize("function", ["cross_entropy", "multinomial_nll_loss", "nll_loss"])

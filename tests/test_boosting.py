@@ -228,7 +228,7 @@ def wrong(array, place, value):
 @pytest.mark.parametrize("like", [xgboost_like, lightgbm_like])
 def test_errors_name_the_position(rng, like):
     scores, labels, w = data_of(rng)
-    x = like(scores)
+    x, hard = like(scores), np.minimum(labels, 1)
     objective = Objective(SOFTMAX)
     with pytest.raises(ValueError, match=r"target\[7\].*2\.5"):
         objective(x, Data(wrong(labels, 7, 2.5), w))
@@ -253,11 +253,11 @@ def test_errors_name_the_position(rng, like):
     with pytest.raises(TypeError, match="y_true: got None"):
         objective(x, Data(None))
     with pytest.raises(ValueError, match=r"y_pred\[5\] = nan"):
-        Objective(BINARY)(wrong(x[:, 0], 5, np.nan), Data(labels, w))
+        Objective(BINARY)(wrong(x[:, 0], 5, np.nan), Data(hard, w))
     with pytest.raises(ValueError, match=r"y_true\[7\] = nan"):
-        Objective(BINARY)(x[:, 0], Data(wrong(labels, 7, np.nan)))
+        Objective(BINARY)(x[:, 0], Data(wrong(hard, 7, np.nan)))
     with pytest.raises(ValueError, match=r"y_pred\[5\] = nan"):
-        Objective(BINARY).calc_ders_range(wrong(x[:, 0], 5, np.nan), labels, None)
+        Objective(BINARY).calc_ders_range(wrong(x[:, 0], 5, np.nan), hard, None)
     with pytest.raises(ValueError, match=r"y_pred: got shape \(200,\)"):
         Objective(SOFTMAX).calc_ders_range(x[:, 0], labels, None)
 

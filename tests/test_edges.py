@@ -20,6 +20,7 @@ from tests.support.cases import (
     refer,
     run,
     same_bits,
+    unchecked,
 )
 from tests.support.oracle import assert_within
 
@@ -179,6 +180,8 @@ def masked(variant, rng, layout, dtype):
         case.target = np.minimum(case.target, shape[axis] - 2)
     else:
         case.target[tuple(last)] = 0
+        if case.name == "cross_entropy":
+            case.target /= case.target.sum(axis, keepdims=True)
     return case, tuple(last)
 
 
@@ -220,6 +223,7 @@ def test_mass_on_a_masked_class_is_infinite(variant, layout, dtype, rng, isa):
     """As the target, as a part of it, or by smoothing; in that row alone."""
     shape, axis = layout
     case = make(variant, rng, shape, dtype, axis)
+    case.options |= unchecked(case.name)
     good = run(case, "none")[0]
     at = list(row(case, 3))
     at[axis] = 2
@@ -382,7 +386,7 @@ def test_binary_cross_entropy_outside_0_and_1(bad, dtype, isa):
 def test_kl_div_of_target_0(dtype, isa):
     x = np.array([-inf, -1, 0, -inf, -1], dtype)
     y = np.array([0, 0, 0, 0.5, 1], dtype)
-    value, grad = loss("kl_div", reduction="none").value_and_grad(x, y)
+    value, grad = loss("kl_div", reduction="none", unchecked=True).value_and_grad(x, y)
     assert value.tolist() == [0, 0, 0, inf, 1]
     assert grad.tolist() == [0, 0, 0, -0.5, -1]
     t = np.array([-inf, -inf, -inf, 0, 0], dtype)
@@ -483,7 +487,7 @@ def test_class_weight_0_drops_an_infinite_loss(isa):
 
 
 def test_kl_div_of_nan_is_nan_even_for_target_0(isa):
-    assert math.isnan(fastloss.kl_div([nan], [0.0]))
+    assert math.isnan(fastloss.kl_div([nan], [0.0], unchecked=True))
     assert math.isnan(fastloss.kl_div([nan], [-inf], log_target=True))
 
 

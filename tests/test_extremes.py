@@ -6,6 +6,7 @@ classes (few, many, a strided class axis), alone and among ordinary samples, who
 
 import contextlib
 import math
+from functools import partial
 
 import mpmath as mp
 import numpy as np
@@ -14,13 +15,18 @@ import pytest
 import fastloss
 from fastloss import bounds, reference
 from fastloss.bounds import unit
-from tests.support import oracle
-from tests.support.cases import CLASSES, WITH_CLASSES, loss
+from tests.support import cases, oracle
+from tests.support.cases import CLASSES, WITH_CLASSES, unchecked
 from tests.support.oracle import logistic, softplus
 
 inf, nan = math.inf, math.nan
 
 DTYPES = [np.float32, np.float64]
+
+
+def loss(name, **options):
+    """The loss object of a function's name, which takes any target."""
+    return cases.loss(name, **unchecked(name), **options)
 
 
 def exact(a):
@@ -297,7 +303,9 @@ def test_pointwise(dtype, name, options, x, y, factors, samples, isa):
             assert_close(grad[0], factor * slope, factor * slopes, dtype)
             assert total == pytest.approx(made(xs, ys, sample_weight=sample_weight), rel=4 * unit(dtype))
             function = getattr(reference, name)
-            total = function(xs, ys, **options, **more, reduction="sum", sample_weight=sample_weight)[0]
+            total = function(
+                xs, ys, **options, **more, **unchecked(name), reduction="sum", sample_weight=sample_weight
+            )[0]
             assert_close(total, weight * value, weight * terms, np.float64)
 
 
@@ -522,18 +530,19 @@ def test_cross_entropy_beside_the_largest_numbers(isa):
 @pytest.mark.parametrize("copies", [1, 20, 20000])
 def test_a_sum_that_overflows_on_the_way(copies, isa, threads):
     b = 1.2e308
+    nll_loss = partial(fastloss.nll_loss, unchecked=True)
     x = np.tile(np.array([b, b, -b, -b]), copies).reshape(-1, 1)
     t = np.zeros(len(x), np.int64)
-    assert fastloss.nll_loss(x, t, reduction="sum") == 0
-    assert fastloss.nll_loss(x, t) == 0
+    assert nll_loss(x, t, reduction="sum") == 0
+    assert nll_loss(x, t) == 0
     small = np.concatenate([x, [[-0.25]], x])
-    assert fastloss.nll_loss(small, np.zeros(len(small), np.int64), reduction="sum") == 0.25
+    assert nll_loss(small, np.zeros(len(small), np.int64), reduction="sum") == 0.25
     three = np.full((3 * copies, 1), -b)
-    assert fastloss.nll_loss(three, np.zeros(len(three), np.int64)) == b
-    assert fastloss.nll_loss(three, np.zeros(len(three), np.int64), reduction="sum") == inf
+    assert nll_loss(three, np.zeros(len(three), np.int64)) == b
+    assert nll_loss(three, np.zeros(len(three), np.int64), reduction="sum") == inf
     x = np.full(3 * copies, -b)
     y = np.ones_like(x)
-    assert fastloss.kl_div(x, y) == b
+    assert fastloss.kl_div(x, y, unchecked=True) == b
     assert fastloss.binary_cross_entropy_with_logits(x, y) == b
     large = np.stack([-x / 2, x / 2], 1)
     assert fastloss.cross_entropy(large, np.ones(len(x), np.int8)) == b
@@ -622,7 +631,7 @@ def test_targets_of_kl_div_up_to_the_largest_number(dtype, isa):
     y = np.concatenate([np.linspace(0.05, 1, 60) * largest, largest * 2.0 ** -np.arange(1, 40)]).astype(dtype)
     for off in (-0.5, 0.25, 0.75):
         x = (np.log(y) + dtype(off)).astype(dtype)
-        values = fastloss.KLDivLoss(reduction="none")(x, y)
+        values = fastloss.KLDivLoss(reduction="none", unchecked=True)(x, y)
         for i in range(len(y)):
             log_y = mp.log(exact(y[i]))
             terms = exact(y[i]) * (abs(log_y) + abs(exact(x[i])))
@@ -633,7 +642,7 @@ def test_targets_of_kl_div_up_to_the_largest_number(dtype, isa):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kl_div_of_a_log_probability_that_underflows(y, dtype, isa):
     """exp(y) is not 0: a masked class of the input makes the loss infinite, and finite input makes it 0."""
-    made = fastloss.KLDivLoss(log_target=True, reduction="none")
+    made = fastloss.KLDivLoss(log_target=True, reduction="none", unchecked=True)
     value, grad = made.value_and_grad(np.array([-inf, inf, 0.0], dtype), np.full(3, y, dtype))
     assert value[0] == inf
     assert value[1] == -inf

@@ -1,17 +1,341 @@
-"""What was probably meant: weights of samples, errors that name the remedy, and what is there unasked."""
+"""What was probably meant: targets, weights of samples, errors with the remedy, what is there unasked."""
+
+import itertools
+import re
 
 import numpy as np
 import pytest
 
 import fastloss
 from fastloss import _kernels, reference
-from tests.support.cases import CLASSES, POINTWISE, make, refer, run, run_second, same_bits
+from tests.support.cases import (
+    CLASSES,
+    INDEXED,
+    POINTWISE,
+    VARIANTS,
+    make,
+    read_only,
+    refer,
+    run,
+    run_second,
+    same_bits,
+    strided,
+)
 from tests.support.process import answers
+
+FLOATS = [np.float32, np.float64, np.float16]
+OF_PROBABILITIES = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "sigmoid_focal_loss",
+    "multilabel_soft_margin_loss",
+]
+#: Losses of elements: what a target may not be, and what it may be.
+OF_ELEMENTS = {
+    **dict.fromkeys(OF_PROBABILITIES, ((-1.0, -1e-6, 1.001, 255.0, np.inf, -np.inf), (0.0, 1.0, 0.25))),
+    "soft_margin_loss": ((0.0, 0.5, -1.001, 2.0, np.inf), (1.0, -1.0)),
+    "poisson_nll_loss": ((-1.0, -1e-6, -np.inf), (0.0, 3.0, 0.5)),
+    "kl_div": ((-0.5, -1e-6), (0.25,)),
+    "kl_div log": ((0.5, 2e-3, np.inf), (-1.0, 0.0, 9e-4)),
+}
 
 
 def loss(name, **options):
     """The loss object of a function's name."""
     return getattr(fastloss, CLASSES[name])(**options)
+
+
+# ------------------------------------------------------------------------------ targets of elements
+
+SHAPES = [(4, 4), (3, 17), (5, 700), (2, 3, 4), (70, 1000)]
+
+
+def element_case(name, shape, dtype, rng):
+    name, _, log = name.partition(" ")
+    options = {"log_target": True} if log else {}
+    x = rng.random(shape)
+    x = (-x if name == "kl_div" else x).astype(dtype)
+    good = OF_ELEMENTS[f"{name} log" if log else name][1]
+    y = np.resize(np.array(good), shape).astype(dtype)
+    if name == "kl_div" and not log:
+        y = np.full(shape, 1 / shape[-1], dtype)
+    return name, options, x, y
+
+
+def arguments_of(made, x, y):
+    """All ways to ask for something, with arrays to fill and without."""
+    yield lambda: made(x, y)
+    yield lambda: made.value_and_grad(x, y)
+    yield lambda: made.value_grad_hess(x, y)
+    yield lambda: made.hessp(x, y, np.ones_like(x))
+    yield lambda: made.value_and_grad(x, y, grad_output=2.0)
+    yield lambda: made.value_and_grad(strided(x), read_only(y))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", OF_ELEMENTS)
+def test_targets_of_elements(name, dtype, isa, rng):
+    """Named in every place of a block, by every method; taken as it is on request; and NaN is no mistake."""
+    for shape in SHAPES:
+        function, options, x, y = element_case(name, shape, dtype, rng)
+        checked, free = loss(function, **options), loss(function, **options, unchecked=True)
+        assert checked.value_and_grad(x, y)[0] == free.value_and_grad(x, y)[0]
+        for bad in OF_ELEMENTS[name][0] if shape == (3, 17) else OF_ELEMENTS[name][0][:1]:
+            for where in {(0,) * len(shape), tuple(n - 1 for n in shape), tuple(n // 2 for n in shape)}:
+                wrong = y.copy()
+                wrong[where] = bad
+                place = re.escape(f"target[{', '.join(map(str, where))}] = ")
+                ways = arguments_of(checked, x, wrong)
+                for call in ways if shape != (70, 1000) else itertools.islice(ways, 2):
+                    with pytest.raises(ValueError, match=f"^{place}.*unchecked=True"):
+                        call()
+                with pytest.raises(ValueError, match=f"^{place}"):
+                    getattr(fastloss, function)(x, wrong, **options)
+                free.value_and_grad(x, wrong)
+                with fastloss.checking(), pytest.raises(ValueError, match=f"^{place}"):
+                    checked(x, wrong)
+        missing = y.copy()
+        missing.flat[::3] = np.nan
+        assert np.isnan(checked(x, missing))
+
+
+@pytest.mark.parametrize("name", OF_ELEMENTS)
+def test_nothing_is_written_where_a_target_is_wrong(name, isa, threads, rng):
+    for shape, dtype in itertools.product([(7, 5), (300, 400)], (np.float32, np.float64)):
+        function, options, x, y = element_case(name, shape, dtype, rng)
+        y[-1, -2] = OF_ELEMENTS[name][0][0]
+        before, out, grad = x.copy(), np.full(shape, 7, dtype), np.full(shape, 7, dtype)
+        made = loss(function, **options, reduction="sum" if function.startswith("multi") else "none")
+        outputs = {"out": out} if made.reduction == "none" else {}
+        for filled in ({**outputs}, {"grad_out": grad}, {"grad_out": x}, {"grad_out": grad, **outputs}):
+            with pytest.raises(ValueError, match=r"^target\b"):
+                made.value_and_grad(x, y, **filled)
+        with pytest.raises(ValueError, match=r"^target\b"):
+            made.value_grad_hess(x, y, hess_out=grad)
+        assert same_bits(x, before)
+        assert (out == 7).all()
+        assert (grad == 7).all()
+
+
+@pytest.mark.parametrize("name", OF_ELEMENTS)
+def test_elements_that_do_not_count_are_not_asked(name, isa, rng):
+    """Masked, or with a weight of 0: of the sample, or of the element."""
+    for shape, dtype in itertools.product([(4, 4), (9, 70)], (np.float32, np.float64)):
+        function, options, x, y = element_case(name, shape, dtype, rng)
+        counts = rng.random(shape[:1]) < 0.5
+        counts[:2] = True, False
+        wrong = np.where(counts[:, None], y, dtype(OF_ELEMENTS[name][0][0]))
+        made = loss(function, **options)
+        masks = counts if function.startswith("multi") else counts[:, None]
+        value, grad = made.value_and_grad(x, wrong, mask=masks)
+        expected = made.value_and_grad(x, y, mask=masks)
+        assert value == expected[0]
+        assert same_bits(grad, expected[1])
+        weight = counts.astype(dtype)
+        value, grad = made.value_and_grad(x, wrong, sample_weight=weight)
+        expected = made.value_and_grad(x, y, sample_weight=weight)
+        if name == "kl_div":  # whose logarithm of a negative number is NaN
+            continue
+        assert value == pytest.approx(expected[0], rel=4 * float(np.finfo(dtype).eps))
+        np.testing.assert_allclose(grad, expected[1], rtol=4 * float(np.finfo(dtype).eps))
+        if "weight" in made.options():
+            each = loss(function, weight=np.broadcast_to(weight[:, None], shape))
+            assert each(x, wrong) == pytest.approx(each(x, y), rel=4 * float(np.finfo(dtype).eps))
+        with pytest.raises(ValueError, match=r"^target\b"):
+            made(x, wrong, sample_weight=np.ones(shape[:1], dtype))
+
+
+# ------------------------------------------------------------------------------ class probabilities
+
+CLASS_SHAPES = [
+    ((6, 3), 1),
+    ((70, 5), 1),
+    ((5, 300), 1),
+    ((3, 2500), 1),
+    ((2, 4, 130), 1),
+    ((2, 7, 5), -1),
+    ((4,), 0),
+]
+CLASS_OPTIONS = [{}, {"label_smoothing": 0.1}, {"weight": True}, {"weight": True, "label_smoothing": 0.25}]
+
+
+def class_case(shape, axis, dtype, rng):
+    x = rng.standard_normal(shape).astype(dtype)
+    return x, reference.softmax(rng.standard_normal(shape), axis).astype(dtype)
+
+
+def sample_place(shape, axis, sample):
+    where = np.unravel_index(sample, shape[:axis] + shape[axis + 1 :])
+    return tuple(int(i) for i in where)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("options", CLASS_OPTIONS)
+def test_class_probabilities(options, dtype, isa, rng):
+    for shape, axis in CLASS_SHAPES:
+        axis %= len(shape)
+        x, q = class_case(shape, axis, dtype, rng)
+        given = {"axis": axis, **options}
+        if "weight" in options:
+            given["weight"] = 0.5 + rng.random(shape[axis])
+        checked, free = loss("cross_entropy", **given), loss("cross_entropy", **given, unchecked=True)
+        value, grad = checked.value_and_grad(x, q)
+        assert value == free.value_and_grad(x, q)[0]
+        assert same_bits(grad, free.value_and_grad(x, q)[1])
+        samples = q.size // shape[axis]
+        for sample in {0, samples // 2, samples - 1}:
+            first = sample_place(shape, axis, sample)
+            row = (*first[:axis], slice(None), *first[axis:])
+            entry = (*first[:axis], shape[axis] - 1, *first[axis:])
+            place = re.escape(f"target[{', '.join(map(str, first))}]" if first else "target")
+            for by in (1.1, 0.98, 3.0):
+                wrong = q.copy()
+                wrong[row] *= dtype(by)
+                for call in arguments_of(checked, x, wrong):
+                    with pytest.raises(ValueError, match=f"^{place} adds up to .*unchecked=True"):
+                        call()
+                free.value_and_grad(x, wrong)
+            wrong = q.copy()
+            wrong[entry] = -1e-3
+            place = re.escape(f"target[{', '.join(map(str, entry))}] = -0.001")
+            for call in arguments_of(checked, x, wrong):
+                with pytest.raises(ValueError, match=f"^{place}"):
+                    call()
+            with pytest.raises(ValueError, match=f"^{place}"):
+                fastloss.cross_entropy(x, wrong, **given)
+        spoiled = q.copy()
+        spoiled.flat[0] = np.nan
+        assert np.isnan(checked(x, spoiled))
+        x_before, out = x.copy(), np.full(shape, 7, dtype)
+        wrong = q * dtype(2)
+        for filled in (out, x):
+            with pytest.raises(ValueError, match=r"^target\b"):
+                checked.value_and_grad(x, wrong, grad_out=filled)
+        assert same_bits(x, x_before)
+        assert (out == 7).all()
+
+
+def test_class_probabilities_within_rounding(isa, rng):
+    """1e-3, and what half precision loses of each: three roundings, as of a softmax computed in it."""
+    for classes, by in itertools.product((3, 40, 300), (1 - 9e-4, 1 + 9e-4)):
+        q = np.full((70, classes), by / classes)
+        for dtype in FLOATS:
+            fastloss.cross_entropy(np.zeros((70, classes), dtype), q.astype(dtype))
+        x = rng.standard_normal((70, classes)).astype(np.float16)
+        e = np.exp(x)
+        fastloss.cross_entropy(x, e / e.sum(1, keepdims=True))
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    for classes in (3, 40, 300, 5000):
+        x = rng.standard_normal((70, classes)).astype(bfloat16)
+        e = np.exp(x.astype(np.float32)).astype(bfloat16)
+        q = e / e.astype(np.float32).sum(1, keepdims=True).astype(bfloat16)
+        fastloss.cross_entropy(x, q.astype(bfloat16))
+        with pytest.raises(ValueError, match="adds up to"):
+            fastloss.cross_entropy(x, (q.astype(np.float32) * 1.02).astype(bfloat16))
+
+
+def test_probabilities_of_samples_that_do_not_count(isa, rng):
+    for (shape, axis), options in itertools.product(CLASS_SHAPES[:-1], CLASS_OPTIONS):
+        axis %= len(shape)
+        x, q = class_case(shape, axis, np.float64, rng)
+        given = {"axis": axis, **options}
+        if "weight" in options:
+            given["weight"] = 0.5 + rng.random(shape[axis])
+        counts = rng.random(shape[:axis] + shape[axis + 1 :]) < 0.5
+        counts.flat[:2] = True, False
+        made = loss("cross_entropy", **given)
+        for bad in (-7.0, 0.0, np.inf):
+            wrong = np.where(np.expand_dims(counts, axis), q, bad)
+            assert made(x, wrong, mask=counts) == made(x, q, mask=counts)
+        wrong = np.where(np.expand_dims(counts, axis), q, -7.0)
+        weight = counts.astype(float)
+        assert made(x, wrong, sample_weight=weight) == pytest.approx(
+            made(x, q, sample_weight=weight), rel=1e-14
+        )
+
+
+def test_counts_of_classes_are_not_negative(isa, rng):
+    for (shape, axis), full in itertools.product(CLASS_SHAPES, (False, True)):
+        axis %= len(shape)
+        x, k = rng.standard_normal(shape), rng.integers(0, 4, shape).astype(float)
+        made = loss("multinomial_nll_loss", axis=axis, full=full)
+        made.value_and_grad(x, k)
+        k.flat[-1] = -2
+        place = re.escape(f"target[{', '.join(str(n - 1) for n in shape)}] = -2.0 is negative, wanted counts")
+        grad = np.full(shape, 7.0)
+        for call in (*arguments_of(made, x, k), lambda: made.value_and_grad(x, k, grad_out=grad)):  # noqa: B023
+            with pytest.raises(ValueError, match=place):
+                call()
+        assert (grad == 7).all()
+        if not full:
+            loss("multinomial_nll_loss", axis=axis, unchecked=True).value_and_grad(x, k)
+
+
+def test_divergence_of_what_adds_up_to_no_distribution(isa, rng):
+    """Along whichever axis but the first; in all, as the loss has no class axis."""
+    for shape, axis, dtype in itertools.product([(6, 4), (40, 30), (5, 3, 8)], (1, -1), FLOATS):
+        x = reference.log_softmax(rng.standard_normal(shape), axis).astype(dtype)
+        q = reference.softmax(rng.standard_normal(shape), axis).astype(dtype)
+        made = loss("kl_div", reduction="batchmean")
+        assert made(x, q) == loss("kl_div", reduction="batchmean", unchecked=True)(x, q)
+        for by in (0.9, 1.1, 17):
+            with pytest.raises(ValueError, match=r"^target\[.*\] adds up to .*unchecked=True"):
+                made(x, q * dtype(by))
+            with pytest.raises(ValueError, match=r"^target\b"):
+                made.value_and_grad(x, q * dtype(by), grad_out=x.copy())
+    assert fastloss.kl_div([-1.0, -1.0], [0.5, 0.5]) < 0.2
+    with pytest.raises(ValueError, match=r"^target adds up to 1.5 "):
+        fastloss.kl_div([-1.0, -1.0], [0.5, 1.0])
+    with pytest.raises(ValueError, match=r"^target\[0\] adds up to 2 along axis 1"):  # and 1 along the first
+        fastloss.kl_div(np.full((2, 4), -1.0), np.full((2, 4), 0.5))
+    with pytest.raises(ValueError, match=r"^target\[1\] adds up to 1.2 "):
+        fastloss.kl_div(np.log([[0.5, 0.5], [0.9, 0.1]]), [[0.5, 0.5], [0.9, 0.3]])
+
+
+# ------------------------------------------------------------------------------- log-probabilities
+
+
+def test_log_probabilities_are_not_positive(isa, rng):
+    """kl_div(p, q) of SciPy's users was negative without a word; nll_loss of logits as well."""
+    p = reference.softmax(rng.standard_normal((4, 5)))
+    with pytest.raises(
+        ValueError, match=r"^input\[0, 0\] = .* wanted log-probabilities; probabilities\? pass numpy.log"
+    ):
+        fastloss.kl_div(p, p)
+    logits = np.array([[-1.0, 3.0], [0.5, 2.0]])
+    with pytest.raises(ValueError, match=r"^input\[0, 1\] = 3.0 .*; logits\? pass log_softmax"):
+        fastloss.kl_div(logits, [[0.5, 0.5], [0.5, 0.5]])
+    with pytest.raises(
+        ValueError, match=r"^input\[1, 1\] = 2.0 .*; logits\? pass log_softmax.*cross_entropy"
+    ):
+        fastloss.nll_loss(logits, [0, 1])
+    for reduction, filled in itertools.product(("mean", "none"), ({}, {"grad_out": logits.copy()})):
+        with pytest.raises(ValueError, match=r"^input\[1, 1\]"):
+            loss("nll_loss", reduction=reduction).value_and_grad(logits, [0, 1], **filled)
+    out = np.full(2, 7.0)
+    with pytest.raises(ValueError, match=r"^input\[1, 1\]"):
+        loss("nll_loss", reduction="none")(logits, [0, 1], out=out)
+    assert (out == 7).all()
+    assert fastloss.nll_loss(logits, [0, 1], unchecked=True) == -0.5
+    assert fastloss.nll_loss(logits, [0, 1], mask=[True, False]) == 1.0
+    assert fastloss.nll_loss(logits, [0, 1], ignore_index=1) == 1.0
+    assert fastloss.nll_loss(logits, [0, 1], sample_weight=[1.0, 0.0]) == 1.0
+    assert fastloss.nll_loss(logits, [0, 1], weight=[1.0, 0.0]) == 1.0
+    assert fastloss.nll_loss([[5e-4, -8.0]], [0]) == -5e-4  # rounding
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_unchecked_changes_no_bit_of_what_can_be_meant(variant, isa, rng):
+    for shape, dtype in itertools.product([(9, 5), (3, 300), (2, 3, 5)], (np.float32, np.float64)):
+        case = make(variant, rng, shape, dtype)
+        if "unchecked" not in loss(case.name).options():
+            assert variant in [*INDEXED, "mse_loss"]
+            continue
+        results = []
+        for case.options["unchecked"] in (False, True):
+            results.append([*run(case), *run(case, "none"), *run_second(case)])
+        for a, b in zip(*results, strict=True):
+            assert same_bits(a, b)
 
 
 # ----------------------------------------------------------------------------- weights of samples
@@ -119,6 +443,19 @@ REMEDIES = {
     "masked": (fastloss.mse_loss, np.ma.array([1.0], mask=[1]), [1.0], "mask=~numpy.ma"),
     "labels for elements": (fastloss.binary_cross_entropy_with_logits, X, T, "class indices.*cross_entropy"),
     "column": (fastloss.mse_loss, np.zeros((4, 1)), np.zeros(4), r"target\[\.\.\., None\]"),
+    "0 and 255": (fastloss.binary_cross_entropy_with_logits, X, np.eye(4, 5) * 255, "divide it by 255"),
+    "-1 for missing": (fastloss.binary_cross_entropy_with_logits, X, np.eye(4, 5) - 1, "mask=target >= 0"),
+    "1 and -1": (fastloss.binary_cross_entropy_with_logits, X, 2 * np.eye(4, 5) - 1, r"\(target \+ 1\) / 2"),
+    "percentages": (fastloss.binary_cross_entropy_with_logits, X, np.eye(4, 5) * 100, "divide by 100"),
+    "0 and 1": (fastloss.soft_margin_loss, X, np.eye(4, 5), r"2 \* target - 1"),
+    "logits for p": (fastloss.binary_cross_entropy, X - 3, np.eye(4, 5), "binary_cross_entropy_with_logits"),
+    "several labels": (fastloss.cross_entropy, X, np.ones((4, 5)), "binary_cross_entropy_with_logits"),
+    "counts": (fastloss.cross_entropy, X, np.full((4, 5), 2.0), "multinomial_nll_loss"),
+    "log target": (fastloss.cross_entropy, X, np.full((4, 5), -2.0), "numpy.exp"),
+    "swapped soft": (fastloss.cross_entropy, X + 0.2, X + 0.5 - np.eye(4, 5), "swapped"),
+    "kl of log target": (fastloss.kl_div, X - 1, X - 1, "log_target=True"),
+    "kl of SciPy's order": (fastloss.kl_div, X + 0.2, X + 0.2, "special.kl_div"),
+    "nll of logits": (fastloss.nll_loss, X + 3, T, "log_softmax.*cross_entropy"),
 }
 if np.dtype(np.longdouble) == np.float64:
     del REMEDIES["long double"]

@@ -108,6 +108,8 @@ def test_arrays(variant, rng, isa, short_way, general_way):
     """Shapes, dtypes, lists, numbers and outputs; objects and functions."""
     for shape, axis in [((N, C), 1), ((C, N), 0), ((4, C, 3), 1), ((2, 3, C), -1), ((C,), 0)]:
         case = make(variant, rng, shape, np.float64, axis)
+        if case.name == "kl_div":  # whose whole numbers are no distributions
+            case.options["unchecked"] = True
         loss = getattr(fastloss, CLASSES[case.name])(**case.options)
         function = getattr(fastloss, case.name)
         x, y = case.input.copy(), case.target.copy()

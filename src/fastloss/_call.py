@@ -66,6 +66,7 @@ class Call:
         self.grad_out = grad_out
         self.with_grad = with_grad
         self.hess_out = hess_out
+        self.fills = any(given is not None for given in (out, grad_out, hess_out))  # arrays of the caller's
         self.with_hess = hessian is not None
         self.second_order = self.with_hess or "vector" in more
         self.sums: dict[str, Any] = {}  # by scale and bias, where these are wanted

@@ -140,6 +140,8 @@ def as_computed(call: Call) -> tuple[Array, Array, dict[str, Any]]:
     x = widened(call.x).astype(np.float64)
     options |= {option: real_operand(array, option, call.dtype) for option, array in call.more.items()}
     options["mask"], options["normalizer"] = call.mask, call.normalizer
+    if "unchecked" in options:  # the call itself looks at targets, as they were given
+        options["unchecked"] = True
     return x, target, options
 
 

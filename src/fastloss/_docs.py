@@ -64,6 +64,10 @@ axis : int, optional
     "empty": """\
 empty : {"nan", "zero"}, default: "nan"
     What the mean of nothing is.""",
+    "unchecked": """\
+unchecked : bool, default: False
+    Compute also with what cannot be meant, of which the error says how to say what is meant. Otherwise it is
+    a ValueError where it counts and has a weight other than 0.""",
     "z_loss": """\
 z_loss : float, default: 0.0
     The λ, at least 0, of λ (logsumexp x)² added to the loss of each sample that counts; sample_weight is its
@@ -130,6 +134,12 @@ IndexError
     A label outside [0, C) that is not `ignore_index`.
 TypeError, ValueError
     A shape, dtype or option that does not fit.""",
+    "raises_of_targets": """\
+ValueError
+    A target that cannot be meant, named with its position, unless `unchecked`; or a shape or option that does
+    not fit.
+TypeError
+    A dtype that does not fit.""",
     "raises": """\
 TypeError, ValueError
     A shape, dtype or option that does not fit.""",

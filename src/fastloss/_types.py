@@ -34,6 +34,16 @@ class LossCall(LossOptions, CallOptions, total=False):
     """The same of a function."""
 
 
+class CheckedOptions(LossOptions, total=False):
+    """What every loss may take beside `reduction` whose targets are checked."""
+
+    unchecked: bool
+
+
+class CheckedCall(CheckedOptions, CallOptions, total=False):
+    """The same of a function."""
+
+
 class IndexOptions(LossOptions, total=False):
     """What every loss of class indices may take."""
 

@@ -116,7 +116,7 @@ cdef struct Frame:
 
 cdef enum:                         # bits of `given`
     LABELS = 1
-    PROBABILITIES = 2              # of classes, or of one element
+    SHARES = 2              # of classes, or of one element
     WEIGHT = 4                     # of each class, or of each element
     SAMPLE_WEIGHT = 8
     POS_WEIGHT = 16
@@ -258,7 +258,7 @@ cdef void read_call(Frame* frame, Call* call) noexcept nogil:
     cdef int args = 0, rets = 0
     call.options = options
     call.x = next_of(&frame.args, &args, True)
-    call.target = next_of(&frame.args, &args, options.given & (LABELS | PROBABILITIES) != 0)
+    call.target = next_of(&frame.args, &args, options.given & (LABELS | SHARES) != 0)
     call.weight = next_of(&frame.args, &args, options.given & WEIGHT != 0)
     call.sample_weight = next_of(&frame.args, &args, options.given & SAMPLE_WEIGHT != 0)
     call.pos_weight = next_of(&frame.args, &args, options.given & POS_WEIGHT != 0)
@@ -273,7 +273,7 @@ cdef inline int storage_of_gradient(const Call* call) noexcept nogil:
     cdef Py_ssize_t more = 0
     if call.storage != NATIVE:
         return call.storage
-    if call.options.given & PROBABILITIES:
+    if call.options.given & SHARES:
         more = size_of(call.target) * bytes_of_item(call.target.dtype)
     return storage_of_result(size_of(call.x) * bytes_of_item(call.x.dtype), more)
 
@@ -327,13 +327,13 @@ cdef void* class_group(Frame* frame, const Call* call, Py_ssize_t group, double*
             return no_memory(frame)
         if position >= 0:
             return out_of_range(frame, call, &job, group, position)
-    elif options.given & PROBABILITIES:
+    elif options.given & SHARES:
         job.coefficient = part(call.target, group, groups)
         job.coefficient_storage = storage_as(call.target.dtype)
         divisor = sum_of_factors(&job)
-    if options.given & PROBABILITIES or options.label_smoothing != 0:
+    if options.given & SHARES or options.label_smoothing != 0:
         kernels.smooth(&job, options.label_smoothing, room)
-        if options.given & PROBABILITIES:
+        if options.given & SHARES:
             job.class_weight = NULL
     if mean and divisor == 0:      # nothing counts
         put_value(call, group, NAN)
@@ -432,7 +432,7 @@ def speak(int theirs):
 HANDLERS = {"fastloss_classes": <size_t>&classes_handler, "fastloss_points": <size_t>&points_handler}
 GIVEN = {
     "labels": LABELS,
-    "probabilities": PROBABILITIES,
+    "probabilities": SHARES,
     "weight": WEIGHT,
     "sample_weight": SAMPLE_WEIGHT,
     "pos_weight": POS_WEIGHT,

@@ -31,6 +31,7 @@ are, is read off the reference's gradient at places where the rest of the formul
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -427,6 +428,13 @@ def _of(name: str, shifted: bool) -> Callable[..., _Terms]:
     return functools.partial(_of_classes, shifted=shifted) if with_classes else _of_points
 
 
+def _twin(name: str) -> Callable[..., Any]:
+    """The reference of a loss, which takes any target."""
+    function: Callable[..., Any] = getattr(reference, name)
+    takes = "unchecked" in inspect.signature(function).parameters
+    return functools.partial(function, unchecked=True) if takes else function
+
+
 @np.errstate(all="ignore")
 def loss(
     name: str, input: ArrayLike, target: ArrayLike, /, *, dtype: Any, shifted: bool = False, **options: Any
@@ -578,7 +586,7 @@ def _coefficients(name: str, x: Array, target: ArrayLike, axis: int, options: di
     """|c_j| with its factors, classes last: the gradient where another class has all the probability."""
     classes = [-1 if i == axis else 1 for i in range(x.ndim)]
     first = np.arange(x.shape[axis]).reshape(classes) == 0
-    function = getattr(reference, name)
+    function = _twin(name)
     one = function(np.broadcast_to(np.where(first, 0.0, -np.inf), x.shape), target, **options)[1]
     other = function(np.broadcast_to(np.where(first, -np.inf, 0.0), x.shape), target, **options)[1]
     c = np.abs(np.where(first, other, one)) if x.shape[axis] > 1 else 0 * one  # of one class the loss is 0
@@ -637,7 +645,7 @@ def _factor(name: str, x: Array, target: ArrayLike, axis: int, options: dict[str
     """What z_loss is multiplied by, classes last: from a class whose logarithm of the sum is 1/2."""
     at = np.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)]) == 0
     place = np.broadcast_to(np.where(at, 0.5, -np.inf), x.shape)
-    one, none = (getattr(reference, name)(place, target, **options, z_loss=z)[1] for z in (1.0, 0.0))
+    one, none = (_twin(name)(place, target, **options, z_loss=z)[1] for z in (1.0, 0.0))
     return np.asarray(np.abs(np.moveaxis(one - none, axis, -1)[..., :1]))
 
 
@@ -1081,7 +1089,7 @@ _POINTS: dict[str, tuple[Callable[..., _Point], float, float, float, dict[str, A
 
 
 def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict[str, Any]) -> _Terms:
-    u, function = unit(dtype), getattr(reference, name)
+    u, function = unit(dtype), _twin(name)
     of_value, of_slope = _roundings(options, False), _roundings(options, True)
     if name == "nll_loss":  # * 1
         entries = np.abs(function(x, target, **options)[1])

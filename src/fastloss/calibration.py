@@ -161,7 +161,7 @@ class _Samples:
         dtype = compute_dtype(x, "logits")
         place = class_axis(x.shape, axis, "logits")
         x = convert(widened(x), dtype)
-        loss: CrossEntropyLoss[float] = CrossEntropyLoss(axis=place)
+        loss: CrossEntropyLoss[float] = CrossEntropyLoss(axis=place, unchecked=True)
         _, kernel, _, _ = loss._prepared(Call(loss.options(), x, target, with_grad=False), place)
         self.shape: Shape = x.shape[:place] + x.shape[place + 1 :]
         x, outer, classes, inner, _ = with_class_axis(x, memory_axes(x, place), dtype)
@@ -398,7 +398,7 @@ def _root(slope: Callable[[float], Slope], beta: float, accuracy: float, least: 
 class _Blocks:
     """The mean cross-entropy of s x + b and its derivatives, by parameters (s, b) of shape (2, C)."""
 
-    loss = CrossEntropyLoss(reduction="sum", axis=1)
+    loss = CrossEntropyLoss(reduction="sum", axis=1, unchecked=True)
 
     def __init__(self, samples: _Samples) -> None:
         x, target, weight = samples.x, samples.target, samples.weight

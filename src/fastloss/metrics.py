@@ -37,9 +37,9 @@ Result = TypeVar("Result")
 BLOCK = 2**17  # elements of a block
 LEAST_TABLE = 2**16  # the range of labels may be that or as large as their number
 
-_CLASSES: CrossEntropyLoss[Array] = CrossEntropyLoss(reduction="none", axis=1)
-_COUNTS: MultinomialNLLLoss[Array] = MultinomialNLLLoss(reduction="none", axis=1)
-_POSITIVE: BCEWithLogitsLoss[Array] = BCEWithLogitsLoss(reduction="none")
+_CLASSES: CrossEntropyLoss[Array] = CrossEntropyLoss(reduction="none", axis=1, unchecked=True)
+_COUNTS: MultinomialNLLLoss[Array] = MultinomialNLLLoss(reduction="none", axis=1, unchecked=True)
+_POSITIVE: BCEWithLogitsLoss[Array] = BCEWithLogitsLoss(reduction="none", unchecked=True)
 
 
 def log_loss(

@@ -18,6 +18,7 @@ loss, L - d_j = -log p_j, is at least 0.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -369,6 +370,7 @@ def cross_entropy(
     softcap: float | None = None,
     scale: ArrayLike = 1.0,
     bias: ArrayLike | None = None,
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -409,6 +411,9 @@ def cross_entropy(
             raise TypeError("target: wanted class indices, or probabilities in a floating dtype")
         c = (1 - label_smoothing) * w * _classes_last("target", target, axis) + spread
         divisor = np.ones(x.shape[:-1])
+        if not unchecked:
+            q = _classes_last("target", target, axis)
+            _check_probabilities(q, _tolerance(target, x.shape[-1]), used, sample_weight)
     else:
         hot, used = _one_hot(target, x.shape, ignore_index, used)
         c = np.where(hot, (1 - label_smoothing) * w, 0.0) + spread
@@ -656,6 +661,7 @@ def nll_loss(
     reduction: str = "mean",
     axis: int | None = None,
     empty: str = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -688,6 +694,9 @@ def nll_loss(
     w = _class_weight(weight, x.shape[-1])
     hot, used = _one_hot(target, x.shape, ignore_index, _mask(mask, x.shape[:-1]))
     c = np.where(hot, w, 0.0)
+    if not unchecked:
+        weighted = _samples("sample_weight", sample_weight, x.shape[:-1])[..., None] * c
+        _check("input", x, x > 1e-3, "is above 0, wanted log-probabilities", hot, weighted)
     rows = -_times(c, np.where(hot, x, 0.0)).sum(axis=-1)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     value, grad, *hess = _reduce(
@@ -709,6 +718,7 @@ def multinomial_nll_loss(
     softcap: float | None = None,
     scale: ArrayLike = 1.0,
     bias: ArrayLike | None = None,
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -741,6 +751,9 @@ def multinomial_nll_loss(
     x = _classes_last("input", input, axis)
     k = _classes_last("target", _like("target", target, np.shape(input)), axis)
     used = _mask(mask, x.shape[:-1])
+    if not unchecked:
+        weighted = _samples("sample_weight", sample_weight, x.shape[:-1])[..., None]
+        _check("target", k, k < 0, "is negative, wanted counts", used[..., None], weighted)
     x, k = np.where(used[..., None], x, 0.0), np.where(used[..., None], k, 0.0)
     terms = _softmax_loss(_read(x, softcap, scale, bias), k, axis, hessian, z_loss)
     if full:
@@ -863,6 +876,7 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: ArrayLike | None = None,
     empty: str = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -899,6 +913,9 @@ def binary_cross_entropy_with_logits(
     both = 1.0 if pos_weight is None else b * y + (1 - y)
     hess = _times(w, both * sigmoid(x) * sigmoid(-x))
     used = _mask(mask, x.shape)
+    if not unchecked:
+        weighted = _samples("sample_weight", sample_weight, x.shape) * w
+        _check("target", y, (y < 0) | (y > 1), "is outside [0, 1]", used, weighted)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(_Terms(values, grad, hess), weights)
 
@@ -911,6 +928,7 @@ def binary_cross_entropy(
     *,
     reduction: str = "mean",
     empty: str = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -950,6 +968,9 @@ def binary_cross_entropy(
     clipped = p * (1 - p) < 1e-12
     grad = _times(w, (p - y) / np.where(clipped, 1e-12, p * (1 - p)))
     hess = _times(w, np.where(clipped, 1 / 1e-12, ((p - y) ** 2 + y * (1 - y)) / (p * (1 - p)) ** 2))
+    if not unchecked:
+        weighted = _samples("sample_weight", sample_weight, p.shape) * w
+        _check("target", y, (y < 0) | (y > 1), "is outside [0, 1]", used, weighted)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(_Terms(values, grad, hess), weights)
 
@@ -962,6 +983,7 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
     empty: str = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -990,6 +1012,7 @@ def kl_div(
     (1.0, array([-1.]))
     """
     x = _float64(input)
+    tolerance = _tolerance(target, np.size(target))
     target = _like("target", target, x.shape)
     y, log_y = target, np.log(target)
     if log_target:
@@ -998,6 +1021,15 @@ def kl_div(
     if log_target:  # no probability is 0 but that of -inf
         values = np.where(np.isinf(target - x) & (target > -np.inf), target - x, values)
     used = _mask(mask, x.shape)
+    if not unchecked:
+        weighted = _samples("sample_weight", sample_weight, x.shape)
+        _check("input", x, x > 1e-3, "is above 0, wanted log-probabilities", used, weighted)
+        if log_target:
+            _check("target", target, target > 1e-3, "is above 0, wanted log-probabilities", used, weighted)
+        else:
+            _check("target", y, y < 0, "is negative, wanted probabilities", used, weighted)
+        if not log_target and mask is sample_weight is None:
+            _check_distributions(y, tolerance)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(_Terms(values, -y, np.zeros_like(x)), weights, batch=x.shape[0] if x.ndim else 1)
 
@@ -1049,6 +1081,7 @@ def sigmoid_focal_loss(
     *,
     reduction: str = "mean",
     empty: str = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1091,6 +1124,9 @@ def sigmoid_focal_loss(
     curve = parts[0] + parts[1] + _times((gamma * ratio) ** 2, plain) + parts[2]
     upper = curve - np.minimum(parts[1], 0.0) - np.minimum(parts[2], 0.0)
     used = _mask(mask, x.shape)
+    if not unchecked:
+        weighted = _samples("sample_weight", sample_weight, x.shape)
+        _check("target", y, (y < 0) | (y > 1), "is outside [0, 1]", used, weighted)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(_Terms(_times(power, plain), power * slope, power * curve, power * upper), weights)
 
@@ -1102,6 +1138,7 @@ def soft_margin_loss(
     *,
     reduction: str = "mean",
     empty: str = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1129,6 +1166,9 @@ def soft_margin_loss(
     x = _float64(input)
     y = _like("target", target, x.shape)
     used = _mask(mask, x.shape)
+    if not unchecked:
+        weighted = _samples("sample_weight", sample_weight, x.shape)
+        _check("target", y, (np.abs(y) < 1) | (np.abs(y) > 1), "is neither 1 nor -1", used, weighted)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     z = y * x
     return _reduce(_Terms(_softplus(-z), -y * sigmoid(-z), y * y * sigmoid(z) * sigmoid(-z)), weights)
@@ -1142,6 +1182,7 @@ def multilabel_soft_margin_loss(
     *,
     reduction: str = "mean",
     empty: str = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1174,6 +1215,9 @@ def multilabel_soft_margin_loss(
     values = np.where(used[..., None], values, 0.0).mean(axis=-1)
     grad = _times(w, (1 - y) * sigmoid(x) - y * sigmoid(-x)) / x.shape[-1]
     hess = _times(w, sigmoid(x) * sigmoid(-x)) / x.shape[-1]
+    if not unchecked:
+        weighted = _samples("sample_weight", sample_weight, x.shape[:-1])[..., None] * w
+        _check("target", y, (y < 0) | (y > 1), "is outside [0, 1]", used[..., None], weighted)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(_Terms(values, grad, hess), weights)
 
@@ -1188,6 +1232,7 @@ def poisson_nll_loss(
     eps: float = 1e-8,
     reduction: str = "mean",
     empty: str = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1226,6 +1271,9 @@ def poisson_nll_loss(
         stirling = (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) - y + 0.5 * math.log(2 * math.pi)
         values = values + np.where(y > 1, stirling, 0.0)
     used = _mask(mask, x.shape)
+    if not unchecked:
+        weighted = _samples("sample_weight", sample_weight, x.shape)
+        _check("target", y, y < 0, "is negative, wanted counts", used, weighted)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(_Terms(values, grad, hess), weights)
 
@@ -1737,6 +1785,43 @@ def _one_for_each(a: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 def _samples(name: str, a: ArrayLike | None, shape: tuple[int, ...]) -> Array:
     """Sample weights in the value's shape."""
     return _broadcast(name, _one_for_each(_float64(1.0 if a is None else a), shape), shape)
+
+
+def _check(name: str, a: Array, wrong: NDArray[np.bool_], problem: str, used: Any, weighted: Any) -> None:
+    """Raise the error about the first number that is wrong, where it counts and has a weight."""
+    wrong = wrong & used & (weighted != 0)
+    if wrong.any():
+        where = tuple(np.argwhere(wrong)[0])
+        raise ValueError(f"{name}{_at(where)} = {a[where]} {problem}")
+
+
+def _tolerance(target: ArrayLike, classes: int) -> float:
+    """What a sum of probabilities may be off 1: 1e-3, and what half precision rounds three times, or to 0."""
+    dtype = np.asarray(target).dtype
+    if dtype == np.float16:
+        return 1e-3 + 3 * 2.0**-11 + classes * 2.98e-8
+    return 1e-3 + 3 * 2.0**-9 if dtype.itemsize == 2 else 1e-3
+
+
+def _check_probabilities(
+    q: Array, tolerance: float, used: NDArray[np.bool_], sample_weight: ArrayLike | None
+) -> None:
+    """Raise the error about class probabilities, which are last, that are negative or do not add up to 1."""
+    weighted = _samples("sample_weight", sample_weight, q.shape[:-1])
+    _check(
+        "target", q, q < 0, "is negative, wanted class probabilities", used[..., None], weighted[..., None]
+    )
+    total = q.sum(axis=-1)
+    _check("the sum of target", total, np.abs(total - 1) > tolerance, "is not 1", used, weighted)
+
+
+def _check_distributions(y: Array, tolerance: float) -> None:
+    """Raise the error about probabilities that are no distributions over any axes."""
+    own = range(min(1, y.ndim - 1), y.ndim)
+    several = [over for n in range(1, len(own) + 1) for over in itertools.combinations(own, n)]
+    sums = [y.sum(over) for over in [*several, tuple(range(y.ndim))]]
+    if y.ndim and all((np.abs(s - 1) > tolerance).any() for s in sums):
+        raise ValueError(f"target: adds up to {y.sum()}, wanted distributions, which add up to 1")
 
 
 def _var(name: str, var: ArrayLike, shape: tuple[int, ...]) -> Array:

@@ -37,7 +37,7 @@ INDEXED = ["cross_entropy", "nll_loss", *HEADS]
 WITH_CLASSES = [*INDEXED, "multinomial_nll_loss"]
 NAMED = re.compile(
     r"(input|target|weight|pos_weight|sample_weight|grad_output|out|grad_out|reduction|ignore_index|label_smoothing"
-    r"|axis|full|log_target|x|p|keepdims|mask|where|normalizer|empty|gamma|q|epsilon|z_loss|softcap|scale|bias|alpha|eps|log_input|var"
+    r"|axis|full|log_target|unchecked|x|p|keepdims|mask|where|normalizer|empty|gamma|q|epsilon|z_loss|softcap|scale|bias|alpha|eps|log_input|var"
     r"|hessian|floor)\b"
 )
 DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
@@ -281,6 +281,8 @@ def call_of(b):
             options["bias"] = b.array(WEIGHTS, (classes,))
     if b.sometimes():
         options["empty"] = b.one_of(UNFIT) if b.rarely() else "zero"
+    if "unchecked" in loss(name).options():
+        options["unchecked"] = not b.sometimes()
     if name in INDEXED and b.sometimes():
         options["ignore_index"] = b.one_of([(1,), (0, 2), [255, -1], {3}, (), np.array([1, 2]), (1.5,), "1"])
     return name, (x, y), options, given

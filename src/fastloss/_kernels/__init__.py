@@ -78,6 +78,7 @@ OPS: dict[str, int] = _base.OPS
 HEADS: dict[str, int] = _base.HEADS
 EXACT: tuple[int, int] = _base.EXACT
 POINT_OPS: dict[str, int] = _base.POINT_OPS
+CHECKED: dict[str, int] = _base.CHECKED
 REDUCTIONS: dict[str, int] = _base.REDUCTIONS
 TARGETS: dict[str, int] = _base.TARGETS
 CALLERS: int = _base.address_for_callers()

@@ -74,6 +74,13 @@ cdef void labels_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
         labels_chunk(<double*>NULL, <ClassJob*>job, chunk)
 
 
+cdef void targets_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
+    if (<ClassJob*>job).float32:
+        targets_chunk(<float*>NULL, <ClassJob*>job, chunk)
+    else:
+        targets_chunk(<double*>NULL, <ClassJob*>job, chunk)
+
+
 cdef void backward_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
     if (<ClassJob*>job).float32:
         backward_chunk(<float*>NULL, <ClassJob*>job, chunk)
@@ -161,6 +168,9 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     if job.op == NLL or job.op == CHECK_LABELS:
         function = nll_chunk_any if job.op == NLL else labels_chunk_any
         job.chunk = chunk_size(job.samples, 1, 1)
+    elif job.op == CHECK_TARGETS:
+        function = targets_chunk_any
+        job.chunk = chunk_size(job.samples, job.classes, LANES)
     elif job.op == LOG_MULTINOMIAL:
         function = log_multinomial_chunk_any
         job.chunk = chunk_size(job.samples, job.classes, 1)
@@ -220,10 +230,14 @@ cdef void sum_of_sums(const ClassJob* job, Py_ssize_t chunks) noexcept nogil:
 cdef int compute_class(
     ClassJob* job, int threads, double factor, double divisor, bint signals, double* total
 ) noexcept nogil:
-    """Run a job that is set but for its scale: the gradient times factor / divisor, the values' sum / divisor."""
+    """Run a job that is set but for its scale: the gradient times factor / divisor, the values' sum / divisor.
+
+    `invalid` is set to the first sample with a target that cannot be meant; then the results are worth nothing.
+    """
     cdef Py_ssize_t chunks
     cdef int failed
     cdef chunk_function function
+    job.invalid = <uint64_t>-1
     if job.float32:
         job.input_scale = <float>job.input_scale
     job.summed = 0
@@ -313,9 +327,11 @@ def class_pass(
     bint uniform=False, sample_weight=None, grad_output=None, double factor=1, double divisor=1,
     offset=None, int head=0, double head_parameter=0, double z_loss=0, double softcap=0, hess=None, tuple rule=(),
     moments=(None, None), double input_scale=1, class_scale=None, class_bias=None, by_scale=None, by_bias=None,
-    bint wide=False, exact=None, tuple parts=(), int64_t first_class=0,
+    bint wide=False, exact=None, tuple parts=(), int64_t first_class=0, int targets=0, double tolerance=0,
 ):
     """Run one operation with a class axis over (outer, classes, inner); returns the sum of the values / divisor.
+
+    None where `targets` says what coefficients have to be, and they are not, which is found on the way.
 
     x is read times `input_scale` or `class_scale`, plus `class_bias`; `by_scale` and `by_bias`, of float64, get the
     derivatives by these. It is computed with in float64 if `wide`, which is for float32 and for "moments".
@@ -325,9 +341,11 @@ def class_pass(
     pass over x, whose classes begin at `first_class`.
     """
     cdef ClassJob job
+    cdef double total
     job.op = op
     job.parts = parts_of(parts)
     job.parts.first_class = first_class
+    job.targets, job.tolerance = targets, tolerance
     job.head = head
     job.head_parameter = head_parameter
     job.z_loss = z_loss
@@ -362,7 +380,8 @@ def class_pass(
     job.offset = <const double*>data_of(offset)
     job.first_moment, job.second_moment = data_of(moments[0]), data_of(moments[1])
     set_hessian(&job.hessian, hess, rule, x, coefficient)
-    return run_class(&job, x, coefficient, value, grad, threads, factor, divisor, exact)
+    total = run_class(&job, x, coefficient, value, grad, threads, factor, divisor, exact)
+    return total if job.invalid == <uint64_t>-1 else None
 
 
 cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexcept nogil:
@@ -384,8 +403,37 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
     job.greatest_extra = job.greatest_weight if job.loss.weighs else INFINITY
     least = ldexp(1, -40 if job.float32 else -200)
     job.odd = not (factor == 0 or least <= fabs(scale) <= 1 / least)
+    job.filler_x = 0 if domain_of(job) & (LOG_PROBABILITY | LOG_TARGET) else 0.5
+    job.filler_y = 0 if domain_of(job) & (DISTRIBUTION | LOG_TARGET) else 1
     job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
     return (job.size + job.chunk - 1) // job.chunk
+
+
+cdef bint are_distributions(const PointJob* job, Py_ssize_t chunks) noexcept nogil:
+    """Whether the targets add up to a number of distributions, each over some of the axes; NaN is no reason.
+
+    The first axis is that of samples, if there are others. Rounding of single numbers adds up to less than is
+    allowed here, of half precision more.
+    """
+    cdef double total = 0, number
+    cdef Py_ssize_t i
+    cdef int others = job.ndim - 1, over, axis
+    for i in range(chunks):
+        total += job.masses[i]
+    for over in range(1 << others):  # the axes that are not added up
+        if over == (1 << others) - 1 and others > 0:
+            continue
+        number = job.shape[0] if others > 0 else 1
+        for axis in range(others):
+            number *= job.shape[axis + 1] if over >> axis & 1 else 1
+        if not fabs(total - number) > 1e-3 + number * (1e-3 if is_half(job.y_storage) else 1e-6):
+            return True
+    return not fabs(total - 1) > 1e-3  # one over all of them
+
+
+cdef void check_points(PointJob* job, Py_ssize_t chunks) noexcept nogil:
+    if job.masses != NULL and not job.outside and not are_distributions(job, chunks):
+        job.outside = True
 
 
 cdef int compute_points(
@@ -395,16 +443,27 @@ cdef int compute_points(
     cdef Py_ssize_t chunks = plan_points(job, factor, divisor)
     cdef int failed = 0
     job.outside = False
+    job.masses = NULL
+    if job.shape != NULL:
+        job.masses = &job.few[0]
+        if chunks > FEW_CHUNKS:
+            job.masses = <double*>malloc(chunks * sizeof(double))
+        if job.masses == NULL:
+            return NO_MEMORY
     if not take_digits(job.exact, chunks, &job.digits):
         return NO_MEMORY
     if job.size < SERIAL_ELEMENTS:
         threads = 1
-    if first and job.loss.domain != EVERYWHERE:
+    if first and domain_of(job) != EVERYWHERE:
         job.check = True
         failed = try_run(pointwise_chunk_any, job, &job.partial, chunks, threads, 1, signals, total)
+        check_points(job, chunks)
     job.check = False
     if failed == 0 and not job.outside:
         failed = try_run(pointwise_chunk_any, job, &job.partial, chunks, threads, divisor, signals, total)
+        check_points(job, chunks)
+    if job.masses != NULL and chunks > FEW_CHUNKS:
+        free(job.masses)
     add_digits(job.exact, chunks, job.digits)
     return failed
 
@@ -429,6 +488,11 @@ cdef double run_points(
     job.grad = data_of(grad)
     job.grad_storage = storage_to_write(grad, x, y)
     job.exact = <int64_t*>data_of(exact)
+    job.ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
+    job.shape = NULL
+    if domain_of(job) & DISTRIBUTION and job.mask.data == NULL and job.sample_weight.data == NULL \
+            and exact is None and 0 < job.ndim <= 8:
+        job.shape = <const Py_ssize_t*>cnp.PyArray_DIMS(<cnp.ndarray>x)
     with nogil:
         raised(compute_points(job, threads, factor, divisor, first, True, &total))
     return total
@@ -454,7 +518,7 @@ cdef Operand operand_of(object spec):
 def point_pass(
     int op, x, y, int threads, *, options=(0, 0), value=None, grad=None, extra=None, weight=None, sample_weight=None,
     mask=None, grad_output=None, double factor=1, double divisor=1, bint first=False, hess=None, tuple rule=(),
-    exact=None,
+    exact=None, bint checked=False,
 ):
     """Run one elementwise operation; returns the sum of the values, where they are not stored, divided by `divisor`.
 
@@ -462,12 +526,13 @@ def point_pass(
 
     The gradient is multiplied by factor / divisor, and so is the diagonal of the Hessian; `rule` as in `set_hessian`.
 
-    None when an element is outside of what the operation is defined on, which is found as it goes, after what comes
-    before has been written, or `first`.
+    None when an element is outside of what the operation is defined on, or a target cannot be meant and is `checked`,
+    which is found as it goes, after what comes before has been written, or `first`.
     """
     cdef PointJob job
     cdef double total
     job.loss = &POINT_LOSSES[op]
+    job.checked = checked
     job.options[0], job.options[1] = options
     job.extra = operand_of(extra)
     job.weight = operand_of(weight)
@@ -501,6 +566,20 @@ cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor)
     if position < -1:
         raised(<int>position + 1)
     return position
+
+
+cdef Py_ssize_t first_invalid_target(ClassJob* job, int threads) except -2 nogil:
+    """The first sample whose coefficients cannot be meant, or -1."""
+    cdef Py_ssize_t chunks
+    cdef int op = job.op
+    cdef double nothing = 0
+    cdef chunk_function function
+    job.op = CHECK_TARGETS
+    job.invalid = <uint64_t>-1
+    function = plan(job, &chunks)
+    run(function, job, &job.partial, chunks, threads, 1, &nothing)
+    job.op = op
+    return <Py_ssize_t>job.invalid
 
 
 cdef void mean_of_rows(const real* x, Py_ssize_t rows, Py_ssize_t n, real* means) noexcept nogil:
@@ -546,6 +625,30 @@ def check_labels(
     with nogil:
         position = first_invalid_label(&job, threads, &divisor)
     return position, divisor
+
+
+def check_targets(
+    x, coefficient, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, int targets, double tolerance,
+    sample_weight, mask, int threads
+):
+    """Position of the first sample whose coefficients are not what `targets` says, or -1."""
+    cdef ClassJob job
+    memset(&job, 0, sizeof(job))
+    job.float32 = is_float32(x)
+    job.samples = outer * inner
+    job.classes = classes
+    job.inner = inner
+    job.coefficient = data_of(coefficient)
+    job.coefficient_storage = storage_beside(coefficient, x)
+    job.targets, job.tolerance = targets, tolerance
+    job.sample_weight = data_of(sample_weight)
+    job.mask = <const uint8_t*>data_of(mask)
+    return first_invalid_target(&job, threads)
+
+
+def tolerance_of(target, Py_ssize_t classes):
+    """What sums of an array of probabilities may be off 1."""
+    return sum_tolerance(storage_of(target), classes)
 
 
 def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, mask, offset):
@@ -628,6 +731,7 @@ BLOCKS = {
     "PLANE_SAMPLES": PLANE_SAMPLES,
     "POINTWISE_BLOCK": POINTWISE_BLOCK,
 }
+CHECKED = {"": UNCHECKED, "counts": COUNTS, "probabilities": PROBABILITIES, "log_probabilities": LOG_PROBABILITIES}
 HEADS = {
     "focal": FOCAL,
     "generalized": GENERALIZED,
@@ -668,26 +772,31 @@ cdef point_loss(name, void* single, void* double_, point_function wide, int doma
 
 POINT_OPS = {}
 point_loss("mse", <void*>mse[f16], <void*>mse[d8], wide_mse)
-point_loss("bce", <void*>bce[f16], <void*>bce[d8], wide_bce, UNIT_INTERVAL)
-point_loss("bce_with_logits", <void*>bce_with_logits[f16], <void*>bce_with_logits[d8], wide_bce_with_logits)
+point_loss("bce", <void*>bce[f16], <void*>bce[d8], wide_bce, UNIT_INTERVAL | PROBABILITY)
+point_loss(
+    "bce_with_logits", <void*>bce_with_logits[f16], <void*>bce_with_logits[d8], wide_bce_with_logits, PROBABILITY
+)
 point_loss(
     "bce_with_logits_pos_weight", <void*>bce_with_logits_pos_weight[f16], <void*>bce_with_logits_pos_weight[d8],
-    wide_bce_with_logits, EVERYWHERE, True
+    wide_bce_with_logits, PROBABILITY, True
 )
-point_loss("kl_div", <void*>kl_div[f16], <void*>kl_div[d8], wide_kl_div)
-point_loss("kl_div_log_target", <void*>kl_div_log_target[f16], <void*>kl_div_log_target[d8], wide_kl_div_log_target)
-point_loss("soft_margin", <void*>soft_margin[f16], <void*>soft_margin[d8], wide_soft_margin)
-point_loss("poisson_nll", <void*>poisson_nll[f16], <void*>poisson_nll[d8], wide_poisson_nll)
+point_loss("kl_div", <void*>kl_div[f16], <void*>kl_div[d8], wide_kl_div, COUNT | LOG_PROBABILITY | DISTRIBUTION)
+point_loss(
+    "kl_div_log_target", <void*>kl_div_log_target[f16], <void*>kl_div_log_target[d8], wide_kl_div_log_target,
+    LOG_PROBABILITY | LOG_TARGET
+)
+point_loss("soft_margin", <void*>soft_margin[f16], <void*>soft_margin[d8], wide_soft_margin, SIGN)
+point_loss("poisson_nll", <void*>poisson_nll[f16], <void*>poisson_nll[d8], wide_poisson_nll, COUNT)
 point_loss(
     "poisson_nll_log_input", <void*>poisson_nll_log_input[f16], <void*>poisson_nll_log_input[d8],
-    wide_poisson_nll_log_input
+    wide_poisson_nll_log_input, COUNT
 )
 point_loss("gaussian_nll", <void*>gaussian_nll[f16], <void*>gaussian_nll[d8], wide_gaussian_nll, NOT_NEGATIVE)
 point_loss(
     "gaussian_nll_of_var", <void*>gaussian_nll_of_var[f16], <void*>gaussian_nll_of_var[d8], wide_gaussian_nll_of_var,
     NOT_NEGATIVE
 )
-point_loss("sigmoid_focal", <void*>sigmoid_focal[f16], <void*>sigmoid_focal[d8], wide_sigmoid_focal)
+point_loss("sigmoid_focal", <void*>sigmoid_focal[f16], <void*>sigmoid_focal[d8], wide_sigmoid_focal, PROBABILITY)
 point_loss("sigmoid", <void*>sigmoid[f16], <void*>sigmoid[d8], wide_sigmoid)
 point_loss("sigmoid_backward", <void*>sigmoid_backward[f16], <void*>sigmoid_backward[d8], wide_identity)
 point_loss("logsigmoid", <void*>logsigmoid[f16], <void*>logsigmoid[d8], wide_logsigmoid)

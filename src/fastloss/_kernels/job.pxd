@@ -5,7 +5,7 @@ from fastloss._kernels.storage cimport *
 
 cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
-    LOG_MULTINOMIAL,
+    LOG_MULTINOMIAL, CHECK_TARGETS,
     MOMENTS,                       # logsumexp, Σ p_j d_j and Σ p_j d_j^2 with d_j = x_j - max x
     DISTILLED,                     # KL divergence of x from a teacher, the coefficients; see distilled.pxd
     PARTIAL,                       # statistics of samples over some of their classes, for `parts`
@@ -28,6 +28,10 @@ cdef struct Parts:
     double* dot                    # (samples, terms) sum c_j (x_j - m), or NULL
     int terms
     int64_t first_class            # of x, to labels
+
+# What coefficients have to be: anything; at least 0; and with a sum of 1. Or what x of a label has to be.
+cdef enum:
+    UNCHECKED, COUNTS, PROBABILITIES, LOG_PROBABILITIES
 
 cdef struct ClassJob:
     int op
@@ -83,7 +87,9 @@ cdef struct ClassJob:
     int64_t* exact                 # (EXACT_COUNTS,), what the digits of an exact sum are added to, or NULL
     int64_t* digits                # (chunks, EXACT_COUNTS), where there is one
     double* partial                # (chunks, 3): sum of the values, what rounding lost, and huge terms
-    uint64_t invalid               # position of the first invalid label or count; the largest number if there is none
+    int targets                    # what coefficients, or x of `nll`, have to be,
+    double tolerance               # and what a sum of probabilities may be off 1
+    uint64_t invalid               # position of the first invalid label, count or sample; the largest number for none
 
 
 cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:

@@ -1,6 +1,10 @@
-# labels: class indices are read, and checked.
+# labels: class indices are read, and checked; coefficients are checked.
 
+from libc.math cimport fabs
+from libc.string cimport memcpy, memset
+from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
 from fastloss._kernels.schedule cimport *
 from fastloss._kernels.job cimport *
 include "tuning.pxi"
@@ -32,6 +36,116 @@ cdef inline bint masked(const ClassJob* job, Py_ssize_t i) noexcept nogil:
 cdef inline int64_t label_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
     """Label of sample i; `ignore_index` where it does not count, whatever stands there."""
     return job.ignore_index if masked(job, i) else load_label(job.labels, job.label_kind, i)
+
+
+cdef inline double sum_of(vec a) noexcept nogil:
+    if vec is f16:
+        return d8_sum(d8_of_halves(a))
+    else:
+        return d8_sum(a)
+
+
+cdef inline void look_at(const void* c, Py_ssize_t n, vec tag, double* least, double* mass) noexcept nogil:
+    """Lower `least` to n coefficients, if one is negative, and add them to `mass`."""
+    cdef int size = step_of(tag)
+    cdef Py_ssize_t full = n // size, k
+    cdef vec zero = all_of(0, tag), low = zero, total = zero, p
+    for k in range(full + (n > full * size)):
+        p = load(c, k, tag) if k < full else load_part(c, k, n - k * size, 0, tag)
+        low = min_of(p, low)
+        total = add(p, total)
+    least[0] = min(least[0], -greatest(negative(low)))
+    mass[0] += sum_of(total)
+
+
+cdef inline bint are_wrong(const ClassJob* job, double least, double mass) noexcept nogil:
+    """Whether coefficients cannot be meant, by the least and the sum; NaN is no reason."""
+    return least < 0 or job.targets == PROBABILITIES and fabs(mass - 1) > job.tolerance
+
+
+cdef inline void note_if_wrong(real* tag, ClassJob* job, Py_ssize_t i) noexcept nogil:
+    """Lower job.invalid to sample i if it counts and its coefficients cannot be meant."""
+    cdef const real* weight = <const real*>job.sample_weight
+    cdef Py_ssize_t first = (i // job.inner * job.classes) * job.inner + i % job.inner, n, j0, j
+    cdef double least = 0, mass = 0
+    cdef real buffer[256]
+    cdef const real* c
+    cdef f16 f
+    cdef d8 d
+    if masked(job, i) or weight != NULL and weight[i] == <real>0:
+        return
+    for j0 in range(0, job.classes, 256):
+        n = min(<Py_ssize_t>256, job.classes - j0)
+        if job.inner == 1:
+            c = read_block(job.coefficient, job.coefficient_storage, first + j0, n, &buffer[0])
+        else:
+            c = &buffer[0]
+            for j in range(n):
+                buffer[j] = read_one(job.coefficient, job.coefficient_storage, first + (j0 + j) * job.inner, tag)
+        if real is float:
+            look_at(c, n, f, &least, &mass)
+        else:
+            look_at(c, n, d, &least, &mass)
+    if are_wrong(job, least, mass):
+        fastloss_lower(&job.invalid, i)
+
+
+ctypedef void (*wrong_function)(void*, ClassJob*, Py_ssize_t) noexcept nogil
+
+
+cdef inline wrong_function wrong_of(const real* tag) noexcept nogil:
+    return <wrong_function>fastloss_out_of_line(
+        <void*>note_if_wrong[float] if real is float else <void*>note_if_wrong[double]
+    )
+
+
+cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+    """Lower job.invalid to the first sample with coefficients that cannot be meant."""
+    cdef Py_ssize_t start = chunk * job.chunk, first, l, j, n
+    cdef Py_ssize_t last = min(start + job.chunk, job.samples)
+    cdef wrong_function wrong = wrong_of(tag)
+    cdef real buffer[1024 + 16]    # of whole rows `sums_of_rows` reads more
+    cdef real least[256]
+    cdef real mass[256]
+    cdef double low = 0, unused = 0
+    cdef const real* c
+    cdef f16 f
+    cdef d8 d
+    job.partial[3 * chunk] = job.partial[3 * chunk + 1] = job.partial[3 * chunk + 2] = 0
+    while start < last:
+        if job.inner == 1:
+            n = min(min(<Py_ssize_t>256, 1024 // job.classes // 8 * 8), last - start)
+            if n < 8:
+                wrong(tag, job, start)
+                start += 1
+                continue
+            c = read_block(job.coefficient, job.coefficient_storage, start * job.classes, n * job.classes, buffer)
+            if c != buffer:
+                memcpy(buffer, c, n * job.classes * sizeof(real))
+            low = 0
+            if real is float:
+                look_at(buffer, n * job.classes, f, &low, &unused)
+            else:
+                look_at(buffer, n * job.classes, d, &low, &unused)
+            sums_of_rows(buffer, job.classes, n, mass)
+            for l in range(n):
+                if are_wrong(job, low, mass[l]):
+                    wrong(tag, job, start + l)
+            start += n
+            continue
+        n = min(min(<Py_ssize_t>256, last - start), job.inner - start % job.inner)
+        first = (start // job.inner * job.classes) * job.inner + start % job.inner
+        memset(least, 0, sizeof(least))
+        memset(mass, 0, sizeof(mass))
+        for j in range(job.classes):
+            c = read_block(job.coefficient, job.coefficient_storage, first + j * job.inner, n, &buffer[0])
+            for l in range(n):
+                least[l] = c[l] if c[l] < least[l] else least[l]
+                mass[l] += c[l]
+        for l in range(n):
+            if are_wrong(job, least[l], mass[l]):
+                wrong(tag, job, start + l)
+        start += n
 
 
 cdef inline void sum_weights(

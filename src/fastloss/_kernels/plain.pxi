@@ -449,6 +449,7 @@ cdef object set_target(ClassJob* job, object target, int kind, cnp.ndarray x, in
         return y if fits else None
     if kind == OF_LABELS_OR_SHARES and is_whole(cnp.PyArray_TYPE(<cnp.ndarray>y)):
         return None
+    job.tolerance = sum_tolerance(storage_of(y), job.classes)
     y = beside(y, x)
     if y is not None:
         job.coefficient = data_of(y)
@@ -459,8 +460,12 @@ cdef object set_target(ClassJob* job, object target, int kind, cnp.ndarray x, in
 cdef object class_result(
     ClassJob* job, cnp.ndarray x, object y, object value, object grad, object hess, object sample_weight, object mask,
     int reduction, double smoothing, bint full, double nothing, double factor, double normalizer, int threads,
+    bint fills,
 ):
-    """Run a job whose arguments are set; the value, or that and derivatives, or None."""
+    """Run a job whose arguments are set; the value, or that and derivatives, or None.
+
+    `fills`: arrays of the caller's, to which nothing is written before targets are known to be meant.
+    """
     cdef double room[MOST_SHARED]
     cdef double divisor = 0, total
     cdef object coefficient = None if job.coefficient == NULL else y, offset
@@ -482,9 +487,21 @@ cdef object class_result(
             return None
         job.offset = <const double*>data_of(offset)
     factor = factor if divisor != 0 else 0
+    if fills and job.op == NLL and value is not None and job.targets != UNCHECKED:
+        run_class(job, x, None, None, None, threads, 1, 1)
+        if job.invalid != <uint64_t>-1:
+            return None
+    elif fills and coefficient is not None and job.targets != UNCHECKED:
+        with nogil:
+            position = first_invalid_target(job, threads)
+        if position >= 0:
+            return None
+        job.targets = UNCHECKED
     total = run_class(
         job, x, coefficient, value, None if job.op == NLL else grad, threads, factor, divisor if divisor != 0 else 1
     )
+    if job.invalid != <uint64_t>-1:
+        return None
     if grad is not None and (job.op == NLL or divisor == 0):  # once the value has been read: it may take x's place
         memset(data_of(grad), 0, bytes_in(grad))
     if grad is not None and job.op == NLL and divisor != 0:
@@ -513,7 +530,7 @@ cdef object plain_classes(
     cdef object value = None, grad = None, hess = None, y, counted
     cdef tuple arguments = None, ignored
     memset(&job, 0, sizeof(job))
-    _, reduction, nothing, kind, job.op, head, ignored, smoothing, axis, full = loss
+    _, reduction, nothing, kind, job.op, head, ignored, smoothing, axis, full, job.targets = loss
     array = plain_input(input)
     if array is None or cnp.PyArray_CheckExact(input) and not is_plain(input):  # the layout is the gradient's too
         return None
@@ -577,7 +594,8 @@ cdef object plain_classes(
         return None
     set_hessian(&job.hessian, hess, rule, x, None if job.coefficient == NULL else y)
     return class_result(
-        &job, x, y, value, grad, hess, sample_weight, mask, reduction, smoothing, full, nothing, factor, normal, threads
+        &job, x, y, value, grad, hess, sample_weight, mask, reduction, smoothing, full, nothing, factor, normal,
+        threads, arguments is not None,
     )
 
 
@@ -647,7 +665,7 @@ cdef object plain_points(
     cdef object value = None, values, grad = None, hess = None, y, weights_used, mask_used
     cdef tuple arguments = None
     memset(&job, 0, sizeof(job))
-    _, reduction, nothing, op, weighted_op, job.options[0], job.options[1], inner, of_variances = loss
+    _, reduction, nothing, op, weighted_op, job.options[0], job.options[1], inner, of_variances, job.checked = loss
     array = plain_input(input)
     y = plain_array(target)
     if array is None or y is None or of_variances and extra is None:

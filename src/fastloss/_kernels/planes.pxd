@@ -66,9 +66,9 @@ cdef inline void tops_of_product(
         store(a, s.a, i)
 
 
-cdef inline vec coefficient_of(const ClassJob* job, const void* c, Py_ssize_t i, Py_ssize_t j, vec tag) noexcept nogil:
-    """c_j of step i, from the plane of class j."""
-    cdef vec y = fma_of(all_of(job.coefficient_scale, tag), load(c, i, tag), all_of(job.coefficient_shift, tag))
+cdef inline vec coefficient_of(const ClassJob* job, vec c, Py_ssize_t j) noexcept nogil:
+    """c_j of a step, from what is in memory for class j."""
+    cdef vec y = fma_of(all_of(job.coefficient_scale, c), c, all_of(job.coefficient_shift, c))
     if job.linear_weight == NULL:
         return y
     if vec is f16:
@@ -90,6 +90,8 @@ cdef inline void sums_of(
 ) noexcept nogil:
     """Add classes [j0, j0 + m), and store their exponentials; what sums have then is moved to float64 if `wide`."""
     cdef vec magic, least, unit, rest, label, own, top, b, p, q, c_j, j, zero = all_of(0, tag), one = all_of(1, tag)
+    cdef vec low = zero, mass = zero
+    cdef bint weighted = is_weighted(job)
     cdef Py_ssize_t i, g
     label = own = top = b = zero
     for i in range(s.steps):
@@ -104,6 +106,8 @@ cdef inline void sums_of(
         if MODE != PLAIN and MODE != LABELLED:
             top = load(s.a if MODE == PRODUCT else s.top, i, tag)
             b = load(s.b, i, tag)
+        if MODE == LINEAR and weighted:
+            mass = load(s.mass, i, tag)
         for g in range(m):
             p = load(<const char*>x + g * stride, i, tag)
             fastloss_prefetch(<const char*>x + g * stride + 64 * i + s.ahead)
@@ -118,7 +122,11 @@ cdef inline void sums_of(
                 if MODE == SHARED:
                     c_j = shared_of(job, j0 + g, tag)
                 else:
-                    c_j = coefficient_of(job, <const char*>c + g * c_stride, i, j0 + g, tag)
+                    c_j = load(<const char*>c + g * c_stride, i, tag)
+                    low = min_of(c_j, low)
+                    if weighted:
+                        mass = add(c_j, mass)
+                    c_j = coefficient_of(job, c_j, j0 + g)
                     add_wide_steps(c_j, s.a_wide, i, tag)
                 b = fma_of(c_j, if_equal(c_j, zero, zero, sub(p, top)), b)
             if MODE == EXPECTED:  # where x is -inf, its exponential does not count
@@ -135,6 +143,8 @@ cdef inline void sums_of(
             add_wide_steps(rest, s.wide, i, tag)
             rest = zero
         store(rest, s.rest, i)
+        if MODE == LINEAR and weighted:
+            store(mass, s.mass, i)
         if MODE == LABELLED:
             store(own, s.own, i)
         if MODE != PLAIN and MODE != LABELLED:
@@ -142,6 +152,8 @@ cdef inline void sums_of(
                 add_wide_steps(b, s.b_wide, i, tag)
                 b = zero
             store(b, s.b, i)
+    if MODE == LINEAR:
+        store(min_of(low, load(s.negative, 0, tag)), s.negative, 0)
 
 
 cdef inline vec loss_of(
@@ -273,7 +285,7 @@ cdef inline void gradient_of(
             q = if_less(q, flush, zero, q)
             if MODE == LINEAR:
                 c_j = shared_of(job, j0 + g, tag) if s.mode == SHARED \
-                    else coefficient_of(job, <const char*>c + g * c_stride, i, j0 + g, tag)
+                    else coefficient_of(job, load(<const char*>c + g * c_stride, i, tag), j0 + g)
                 of_rest = add(sub(load(s.a, i, tag), c_j), load(s.a_low, i, tag))
                 of_rest = add(of_rest, if_equal(label, j, zero, k))
                 c_j = add(c_j, if_equal(label, j, k, zero))
@@ -502,7 +514,33 @@ cdef inline void sum_coefficients(real* tag, const ClassJob* job, const Tile* s)
         a_low[l] = <real>((high - a[l]) + low)
 
 
-cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+cdef inline bint any_wrong(vec tag, const ClassJob* job, const void* masses, const Tile* s) noexcept nogil:
+    """Whether a sum of coefficients may be none that can be meant."""
+    cdef vec one = all_of(1, tag), most = all_of(0, tag)
+    cdef Py_ssize_t i
+    if job.targets == PROBABILITIES:
+        for i in range(s.steps):
+            most = max_of(absolute_of(sub(load(masses, i, tag), one)), most)
+    return greatest(most) > job.tolerance
+
+
+cdef inline void note_wrong(real* tag, ClassJob* job, const Tile* s) noexcept nogil:
+    """Look at the samples of a tile whose targets may be none that can be meant: all, where one is negative."""
+    cdef const real* masses = <const real*>(s.mass if is_weighted(job) else s.a)
+    cdef Py_ssize_t l
+    cdef bint found, low
+    if real is float:
+        low = greatest(negative(load(s.negative, 0, f16_all(0)))) > 0
+        found = any_wrong(f16_all(0), job, masses, s)
+    else:
+        low = greatest(negative(load(s.negative, 0, d8_all(0)))) > 0
+        found = any_wrong(d8_all(0), job, masses, s)
+    for l in range(s.count if low or found else 0):
+        if low or are_wrong(job, 0, masses[l]):
+            wrong_of(tag)(tag, job, s.first + l)
+
+
+cdef inline bint statistics_of(real* tag, ClassJob* job, Tile* s) noexcept nogil:
     """All that is collected of a tile, and what results are computed from; whether a sample is odd."""
     cdef Py_ssize_t classes = job.classes, group = classes if classes <= GROUP + GROUP // 2 else GROUP, j, m, block
     cdef Py_ssize_t stride = 0, c_stride = 0, e_stride = s.n * sizeof(real) if s.kept else 0
@@ -546,6 +584,9 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
         memset(s.b_wide, 0, 2 * s.n * sizeof(double))
     if s.mode == LINEAR or s.mode == SQUARED:
         memset(s.a_wide, 0, 2 * s.n * sizeof(double))
+    if s.mode == LINEAR:
+        memset(s.negative, 0, 64)
+        memset(s.mass, 0, s.n * sizeof(real))
     for block in range((classes + group - 1) // group):
         j = block * group
         m = min(group, classes - j)
@@ -561,6 +602,8 @@ cdef inline bint statistics_of(real* tag, const ClassJob* job, Tile* s) noexcept
         own_of(tag, job, s)
     if s.mode == SHARED or s.mode == LINEAR or s.mode == SQUARED:
         sum_coefficients(tag, job, s)
+    if s.mode == LINEAR and job.targets != UNCHECKED:
+        note_wrong(tag, job, s)
     return samples(NULL, job, s)
 
 

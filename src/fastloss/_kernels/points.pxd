@@ -12,8 +12,11 @@
 # d) `careful` is what some need where x is infinite and its coefficient is 0. Either way the bits are the same.
 # e) The roundings are those that bounds.py counts. Without fma a multiply-add is two, of which only the second counts
 #    where it multiplies by a power of 2, and `log1p_of` has a form of its own.
+# f) What a loss is not defined on is in doubt, and so is a target that cannot be meant, where targets are `checked`:
+#    whether it is one, pointwise.pxd finds out.
 
 from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport log_one
 include "tuning.pxi"
 
 cdef struct Points:                # a block, in whole steps
@@ -32,6 +35,8 @@ cdef struct Points:                # a block, in whole steps
     bint weighted
     bint careful
     bint convex                    # the curve is without terms that may be negative
+    bint checked                   # a target that cannot be meant is in doubt
+    void* mass                     # a step for the sum of targets that are distributions
 
 ctypedef void (*block_function)(void* doubt, const Points* block) noexcept nogil
 
@@ -54,10 +59,18 @@ cdef struct PointLoss:             # an operation
     int domain                     # beyond which it is an error
     bint weighs                    # `extra` is a weight
 
+# Domains, as bits. What is among CHECKABLE can be left unchecked, and does not matter where the weight is 0.
 cdef enum:
-    EVERYWHERE
-    UNIT_INTERVAL                  # x in [0, 1]
-    NOT_NEGATIVE                   # `extra` at least 0
+    EVERYWHERE = 0
+    UNIT_INTERVAL = 1              # x in [0, 1]
+    NOT_NEGATIVE = 2               # `extra` at least 0
+    PROBABILITY = 4                # y in [0, 1]
+    COUNT = 8                      # y at least 0
+    SIGN = 16                      # y 1 or -1
+    LOG_PROBABILITY = 32           # x at most `log_one`, an input that is like a target
+    LOG_TARGET = 64                # y at most `log_one`
+    DISTRIBUTION = 128             # y adds up to a whole number of distributions
+    CHECKABLE = 252
 
 
 cdef inline block_function function_of(const PointLoss* loss, bint single) noexcept nogil:
@@ -238,7 +251,8 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
     cdef Points b = block[0]
     cdef vec one = all_of(1, doubt[0]), bits = all_of(bce_bits(one), one)
     cdef vec scale = all_of(18446744073709551616.0 if vec is f16 else 1, one)  # 2^bits
-    cdef vec low = one, high = one, far = one, p, t, f, power = one
+    cdef vec low = one, high = one, near = one, far = one, p, t, f, power = one
+    cdef double most = 1 if b.checked else 16
     cdef bint labels = are_labels(b.y, b.steps, one)
     cdef Py_ssize_t k
     if labels:  # -log(1 - y + (2 y - 1) x)
@@ -266,7 +280,8 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
             leave_logarithm(f, bce_power(power), b, k)
         for k in range(b.steps):
             t = load(b.y, k, one)
-            far = max_of(absolute_of(t), far)
+            near = min_of(t, near)
+            far = max_of(t, far)
             store(fma_of(t, load(b.fourth, k, one), mul(sub(one, t), bce_logarithm(b, k, one))), b.value, k)
     if b.slope != NULL:
         for k in range(b.steps):
@@ -274,7 +289,8 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
     if b.curve != NULL:
         for k in range(b.steps):
             store(bce_curve(load(b.x, k, one), load(b.y, k, one), load(b.slope, k, one)), b.curve, k)
-    doubt[0] = either(either(if_less_than(low, 0), if_more(high, 1)), if_more(far, 16))
+    far = either(if_less_than(near, 1 - most), if_more(far, most))
+    doubt[0] = either(either(if_less_than(low, 0), if_more(high, 1)), far)
 
 
 cdef inline void wide_bce(Point* p) noexcept nogil:
@@ -308,7 +324,7 @@ cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint 
     Its derivative is b sigmoid(x) - a sigmoid(-x) = +-(c - (a + b) sigmoid(-|x|)). No term cancels another.
     """
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, high = zero, far = zero, both = one
-    cdef vec x, y, c, t, s
+    cdef vec inside = one, x, y, c, t, s
     cdef Py_ssize_t k
     leave_logistic(one, b, WITH_SLOPE)
     if b.careful:  # an infinite x of coefficient 0
@@ -321,6 +337,7 @@ cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint 
     for k in range(b.steps):
         x = load(b.x, k, one)
         y = load(b.y, k, one)
+        inside = min_of(mul(y, sub(one, y)), inside)  # negative just where y is not in [0, 1]
         t = log1p_of(load(b.first, k, one), load(b.second, k, one))
         if WITH_POS_WEIGHT:
             c = mul(load(b.extra, k, one), y)
@@ -346,6 +363,8 @@ cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint 
             if WITH_POS_WEIGHT:  # it may be small, too
                 x = add(x, all_of(28 if vec is f16 else 140, x))
             far = max_of(unless_gone(x), far)
+    if b.checked:
+        found = either(found, if_less_than(inside, 0))
     doubt[0] = either(found, either(if_more(high, 1073741824.0), if_vanishing(far)))
 
 
@@ -360,17 +379,20 @@ cdef inline void wide_bce_with_logits(Point* p) noexcept nogil:
 cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
     """y (log y - x); where y is subnormal the logarithm is about right, the error 0.01 of the least normal number."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), found = zero, low = zero, high = one, near = one
-    cdef vec t, v, power = zero
+    cdef vec zero = all_of(0, doubt[0]), one = all_of(1, zero), found = zero, low = zero, mass = zero, near = one
+    cdef vec top = zero, t, v, power = zero
     cdef Py_ssize_t k
     for k in range(b.steps):
         t = load(b.y, k, zero)
         low = min_of(t, low)
-        high = max_of(t, high)
-        if b.weighted:
-            near = min_of(if_equal(t, zero, one, t), near)
+        mass = add(mass, t)  # at least the greatest, where none is negative or NaN
+        top = max_of(load(b.x, k, zero), top)
         v = sub(mul(t, inverse_power(t, &power)), one)
         leave_logarithm(v, power, b, k)
+    if b.weighted:
+        for k in range(b.steps):
+            t = load(b.y, k, zero)
+            near = min_of(if_equal(t, zero, one, t), near)
     if b.careful:  # an infinite x of coefficient 0
         for k in range(b.steps):
             v = load(b.x, k, zero)
@@ -387,8 +409,11 @@ cdef inline void kl_div(vec* doubt, const Points* block) noexcept nogil:
             store(zero, b.curve, k)
     near = if_less_than(near, 3.009265538105056e-36 if vec is f16 else 9.332636185032189e-302)  # 2^-118, 2^-1000
     # without weights, more than `inverse_power` takes
-    high = if_more(high, 1099511627776.0 if b.weighted else 1e38)
-    doubt[0] = either(either(found, if_less_than(low, 0)), either(near, high))
+    power = if_more(mass, 1099511627776.0 if b.weighted else 1e38)
+    if b.checked:
+        found = either(found, if_more(top, log_one()))
+        store(mass, b.mass, 0)
+    doubt[0] = either(either(found, if_less_than(low, 0)), either(near, power))
 
 
 cdef inline void wide_kl_div(Point* p) noexcept nogil:
@@ -400,7 +425,7 @@ cdef inline void wide_kl_div(Point* p) noexcept nogil:
 cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nogil:
     """exp(y) (y - x)."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), high = zero, far = zero, near = zero, t, v, p, w
+    cdef vec zero = all_of(0, doubt[0]), high = zero, low = zero, top = zero, near = zero, t, v, p, w
     cdef vec least = all_of(-131 if vec is f16 else -1060, zero)  # whatever x is, no result is normal
     cdef vec lower = all_of(5.421010862427522e-20 if vec is f16 else 7.458340731200207e-155, zero)  # 2^-64, 2^-512
     cdef Py_ssize_t k
@@ -415,7 +440,8 @@ cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nog
         b.x = b.fourth
     for k in range(b.steps):
         v = load(b.x, k, zero)
-        far = max_of(absolute_of(v), far)
+        low = min_of(v, low)
+        top = max_of(v, top)
         t = sub(max_of(least, load(b.y, k, zero)), v)
         p = expm1_of_reduced(load(b.first, k, zero))
         w = load(b.second, k, zero)
@@ -427,7 +453,8 @@ cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nog
     if b.weighted:
         for k in range(b.steps):
             near = max_of(unless_gone(negative(load(b.y, k, zero))), near)
-    doubt[0] = either(either(if_more(high, 15), if_more(far, 1e9)), if_vanishing(near))
+    low = either(if_less_than(low, -1e9), if_more(top, log_one() if b.checked else 1e9))
+    doubt[0] = either(either(if_more(high, log_one() if b.checked else 15), low), if_vanishing(near))
 
 
 cdef inline void wide_kl_div_log_target(Point* p) noexcept nogil:
@@ -443,6 +470,7 @@ cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
     """log(1 + exp(-y x)) = -log sigmoid(y x)."""
     cdef Points b = block[0]
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, far = zero, high = zero, y, z, t
+    cdef vec low = one
     cdef Py_ssize_t k
     for k in range(b.steps):
         store(mul(load(b.x, k, one), load(b.y, k, one)), b.fourth, k)
@@ -455,6 +483,7 @@ cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
         y = load(b.y, k, one)
         z = load(b.x, k, one)
         high = max_of(absolute_of(y), high)
+        low = min_of(absolute_of(y), low)
         t = sub(log1p_of(load(b.first, k, one), load(b.second, k, one)), min_of(zero, z))
         found = not_finite(t, b.weighted, found)
         store(t, b.value, k)
@@ -470,6 +499,8 @@ cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
             found = either(found, of_odd_size(b.slope, b.steps, one))
         if b.curve != NULL:
             found = either(found, of_odd_size(b.curve, b.steps, one))
+    if b.checked:
+        found = either(found, either(if_less_than(low, 1), if_more(high, 1)))
     doubt[0] = either(found, either(if_more(high, 1073741824.0), if_vanishing(far)))
 
 
@@ -484,13 +515,14 @@ cdef inline void poisson_nll(vec* doubt, const Points* block) noexcept nogil:
     """x - y log(x + options[0]), and with options[1] Stirling's approximation of log y!, for y > 1."""
     cdef Points b = block[0]
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, low = one, high = one
-    cdef vec eps = all_of(b.options[0], one), x, y, d, r, v, power = one
+    cdef vec eps = all_of(b.options[0], one), least = one, x, y, d, r, v, power = one
     cdef Py_ssize_t k
     for k in range(b.steps):
         x = load(b.x, k, one)
         d = add(x, eps)
         low = min_of(d, low)
         high = max_of(d, high)
+        least = min_of(load(b.y, k, one), least)
         v = log_argument(x, eps, &power)
         leave_logarithm(v, power, b, k)
     for k in range(b.steps):
@@ -512,6 +544,8 @@ cdef inline void poisson_nll(vec* doubt, const Points* block) noexcept nogil:
         found = either(found, of_odd_size(b.curve, b.steps, one))
     low = if_less_than(low, 1.1754943508222875e-38 if vec is f16 else 2.2250738585072014e-308)
     high = if_more(high, 4e37 if vec is f16 else 2e307)
+    if b.checked:
+        found = either(found, if_less_than(least, 0))
     doubt[0] = either(either(low, high), either(found, with_stirling(b, one)))
 
 
@@ -527,12 +561,13 @@ cdef inline void wide_poisson_nll(Point* p) noexcept nogil:
 cdef inline void poisson_nll_log_input(vec* doubt, const Points* block) noexcept nogil:
     """exp(x) - y x, and with options[1] the same."""
     cdef Points b = block[0]
-    cdef vec zero = all_of(0, doubt[0]), found = zero, near = zero, high = zero, x, y, v, p, w
+    cdef vec zero = all_of(0, doubt[0]), found = zero, near = zero, high = zero, low = zero, x, y, v, p, w
     cdef vec least = all_of(-88.3 if vec is f16 else -709, zero), most = all_of(88 if vec is f16 else 709, zero)
     cdef Py_ssize_t k
     for k in range(b.steps):
         x = load(b.x, k, zero)
         high = max_of(x, high)
+        low = min_of(load(b.y, k, zero), low)
         leave_exponential(min_of(most, max_of(least, x)), 0, b, k)
     if b.careful:  # an infinite x of coefficient 0
         for k in range(b.steps):
@@ -557,6 +592,8 @@ cdef inline void poisson_nll_log_input(vec* doubt, const Points* block) noexcept
         if b.curve != NULL:
             found = either(found, of_odd_size(b.curve, b.steps, zero))
     high = if_more(high, 88 if vec is f16 else 709)
+    if b.checked:
+        high = either(high, if_less_than(low, 0))
     doubt[0] = either(either(high, if_vanishing(near)), either(found, with_stirling(b, zero)))
 
 

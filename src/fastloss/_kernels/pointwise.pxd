@@ -59,6 +59,13 @@ cdef struct PointJob:
     void* grad                     # as x, or NULL
     int grad_storage
     Diagonal hessian
+    double filler_x                # what x and y are where they do not count, in the domain
+    double filler_y
+    const Py_ssize_t* shape        # of x, where its targets are distributions
+    int ndim
+    double* masses                 # (chunks,), the sums of targets; or NULL
+    double few[FEW_CHUNKS]         # where few chunks have them
+    bint checked                   # targets are
     bint check                     # only that, without a result
     int outside                    # set where an element is outside of what the operation is defined on
     Py_ssize_t chunk
@@ -362,16 +369,88 @@ cdef inline void add_values(
         add_block(value, weight, full, total, low)
 
 
-cdef inline bint any_outside(real* tag, int domain, const Points* block, Py_ssize_t n) noexcept nogil:
-    """Whether one of n elements is where the loss is not defined; NaN is not."""
-    cdef const real* x = <const real*>(block.extra if domain == NOT_NEGATIVE else block.x)
-    cdef real most = <real>1 if domain == UNIT_INTERVAL else <real>INFINITY
+cdef inline int domain_of(const PointJob* job) noexcept nogil:
+    """What is asked of the elements."""
+    return job.loss.domain if job.checked else job.loss.domain & ~CHECKABLE
+
+
+cdef inline vec not_within(
+    vec tag, const void* x, Py_ssize_t steps, double least, double most, bint of_size
+) noexcept nogil:
+    """A step that is not 0 if a number, or its absolute value, is not in [least, most], NaN aside."""
+    cdef vec low = all_of(least, tag), high = all_of(most, tag), p
     cdef Py_ssize_t k
-    cdef int outside = 0
-    if domain != EVERYWHERE:
-        for k in range(n):
-            outside |= (x[k] < <real>0) | (x[k] > most)
-    return outside
+    for k in range(steps):
+        p = load(x, k, tag)
+        if of_size:
+            p = absolute_of(p)
+        low = min_of(p, low)
+        high = max_of(p, high)
+    return either(if_less_than(low, least), if_more(high, most))
+
+
+cdef inline bint any_not_within(
+    const real* x, Py_ssize_t steps, double least, double most, bint of_size, const real* weight
+) noexcept nogil:
+    """Whether there is one among whole steps that has a weight, 1 for NULL."""
+    cdef Py_ssize_t k
+    cdef real p
+    cdef bint found
+    if real is float:
+        found = any_of(not_within(f16_all(0), x, steps, least, most, of_size))
+    else:
+        found = any_of(not_within(d8_all(0), x, steps, least, most, of_size))
+    if not found or weight == NULL:
+        return found
+    for k in range(steps * (64 // <Py_ssize_t>sizeof(real))):
+        p = absolute(x[k]) if of_size else x[k]
+        if (p < <real>least or p > <real>most) and weight[k] != <real>0:
+            return True
+    return False
+
+
+cdef inline bint any_outside(real* tag, int domain, const Points* block, const real* weight) noexcept nogil:
+    """Whether an element is where the loss is not defined, or a target cannot be meant and has a weight."""
+    cdef const real* x = <const real*>block.x
+    cdef const real* y = <const real*>block.y
+    cdef const real* extra = <const real*>block.extra
+    cdef const real* anyway = NULL
+    if domain & UNIT_INTERVAL and any_not_within(x, block.steps, 0, 1, False, anyway):
+        return True
+    if domain & NOT_NEGATIVE and any_not_within(extra, block.steps, 0, INFINITY, False, anyway):
+        return True
+    if domain & LOG_PROBABILITY and any_not_within(x, block.steps, -INFINITY, log_one(), False, weight):
+        return True
+    if domain & LOG_TARGET and any_not_within(y, block.steps, -INFINITY, log_one(), False, weight):
+        return True
+    if domain & PROBABILITY and any_not_within(y, block.steps, 0, 1, False, weight):
+        return True
+    if domain & COUNT and any_not_within(y, block.steps, 0, INFINITY, False, weight):
+        return True
+    return domain & SIGN and any_not_within(y, block.steps, 1, 1, True, weight)
+
+
+cdef inline void sum_targets(real* tag, const Points* block) noexcept nogil:
+    """Into `mass`, as the function does that computes the loss."""
+    cdef f16 f = f16_all(0)
+    cdef d8 d = d8_all(0)
+    cdef Py_ssize_t k
+    for k in range(block.steps):
+        if real is float:
+            f = add(f, load(block.y, k, f))
+        else:
+            d = add(d, load(block.y, k, d))
+    if real is float:
+        store(f, block.mass, 0)
+    else:
+        store(d, block.mass, 0)
+
+
+cdef inline d8 sum_of_step(const void* mass, real* tag) noexcept nogil:
+    if real is float:
+        return d8_of_halves(load(mass, 0, f16_all(0)))
+    else:
+        return d8_load(<const double*>mass)
 
 
 cdef inline void write_gradient(
@@ -423,10 +502,10 @@ cdef inline const uint8_t* read_points(
     cdef const real* y = read_block(job.y, job.y_storage, first, n, y_buffer) if job.y != NULL else x
     if job.mask.data != NULL:  # what does not count is an ordinary element of weight 0
         mask = expand(&job.mask, first, n, mask_buffer)
-        x = where_counted(x, mask, <real>0.5, n, x_buffer)
-        y = where_counted(y, mask, <real>1, n, y_buffer)
-    block.x = in_steps(x, n, <real>0.5, x_buffer)
-    block.y = in_steps(y, n, <real>1, y_buffer)
+        x = where_counted(x, mask, <real>job.filler_x, n, x_buffer)
+        y = where_counted(y, mask, <real>job.filler_y, n, y_buffer)
+    block.x = in_steps(x, n, <real>job.filler_x, x_buffer)
+    block.y = in_steps(y, n, <real>job.filler_y, y_buffer)
     block.steps = (n * sizeof(real) + 63) // 64
     return mask
 
@@ -459,6 +538,8 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef double low[WIDTH]
     cdef Huge huge
     cdef f16 doubt                 # or d8
+    cdef f16 mass                  # likewise
+    cdef d8 masses = d8_all(0)
     cdef Points block
     cdef Weights weights
     cdef bint odd, in_doubt, whole
@@ -472,6 +553,8 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     block.slope = &slope[0] if job.grad != NULL else NULL
     block.curve = &curve[0] if job.hessian.data != NULL else NULL
     block.convex = job.hessian.convex
+    block.checked = job.checked
+    block.mass = &mass
     block.first = &room[0]
     block.second = &room[POINTWISE_BLOCK]
     block.third = &room[2 * POINTWISE_BLOCK]
@@ -499,7 +582,11 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
         if not in_doubt:
             function(&doubt, &block)
             in_doubt = any_doubt(&doubt, tag)
-        if in_doubt and any_outside(tag, job.loss.domain, &block, n):
+        elif job.masses != NULL:
+            sum_targets(tag, &block)
+        if job.masses != NULL:
+            masses = add(masses, sum_of_step(&mass, tag))
+        if in_doubt and any_outside(tag, domain_of(job), &block, of_value):
             fastloss_raise_flag(&job.outside)
             break
         if job.check:
@@ -528,5 +615,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
                 memcpy(<real*>job.value + i, value, n * sizeof(real))
             write_block(value, job.value, job.value_storage, i, n)
     fastloss_stream_end()
+    if job.masses != NULL:
+        job.masses[chunk] = d8_sum(masses)
     if job.value == NULL:
         sum_lanes(&total[0], &low[0], WIDTH, &huge, job.partial + 3 * chunk)

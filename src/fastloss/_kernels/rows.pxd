@@ -46,6 +46,8 @@ cdef struct Row:
     double anchor                  # x of the class whose own term `others` lacks,
     double unit                    # its exponential,
     double others                  # and the sum of all others
+    bint suspect                   # the coefficients may be none that can be meant
+    double mass                    # the sum of the last block's coefficients before they are weighted, if they are
     double a                       # Σ c_j
     double b                       # Σ c_j (x_j - top); for the entropy Σ e_j (x_j - top)
     Distilled distilled
@@ -157,6 +159,11 @@ cdef inline double exp_block(
     return greatest(exp_steps(NATIVE, False, read_row(job, i, j0, n, row, tag), n, scale, magic, least, row.e))
 
 
+cdef inline bint is_weighted(const ClassJob* job) noexcept nogil:
+    """Whether coefficients are others than those in memory."""
+    return job.linear_weight != NULL or job.coefficient_scale != 1 or job.coefficient_shift != 0
+
+
 cdef inline const void* read_coefficients(
     int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec tag
 ) noexcept nogil:
@@ -166,13 +173,14 @@ cdef inline const void* read_coefficients(
     cdef const void* c
     cdef const void* w = job.linear_weight
     cdef vec scale = all_of(job.coefficient_scale, tag), shift = all_of(job.coefficient_shift, tag), c_k, w_k
+    cdef vec zero = all_of(0, tag), low = zero, mass = zero
     if MODE == SHARED:
         return <const char*>job.shared + j0 * (64 // size)
     if vec is f16:
         c = gathered(job.coefficient, job.coefficient_storage, first, job.inner, n, <float*>row.c)
     else:
         c = gathered(job.coefficient, job.coefficient_storage, first, job.inner, n, <double*>row.c)
-    if w == NULL and job.coefficient_scale == 1 and job.coefficient_shift == 0:
+    if not is_weighted(job):
         return c
     if w != NULL:
         w = <const char*>w + j0 * (64 // size)
@@ -186,7 +194,11 @@ cdef inline const void* read_coefficients(
             c_k = load_part(c, k, n - k * size, 0, tag)
             if w != NULL:
                 w_k = load_part(w, k, n - k * size, 0, tag)
+        low = min_of(c_k, low)
+        mass = add(c_k, mass)
         store(mul(w_k, fma_of(scale, c_k, shift)), row.c, k)
+    row.suspect |= any_of(if_less(low, zero, all_of(1, tag), zero))
+    row.mass = sum_of(mass)
     return row.c
 
 
@@ -259,8 +271,10 @@ cdef inline double exp_one(double x, double c, vec tag) noexcept nogil:
 cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag) noexcept nogil:
     """A pass over row i, whose label is t, or -1, with row.reference and row.shift."""
     cdef Py_ssize_t j0, n
-    cdef double top, weight, base = 0
+    cdef double top, weight, base = 0, mass = 0
+    cdef vec least, zero = all_of(0, tag)
     cdef Sum a, b
+    row.suspect = False
     row.top = -INFINITY
     row.own = row.sum.total = row.sum.low = 0
     a.total = a.low = b.total = b.low = 0
@@ -287,7 +301,11 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
                 two_sum((2 * joined(b.total, b.low) + weight * (base - top)) * (base - top), &a.total, &a.low)
             two_sum(weight * (base - top), &b.total, &b.low)
             base = top
-        linear_steps(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
+        least = linear_steps(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
+        if MODE == LINEAR and is_weighted(job):
+            mass += row.mass
+        elif MODE == LINEAR:
+            row.suspect |= any_of(if_less(least, zero, all_of(1, tag), zero))
         if MODE == UNIFORM:
             a.total += n
         elif MODE == SHARED and j0 + n < job.classes:
@@ -304,6 +322,8 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
     row.b = joined(b.total, b.low)
     if MODE == UNIFORM:
         row.b *= element(job.shared, 0, tag)
+    if MODE == LINEAR:
+        row.suspect |= are_wrong(job, 0, mass if is_weighted(job) else row.a)
 
 
 cdef inline double sum_beside(int MODE, const ClassJob* job, Py_ssize_t i, Row* row, vec tag) noexcept nogil:
@@ -1101,6 +1121,8 @@ cdef inline void row_of(
     if t >= 0 and job.op != PARTIAL:
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
     row_statistics(MODE, job, i, t, row, step)
+    if MODE == LINEAR and row.suspect and job.targets != UNCHECKED:
+        wrong_of(tag)(tag, job, i)
     batch.top[l] = row.anchor
     batch.others[l] = row.others / row.unit
     batch.a[l] = row.a if MODE != PLAIN else 0

@@ -119,16 +119,17 @@ cdef inline void sum_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, 
     add_sums(&sums, tag, s)
 
 
-cdef inline void linear_steps(
+cdef inline vec linear_steps(
     int MODE, const void* x, const void* c, const void* e, Py_ssize_t n, double top, vec tag, Sum* a, Sum* b
 ) noexcept nogil:
     """Add Σ c_j to a (LINEAR) and to b Σ c_j d_j, d_j = x_j - top: c all 1 (UNIFORM), or e_j (EXPECTED).
 
-    SQUARED adds Σ e_j d_j^2 to a besides. c is 0 where it does not count, whatever x is there.
+    SQUARED adds Σ e_j d_j^2 to a besides. c is 0 where it does not count, whatever x is there. Returns, of LINEAR, the
+    least c, of those that are negative.
     """
     cdef int size = step_of(tag)
     cdef Py_ssize_t steps = (n + size - 1) // size, g, k
-    cdef vec m = all_of(top, tag), zero = all_of(0, tag), p, d, c_k, a_group, b_group
+    cdef vec m = all_of(top, tag), zero = all_of(0, tag), p, d, c_k, a_group, b_group, low = zero
     cdef bint expected = MODE == EXPECTED or MODE == SQUARED
     cdef Sums a_sums, b_sums
     clear_sums(&a_sums)
@@ -155,6 +156,7 @@ cdef inline void linear_steps(
             else:
                 b_group = fma_of(c_k, if_equal(c_k, zero, zero, d), b_group)
             if MODE == LINEAR:
+                low = min_of(c_k, low)
                 if vec is f16:  # exactly: the gradient needs a - c_j where one c_j is nearly all of a
                     a_sums.total = add(a_sums.total, d8_of_half(c_k, False))
                     a_sums.low = add(a_sums.low, d8_of_half(c_k, True))
@@ -172,6 +174,7 @@ cdef inline void linear_steps(
         if vec is f16:
             a_sums.total = add(a_sums.total, a_sums.low)
         add_sums(&a_sums, tag, a)
+    return low
 
 
 cdef inline void gradient_steps(

@@ -93,6 +93,18 @@ cdef inline void write_one(real value, void* y, int storage, Py_ssize_t i) noexc
     write_block(&value, y, storage, i, 1)
 
 
+cdef inline double log_one() noexcept nogil:
+    """What a logarithm of a probability may be at most: rounding is forgiven, and a sum of 1 within 1e-3."""
+    return 1e-3
+
+
+cdef inline double sum_tolerance(int storage, Py_ssize_t classes) noexcept nogil:
+    """What a sum of probabilities may be off 1: 1e-3, and what half precision rounds three times, or to 0."""
+    if storage == BFLOAT16:
+        return 1e-3 + 3 * 1.953125e-3
+    return 1e-3 + 3 * 4.8828125e-4 + classes * 2.98e-8 if storage == FLOAT16 else 1e-3
+
+
 cdef inline Py_ssize_t bytes_of(int storage, real* tag) noexcept nogil:
     if storage == SINGLE:
         return 4

@@ -71,6 +71,8 @@ cdef struct Tile:
     void* curve_b
     void* inverse
     void* floor
+    void* negative                 # a step: the least coefficients, if they are negative;
+    void* mass                     # sums of those in memory, where others are computed with
     double* total
     double* low
     Huge* huge

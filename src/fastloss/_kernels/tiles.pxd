@@ -68,7 +68,7 @@ cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, do
     for k in range(5):
         buffers[k] = memory
         memory += KEPT_BYTES + APART
-    for k in range(22):
+    for k in range(24):
         arrays[k] = memory
         memory += PLANE_BYTES + APART
     s.total = total

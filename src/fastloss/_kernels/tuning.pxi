@@ -34,4 +34,4 @@ DEF APART = 1344                   # bytes between parts of a thread's memory: a
 DEF BYTES_OF_ROWS_BLOCK = 8 * (ROWS_BLOCK + 16)
 # A thread's memory: blocks of `rows`; and of tiles, see `place_tile`, labels, three arrays of float64, buffers, arrays.
 DEF BYTES_FOR_ROWS = 6 * (BYTES_OF_ROWS_BLOCK + APART)
-DEF OWN_BYTES = BYTES_FOR_ROWS + 14 * PLANE_BYTES + 5 * KEPT_BYTES + 22 * PLANE_BYTES + 31 * APART + 64
+DEF OWN_BYTES = BYTES_FOR_ROWS + 14 * PLANE_BYTES + 5 * KEPT_BYTES + 24 * PLANE_BYTES + 33 * APART + 64

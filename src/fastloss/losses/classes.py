@@ -35,12 +35,12 @@ from .._call import Call, friedman
 from .._errors import shortening
 from .._runtime import threads_for
 from .._types import (
+    CheckedCall,
+    CheckedOptions,
     Each,
     Empty,
     IndexCall,
     IndexOptions,
-    LossCall,
-    LossOptions,
     Reduced,
     SoftmaxCall,
     SoftmaxOptions,
@@ -60,6 +60,7 @@ from ._plan import (
     sum_of_weights,
     weight_option,
 )
+from ._targets import place, raise_of_classes, raise_of_label
 from .partials import Partial, part_of
 
 if TYPE_CHECKING:
@@ -92,11 +93,13 @@ class _ClassLoss(Loss[V]):
     _factors_of_rules: ClassVar[dict[Any, float]] = {"exact": 1.0, "bound": 2.0}
 
     _target: ClassVar[str] = "indices"  # what it is: these, or also "probabilities", or "counts"
+    _meaning: ClassVar[str] = ""  # what is checked: coefficients, or what input has for a label
 
     axis: int | None
     ignore_index: int | tuple[int, ...] = ()
     label_smoothing: float = 0.0
     full: bool = False
+    unchecked: bool = False
     z_loss: float = 0.0
     softcap: float | None = None
     scale: float | Array = 1.0
@@ -133,14 +136,20 @@ class _ClassLoss(Loss[V]):
             self.label_smoothing,
             None if self.axis is None else max(-99, min(int(self.axis), 99)),  # which no array has
             self.full,
+            _kernels.CHECKED["" if self.unchecked else self._meaning],
         )
 
     def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
         """Operation, and arguments of `class_pass` that say which loss it is; `labels` for class indices."""
         raise AssertionError
 
-    def _prepared(self, call: Call, axis: int) -> tuple[str, dict[str, Any], dict[str, Any], float]:
-        """Operation, what `class_pass` takes for it and for derivatives, and what a mean is divided by."""
+    def _prepared(
+        self, call: Call, axis: int, ahead: bool = False
+    ) -> tuple[str, dict[str, Any], dict[str, Any], float]:
+        """Operation, what `class_pass` takes for it and for derivatives, and what a mean is divided by.
+
+        Targets are checked `ahead`, or where something is to be filled, and otherwise as they are read.
+        """
         call.axes = memory_axes(call.x, axis)
         shape, classes = call.x.shape[:axis] + call.x.shape[axis + 1 :], call.x.shape[axis]
         op, kernel = self._kernel(call, axis)
@@ -167,6 +176,12 @@ class _ClassLoss(Loss[V]):
             divisor = self._divisor(call, kernel, weights, shape, classes)
         kernel["sample_weight"] = weights
         call.kernel, call.samples = kernel, shape
+        if not self.unchecked and ("coefficient" in kernel or op == "nll") and self._meaning:
+            kernel["targets"] = _kernels.CHECKED[self._meaning]
+            kernel["tolerance"] = _kernels.module.tolerance_of(call.y, classes)
+            if "coefficient" in kernel and (ahead or call.fills):
+                self._check_targets(call, axis)
+                kernel["targets"] = 0
         derivatives = {
             "grad_output": None if upstream is None else native(upstream, call.dtype),
             "factor": factor if divisor else 0.0,
@@ -196,7 +211,9 @@ class _ClassLoss(Loss[V]):
             gradient["hess"], gradient["rule"] = hess.buffer, call.rule(2.0, friedman(classes))
         # The value comes first where the gradient takes its place.
         first = {**gradient, "grad": None} if nll else gradient
-        total = run(value=value.buffer if value else None, exact=call.exact, **first)
+        first |= {"value": value.buffer if value else None, "exact": call.exact}
+        if (nll and call.out is not None and run() is None) or (total := run(**first)) is None:
+            self._check_targets(call, axis)
         if nll and grad:
             if grad.given or not grad.direct:
                 grad.buffer.fill(0)
@@ -224,10 +241,32 @@ class _ClassLoss(Loss[V]):
         self._prepared(call, axis)
         return self._weighed(call.kernel, call.samples)[0]
 
+    def _check_targets(self, call: Call, axis: int) -> None:
+        """Raise the error of the first sample with a target that cannot be meant, if there is one."""
+        kernel, x = call.kernel, widened(call.x)
+        if "coefficient" not in kernel:
+            raise_of_label(x, kernel, axis)
+            return
+        y, there = kernel["coefficient"], call.axes[1]
+        outer, inner = math.prod(y.shape[:there]), math.prod(y.shape[there + 1 :])
+        names = ("targets", "tolerance", "sample_weight", "mask")
+        position = _kernels.module.check_targets(
+            native(call.x[:0], call.stored),
+            y,
+            outer,
+            y.shape[there],
+            inner,
+            *(kernel[name] for name in names),
+            threads_for(y.size),
+        )
+        if position >= 0:
+            sample = tuple(map(int, np.unravel_index(position, call.samples)))
+            raise_of_classes(x, widened(call.y), axis, sample, self._meaning)
+
     @np.errstate(all="ignore")
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = self._class_axis_of(call)
-        op, kernel, derivatives, divisor = self._prepared(call, axis)
+        op, kernel, derivatives, divisor = self._prepared(call, axis, ahead=True)
         result = Output(
             out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes
         )
@@ -304,11 +343,10 @@ class _ClassLoss(Loss[V]):
             wrong = (labels > np.uint64(2**63 - 1)) & (True if kernel["mask"] is None else kernel["mask"])
             position = int(np.argmax(wrong)) if wrong.any() else -1
         if position >= 0:
-            where = ", ".join(map(str, np.unravel_index(position, shape)))
             label = int(labels.ravel()[position])
-            place = f"target[{where}]" if where else "target"
+            where = place("target", tuple(map(int, np.unravel_index(position, shape))))
             hint = _remedies.for_label(labels.reshape(shape), label, classes, counted(kernel, shape))
-            raise IndexError(f"{place} = {label} is out of range for {classes} classes{hint}")
+            raise IndexError(f"{where} = {label} is out of range for {classes} classes{hint}")
         return call.normalizer or float(divisor)
 
     def _class_weight(
@@ -629,7 +667,8 @@ class CrossEntropyLoss(_LabelLoss[V]):
     %(logits)s
     target : array_like of shape (N,) or input's without `axis`, or of input's shape
         Class indices of any integer type; or, in input's shape, class probabilities in a floating dtype:
-        integers and bools of that shape could be meant as either.
+        integers and bools of that shape could be meant as either. Probabilities are not negative and add up
+        to 1, within 1e-3 and what half precision rounds.
 
     Parameters
     ----------
@@ -643,10 +682,14 @@ class CrossEntropyLoss(_LabelLoss[V]):
     %(axis)s
     %(empty)s
     %(softmax)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises_of_labels)s
+    IndexError
+        A label outside [0, C) that is not `ignore_index`.
+    TypeError, ValueError
+        A shape, dtype or option that does not fit; probabilities that cannot be meant, unless `unchecked`.
 
     See Also
     --------
@@ -675,7 +718,7 @@ class CrossEntropyLoss(_LabelLoss[V]):
     """
 
     _function = "cross_entropy"
-    _target = "probabilities"
+    _target = _meaning = "probabilities"
 
     @overload
     def __init__(
@@ -684,6 +727,7 @@ class CrossEntropyLoss(_LabelLoss[V]):
         *,
         reduction: Each,
         label_smoothing: float = 0.0,
+        unchecked: bool = False,
         **options: Unpack[SoftmaxOptions],
     ) -> None: ...
 
@@ -694,6 +738,7 @@ class CrossEntropyLoss(_LabelLoss[V]):
         *,
         reduction: Reduced = "mean",
         label_smoothing: float = 0.0,
+        unchecked: bool = False,
         **options: Unpack[SoftmaxOptions],
     ) -> None: ...
 
@@ -710,11 +755,15 @@ class CrossEntropyLoss(_LabelLoss[V]):
         softcap: float | None = None,
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
+        unchecked: bool = False,
     ) -> None:
         smoothing = scalar(label_smoothing, "label_smoothing")
         if not 0 <= smoothing <= 1:
             raise ValueError(f"label_smoothing: got {label_smoothing}, wanted one in [0, 1]")
-        options = _softmax_options(z_loss, softcap, scale, bias)
+        options = {
+            **_softmax_options(z_loss, softcap, scale, bias),
+            "unchecked": flag(unchecked, "unchecked"),
+        }
         super().__init__(
             weight, ignore_index, axis, reduction=reduction, label_smoothing=smoothing, empty=empty, **options
         )
@@ -1056,8 +1105,8 @@ class NLLLoss(_IndexedLoss[V]):
     Calling it:
 
     input : array_like of shape (N, C) or (..., C, ...)
-        Log-probabilities, as from `log_softmax`, with C classes on `axis`;
-        %(dtypes)s.
+        Log-probabilities, as from `log_softmax`, with C classes on `axis`; that of a label is a ValueError
+        above 0, rounding aside, unless `unchecked`; %(dtypes)s.
     %(labels)s
 
     Parameters
@@ -1067,6 +1116,7 @@ class NLLLoss(_IndexedLoss[V]):
     %(reduction_of_labels)s
     %(axis)s
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
@@ -1093,6 +1143,7 @@ class NLLLoss(_IndexedLoss[V]):
     """
 
     _function = "nll_loss"
+    _meaning = "log_probabilities"
 
     @overload
     def __init__(
@@ -1100,6 +1151,7 @@ class NLLLoss(_IndexedLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Each,
+        unchecked: bool = False,
         **options: Unpack[IndexOptions],
     ) -> None: ...
 
@@ -1109,6 +1161,7 @@ class NLLLoss(_IndexedLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Reduced = "mean",
+        unchecked: bool = False,
         **options: Unpack[IndexOptions],
     ) -> None: ...
 
@@ -1120,8 +1173,16 @@ class NLLLoss(_IndexedLoss[V]):
         reduction: Each | Reduced = "mean",
         axis: int | None = None,
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
-        super().__init__(weight, ignore_index, axis, reduction=reduction, empty=empty)
+        super().__init__(
+            weight,
+            ignore_index,
+            axis,
+            reduction=reduction,
+            empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
+        )
 
     def _op(self) -> str:
         return "nll"
@@ -1150,11 +1211,12 @@ class MultinomialNLLLoss(_LogitLoss[V]):
     %(axis)s
     %(empty)s
     %(softmax)s
+    %(unchecked)s
 
     Raises
     ------
     TypeError, ValueError
-        A shape, dtype or option that does not fit; with `full`, a negative count.
+        A shape, dtype or option that does not fit; a negative count, unless `unchecked` without `full`.
 
     See Also
     --------
@@ -1176,7 +1238,7 @@ class MultinomialNLLLoss(_LogitLoss[V]):
     """
 
     _function = "multinomial_nll_loss"
-    _target = "counts"
+    _target = _meaning = "counts"
 
     full: bool
 
@@ -1191,7 +1253,7 @@ class MultinomialNLLLoss(_LogitLoss[V]):
         softcap: float | None = None,
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -1205,7 +1267,7 @@ class MultinomialNLLLoss(_LogitLoss[V]):
         softcap: float | None = None,
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -1219,8 +1281,12 @@ class MultinomialNLLLoss(_LogitLoss[V]):
         softcap: float | None = None,
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
+        unchecked: bool = False,
     ) -> None:
-        options = _softmax_options(z_loss, softcap, scale, bias)
+        options = {
+            **_softmax_options(z_loss, softcap, scale, bias),
+            "unchecked": flag(unchecked, "unchecked"),
+        }
         super().__init__(
             full=flag(full, "full"), axis=_axis(axis), reduction=reduction, empty=empty, **options
         )
@@ -1253,6 +1319,7 @@ def cross_entropy(
     *,
     reduction: Each,
     label_smoothing: float = 0.0,
+    unchecked: bool = False,
     **options: Unpack[SoftmaxCall],
 ) -> Array: ...
 
@@ -1265,6 +1332,7 @@ def cross_entropy(
     *,
     reduction: Reduced = "mean",
     label_smoothing: float = 0.0,
+    unchecked: bool = False,
     **options: Unpack[SoftmaxCall],
 ) -> float: ...
 
@@ -1283,6 +1351,7 @@ def cross_entropy(
     softcap: float | None = None,
     scale: ArrayLike = 1.0,
     bias: ArrayLike | None = None,
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1299,7 +1368,7 @@ def cross_entropy(
     2.061153620314e-09
     """
     ignored = labels_key(ignore_index)
-    options = (ignored, reduction, label_smoothing, axis, empty, z_loss, softcap, scale, bias)
+    options = (ignored, reduction, label_smoothing, axis, empty, z_loss, softcap, scale, bias, unchecked)
     loss = kept(CrossEntropyLoss, *options)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
@@ -1489,6 +1558,7 @@ def nll_loss(
     weight: ArrayLike | None = None,
     *,
     reduction: Each,
+    unchecked: bool = False,
     **options: Unpack[IndexCall],
 ) -> Array: ...
 
@@ -1500,6 +1570,7 @@ def nll_loss(
     weight: ArrayLike | None = None,
     *,
     reduction: Reduced = "mean",
+    unchecked: bool = False,
     **options: Unpack[IndexCall],
 ) -> float: ...
 
@@ -1513,6 +1584,7 @@ def nll_loss(
     reduction: Each | Reduced = "mean",
     axis: int | None = None,
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1529,7 +1601,7 @@ def nll_loss(
     1.0
     """
     ignored = labels_key(ignore_index)
-    loss = kept(NLLLoss, ignored, reduction, axis, empty)
+    loss = kept(NLLLoss, ignored, reduction, axis, empty, unchecked)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1546,7 +1618,7 @@ def multinomial_nll_loss(
     softcap: float | None = None,
     scale: ArrayLike = 1.0,
     bias: ArrayLike | None = None,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1562,7 +1634,7 @@ def multinomial_nll_loss(
     softcap: float | None = None,
     scale: ArrayLike = 1.0,
     bias: ArrayLike | None = None,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1578,6 +1650,7 @@ def multinomial_nll_loss(
     softcap: float | None = None,
     scale: ArrayLike = 1.0,
     bias: ArrayLike | None = None,
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1593,6 +1666,6 @@ def multinomial_nll_loss(
     >>> fastloss.multinomial_nll_loss([[0.0, 0.0]], [[3, 1]])
     2.772588722239781
     """
-    loss = kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap, scale, bias)
+    loss = kept(MultinomialNLLLoss, full, reduction, axis, empty, z_loss, softcap, scale, bias, unchecked)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)

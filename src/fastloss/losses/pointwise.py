@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
@@ -33,8 +33,9 @@ from .._call import Call
 from .._errors import shortening
 from .._kernels import BFLOAT16
 from .._runtime import threads_for
-from .._types import Each, Empty, LossCall, LossOptions, Reduced
+from .._types import CheckedCall, CheckedOptions, Each, Empty, LossCall, LossOptions, Reduced
 from ..totals import Exact, Total
+from . import _targets
 from ._plan import (
     Loss,
     Result,
@@ -47,6 +48,7 @@ from ._plan import (
     sum_of_weights,
     weight_option,
 )
+from ._targets import Wrong
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -80,6 +82,8 @@ class _PointwiseLoss(Loss[V]):
     _averaged: ClassVar[int] = 0  # axes that the value lacks under "none"
     _of_variances: ClassVar[bool] = False
 
+    unchecked: bool = False
+
     def _op(self) -> str:
         raise AssertionError
 
@@ -106,6 +110,7 @@ class _PointwiseLoss(Loss[V]):
             *(self._numbers() or (0.0, 0.0)),
             self._averaged,
             self._of_variances,
+            not self.unchecked,
         )
 
     def _run(self, call: Call) -> Result:
@@ -137,18 +142,21 @@ class _PointwiseLoss(Loss[V]):
         values = value.buffer if value and samples == shape else np.empty(shape, dtype) if value else None
         if hess:
             given["hess"], given["rule"] = hess.buffer, call.rule(1.0, 1.0)
-        total = run(
+        run = partial(
+            run,
             options=self._numbers() or (0.0, 0.0),
             value=values,
             grad=grad.buffer if grad else None,
             factor=factor if divisor else 0.0,
             divisor=divisor * each or 1.0,
-            first=call.out is not None or call.grad_out is not None,
+            first=call.fills,
             exact=call.exact,
             **given,
         )
+        total = run(checked=not self.unchecked)
         if total is None:
-            self._raise_outside(call, spread(mask))
+            self._raise_outside(call, spread(mask), spread(weights))
+            total = run()  # what rounding of distributions adds up to, the kernel does not know
         if divisor == 0 and grad:
             grad.buffer.fill(0)
         if grad and hess and (divisor == 0 or call.hessian == "residual"):
@@ -203,9 +211,19 @@ class _PointwiseLoss(Loss[V]):
         x = native(call.x, call.stored)
         return partial(_kernels.module.point_pass, op, x, y, threads_for(x.size), mask=counted), given
 
-    def _raise_outside(self, call: Call, mask: Array | None) -> None:
-        """Name the element for which a kernel has returned None."""
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        """What of input and target the loss is not defined on, or cannot be meant."""
         raise AssertionError
+
+    def _raise_outside(self, call: Call, mask: Array | None, weights: Array | None) -> None:
+        """Name the element for which a kernel has returned None."""
+        x, y = (convert(widened(array), call.dtype) for array in (call.x, call.y))
+        weighted = np.ones(x.shape, np.bool_) if weights is None else weights != 0
+        if self.weight is not None:
+            weighted = weighted & (call.beside_input(self.weight, "weight") != 0)
+        with np.errstate(all="ignore"):  # NaN is nowhere outside
+            _targets.raise_wrong(self._wrong(x, y), mask, weighted)
+            _targets.raise_sums(y, call.y)
 
     def _divisor(self, shape: Shape, weights: Array | None, mask: Array | None) -> float:
         if self.reduction == "batchmean":
@@ -232,10 +250,11 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
     pos_weight : array_like, optional
         Factor of the positive part, broadcastable to the input.
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
@@ -268,7 +287,7 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
         *,
         reduction: Each,
         pos_weight: ArrayLike | None = None,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -278,7 +297,7 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
         *,
         reduction: Reduced = "mean",
         pos_weight: ArrayLike | None = None,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -288,16 +307,21 @@ class BCEWithLogitsLoss(_PointwiseLoss[V]):
         reduction: Each | Reduced = "mean",
         pos_weight: ArrayLike | None = None,
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
         super().__init__(
             weight=weight_option(weight, "weight"),
             pos_weight=weight_option(pos_weight, "pos_weight"),
             reduction=reduction,
             empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
         )
 
     def _op(self) -> str:
         return "bce_with_logits"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.probability(x, y)
 
 
 class BCELoss(_PointwiseLoss[V]):
@@ -310,18 +334,20 @@ class BCELoss(_PointwiseLoss[V]):
     input : array_like
         Probabilities in [0, 1], any shape; %(dtypes)s. NaN gives NaN.
     target : array_like of input's shape
-        Probabilities, any real dtype.
+        Probabilities in [0, 1], any real dtype.
 
     Parameters
     ----------
     %(weight)s
     %(reduction)s
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
     ValueError
-        An input outside [0, 1], named with its position; or a shape or option that does not fit.
+        An input outside [0, 1], or a target unless `unchecked`, named with its position; or a shape or option
+        that does not fit.
     TypeError
         A dtype that does not fit.
 
@@ -353,7 +379,7 @@ class BCELoss(_PointwiseLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Each,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -362,7 +388,7 @@ class BCELoss(_PointwiseLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Reduced = "mean",
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -371,17 +397,20 @@ class BCELoss(_PointwiseLoss[V]):
         *,
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
-        super().__init__(weight=weight_option(weight, "weight"), reduction=reduction, empty=empty)
+        super().__init__(
+            weight=weight_option(weight, "weight"),
+            reduction=reduction,
+            empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
+        )
 
     def _op(self) -> str:
         return "bce"
 
-    def _raise_outside(self, call: Call, mask: Array | None) -> None:
-        x = widened(call.x)
-        with np.errstate(all="ignore"):  # NaN is not outside
-            outside = (x < 0) | (x > 1)
-        raise ValueError(f"{first_wrong(outside, mask, x, 'input')} is outside [0, 1]")
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.unit_input(x, y)
 
 
 class KLDivLoss(_PointwiseLoss[V]):
@@ -393,10 +422,12 @@ class KLDivLoss(_PointwiseLoss[V]):
 
     input : array_like
         Log-probabilities of any shape, as from `log_softmax`, and not the probabilities that
-        `scipy.special.kl_div` takes, in the other order: of these the value is another, and may be negative;
-        %(dtypes)s.
+        `scipy.special.kl_div` takes, in the other order: an entry above 0, rounding aside, is a ValueError
+        unless `unchecked`; %(dtypes)s.
     target : array_like of input's shape
-        Probabilities, or their logarithms.
+        Probabilities, or their logarithms, which are not above 0. Classes may be on any axis, or several, but
+        the first, which is that of samples if there are others; all of the targets add up to a whole number
+        of distributions, where neither mask nor sample_weight says what counts.
 
     Parameters
     ----------
@@ -406,16 +437,18 @@ class KLDivLoss(_PointwiseLoss[V]):
     log_target : bool, default: False
         The target holds log-probabilities.
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
     kl_div : The function.
     log_softmax : What makes log-probabilities of logits.
     fastloss.special.kl_div : SciPy's kl_div(p, q), of two arrays of probabilities.
+    CrossEntropyLoss : The same from logits, up to the target's entropy.
 
     Notes
     -----
@@ -440,7 +473,11 @@ class KLDivLoss(_PointwiseLoss[V]):
 
     @overload
     def __init__(
-        self: KLDivLoss[Array], *, reduction: Each, log_target: bool = False, **options: Unpack[LossOptions]
+        self: KLDivLoss[Array],
+        *,
+        reduction: Each,
+        log_target: bool = False,
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -449,7 +486,7 @@ class KLDivLoss(_PointwiseLoss[V]):
         *,
         reduction: Reduced | Literal["batchmean"] = "mean",
         log_target: bool = False,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -458,11 +495,20 @@ class KLDivLoss(_PointwiseLoss[V]):
         reduction: Each | Reduced | Literal["batchmean"] = "mean",
         log_target: bool = False,
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
-        super().__init__(log_target=flag(log_target, "log_target"), reduction=reduction, empty=empty)
+        super().__init__(
+            log_target=flag(log_target, "log_target"),
+            reduction=reduction,
+            empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
+        )
 
     def _op(self) -> str:
         return "kl_div_log_target" if self.log_target else "kl_div"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return (_targets.log_target if self.log_target else _targets.divergence)(x, y)
 
 
 class MSELoss(_PointwiseLoss[V]):
@@ -548,10 +594,11 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         "mean" divides by the sum of sample_weight, the number of elements when there is none; "none", which
         is torchvision's default, gives one value for each element.
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
@@ -586,7 +633,7 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         alpha: float | None = None,
         *,
         reduction: Each,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -596,7 +643,7 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         alpha: float | None = None,
         *,
         reduction: Reduced = "mean",
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -606,14 +653,24 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         *,
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
         share = None if alpha is None else scalar(alpha, "alpha")
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"alpha: got {alpha}, wanted one in [0, 1] or None")
-        super().__init__(gamma=_at_least_0(gamma, "gamma"), alpha=share, reduction=reduction, empty=empty)
+        super().__init__(
+            gamma=_at_least_0(gamma, "gamma"),
+            alpha=share,
+            reduction=reduction,
+            empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
+        )
 
     def _op(self) -> str:
         return "sigmoid_focal"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.probability(x, y)
 
     def _numbers(self) -> tuple[float, float]:
         return self.gamma, -1.0 if self.alpha is None else self.alpha
@@ -633,10 +690,11 @@ class SoftMarginLoss(_PointwiseLoss[V]):
     ----------
     %(reduction)s
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
@@ -657,18 +715,25 @@ class SoftMarginLoss(_PointwiseLoss[V]):
     _function = "soft_margin_loss"
 
     @overload
-    def __init__(self: SoftMarginLoss[Array], *, reduction: Each, **options: Unpack[LossOptions]) -> None: ...
+    def __init__(
+        self: SoftMarginLoss[Array], *, reduction: Each, **options: Unpack[CheckedOptions]
+    ) -> None: ...
 
     @overload
     def __init__(
-        self: SoftMarginLoss[float], *, reduction: Reduced = "mean", **options: Unpack[LossOptions]
+        self: SoftMarginLoss[float], *, reduction: Reduced = "mean", **options: Unpack[CheckedOptions]
     ) -> None: ...
 
-    def __init__(self, *, reduction: Each | Reduced = "mean", empty: Empty = "nan") -> None:
-        super().__init__(reduction=reduction, empty=empty)
+    def __init__(
+        self, *, reduction: Each | Reduced = "mean", empty: Empty = "nan", unchecked: bool = False
+    ) -> None:
+        super().__init__(reduction=reduction, empty=empty, unchecked=flag(unchecked, "unchecked"))
 
     def _op(self) -> str:
         return "soft_margin"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.sign(x, y)
 
 
 class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
@@ -690,11 +755,13 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         Factor w, broadcastable to the input, as (C,) for the classes; it enters no divisor.
     %(reduction_of_samples)s
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
     TypeError, ValueError
-        A shape, dtype or option that does not fit; no classes.
+        A shape, dtype or option that does not fit; no classes; a target that cannot be meant, named with its
+        position, unless `unchecked`.
 
     See Also
     --------
@@ -725,7 +792,7 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Each,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -734,7 +801,7 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Reduced = "mean",
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -743,8 +810,14 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         *,
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
-        super().__init__(weight=weight_option(weight, "weight"), reduction=reduction, empty=empty)
+        super().__init__(
+            weight=weight_option(weight, "weight"),
+            reduction=reduction,
+            empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
+        )
 
     def _run_in_place(self, call: Call) -> Result:
         return self._run(call)  # whose last axis is one
@@ -753,6 +826,9 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
         return "bce_with_logits"
 
     _adds_samples = False  # but of the elements'
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.probability(x, y)
 
     def _value_shape(self, shape: Shape) -> Shape:
         class_axis(shape, -1, "input")
@@ -781,10 +857,11 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         What is added to the rate in the logarithm, without `log_input`.
     %(reduction)s
     %(empty)s
+    %(unchecked)s
 
     Raises
     ------
-    %(raises)s
+    %(raises_of_targets)s
 
     See Also
     --------
@@ -819,7 +896,7 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         full: bool = False,
         eps: float = 1e-8,
         reduction: Each,
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     @overload
@@ -830,7 +907,7 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         full: bool = False,
         eps: float = 1e-8,
         reduction: Reduced = "mean",
-        **options: Unpack[LossOptions],
+        **options: Unpack[CheckedOptions],
     ) -> None: ...
 
     def __init__(
@@ -841,6 +918,7 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         eps: float = 1e-8,
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
+        unchecked: bool = False,
     ) -> None:
         super().__init__(
             log_input=flag(log_input, "log_input"),
@@ -848,10 +926,14 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
             eps=_at_least_0(eps, "eps"),
             reduction=reduction,
             empty=empty,
+            unchecked=flag(unchecked, "unchecked"),
         )
 
     def _op(self) -> str:
         return "poisson_nll_log_input" if self.log_input else "poisson_nll"
+
+    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
+        return _targets.count(x, y)
 
     def _numbers(self) -> tuple[float, float]:
         return self.eps, float(self.full)
@@ -962,7 +1044,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         compute_dtype(var, "var")
         return "var", _aligned_var(var, shape)
 
-    def _raise_outside(self, call: Call, mask: Array | None) -> None:
+    def _raise_outside(self, call: Call, mask: Array | None, weights: Array | None) -> None:
         given: Any = dict(call.arrays)["var"]  # in its own shape
         var = widened(given)
         if mask is not None:  # one of the elements that share it counts
@@ -1273,7 +1355,7 @@ def binary_cross_entropy_with_logits(
     *,
     reduction: Each,
     pos_weight: ArrayLike | None = None,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1285,7 +1367,7 @@ def binary_cross_entropy_with_logits(
     *,
     reduction: Reduced = "mean",
     pos_weight: ArrayLike | None = None,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1297,6 +1379,7 @@ def binary_cross_entropy_with_logits(
     reduction: Each | Reduced = "mean",
     pos_weight: ArrayLike | None = None,
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1312,7 +1395,7 @@ def binary_cross_entropy_with_logits(
     >>> print(f"{fastloss.binary_cross_entropy_with_logits(-30.0, 0.0):.12e}")
     9.357622968840e-14
     """
-    loss = kept(BCEWithLogitsLoss, reduction, empty)
+    loss = kept(BCEWithLogitsLoss, reduction, empty, unchecked)
     own = weight, pos_weight
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1324,7 +1407,7 @@ def binary_cross_entropy(
     weight: ArrayLike | None = None,
     *,
     reduction: Each,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1335,7 +1418,7 @@ def binary_cross_entropy(
     weight: ArrayLike | None = None,
     *,
     reduction: Reduced = "mean",
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1346,6 +1429,7 @@ def binary_cross_entropy(
     *,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1361,7 +1445,7 @@ def binary_cross_entropy(
     >>> fastloss.binary_cross_entropy([0.5], [1.0])
     0.6931471805599453
     """
-    loss = kept(BCELoss, reduction, empty)
+    loss = kept(BCELoss, reduction, empty, unchecked)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1373,7 +1457,7 @@ def kl_div(
     *,
     reduction: Each,
     log_target: bool = False,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1384,7 +1468,7 @@ def kl_div(
     *,
     reduction: Reduced | Literal["batchmean"] = "mean",
     log_target: bool = False,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1395,6 +1479,7 @@ def kl_div(
     reduction: Each | Reduced | Literal["batchmean"] = "mean",
     log_target: bool = False,
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1410,7 +1495,7 @@ def kl_div(
     >>> fastloss.kl_div([-1.0], [1.0])
     1.0
     """
-    loss = kept(KLDivLoss, reduction, log_target, empty)
+    loss = kept(KLDivLoss, reduction, log_target, empty, unchecked)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1461,7 +1546,7 @@ def sigmoid_focal_loss(
     alpha: float | None = None,
     *,
     reduction: Each,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1473,7 +1558,7 @@ def sigmoid_focal_loss(
     alpha: float | None = None,
     *,
     reduction: Reduced = "mean",
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1485,6 +1570,7 @@ def sigmoid_focal_loss(
     *,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1500,20 +1586,20 @@ def sigmoid_focal_loss(
     >>> fastloss.sigmoid_focal_loss([0.0], [1.0])
     0.17328679513998632
     """
-    loss = kept(SigmoidFocalLoss, gamma, alpha, reduction, empty)
+    loss = kept(SigmoidFocalLoss, gamma, alpha, reduction, empty, unchecked)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
 
 @overload
 def soft_margin_loss(
-    input: ArrayLike, target: ArrayLike, *, reduction: Each, **options: Unpack[LossCall]
+    input: ArrayLike, target: ArrayLike, *, reduction: Each, **options: Unpack[CheckedCall]
 ) -> Array: ...
 
 
 @overload
 def soft_margin_loss(
-    input: ArrayLike, target: ArrayLike, *, reduction: Reduced = "mean", **options: Unpack[LossCall]
+    input: ArrayLike, target: ArrayLike, *, reduction: Reduced = "mean", **options: Unpack[CheckedCall]
 ) -> float: ...
 
 
@@ -1523,6 +1609,7 @@ def soft_margin_loss(
     *,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1538,7 +1625,7 @@ def soft_margin_loss(
     >>> fastloss.soft_margin_loss([0.0], [-1])
     0.6931471805599453
     """
-    loss = kept(SoftMarginLoss, reduction, empty)
+    loss = kept(SoftMarginLoss, reduction, empty, unchecked)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1550,7 +1637,7 @@ def multilabel_soft_margin_loss(
     weight: ArrayLike | None = None,
     *,
     reduction: Each,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1561,7 +1648,7 @@ def multilabel_soft_margin_loss(
     weight: ArrayLike | None = None,
     *,
     reduction: Reduced = "mean",
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1572,6 +1659,7 @@ def multilabel_soft_margin_loss(
     *,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1587,7 +1675,7 @@ def multilabel_soft_margin_loss(
     >>> fastloss.multilabel_soft_margin_loss([[0.0, 0.0]], [[1, 0]])
     0.6931471805599453
     """
-    loss = kept(MultiLabelSoftMarginLoss, reduction, empty)
+    loss = kept(MultiLabelSoftMarginLoss, reduction, empty, unchecked)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
@@ -1601,7 +1689,7 @@ def poisson_nll_loss(
     full: bool = False,
     eps: float = 1e-8,
     reduction: Each,
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> Array: ...
 
 
@@ -1614,7 +1702,7 @@ def poisson_nll_loss(
     full: bool = False,
     eps: float = 1e-8,
     reduction: Reduced = "mean",
-    **options: Unpack[LossCall],
+    **options: Unpack[CheckedCall],
 ) -> float: ...
 
 
@@ -1627,6 +1715,7 @@ def poisson_nll_loss(
     eps: float = 1e-8,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
+    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1642,7 +1731,7 @@ def poisson_nll_loss(
     >>> fastloss.poisson_nll_loss([0.0], [3])
     1.0
     """
-    loss = kept(PoissonNLLLoss, log_input, full, eps, reduction, empty)
+    loss = kept(PoissonNLLLoss, log_input, full, eps, reduction, empty, unchecked)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,8 @@ class Loss:
         self.weights = weights.split()
         self.options = [*options]
         self.tensors = 2 + len(self.weights)
+        if "unchecked" in signature(made).parameters:  # PyTorch looks at no target
+            made = partial(made, unchecked=True)
         self._made = made
         self._unweighted = lru_cache(lambda *values: made(**dict(zip(options, values, strict=True))))
         self._plain = lru_cache(typed=True)(self._plain_of)
@@ -768,7 +771,7 @@ def _log_softmax_gradient(grad: Tensor, y: Tensor, dim: int) -> Tensor:
 
 def _log_softmax_fused(grad: Tensor, x: Tensor, dim: int) -> Tensor:
     """g - p Σ g is minus the gradient of cross-entropy with the target g."""
-    loss = losses.CrossEntropyLoss(reduction="sum", axis=dim)
+    loss = losses.CrossEntropyLoss(reduction="sum", axis=dim, unchecked=True)
     call = partial(loss.value_and_grad, grad_output=-1.0)
     return _tensor(_on_threads(x.numel(), call, _array(x), _array(grad))[1], x.dtype)
 
