@@ -168,6 +168,16 @@ def test_masked_in_place_and_half(variant, isa, rng):
     assert np.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("bad", MISSING)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_arrives_does_not_reach_what_is_masked(variant, bad, isa, rng):
+    """As where a scaled loss overflows: the gradient is 0 where nothing counts."""
+    case = make(variant, rng, (12, 5), np.float32)
+    mask = rng.random(case.value_shape) < 0.5
+    for reduction in ("sum", "none"):
+        assert not run(case, reduction, mask=mask, grad_output=bad)[1][~mask].any()
+
+
 def test_mask_may_not_be_written(rng):
     memory = np.ones(8, bool)
     out = memory.view(np.float64)

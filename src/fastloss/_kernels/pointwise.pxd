@@ -290,7 +290,7 @@ cdef inline void odd_block(
             wide_value = weighted(point.value, factor)
             if job.grad != NULL:
                 factor = times(times(factor, grad_output), job.wide_scale)
-                slope[k] = <real>weighted(point.slope, factor)
+                slope[k] = <real>weighted(point.slope, factor) if mask == NULL or mask[k] != 0 else 0
             if curve != NULL:
                 curve[k] = <real>(weighted(point.curve, factor) * job.hessian.factor)
             value[k] = <real>wide_value

@@ -586,7 +586,8 @@ cdef inline void add_distilled(
 ) noexcept nogil:
     """A block of the divergence's gradient, to what is in row.e, if `added`, or in its place."""
     cdef const Distilled* known = &row.distilled
-    cdef double factor = gradient_scale(job, tag, i) * job.coefficient_scale * known.inverse
+    cdef double factor = gradient_scale(job, tag, i) * job.coefficient_scale * known.inverse \
+        if job.coefficient_scale != 0 else 0
     cdef real* y = <real*>row.e
     cdef const real* s
     cdef const real* t
