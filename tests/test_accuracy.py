@@ -11,7 +11,7 @@ import pytest
 import fastloss
 from fastloss import _kernels, bounds
 from tests.support import hard, oracle
-from tests.support.cases import loss
+from tests.support.cases import free as loss
 from tests.support.hard import WIDTH
 from tests.support.oracle import assert_within
 

@@ -9,7 +9,7 @@ import pytest
 import fastloss
 from fastloss import bounds
 from tests.support import oracle
-from tests.support.cases import loss
+from tests.support.cases import free
 
 PAGE = Path(__file__).parents[1] / "docs" / "bounds.md"
 DTYPES = [np.float32, np.float64]
@@ -31,7 +31,7 @@ def shares_of_points(name, x, y, dtype, **options):
     value, slope = oracle.wide_points(name, x, y, **options)
     given = {k: v for k, v in options.items() if k != "sample_weight"}
     call = {k: v for k, v in options.items() if k == "sample_weight"}
-    got = loss(name, reduction="none", **given).value_and_grad(x, y, **call)
+    got = free(name, reduction="none", **given).value_and_grad(x, y, **call)
     allowed = bounds.loss(name, x, y, dtype=dtype, reduction="none", **options)
     return shares(got[0], value, allowed.value), shares(got[1], slope, allowed.grad)
 
@@ -49,7 +49,7 @@ def shares_of_rows(name, x, target, dtype, axis=-1, **options):
         return (found.reshape(len(x), -1).max(1),)
     c = oracle.coefficients(target, x.shape, 1, **options)
     given_target = target if target.ndim == 1 else np.ascontiguousarray(np.moveaxis(target, -1, axis))
-    value, grad = loss(name, reduction="none", axis=axis, **options).value_and_grad(given, given_target)
+    value, grad = free(name, reduction="none", axis=axis, **options).value_and_grad(given, given_target)
     allowed = bounds.loss(name, x, target, dtype=dtype, reduction="none", **options)
     return shares(value, exact.loss(c), allowed.value), shares(
         np.moveaxis(grad, axis, -1), exact.grad(c), allowed.grad

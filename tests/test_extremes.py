@@ -15,18 +15,14 @@ import pytest
 import fastloss
 from fastloss import bounds, reference
 from fastloss.bounds import unit
-from tests.support import cases, oracle
+from tests.support import oracle
 from tests.support.cases import CLASSES, WITH_CLASSES, unchecked
+from tests.support.cases import free as loss
 from tests.support.oracle import logistic, softplus
 
 inf, nan = math.inf, math.nan
 
 DTYPES = [np.float32, np.float64]
-
-
-def loss(name, **options):
-    """The loss object of a function's name, which takes any target."""
-    return cases.loss(name, **unchecked(name), **options)
 
 
 def exact(a):

@@ -9,7 +9,7 @@ import pytest
 
 from fastloss import bounds
 from tests.support import hard, oracle
-from tests.support.cases import loss
+from tests.support.cases import free as loss
 from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]

@@ -176,6 +176,11 @@ def unchecked(name):
     return {"unchecked": True} if "unchecked" in loss(name).options() else {}
 
 
+def free(name, **options):
+    """The loss object of a function's name, which takes any target."""
+    return loss(name, **unchecked(name), **options)
+
+
 def run(case, reduction="mean", **arguments):
     """Value and gradient by the package."""
     made = loss(case.name, **case.options, reduction=reduction)
