@@ -53,17 +53,8 @@ if UNKNOWN := set(CHOSEN.split(",")) - set(ISA_FLAGS):
     wanted = ", ".join(ISA_FLAGS)
     raise SystemExit(f"FASTLOSS_BUILD: got {', '.join(sorted(UNKNOWN))}, wanted some of {wanted}")
 
-#: What -O3 adds that the loops are faster for: all of it takes gcc a sixth longer, for the same speed.
-SPEED = [
-    "-O2",
-    "-ftree-vectorize",
-    "-fvect-cost-model=dynamic",
-    "-fpeel-loops",
-    "-funswitch-loops",
-    "-fipa-cp-clone",
-]
 FLAGS = [
-    *SPEED,
+    "-O3",
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -91,7 +82,7 @@ CHECKS = [name for name in os.environ.get("FASTLOSS_SANITIZE", "").split(",") if
 CYTHON_CHECKS = "cython" in CHECKS
 if SANITIZERS := [name for name in CHECKS if name != "cython"]:
     SANITIZE = [f"-fsanitize={','.join(SANITIZERS)}", "-fno-sanitize-recover=all"]
-    FLAGS = [flag for flag in FLAGS if flag not in (*SPEED, "-g0")]
+    FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0")]
     FLAGS += ["-O1", "-g", *SANITIZE]
     INLINE = "inline"  # inlined everywhere, each check as well, it would take gcc minutes
     LINK = SANITIZE
