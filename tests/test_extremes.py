@@ -6,7 +6,6 @@ classes (few, many, a strided class axis), alone and among ordinary samples, who
 
 import contextlib
 import math
-from functools import partial
 
 import mpmath as mp
 import numpy as np
@@ -526,19 +525,18 @@ def test_cross_entropy_beside_the_largest_numbers(isa):
 @pytest.mark.parametrize("copies", [1, 20, 20000])
 def test_a_sum_that_overflows_on_the_way(copies, isa, threads):
     b = 1.2e308
-    nll_loss = partial(fastloss.nll_loss, unchecked=True)
     x = np.tile(np.array([b, b, -b, -b]), copies).reshape(-1, 1)
     t = np.zeros(len(x), np.int64)
-    assert nll_loss(x, t, reduction="sum") == 0
-    assert nll_loss(x, t) == 0
+    assert fastloss.nll_loss(x, t, reduction="sum") == 0
+    assert fastloss.nll_loss(x, t) == 0
     small = np.concatenate([x, [[-0.25]], x])
-    assert nll_loss(small, np.zeros(len(small), np.int64), reduction="sum") == 0.25
+    assert fastloss.nll_loss(small, np.zeros(len(small), np.int64), reduction="sum") == 0.25
     three = np.full((3 * copies, 1), -b)
-    assert nll_loss(three, np.zeros(len(three), np.int64)) == b
-    assert nll_loss(three, np.zeros(len(three), np.int64), reduction="sum") == inf
+    assert fastloss.nll_loss(three, np.zeros(len(three), np.int64)) == b
+    assert fastloss.nll_loss(three, np.zeros(len(three), np.int64), reduction="sum") == inf
     x = np.full(3 * copies, -b)
     y = np.ones_like(x)
-    assert fastloss.kl_div(x, y, unchecked=True) == b
+    assert fastloss.kl_div(x, y) == b
     assert fastloss.binary_cross_entropy_with_logits(x, y) == b
     large = np.stack([-x / 2, x / 2], 1)
     assert fastloss.cross_entropy(large, np.ones(len(x), np.int8)) == b

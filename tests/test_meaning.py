@@ -33,7 +33,6 @@ OF_PROBABILITIES = [
 #: Losses of elements: what a target may not be, and what it may be.
 OF_ELEMENTS = {
     **dict.fromkeys(OF_PROBABILITIES, ((-1.0, -1e-6, 1.001, 255.0, np.inf, -np.inf), (0.0, 1.0, 0.25))),
-    "soft_margin_loss": ((0.0, 0.5, -1.001, 2.0, np.inf), (1.0, -1.0)),
     "poisson_nll_loss": ((-1.0, -1e-6, -np.inf), (0.0, 3.0, 0.5)),
     "kl_div": ((-0.5, -1e-6), (0.25,)),
     "kl_div log": ((0.5, 2e-3, np.inf), (-1.0, 0.0, 9e-4)),
@@ -283,9 +282,8 @@ def test_divergence_of_what_adds_up_to_no_distribution(isa, rng):
                 made(x, q * dtype(by))
             with pytest.raises(ValueError, match=r"^target\b"):
                 made.value_and_grad(x, q * dtype(by), grad_out=x.copy())
-    assert fastloss.kl_div([-1.0, -1.0], [0.5, 0.5]) < 0.2
-    with pytest.raises(ValueError, match=r"^target adds up to 1.5 "):
-        fastloss.kl_div([-1.0, -1.0], [0.5, 1.0])
+    for y in ([0.5, 0.5], [0.5, 1.0], [0.0]):  # one axis may be that of samples
+        assert fastloss.kl_div(np.full(len(y), -1.0), y) < 1
     with pytest.raises(ValueError, match=r"^target\[0\] adds up to 2 along axis 1"):  # and 1 along the first
         fastloss.kl_div(np.full((2, 4), -1.0), np.full((2, 4), 0.5))
     with pytest.raises(ValueError, match=r"^target\[1\] adds up to 1.2 "):
@@ -296,7 +294,7 @@ def test_divergence_of_what_adds_up_to_no_distribution(isa, rng):
 
 
 def test_log_probabilities_are_not_positive(isa, rng):
-    """kl_div(p, q) of SciPy's users was negative without a word; nll_loss of logits as well."""
+    """kl_div(p, q) of SciPy's users was negative without a word."""
     p = reference.softmax(rng.standard_normal((4, 5)))
     with pytest.raises(
         ValueError, match=r"^input\[0, 0\] = .* wanted log-probabilities; probabilities\? pass numpy.log"
@@ -305,23 +303,8 @@ def test_log_probabilities_are_not_positive(isa, rng):
     logits = np.array([[-1.0, 3.0], [0.5, 2.0]])
     with pytest.raises(ValueError, match=r"^input\[0, 1\] = 3.0 .*; logits\? pass log_softmax"):
         fastloss.kl_div(logits, [[0.5, 0.5], [0.5, 0.5]])
-    with pytest.raises(
-        ValueError, match=r"^input\[1, 1\] = 2.0 .*; logits\? pass log_softmax.*cross_entropy"
-    ):
-        fastloss.nll_loss(logits, [0, 1])
-    for reduction, filled in itertools.product(("mean", "none"), ({}, {"grad_out": logits.copy()})):
-        with pytest.raises(ValueError, match=r"^input\[1, 1\]"):
-            loss("nll_loss", reduction=reduction).value_and_grad(logits, [0, 1], **filled)
-    out = np.full(2, 7.0)
-    with pytest.raises(ValueError, match=r"^input\[1, 1\]"):
-        loss("nll_loss", reduction="none")(logits, [0, 1], out=out)
-    assert (out == 7).all()
-    assert fastloss.nll_loss(logits, [0, 1], unchecked=True) == -0.5
-    assert fastloss.nll_loss(logits, [0, 1], mask=[True, False]) == 1.0
-    assert fastloss.nll_loss(logits, [0, 1], ignore_index=1) == 1.0
-    assert fastloss.nll_loss(logits, [0, 1], sample_weight=[1.0, 0.0]) == 1.0
-    assert fastloss.nll_loss(logits, [0, 1], weight=[1.0, 0.0]) == 1.0
-    assert fastloss.nll_loss([[5e-4, -8.0]], [0]) == -5e-4  # rounding
+    assert fastloss.nll_loss(logits, [0, 1]) == -0.5  # as PyTorch's, of anything
+    assert fastloss.kl_div(0.25, 0.5) < 0  # one element, of which distribution nobody knows
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -447,7 +430,6 @@ REMEDIES = {
     "-1 for missing": (fastloss.binary_cross_entropy_with_logits, X, np.eye(4, 5) - 1, "mask=target >= 0"),
     "1 and -1": (fastloss.binary_cross_entropy_with_logits, X, 2 * np.eye(4, 5) - 1, r"\(target \+ 1\) / 2"),
     "percentages": (fastloss.binary_cross_entropy_with_logits, X, np.eye(4, 5) * 100, "divide by 100"),
-    "0 and 1": (fastloss.soft_margin_loss, X, np.eye(4, 5), r"2 \* target - 1"),
     "logits for p": (fastloss.binary_cross_entropy, X - 3, np.eye(4, 5), "binary_cross_entropy_with_logits"),
     "several labels": (fastloss.cross_entropy, X, np.ones((4, 5)), "binary_cross_entropy_with_logits"),
     "counts": (fastloss.cross_entropy, X, np.full((4, 5), 2.0), "multinomial_nll_loss"),
@@ -455,7 +437,6 @@ REMEDIES = {
     "swapped soft": (fastloss.cross_entropy, X + 0.2, X + 0.5 - np.eye(4, 5), "swapped"),
     "kl of log target": (fastloss.kl_div, X - 1, X - 1, "log_target=True"),
     "kl of SciPy's order": (fastloss.kl_div, X + 0.2, X + 0.2, "special.kl_div"),
-    "nll of logits": (fastloss.nll_loss, X + 3, T, "log_softmax.*cross_entropy"),
 }
 if np.dtype(np.longdouble) == np.float64:
     del REMEDIES["long double"]

@@ -121,7 +121,7 @@ def test_weight_is_what_the_mean_divides_by():
 def test_sums_are_exact_where_floats_lose_all():
     big, least = 2.0**500, 5e-324
     x = np.array([big, 1.0, least, -big])
-    loss = fastloss.NLLLoss(axis=-1, unchecked=True)
+    loss = fastloss.NLLLoss(axis=-1)
     total = loss.total(-x[:, None], np.zeros(4, int))
     assert total.sum == 1.0
     assert (total + loss.total([[1.0]], [0])).sum == least
@@ -138,7 +138,7 @@ def test_sums_are_exact_where_floats_lose_all():
     ],
 )
 def test_what_is_not_finite_stays(terms, expected):
-    loss = fastloss.NLLLoss(axis=-1, unchecked=True)
+    loss = fastloss.NLLLoss(axis=-1)
     total = sum(loss.total([[-term]], [0]) for term in terms)
     assert total.sum == pytest.approx(expected, nan_ok=True)
     assert total.mean == pytest.approx(expected, nan_ok=True)

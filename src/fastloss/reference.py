@@ -661,7 +661,6 @@ def nll_loss(
     reduction: str = "mean",
     axis: int | None = None,
     empty: str = "nan",
-    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -694,9 +693,6 @@ def nll_loss(
     w = _class_weight(weight, x.shape[-1])
     hot, used = _one_hot(target, x.shape, ignore_index, _mask(mask, x.shape[:-1]))
     c = np.where(hot, w, 0.0)
-    if not unchecked:
-        weighted = _samples("sample_weight", sample_weight, x.shape[:-1])[..., None] * c
-        _check("input", x, x > 1e-3, "is above 0, wanted log-probabilities", hot, weighted)
     rows = -_times(c, np.where(hot, x, 0.0)).sum(axis=-1)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     value, grad, *hess = _reduce(
@@ -1021,7 +1017,7 @@ def kl_div(
     if log_target:  # no probability is 0 but that of -inf
         values = np.where(np.isinf(target - x) & (target > -np.inf), target - x, values)
     used = _mask(mask, x.shape)
-    if not unchecked:
+    if not unchecked and x.size > 1:  # an element is no distribution
         weighted = _samples("sample_weight", sample_weight, x.shape)
         _check("input", x, x > 1e-3, "is above 0, wanted log-probabilities", used, weighted)
         if log_target:
@@ -1138,7 +1134,6 @@ def soft_margin_loss(
     *,
     reduction: str = "mean",
     empty: str = "nan",
-    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1166,9 +1161,6 @@ def soft_margin_loss(
     x = _float64(input)
     y = _like("target", target, x.shape)
     used = _mask(mask, x.shape)
-    if not unchecked:
-        weighted = _samples("sample_weight", sample_weight, x.shape)
-        _check("target", y, (np.abs(y) < 1) | (np.abs(y) > 1), "is neither 1 nor -1", used, weighted)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     z = y * x
     return _reduce(_Terms(_softplus(-z), -y * sigmoid(-z), y * y * sigmoid(z) * sigmoid(-z)), weights)
@@ -1816,11 +1808,11 @@ def _check_probabilities(
 
 
 def _check_distributions(y: Array, tolerance: float) -> None:
-    """Raise the error about probabilities that are no distributions over any axes."""
-    own = range(min(1, y.ndim - 1), y.ndim)
+    """Raise the error about probabilities that are no distributions over any axes; one may be the samples."""
+    own = range(1, y.ndim)
     several = [over for n in range(1, len(own) + 1) for over in itertools.combinations(own, n)]
     sums = [y.sum(over) for over in [*several, tuple(range(y.ndim))]]
-    if y.ndim and all((np.abs(s - 1) > tolerance).any() for s in sums):
+    if own and all((np.abs(s - 1) > tolerance).any() for s in sums):
         raise ValueError(f"target: adds up to {y.sum()}, wanted distributions, which add up to 1")
 
 

@@ -412,18 +412,16 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
 cdef bint are_distributions(const PointJob* job, Py_ssize_t chunks) noexcept nogil:
     """Whether the targets add up to a number of distributions, each over some of the axes; NaN is no reason.
 
-    The first axis is that of samples, if there are others. Rounding of single numbers adds up to less than is
-    allowed here, of half precision more.
+    The first axis is that of samples. Rounding of single numbers adds up to less than is allowed here, of half
+    precision more.
     """
     cdef double total = 0, number
     cdef Py_ssize_t i
     cdef int others = job.ndim - 1, over, axis
     for i in range(chunks):
         total += job.masses[i]
-    for over in range(1 << others):  # the axes that are not added up
-        if over == (1 << others) - 1 and others > 0:
-            continue
-        number = job.shape[0] if others > 0 else 1
+    for over in range((1 << others) - 1):  # the axes that are not added up
+        number = job.shape[0]
         for axis in range(others):
             number *= job.shape[axis + 1] if over >> axis & 1 else 1
         if not fabs(total - number) > 1e-3 + number * (1e-3 if is_half(job.y_storage) else 1e-6):
@@ -490,8 +488,10 @@ cdef double run_points(
     job.exact = <int64_t*>data_of(exact)
     job.ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
     job.shape = NULL
+    if job.size < 2 and job.loss.domain & LOG_PROBABILITY:  # an element is no distribution
+        job.checked = False
     if domain_of(job) & DISTRIBUTION and job.mask.data == NULL and job.sample_weight.data == NULL \
-            and exact is None and 0 < job.ndim <= 8:
+            and exact is None and 1 < job.ndim <= 8:
         job.shape = <const Py_ssize_t*>cnp.PyArray_DIMS(<cnp.ndarray>x)
     with nogil:
         raised(compute_points(job, threads, factor, divisor, first, True, &total))
@@ -731,7 +731,7 @@ BLOCKS = {
     "PLANE_SAMPLES": PLANE_SAMPLES,
     "POINTWISE_BLOCK": POINTWISE_BLOCK,
 }
-CHECKED = {"": UNCHECKED, "counts": COUNTS, "probabilities": PROBABILITIES, "log_probabilities": LOG_PROBABILITIES}
+CHECKED = {"": UNCHECKED, "counts": COUNTS, "probabilities": PROBABILITIES}
 HEADS = {
     "focal": FOCAL,
     "generalized": GENERALIZED,
@@ -785,7 +785,7 @@ point_loss(
     "kl_div_log_target", <void*>kl_div_log_target[f16], <void*>kl_div_log_target[d8], wide_kl_div_log_target,
     LOG_PROBABILITY | LOG_TARGET
 )
-point_loss("soft_margin", <void*>soft_margin[f16], <void*>soft_margin[d8], wide_soft_margin, SIGN)
+point_loss("soft_margin", <void*>soft_margin[f16], <void*>soft_margin[d8], wide_soft_margin)
 point_loss("poisson_nll", <void*>poisson_nll[f16], <void*>poisson_nll[d8], wide_poisson_nll, COUNT)
 point_loss(
     "poisson_nll_log_input", <void*>poisson_nll_log_input[f16], <void*>poisson_nll_log_input[d8],

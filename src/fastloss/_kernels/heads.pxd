@@ -779,7 +779,7 @@ cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept 
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef const real* weight = <const real*>job.class_weight
     cdef int64_t t
-    cdef double x, w, value, total = 0, low = 0, most = log_one() if job.targets == LOG_PROBABILITIES else INFINITY
+    cdef double x, w, value, total = 0, low = 0
     cdef long double wide
     cdef Huge huge
     huge.total = huge.low = 0
@@ -799,8 +799,6 @@ cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept 
                 write_one(<real>value, job.grad, job.grad_storage, outer * job.classes * job.inner + position)
                 continue
             x = read_one(job.x, job.storage, outer * job.x_stride + position, tag)
-            if x > most and w != 0 and per_sample(<const real*>job.sample_weight, i) != 0:
-                fastloss_lower(&job.invalid, i)
             wide = value = -w * x * per_sample(<const real*>job.sample_weight, i)
             if not 1e-270 <= fabs(value) <= 1e270:
                 wide = -weighted(weighted(x, w), per_sample(<const real*>job.sample_weight, i))

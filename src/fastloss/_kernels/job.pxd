@@ -29,9 +29,9 @@ cdef struct Parts:
     int terms
     int64_t first_class            # of x, to labels
 
-# What coefficients have to be: anything; at least 0; and with a sum of 1. Or what x of a label has to be.
+# What coefficients have to be: anything; at least 0; and with a sum of 1.
 cdef enum:
-    UNCHECKED, COUNTS, PROBABILITIES, LOG_PROBABILITIES
+    UNCHECKED, COUNTS, PROBABILITIES
 
 cdef struct ClassJob:
     int op

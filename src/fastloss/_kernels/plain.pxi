@@ -487,11 +487,7 @@ cdef object class_result(
             return None
         job.offset = <const double*>data_of(offset)
     factor = factor if divisor != 0 else 0
-    if fills and job.op == NLL and value is not None and job.targets != UNCHECKED:
-        run_class(job, x, None, None, None, threads, 1, 1)
-        if job.invalid != <uint64_t>-1:
-            return None
-    elif fills and coefficient is not None and job.targets != UNCHECKED:
+    if fills and coefficient is not None and job.targets != UNCHECKED:
         with nogil:
             position = first_invalid_target(job, threads)
         if position >= 0:

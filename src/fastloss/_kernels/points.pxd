@@ -66,11 +66,10 @@ cdef enum:
     NOT_NEGATIVE = 2               # `extra` at least 0
     PROBABILITY = 4                # y in [0, 1]
     COUNT = 8                      # y at least 0
-    SIGN = 16                      # y 1 or -1
-    LOG_PROBABILITY = 32           # x at most `log_one`, an input that is like a target
-    LOG_TARGET = 64                # y at most `log_one`
-    DISTRIBUTION = 128             # y adds up to a whole number of distributions
-    CHECKABLE = 252
+    LOG_PROBABILITY = 16           # x at most `log_one`, an input that is like a target
+    LOG_TARGET = 32                # y at most `log_one`
+    DISTRIBUTION = 64             # y adds up to a whole number of distributions
+    CHECKABLE = 124
 
 
 cdef inline block_function function_of(const PointLoss* loss, bint single) noexcept nogil:
@@ -470,7 +469,6 @@ cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
     """log(1 + exp(-y x)) = -log sigmoid(y x)."""
     cdef Points b = block[0]
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, far = zero, high = zero, y, z, t
-    cdef vec low = one
     cdef Py_ssize_t k
     for k in range(b.steps):
         store(mul(load(b.x, k, one), load(b.y, k, one)), b.fourth, k)
@@ -483,7 +481,6 @@ cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
         y = load(b.y, k, one)
         z = load(b.x, k, one)
         high = max_of(absolute_of(y), high)
-        low = min_of(absolute_of(y), low)
         t = sub(log1p_of(load(b.first, k, one), load(b.second, k, one)), min_of(zero, z))
         found = not_finite(t, b.weighted, found)
         store(t, b.value, k)
@@ -499,8 +496,6 @@ cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
             found = either(found, of_odd_size(b.slope, b.steps, one))
         if b.curve != NULL:
             found = either(found, of_odd_size(b.curve, b.steps, one))
-    if b.checked:
-        found = either(found, either(if_less_than(low, 1), if_more(high, 1)))
     doubt[0] = either(found, either(if_more(high, 1073741824.0), if_vanishing(far)))
 
 

@@ -375,35 +375,33 @@ cdef inline int domain_of(const PointJob* job) noexcept nogil:
 
 
 cdef inline vec not_within(
-    vec tag, const void* x, Py_ssize_t steps, double least, double most, bint of_size
+    vec tag, const void* x, Py_ssize_t steps, double least, double most
 ) noexcept nogil:
-    """A step that is not 0 if a number, or its absolute value, is not in [least, most], NaN aside."""
+    """A step that is not 0 if a number is not in [least, most], NaN aside."""
     cdef vec low = all_of(least, tag), high = all_of(most, tag), p
     cdef Py_ssize_t k
     for k in range(steps):
         p = load(x, k, tag)
-        if of_size:
-            p = absolute_of(p)
         low = min_of(p, low)
         high = max_of(p, high)
     return either(if_less_than(low, least), if_more(high, most))
 
 
 cdef inline bint any_not_within(
-    const real* x, Py_ssize_t steps, double least, double most, bint of_size, const real* weight
+    const real* x, Py_ssize_t steps, double least, double most, const real* weight
 ) noexcept nogil:
     """Whether there is one among whole steps that has a weight, 1 for NULL."""
     cdef Py_ssize_t k
     cdef real p
     cdef bint found
     if real is float:
-        found = any_of(not_within(f16_all(0), x, steps, least, most, of_size))
+        found = any_of(not_within(f16_all(0), x, steps, least, most))
     else:
-        found = any_of(not_within(d8_all(0), x, steps, least, most, of_size))
+        found = any_of(not_within(d8_all(0), x, steps, least, most))
     if not found or weight == NULL:
         return found
     for k in range(steps * (64 // <Py_ssize_t>sizeof(real))):
-        p = absolute(x[k]) if of_size else x[k]
+        p = x[k]
         if (p < <real>least or p > <real>most) and weight[k] != <real>0:
             return True
     return False
@@ -415,19 +413,17 @@ cdef inline bint any_outside(real* tag, int domain, const Points* block, const r
     cdef const real* y = <const real*>block.y
     cdef const real* extra = <const real*>block.extra
     cdef const real* anyway = NULL
-    if domain & UNIT_INTERVAL and any_not_within(x, block.steps, 0, 1, False, anyway):
+    if domain & UNIT_INTERVAL and any_not_within(x, block.steps, 0, 1, anyway):
         return True
-    if domain & NOT_NEGATIVE and any_not_within(extra, block.steps, 0, INFINITY, False, anyway):
+    if domain & NOT_NEGATIVE and any_not_within(extra, block.steps, 0, INFINITY, anyway):
         return True
-    if domain & LOG_PROBABILITY and any_not_within(x, block.steps, -INFINITY, log_one(), False, weight):
+    if domain & LOG_PROBABILITY and any_not_within(x, block.steps, -INFINITY, log_one(), weight):
         return True
-    if domain & LOG_TARGET and any_not_within(y, block.steps, -INFINITY, log_one(), False, weight):
+    if domain & LOG_TARGET and any_not_within(y, block.steps, -INFINITY, log_one(), weight):
         return True
-    if domain & PROBABILITY and any_not_within(y, block.steps, 0, 1, False, weight):
+    if domain & PROBABILITY and any_not_within(y, block.steps, 0, 1, weight):
         return True
-    if domain & COUNT and any_not_within(y, block.steps, 0, INFINITY, False, weight):
-        return True
-    return domain & SIGN and any_not_within(y, block.steps, 1, 1, True, weight)
+    return domain & COUNT and any_not_within(y, block.steps, 0, INFINITY, weight)
 
 
 cdef inline void sum_targets(real* tag, const Points* block) noexcept nogil:

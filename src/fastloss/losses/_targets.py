@@ -15,7 +15,6 @@ import numpy as np
 
 from .. import _kernels
 from .._arguments import Array, Shape
-from ._plan import counted
 
 LOG_ONE = 1e-3  # `log_one` of the kernels
 UNCHECKED = "; unchecked=True takes it as it is"
@@ -76,16 +75,6 @@ def _hint_at_probability(x: Array, y: Array) -> str:
     return "; percentages? divide by 100" if 10 < high <= 100 and low >= 0 else ""
 
 
-def sign(x: Array, y: Array) -> Iterator[Wrong]:
-    """A label that is neither 1 nor -1."""
-    wrong = (np.abs(y) < 1) | (np.abs(y) > 1)
-    unit = np.isin(y[~np.isnan(y)], (0, 1)).all()
-    hint = (
-        "; labels of 0 and 1? pass 2 * target - 1, or take binary_cross_entropy_with_logits" if unit else ""
-    )
-    yield Wrong("target", y, wrong, f"is neither 1 nor -1{hint}")
-
-
 def count(x: Array, y: Array) -> Iterator[Wrong]:
     """A negative count."""
     hint = "; a number for what is missing? pass mask=target >= 0" if (y >= -1).all() or -100 in y else ""
@@ -116,10 +105,13 @@ def _positive(name: str, x: Array) -> Wrong:
 def raise_sums(y: Array, given: Array) -> None:
     """Name a sample that is no distribution, of targets whose sum is not that of a number of them.
 
-    Over which axes they are nobody says: those over which the fewest are wrong, but for the first axis.
+    Over which axes they are nobody says: those over which the fewest are wrong, but for the first axis. Of
+    one axis it may be that of samples.
     """
+    if y.ndim < 2:
+        return
     tried: list[tuple[int, int, tuple[int, ...], Array, Array]] = []
-    own = range(min(1, y.ndim - 1), y.ndim)
+    own = range(1, y.ndim)
     several = [over for n in range(1, len(own) + 1) for over in combinations(own, n)]
     for over in [*several, tuple(range(y.ndim))]:
         sums = np.asarray(y.sum(over, dtype=np.float64))
@@ -135,23 +127,6 @@ def raise_sums(y: Array, given: Array) -> None:
     raise ValueError(
         f"{place('target', first)} adds up to {sums[first]:.6g} along {where}, wanted probabilities, "
         f"which add up to 1; counts? divide by their sum{UNCHECKED}"
-    )
-
-
-def raise_of_label(x: Array, kernel: dict[str, Any], axis: int) -> None:
-    """Name the first log-probability of a label that is above 0, where it counts."""
-    labels, of_classes = kernel["labels"], np.moveaxis(x, axis, -1)
-    counts = counted(kernel, labels.shape)
-    labels = np.where(counts, labels, 0)
-    for weight in (kernel["sample_weight"], kernel["class_weight"]):
-        if weight is not None:
-            counts = counts & ((weight if weight is kernel["sample_weight"] else weight[labels]) != 0)
-    picked = np.take_along_axis(of_classes, labels[..., None], -1)[..., 0]
-    first = tuple(map(int, np.argwhere(counts & (picked > picked.dtype.type(LOG_ONE)))[0]))
-    where = (*first[:axis], int(labels[first]), *first[axis:])
-    raise ValueError(
-        f"{place('input', where)} = {picked[first]} is above 0, wanted log-probabilities; logits? pass "
-        f"log_softmax of them, or take cross_entropy{UNCHECKED}"
     )
 
 

@@ -60,7 +60,7 @@ from ._plan import (
     sum_of_weights,
     weight_option,
 )
-from ._targets import place, raise_of_classes, raise_of_label
+from ._targets import place, raise_of_classes
 from .partials import Partial, part_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class _ClassLoss(Loss[V]):
     _factors_of_rules: ClassVar[dict[Any, float]] = {"exact": 1.0, "bound": 2.0}
 
     _target: ClassVar[str] = "indices"  # what it is: these, or also "probabilities", or "counts"
-    _meaning: ClassVar[str] = ""  # what is checked: coefficients, or what input has for a label
+    _meaning: ClassVar[str] = ""  # what is checked of coefficients
 
     axis: int | None
     ignore_index: int | tuple[int, ...] = ()
@@ -176,10 +176,10 @@ class _ClassLoss(Loss[V]):
             divisor = self._divisor(call, kernel, weights, shape, classes)
         kernel["sample_weight"] = weights
         call.kernel, call.samples = kernel, shape
-        if not self.unchecked and ("coefficient" in kernel or op == "nll") and self._meaning:
+        if not self.unchecked and "coefficient" in kernel and self._meaning:
             kernel["targets"] = _kernels.CHECKED[self._meaning]
             kernel["tolerance"] = _kernels.module.tolerance_of(call.y, classes)
-            if "coefficient" in kernel and (ahead or call.fills):
+            if ahead or call.fills:
                 self._check_targets(call, axis)
                 kernel["targets"] = 0
         derivatives = {
@@ -212,7 +212,7 @@ class _ClassLoss(Loss[V]):
         # The value comes first where the gradient takes its place.
         first = {**gradient, "grad": None} if nll else gradient
         first |= {"value": value.buffer if value else None, "exact": call.exact}
-        if (nll and call.out is not None and run() is None) or (total := run(**first)) is None:
+        if (total := run(**first)) is None:
             self._check_targets(call, axis)
         if nll and grad:
             if grad.given or not grad.direct:
@@ -244,9 +244,6 @@ class _ClassLoss(Loss[V]):
     def _check_targets(self, call: Call, axis: int) -> None:
         """Raise the error of the first sample with a target that cannot be meant, if there is one."""
         kernel, x = call.kernel, widened(call.x)
-        if "coefficient" not in kernel:
-            raise_of_label(x, kernel, axis)
-            return
         y, there = kernel["coefficient"], call.axes[1]
         outer, inner = math.prod(y.shape[:there]), math.prod(y.shape[there + 1 :])
         names = ("targets", "tolerance", "sample_weight", "mask")
@@ -1105,8 +1102,8 @@ class NLLLoss(_IndexedLoss[V]):
     Calling it:
 
     input : array_like of shape (N, C) or (..., C, ...)
-        Log-probabilities, as from `log_softmax`, with C classes on `axis`; that of a label is a ValueError
-        above 0, rounding aside, unless `unchecked`; %(dtypes)s.
+        Log-probabilities, as from `log_softmax`, with C classes on `axis`;
+        %(dtypes)s.
     %(labels)s
 
     Parameters
@@ -1116,7 +1113,6 @@ class NLLLoss(_IndexedLoss[V]):
     %(reduction_of_labels)s
     %(axis)s
     %(empty)s
-    %(unchecked)s
 
     Raises
     ------
@@ -1143,7 +1139,6 @@ class NLLLoss(_IndexedLoss[V]):
     """
 
     _function = "nll_loss"
-    _meaning = "log_probabilities"
 
     @overload
     def __init__(
@@ -1151,7 +1146,6 @@ class NLLLoss(_IndexedLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Each,
-        unchecked: bool = False,
         **options: Unpack[IndexOptions],
     ) -> None: ...
 
@@ -1161,7 +1155,6 @@ class NLLLoss(_IndexedLoss[V]):
         weight: ArrayLike | None = None,
         *,
         reduction: Reduced = "mean",
-        unchecked: bool = False,
         **options: Unpack[IndexOptions],
     ) -> None: ...
 
@@ -1173,16 +1166,8 @@ class NLLLoss(_IndexedLoss[V]):
         reduction: Each | Reduced = "mean",
         axis: int | None = None,
         empty: Empty = "nan",
-        unchecked: bool = False,
     ) -> None:
-        super().__init__(
-            weight,
-            ignore_index,
-            axis,
-            reduction=reduction,
-            empty=empty,
-            unchecked=flag(unchecked, "unchecked"),
-        )
+        super().__init__(weight, ignore_index, axis, reduction=reduction, empty=empty)
 
     def _op(self) -> str:
         return "nll"
@@ -1558,7 +1543,6 @@ def nll_loss(
     weight: ArrayLike | None = None,
     *,
     reduction: Each,
-    unchecked: bool = False,
     **options: Unpack[IndexCall],
 ) -> Array: ...
 
@@ -1570,7 +1554,6 @@ def nll_loss(
     weight: ArrayLike | None = None,
     *,
     reduction: Reduced = "mean",
-    unchecked: bool = False,
     **options: Unpack[IndexCall],
 ) -> float: ...
 
@@ -1584,7 +1567,6 @@ def nll_loss(
     reduction: Each | Reduced = "mean",
     axis: int | None = None,
     empty: Empty = "nan",
-    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1601,7 +1583,7 @@ def nll_loss(
     1.0
     """
     ignored = labels_key(ignore_index)
-    loss = kept(NLLLoss, ignored, reduction, axis, empty, unchecked)
+    loss = kept(NLLLoss, ignored, reduction, axis, empty)
     own = weight, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 

@@ -690,11 +690,10 @@ class SoftMarginLoss(_PointwiseLoss[V]):
     ----------
     %(reduction)s
     %(empty)s
-    %(unchecked)s
 
     Raises
     ------
-    %(raises_of_targets)s
+    %(raises)s
 
     See Also
     --------
@@ -715,25 +714,18 @@ class SoftMarginLoss(_PointwiseLoss[V]):
     _function = "soft_margin_loss"
 
     @overload
-    def __init__(
-        self: SoftMarginLoss[Array], *, reduction: Each, **options: Unpack[CheckedOptions]
-    ) -> None: ...
+    def __init__(self: SoftMarginLoss[Array], *, reduction: Each, **options: Unpack[LossOptions]) -> None: ...
 
     @overload
     def __init__(
-        self: SoftMarginLoss[float], *, reduction: Reduced = "mean", **options: Unpack[CheckedOptions]
+        self: SoftMarginLoss[float], *, reduction: Reduced = "mean", **options: Unpack[LossOptions]
     ) -> None: ...
 
-    def __init__(
-        self, *, reduction: Each | Reduced = "mean", empty: Empty = "nan", unchecked: bool = False
-    ) -> None:
-        super().__init__(reduction=reduction, empty=empty, unchecked=flag(unchecked, "unchecked"))
+    def __init__(self, *, reduction: Each | Reduced = "mean", empty: Empty = "nan") -> None:
+        super().__init__(reduction=reduction, empty=empty)
 
     def _op(self) -> str:
         return "soft_margin"
-
-    def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
-        return _targets.sign(x, y)
 
 
 class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
@@ -1593,13 +1585,13 @@ def sigmoid_focal_loss(
 
 @overload
 def soft_margin_loss(
-    input: ArrayLike, target: ArrayLike, *, reduction: Each, **options: Unpack[CheckedCall]
+    input: ArrayLike, target: ArrayLike, *, reduction: Each, **options: Unpack[LossCall]
 ) -> Array: ...
 
 
 @overload
 def soft_margin_loss(
-    input: ArrayLike, target: ArrayLike, *, reduction: Reduced = "mean", **options: Unpack[CheckedCall]
+    input: ArrayLike, target: ArrayLike, *, reduction: Reduced = "mean", **options: Unpack[LossCall]
 ) -> float: ...
 
 
@@ -1609,7 +1601,6 @@ def soft_margin_loss(
     *,
     reduction: Each | Reduced = "mean",
     empty: Empty = "nan",
-    unchecked: bool = False,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     normalizer: float | None = None,
@@ -1625,7 +1616,7 @@ def soft_margin_loss(
     >>> fastloss.soft_margin_loss([0.0], [-1])
     0.6931471805599453
     """
-    loss = kept(SoftMarginLoss, reduction, empty, unchecked)
+    loss = kept(SoftMarginLoss, reduction, empty)
     own = None, None
     return loss._evaluated(input, target, own, sample_weight, mask, normalizer, None, out, None, False)
 
