@@ -93,7 +93,7 @@ def test_reference(dtype, options, probabilities):
     x, w, b, labels = make(dtype)
     rng = np.random.default_rng(4)
     if probabilities:
-        labels = rng.uniform(size=(len(x), len(w))).astype(np.float32)
+        labels = rng.dirichlet(np.ones(len(w)), len(x)).astype(np.float32)
     weights = {"sample_weight": rng.uniform(size=len(x)), "mask": rng.uniform(size=len(x)) < 0.8}
     for reduction in ("mean", "sum", "none"):
         loss = fastloss.LinearCrossEntropyLoss(**options, reduction=reduction, chunk=4)

@@ -17,7 +17,7 @@ import numpy as np
 from . import _kernels
 
 try:
-    from ._version import __version__ as __version__
+    from ._version import __version__ as __version__  # type: ignore[import-not-found,unused-ignore]
 except ModuleNotFoundError:  # a checkout whose kernels were built in place
     __version__ = "0+unknown"
 

@@ -75,6 +75,7 @@ class LinearOptions(LossOptions, total=False):
     label_smoothing: float
     z_loss: float
     softcap: float | None
+    unchecked: bool
     chunk: int | None
 
 

@@ -335,6 +335,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         Share of the target that all classes have in equal parts, in [0, 1].
     %(empty)s
     %(z_loss)s
+    %(unchecked)s
     chunk : int, optional
         The most rows whose logits are there at a time. None is at least 512, and more where their logits take
         less than 2 MiB, but not more than 256 MiB allow: the environment variable FASTLOSS_CHUNK_BYTES is
@@ -387,6 +388,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
     empty: str
     z_loss: float
     softcap: float | None
+    unchecked: bool
     chunk: int | None
 
     @overload
@@ -417,6 +419,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         empty: Empty = "nan",
         z_loss: float = 0.0,
         softcap: float | None = None,
+        unchecked: bool = False,
         chunk: int | None = None,
     ) -> None:
         loss: Any = CrossEntropyLoss(
@@ -428,6 +431,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
             empty=empty,
             z_loss=z_loss,
             softcap=softcap,
+            unchecked=unchecked,
         )
         if chunk is not None and number(chunk, "chunk", "a number of rows or None") < 1:
             raise ValueError(f"chunk: got {chunk}, wanted at least one row")
@@ -584,7 +588,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
 
     def _kernel(self, call: Call, axis: int) -> _Kernel:
         """What the kernels are told of the loss, and of each row that counts."""
-        op, kernel, derivatives, divisor = self._loss._prepared(call, axis)
+        op, kernel, derivatives, divisor = self._loss._prepared(call, axis, ahead=True)
         counts = counted(kernel, call.x.shape[:axis]).ravel()
         kernel |= derivatives
         kernel["mask"] = None
@@ -698,6 +702,7 @@ def linear_cross_entropy(
     empty: Empty = "nan",
     z_loss: float = 0.0,
     softcap: float | None = None,
+    unchecked: bool = False,
     chunk: int | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,
@@ -722,6 +727,7 @@ def linear_cross_entropy(
         empty=empty,
         z_loss=z_loss,
         softcap=softcap,
+        unchecked=unchecked,
         chunk=chunk,
     )
     samples = {"sample_weight": sample_weight, "mask": mask, "normalizer": normalizer, "out": out}
