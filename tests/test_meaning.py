@@ -284,6 +284,12 @@ def test_divergence_of_what_adds_up_to_no_distribution(isa, rng):
                 made.value_and_grad(x, q * dtype(by), grad_out=x.copy())
     for y in ([0.5, 0.5], [0.5, 1.0], [0.0]):  # one axis may be that of samples
         assert fastloss.kl_div(np.full(len(y), -1.0), y) < 1
+    padded = [[0.5, 0.5], [0.0, 0.0]]
+    assert (
+        fastloss.kl_div(np.log([[0.5, 0.5]] * 2), padded)
+        == fastloss.kl_div(np.zeros((3, 4)), np.zeros((3, 4)))
+        == 0
+    )
     with pytest.raises(ValueError, match=r"^target\[0\] adds up to 2 along axis 1"):  # and 1 along the first
         fastloss.kl_div(np.full((2, 4), -1.0), np.full((2, 4), 0.5))
     with pytest.raises(ValueError, match=r"^target\[1\] adds up to 1.2 "):
