@@ -646,6 +646,20 @@ cdef object variances(object array, cnp.ndarray x, Operand* operand):
     return repeated(array, x, 1, operand) if lacks_last else None
 
 
+cdef bint plain_divisor(
+    object normalizer, int reduction, Py_ssize_t batch, Py_ssize_t samples, object sample_weight, object mask,
+    double* divisor
+) except -1:
+    """What a sum over elements is divided by; False where that takes other weights."""
+    if not plain_normalizer(normalizer, reduction, divisor):
+        return False
+    if divisor[0] == 0:
+        divisor[0] = weights_in_force(samples, sample_weight, mask) if reduction == MEAN \
+            else batch if reduction == BATCHMEAN else 1
+        return is_moderate(divisor[0])
+    return True
+
+
 cdef object plain_points(
     tuple loss, object input, object target, object weight, object extra, object sample_weight, object mask,
     object normalizer, object grad_output, object out, object grad_out, bint with_grad, tuple rule, object hess_out,
@@ -655,7 +669,7 @@ cdef object plain_points(
     cdef PointJob job
     cdef double divisor = 0, factor = 1, nothing, total
     cdef int reduction, number, op, weighted_op, inner, ndim, threads = 1
-    cdef Py_ssize_t size, each = 1
+    cdef Py_ssize_t size, batch, each = 1
     cdef bint of_variances
     cdef cnp.ndarray x
     cdef object value = None, values, grad = None, hess = None, y, weights_used, mask_used
@@ -715,13 +729,10 @@ cdef object plain_points(
         if grad_output is None or hess is not None or not has_shape(grad_output, ndim, cnp.PyArray_DIMS(x)):
             return None
         repeats(grad_output, x, inner, &job.grad_output)
-    if not plain_normalizer(normalizer, reduction, &divisor) or hess is not None and not factor >= 0:
+    batch = cnp.PyArray_DIM(x, 0) if ndim > 0 else 1
+    if not plain_divisor(normalizer, reduction, batch, size // each, sample_weight, mask, &divisor) \
+            or hess is not None and not (factor >= 0 and divisor != 0):
         return None
-    if divisor == 0:
-        divisor = weights_in_force(size // each, sample_weight, mask) if reduction == MEAN \
-            else cnp.PyArray_DIM(x, 0) if reduction == BATCHMEAN and ndim > 0 else 1
-        if not is_moderate(divisor) or divisor == 0 and hess is not None:
-            return None
     set_hessian(&job.hessian, hess, rule, x, y)
     values = value
     if value is not None and inner:

@@ -506,6 +506,24 @@ cdef inline const uint8_t* read_points(
     return mask
 
 
+cdef inline void set_block(
+    PointJob* job, real* slope, real* curve, real* room, void* mass, Points* block
+) noexcept nogil:
+    """What is the same for all blocks of a job: where the function leaves what it computes, and how."""
+    block.slope = slope if job.grad != NULL else NULL
+    block.curve = curve if job.hessian.data != NULL else NULL
+    block.convex = job.hessian.convex
+    block.checked = job.checked
+    block.mass = mass
+    block.first = room
+    block.second = room + POINTWISE_BLOCK
+    block.third = room + 2 * POINTWISE_BLOCK
+    block.fourth = room + 3 * POINTWISE_BLOCK
+    block.options = &job.options[0]
+    block.weighted = job.weighted
+    block.careful = False
+
+
 cdef inline void prefetch(real* tag, const void* data, int storage, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """What lies a page ahead of n elements of an argument, or nothing for NULL."""
     cdef Py_ssize_t size = sizeof(real) if storage == NATIVE else 2, k
@@ -546,18 +564,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
         memset(total, 0, sizeof(total))
         memset(low, 0, sizeof(low))
     memset(&weights, 0, sizeof(weights))
-    block.slope = &slope[0] if job.grad != NULL else NULL
-    block.curve = &curve[0] if job.hessian.data != NULL else NULL
-    block.convex = job.hessian.convex
-    block.checked = job.checked
-    block.mass = &mass
-    block.first = &room[0]
-    block.second = &room[POINTWISE_BLOCK]
-    block.third = &room[2 * POINTWISE_BLOCK]
-    block.fourth = &room[3 * POINTWISE_BLOCK]
-    block.options = &job.options[0]
-    block.weighted = job.weighted
-    block.careful = False
+    set_block(job, &slope[0], &curve[0], &room[0], &mass, &block)
     for i in range(first, last, POINTWISE_BLOCK):
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
         if job.grad == NULL and job.value == NULL:  # Zen 5 does not see two streams of 64 bytes that are only read
