@@ -190,21 +190,11 @@ class _Batches:
         if exact and array.shape != shape:
             raise ValueError(f"{name}: got shape {array.shape}, wanted {self.shape} or {self.x.shape}")
         each = array if exact else one_for_each(array, shape)
-        try:
-            whole = da.broadcast_to(each, shape)
-        except ValueError:
-            wanted = f"wanted one that broadcasts to {shape}"
-            raise ValueError(f"{name}: got shape {array.shape}, {wanted}") from None
-        return whole.rechunk(chunks).to_delayed()
+        return _blocks(each, name, array.shape, shape, chunks)
 
     def _cut_elements(self, array: Any, name: str) -> Any:
         """Delayed blocks of an array that broadcasts to the input."""
-        try:
-            whole = da.broadcast_to(array, self.x.shape)
-        except ValueError:
-            wanted = f"wanted one that broadcasts to {self.x.shape}"
-            raise ValueError(f"{name}: got shape {array.shape}, {wanted}") from None
-        return whole.rechunk(self.x.chunks).to_delayed()
+        return _blocks(array, name, array.shape, self.x.shape, self.x.chunks)
 
     def _arguments(self, block: tuple[int, ...], part: int = 0) -> tuple[Any, Any, dict[str, Any]]:
         """Of a block of samples, and of one of its parts: its place in x, its target, and more."""
@@ -303,6 +293,15 @@ class _Batches:
 @dask.delayed  # type: ignore[untyped-decorator]
 def _sum(totals: list[Total]) -> Total:
     return sum(totals, Total())
+
+
+def _blocks(array: Any, name: str, given: tuple[int, ...], shape: tuple[int, ...], chunks: Any) -> Any:
+    """Delayed blocks of an array that broadcasts to a shape; an error names the one that was given."""
+    try:
+        whole = da.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name}: got shape {given}, wanted one that broadcasts to {shape}") from None
+    return whole.rechunk(chunks).to_delayed()
 
 
 def _of_block(loss: Any, more: dict[str, Any]) -> Any:
