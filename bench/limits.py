@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import fastloss
+from fastloss import _kernels
 
 from .rows import Calls, Case
 
 
 @cache
 def _library() -> Any:
-    """Compile limits.c for this very processor."""
-    compiler = [os.environ.get("CC", "cc"), "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"]
+    """Compile limits.c for the instruction set of the kernels in use."""
+    march = {"avx2": ["-march=x86-64-v3"], "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
+    compiler = [os.environ.get("CC", "cc"), "-O3", *march.get(_kernels.active, [])]
+    compiler += ["-fopenmp", "-shared", "-fPIC"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "limits.so"
         subprocess.run([*compiler, "-o", path, Path(__file__).with_name("limits.c")], check=True)
