@@ -223,7 +223,6 @@ class _PointwiseLoss(Loss[V]):
             weighted = weighted & (call.beside_input(self.weight, "weight") != 0)
         with np.errstate(all="ignore"):  # NaN is nowhere outside
             _targets.raise_wrong(self._wrong(x, y), mask, weighted)
-            _targets.raise_sums(y, call.y)
 
     def _divisor(self, shape: Shape, weights: Array | None, mask: Array | None) -> float:
         if self.reduction == "batchmean":
@@ -509,6 +508,11 @@ class KLDivLoss(_PointwiseLoss[V]):
 
     def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
         return (_targets.log_target if self.log_target else _targets.divergence)(x, y)
+
+    def _raise_outside(self, call: Call, mask: Array | None, weights: Array | None) -> None:
+        super()._raise_outside(call, mask, weights)
+        if not self.log_target:
+            _targets.raise_sums(convert(widened(call.y), call.dtype), call.y)
 
 
 class MSELoss(_PointwiseLoss[V]):
