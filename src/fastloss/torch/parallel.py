@@ -127,7 +127,7 @@ def cross_entropy(
         grad: Array = whole.grad(_array(x.detach()), call[1], start=first, grad_output=factor)
         return grad
 
-    return _recorded(local_logits, whole.value(), gradient)
+    return _with_gradient(local_logits, whole.value(), gradient)
 
 
 def _partial(loss: Any, x: Array, target: Array, start: int) -> Partial[Any]:
@@ -219,7 +219,7 @@ class _Ranks:
         return total.item()
 
 
-class _Recorded(Function):
+class _WithGradient(Function):
     """A value whose gradient is computed by the backward pass."""
 
     @staticmethod
@@ -250,9 +250,9 @@ class _Once(Function):
         raise RuntimeError("losses of logits that lie in several processes have no second derivatives")
 
 
-def _recorded(input: Tensor, value: Any, gradient: Callable[..., Array]) -> Tensor:
+def _with_gradient(input: Tensor, value: Any, gradient: Callable[..., Array]) -> Tensor:
     if input.requires_grad and is_grad_enabled():
-        result: Tensor = _Recorded.apply(input, value, gradient)  # type: ignore[no-untyped-call]
+        result: Tensor = _WithGradient.apply(input, value, gradient)  # type: ignore[no-untyped-call]
         return result
     return _tensor(value, input.dtype)
 
@@ -329,4 +329,4 @@ def _mean_of_samples(
         grad: Array = made.value_and_grad(_array(x.detach()), arrays[1], grad_output=factor, **given)[1]
         return grad
 
-    return _recorded(x, _on_threads(x.numel(), lambda: made(*arrays, **given)), gradient)
+    return _with_gradient(x, _on_threads(x.numel(), lambda: made(*arrays, **given)), gradient)
