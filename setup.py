@@ -1,7 +1,8 @@
-"""Build of the kernels: one extension for each instruction set, from the same sources.
+"""Build of the kernels: the loops once for each instruction set, and what calls them once, in one extension.
 
-a) `src/fastloss/_kernels/_<isa>.pyx` is a few lines that include `entry.pxi`, which cimports the modules
-   beside it (*.pxd); the flags are here. Each is compiled by a process of its own, Cython's part too.
+a) Cython turns each `.pyx` into C, in a process of its own. The C of a unit, a family of loops (UNITS), is
+   compiled for each instruction set, all objects side by side, and linked into `_kernels/_entry`. An object
+   that is newer than its C and the headers is kept: a change of one family takes some seconds.
 b) -ffp-contract=off: a multiply-add is fused exactly where the source says so, hence the same bits from
    every instruction set with FMA: it must be understood. The other flags, of which those are used that the
    compiler understands, drop only what the kernels do not use (errno, traps, the sign of zero). -ffast-math
@@ -12,7 +13,7 @@ d) The instruction sets are those of the processor that is built for, which may 
    build for several at once, macOS's universal2, has `base` alone.
 e) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels that stop at their first error,
    FASTLOSS_SANITIZE=cython ones with Cython's checks of indices and None; .ci/sanitize runs the tests.
-f) FASTLOSS_BUILD=base,avx2 builds these instruction sets alone; they need `base`, built with them or before.
+f) FASTLOSS_BUILD=avx2 or base,avx2 builds these instruction sets alone.
 """
 
 import glob
@@ -26,11 +27,14 @@ import tarfile
 import tempfile
 import threading
 import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
+from setuptools.modified import newer_group
 
 
 def processors() -> set[str]:
@@ -48,13 +52,12 @@ if X86:
     ISA_FLAGS["avx2"] = ["-march=x86-64-v3"]
     ISA_FLAGS["avx512"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 
-CHOSEN = os.environ.get("FASTLOSS_BUILD") or ",".join(ISA_FLAGS)
-if UNKNOWN := set(CHOSEN.split(",")) - set(ISA_FLAGS):
+CHOSEN = (os.environ.get("FASTLOSS_BUILD") or ",".join(ISA_FLAGS)).split(",")
+if UNKNOWN := set(CHOSEN) - set(ISA_FLAGS):
     wanted = ", ".join(ISA_FLAGS)
     raise SystemExit(f"FASTLOSS_BUILD: got {', '.join(sorted(UNKNOWN))}, wanted some of {wanted}")
 
 FLAGS = [
-    "-O3",
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -62,6 +65,8 @@ FLAGS = [
     "--param=max-completely-peel-times=8",
     "-fno-tree-loop-distribute-patterns",
     "-fvisibility=hidden",
+    "-ffunction-sections",
+    "-fdata-sections",
     "-Wno-unused-function",
     "-g0",
 ]
@@ -75,15 +80,16 @@ OPENMP = [
 OPENMP_WANTED = os.environ.get("FASTLOSS_OPENMP") or "auto"
 if OPENMP_WANTED not in ("auto", "required", "off"):
     raise SystemExit(f"FASTLOSS_OPENMP: got {OPENMP_WANTED!r}, wanted auto, required or off")
-LINK = ["-Wl,-s"] if sys.platform == "linux" else []
+#: Without symbols, and without what Cython adds to a unit as if it were a module.
+LINK = {"linux": ["-Wl,-s", "-Wl,--gc-sections"], "darwin": ["-Wl,-dead_strip"]}.get(sys.platform, [])
 
 INLINE = "inline __attribute__((always_inline))"
 CHECKS = [name for name in os.environ.get("FASTLOSS_SANITIZE", "").split(",") if name]
 CYTHON_CHECKS = "cython" in CHECKS
 if SANITIZERS := [name for name in CHECKS if name != "cython"]:
     SANITIZE = [f"-fsanitize={','.join(SANITIZERS)}", "-fno-sanitize-recover=all"]
-    FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0")]
-    FLAGS += ["-O1", "-g", *SANITIZE]
+    FLAGS = [flag for flag in FLAGS if flag != "-g0"]
+    FLAGS += ["-g", *SANITIZE]
     INLINE = "inline"  # inlined everywhere, each check as well, it would take gcc minutes
     LINK = SANITIZE
 
@@ -125,8 +131,8 @@ class Build(build_ext):
     def finalize_options(self) -> None:
         """As many compilers at a time as there are CPUs, unless -j says otherwise."""
         super().finalize_options()
-        self.parallel = self.parallel or True
-        self.started, self.done, self.lock = time.monotonic(), 0, threading.Lock()
+        self.parallel = self.parallel or os.cpu_count() or 1
+        self.started, self.lock = time.monotonic(), threading.Lock()
 
     def _compiles(self, source: str, flags: list[str], link: list[str] | None = None) -> str | None:
         """None when the program compiles, and links if it should; otherwise what the compiler said."""
@@ -175,31 +181,80 @@ class Build(build_ext):
         if detail := self._compiles(NOTHING, [*self.strict, "-ffp-contract=off"]):
             raise SystemExit(NO_CONTRACT.format(command=command, detail=detail))
         openmp, link = self._openmp(command)
-        flags = [flag for flag in FLAGS if self._understands(flag)]
-        for extension in list(self.extensions):
-            isa = extension.extra_compile_args
-            if not self._understands(*isa) and extension.name.endswith(("avx2", "avx512")):
-                self._say(f"{extension.name} is left out: {command} does not know {' '.join(isa)}")
-                self.extensions.remove(extension)
-                continue
-            isa = [flag for flag in isa if self._understands(flag)]
-            extension.extra_compile_args = [*flags, *openmp, *isa]
-            extension.extra_link_args = [*link, *LINK]
+        self.flags = [flag for flag in FLAGS if self._understands(flag)] + openmp
+        self.isas = [isa for isa in CHOSEN if self._has(isa, command)]
+        with ThreadPoolExecutor(self.parallel) as pool:
+            self._build_in(pool, [*link, *LINK])
         super().build_extensions()
 
-    def build_extension(self, extension: Extension) -> None:
-        """C by Cython, in a process of its own: a thread would wait for the others. Then the compiler."""
-        begun = time.monotonic()
-        pyx = [source for source in extension.sources if source.endswith(".pyx")]
-        self._say(f"{extension.name}: Cython and C compiler, up to two minutes ...")
-        arguments = [repr(pyx), repr(DIRECTIVES), repr(bool(self.force))]
+    def _has(self, isa: str, command: str) -> bool:
+        """Whether the compiler knows an instruction set; it must, for base, only as far as it does."""
+        if isa == "base" or self._understands(*ISA_FLAGS[isa]):
+            return True
+        self._say(f"{isa} is left out: {command} does not know {' '.join(ISA_FLAGS[isa])}")
+        return False
+
+    def _build_in(self, pool: ThreadPoolExecutor, link: list[str]) -> None:
+        """Compile all objects; what is left of the extensions is to link them."""
+        units = [f"_kernels._{unit}" for unit in UNITS]
+        names = [*units, *(extension.name.removeprefix("fastloss.") for extension in self.extensions)]
+        self._start("Cython", len(names))
+        sources = dict(zip(names, pool.map(self._cythonize, names), strict=True))
+        self._start("C compiler", len(UNITS) * len(self.isas) + len(self.extensions))
+        built = [("FASTLOSS_ISAS(X)", " ".join(f"X({isa})" for isa in self.isas))]
+        objects = [
+            pool.submit(self._compile, sources[name], isa, unit_macros(name, isa), level(name, isa))
+            for name in units
+            for isa in self.isas
+        ]
+        modules = [
+            pool.submit(self._compile, sources[name], "base", built, level(name, "none"))
+            for name in names[len(units) :]
+        ]
+        for extension, module in zip(self.extensions, modules, strict=True):
+            extension.extra_objects = [module.result()]
+            if extension.name.endswith("._entry"):
+                extension.extra_objects += [compiled.result() for compiled in objects]
+            extension.sources, extension.depends = [], extension.extra_objects
+            extension.extra_link_args = link
+
+    def _cythonize(self, name: str) -> str:
+        """The C of a file, by Cython in a process of its own: threads would wait for each other."""
+        source = f"src/fastloss/{name.replace('.', '/')}.pyx"
+        folder = self._folder("cython", DIRECTIVES)
+        arguments = map(repr, (source, DIRECTIVES, bool(self.force), folder))
         subprocess.run([sys.executable, "-c", CYTHONIZE, *arguments], check=True)
-        extension.sources = [source.removesuffix(".pyx") + ".c" for source in pyx]
-        super().build_extension(extension)
+        self._progress(name)
+        return os.path.join(folder, source.removesuffix(".pyx") + ".c")
+
+    def _compile(self, source: str, isa: str, macros: list[tuple[str, str | None]], level: str) -> str:
+        """The object of C for an instruction set, compiled if it is not up to date."""
+        flags = [*self.flags, *(flag for flag in ISA_FLAGS[isa] if self._understands(flag)), level]
+        folder = self._folder(isa, self.compiler.compiler_so, flags, macros)
+        (compiled,) = self.compiler.object_filenames([source], strip_dir=True, output_dir=folder)
+        if self.force or newer_group([source, "setup.py", *HEADERS], compiled):
+            (made,) = self.compiler.compile(
+                [source],
+                output_dir=folder,
+                macros=[*MACROS, *macros],
+                include_dirs=[np.get_include(), KERNELS],
+                extra_postargs=flags,
+            )
+            os.replace(made, compiled)
+        self._progress(f"{os.path.basename(source)} for {isa}")
+        return compiled
+
+    def _folder(self, name: str, *options: object) -> str:
+        """Where files made with these options are: with others they are not up to date."""
+        return os.path.join(self.build_temp, f"{name}-{zlib.crc32(repr(options).encode()):08x}")
+
+    def _start(self, what: str, number: int) -> None:
+        self.what, self.number, self.done = what, number, 0
+
+    def _progress(self, name: str) -> None:
         with self.lock:
             self.done += 1
-        took = time.monotonic() - begun
-        self._say(f"{extension.name} is built, in {took:.0f} s: {self.done} of {len(self.extensions)}")
+            self._say(f"{self.what}: {self.done} of {self.number}, {name}")
 
     def _say(self, text: str) -> None:
         """What pip shows with -v; else it keeps the output to itself."""
@@ -229,24 +284,32 @@ class SourceArchive(sdist):
 
 
 KERNELS = "src/fastloss/_kernels"
-SOURCES = [path for path in glob.glob(f"{KERNELS}/*") if path.endswith((".pxd", ".pxi", ".h"))]
+HEADERS = glob.glob(f"{KERNELS}/*.h")
+UNITS = ["rows", "tiles", "points", "labels"]
+MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_INLINE", INLINE)]
 
-#: Compiled with the flags of an instruction set; the last two hold no loop, and are for any processor.
-MODULES = {f"_kernels._{isa}": isa for isa in CHOSEN.split(",")} | {"cython_api": "base", "_xla": "base"}
 
+def unit_macros(name: str, isa: str) -> list[tuple[str, str | None]]:
+    """The instruction set, and what keeps apart the names that Cython gives to a module, which no unit is."""
+    unit = name.rpartition(".")[2]
+    return [
+        ("FASTLOSS_ISA", isa),
+        ("CYTHON_NO_PYINIT_EXPORT", None),
+        (f"PyInit_{unit}", f"fastloss_init{unit}_{isa}"),
+        (f"__pyx_module_is_main_fastloss__{name.replace('.', '__')}", f"fastloss_main{unit}_{isa}"),
+    ]
+
+
+def level(name: str, isa: str) -> str:
+    """-O1 where it is as fast: in rows whose steps have four registers nothing is left to arrange."""
+    rows_of_sse = X86 and isa == "base" and name == "_kernels._rows"
+    return "-O1" if rows_of_sse or SANITIZERS else "-O3"
+
+
+#: Of these the last two hold no loop.
 extensions = [
-    Extension(
-        f"fastloss.{name}",
-        [f"src/fastloss/{name.replace('.', '/')}.pyx"],
-        depends=SOURCES,
-        include_dirs=[np.get_include(), KERNELS],
-        define_macros=[
-            ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-            ("CYTHON_INLINE", INLINE),
-        ],
-        extra_compile_args=ISA_FLAGS[isa],
-    )
-    for name, isa in MODULES.items()
+    Extension(f"fastloss.{name}", [f"src/fastloss/{name.replace('.', '/')}.pyx"])
+    for name in ("_kernels._entry", "cython_api", "_xla")
 ]
 
 DIRECTIVES = {
@@ -261,8 +324,10 @@ DIRECTIVES = {
 CYTHONIZE = """
 import ast, sys
 from Cython.Build import cythonize
-sources, directives, force = map(ast.literal_eval, sys.argv[1:])
-cythonize(sources, include_path=["src"], compiler_directives=directives, force=force, quiet=True)
+source, directives, force, folder = map(ast.literal_eval, sys.argv[1:])
+cythonize(
+    source, include_path=["src"], compiler_directives=directives, force=force, build_dir=folder, quiet=True
+)
 """
 
 setup(

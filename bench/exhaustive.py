@@ -22,6 +22,7 @@ import mpmath as mp
 import numpy as np
 from Cython.Build import cythonize
 from setuptools import Distribution, Extension
+from setuptools.command.build_ext import build_ext
 
 import fastloss
 from fastloss import _kernels, bounds
@@ -147,18 +148,17 @@ def build(folder: str, isas: list[str]) -> dict[str, Any]:
         package = runpy.run_path("setup.py")
     modules, extensions = {}, []
     for isa in isas:
-        (given,) = (e for e in package["extensions"] if e.name.endswith(f"._{isa}"))
         source = Path(folder) / f"exhaustive_{isa}.pyx"
         source.write_text(Path(__file__).with_suffix(".pyx").read_text(encoding="utf-8"), encoding="utf-8")
         options = {
-            "extra_compile_args": given.extra_compile_args,
-            "define_macros": given.define_macros,
-            "include_dirs": given.include_dirs,
+            "extra_compile_args": ["-O3", *package["FLAGS"], *package["ISA_FLAGS"][isa]],
+            "define_macros": package["MACROS"],
+            "include_dirs": [np.get_include(), package["KERNELS"]],
         }
         extensions.append(Extension(source.stem, [str(source)], **options))
     directives = {"language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True}
     extensions = cythonize(extensions, compiler_directives=directives, include_path=["src"], quiet=True)
-    command = package["Build"](Distribution({"ext_modules": extensions}))
+    command = build_ext(Distribution({"ext_modules": extensions}))
     command.build_lib = command.build_temp = folder
     command.ensure_finalized()
     command.run()

@@ -1,9 +1,8 @@
-"""Choice of the compiled kernels: the same source, one extension for each instruction set."""
+"""The compiled kernels, and which of their instruction sets is in use."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def _forked_before() -> bool:
 
 
 def _load() -> Any:
-    """The base kernels, with which the OpenMP runtime is loaded unless another library has done so.
+    """The kernels, with which the OpenMP runtime is loaded unless another library has done so.
 
     gcc's reads its settings then. Its threads wait for the next call in a loop of 300,000 turns, 5 ms or
     more, in the way of whoever wants their core; 2,000, some tens of microseconds, are enough for the next
@@ -42,52 +41,48 @@ def _load() -> Any:
     if mine:
         os.environ["GOMP_SPINCOUNT"] = "2000"
     try:
-        base: Any = importlib.import_module(f"{__name__}._base")
+        kernels: Any = importlib.import_module(f"{__name__}._entry")
     finally:
         if mine:
             del os.environ["GOMP_SPINCOUNT"]
     if forked:
-        base.leave_openmp()
-    return base
+        kernels.leave_openmp()
+    return kernels
 
 
-_base = _load()
+module = _load()
 
 ISAS = ("base", "avx2", "avx512")
-supported: tuple[str, ...] = tuple(_base.supported())
-
-
-built: tuple[str, ...] = tuple(
-    name for name in ISAS if importlib.util.find_spec(f"{__name__}._{name}") is not None
-)
+supported: tuple[str, ...] = tuple(module.supported())
+built: tuple[str, ...] = tuple(module.BUILT)
 available: tuple[str, ...] = tuple(name for name in built if name in supported)
 
 active: str
-module: Any
-"""The extension in use; `use` replaces it."""
+features: set[str]
+"""What the compiler was told of the instruction set in use."""
 
-ROWS_BLOCK: int = _base.BLOCKS["ROWS_BLOCK"]
-ROWS_MIN_CLASSES: int = _base.BLOCKS["ROWS_MIN_CLASSES"]
-LANES: int = _base.BLOCKS["LANES"]
-PLANE_SAMPLES: int = _base.BLOCKS["PLANE_SAMPLES"]
-POINTWISE_BLOCK: int = _base.BLOCKS["POINTWISE_BLOCK"]
-SERIAL_ELEMENTS: int = _base.BLOCKS["SERIAL_ELEMENTS"]
-BFLOAT16: np.dtype[Any] = _base.BFLOAT16_DTYPE
+ROWS_BLOCK: int = module.BLOCKS["ROWS_BLOCK"]
+ROWS_MIN_CLASSES: int = module.BLOCKS["ROWS_MIN_CLASSES"]
+LANES: int = module.BLOCKS["LANES"]
+PLANE_SAMPLES: int = module.BLOCKS["PLANE_SAMPLES"]
+POINTWISE_BLOCK: int = module.BLOCKS["POINTWISE_BLOCK"]
+SERIAL_ELEMENTS: int = module.BLOCKS["SERIAL_ELEMENTS"]
+BFLOAT16: np.dtype[Any] = module.BFLOAT16_DTYPE
 """bfloat16 for who has no NumPy dtype of that name, as PyTorch: its bits."""
-OPS: dict[str, int] = _base.OPS
-HEADS: dict[str, int] = _base.HEADS
-EXACT: tuple[int, int] = _base.EXACT
-POINT_OPS: dict[str, int] = _base.POINT_OPS
-CHECKED: dict[str, int] = _base.CHECKED
-REDUCTIONS: dict[str, int] = _base.REDUCTIONS
-TARGETS: dict[str, int] = _base.TARGETS
-CALLERS: int = _base.address_for_callers()
-"""Where compiled callers find the functions of the extension in use; see callers.pxd."""
+OPS: dict[str, int] = module.OPS
+HEADS: dict[str, int] = module.HEADS
+EXACT: tuple[int, int] = module.EXACT
+POINT_OPS: dict[str, int] = module.POINT_OPS
+CHECKED: dict[str, int] = module.CHECKED
+REDUCTIONS: dict[str, int] = module.REDUCTIONS
+TARGETS: dict[str, int] = module.TARGETS
+CALLERS: int = module.address_for_callers()
+"""Where compiled callers find the functions; see callers.pxd."""
 
 
 def use(name: str) -> None:
     """Switch to the kernels of one instruction set; ImportError says why it cannot be."""
-    global active, module
+    global active, features
     if name not in ISAS:
         raise ImportError(f"FASTLOSS_ISA: got {name!r}, wanted one of {', '.join(ISAS)}")
     if name not in built:
@@ -96,11 +91,10 @@ def use(name: str) -> None:
         raise ImportError(
             f"FASTLOSS_ISA={name}: this processor does not have it; usable are {', '.join(available)}"
         )
-    module = importlib.import_module(f"{__name__}._{name}")
-    module.serve_callers(CALLERS)
+    features = module.use(built.index(name))
     active = name
-    if _base.forked():
-        module.leave_openmp()
 
 
+if not available:
+    raise ImportError(f"fastloss was built for {', '.join(built)}, none of which this processor has")
 use(os.environ.get("FASTLOSS_ISA") or available[-1])

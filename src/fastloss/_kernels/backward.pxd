@@ -255,7 +255,7 @@ cdef inline void backward_planes(
 
 cdef inline void backward_samples(bint LOG, const ClassJob* job, Py_ssize_t chunk, vec tag) noexcept nogil:
     cdef Py_ssize_t start = chunk * job.chunk, last = min(start + job.chunk, job.samples), n, tile = 1
-    cdef void* memory = own_memory()
+    cdef void* memory = fastloss_memory
     cdef Backward b
     b.p = part_of(memory, 0, BYTES_OF_ROWS_BLOCK)
     b.g = part_of(memory, 1, BYTES_OF_ROWS_BLOCK)

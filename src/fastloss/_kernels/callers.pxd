@@ -1,7 +1,7 @@
 # callers: what compiled code outside of the kernels' modules reaches of them, and how it sets a job.
 #
-# a) `fastloss.cython_api` and `fastloss._xla` are compiled once, for any processor. They set jobs on the stack, from
-#    pointers, and call the kernels of the instruction set in use through a table, which `use` in __init__.py fills.
+# a) `fastloss.cython_api` and `fastloss._xla` set jobs on the stack, from pointers, and call through a table in
+#    _entry.pyx, which has the losses of the instruction set in use.
 # b) No formula is here, and no loop: the bits are those of the Python functions.
 # c) Nothing is raised, and no signal handler run: the calling thread may have no GIL, and its caller no Python.
 
@@ -12,7 +12,7 @@ from fastloss._kernels.points cimport PointLoss
 from fastloss._kernels.pointwise cimport PointJob
 
 cdef struct Kernels:
-    # These return 0, or less if there is no memory; see entry.pxi.
+    # These return 0, or less if there is no memory; see _entry.pyx.
     int (*compute_class)(
         ClassJob* job, int threads, double factor, double divisor, bint signals, double* total
     ) noexcept nogil

@@ -29,6 +29,17 @@ cdef struct Parts:
     int terms
     int64_t first_class            # of x, to labels
 
+# Samples of a tile of which `odd` is not 0, and what values are added to where it is 2; see tile.pxd.
+cdef struct OddSamples:
+    Py_ssize_t first
+    Py_ssize_t count
+    const void* odd
+    double* by_scale
+    double* by_bias
+    double* total
+    double* low
+    Huge* huge
+
 # What coefficients have to be: anything; at least 0; and with a sum of 1.
 cdef enum:
     UNCHECKED, COUNTS, PROBABILITIES
@@ -155,3 +166,30 @@ cdef inline Py_ssize_t position_of(const ClassJob* job, Py_ssize_t i) noexcept n
 cdef inline Py_ssize_t position_in_results(const ClassJob* job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
     """Of class j of sample i, in a gradient or coefficients."""
     return (i // job.inner * job.classes + j) * job.inner + i % job.inner
+
+
+cdef inline bint is_weighted(const ClassJob* job) noexcept nogil:
+    """Whether coefficients are others than those in memory."""
+    return job.linear_weight != NULL or job.coefficient_scale != 1 or job.coefficient_shift != 0
+
+
+cdef inline void merge_part(
+    const real* tag, const Parts* a, const Parts* b, double of_a, double of_b, Py_ssize_t i, const Parts* merged
+) noexcept nogil:
+    """Statistics of sample i over the classes of a and b, whose coefficients' sums are of_a and of_b."""
+    cdef real top_a = (<const real*>a.top)[i], top_b = (<const real*>b.top)[i], label = (<const real*>a.label)[i]
+    cdef real top = top_a if top_a > top_b else top_b
+    cdef long double others_a = sum_in_parts(a.others, a, i), others_b = sum_in_parts(b.others, b, i), dot = 0
+    cdef long double down_a = <long double>top_a - top if top_a != top else 0
+    cdef long double down_b = <long double>top_b - top if top_b != top else 0
+    (<real*>merged.top)[i] = top
+    (<real*>merged.label)[i] = label if label == label else (<const real*>b.label)[i]
+    if others_a == -1:  # of an ignored sample all parts know as much
+        put_in_parts(-1, merged.others, merged, i)
+    elif top_a == top:
+        put_in_parts(others_a + (1 + others_b) * expl(down_b), merged.others, merged, i)
+    else:
+        put_in_parts(others_b + (1 + others_a) * expl(down_a), merged.others, merged, i)
+    if merged.dot != NULL:
+        dot = sum_in_parts(a.dot, a, i) + times(of_a, down_a)
+        put_in_parts(dot + (sum_in_parts(b.dot, b, i) + times(of_b, down_b)), merged.dot, merged, i)

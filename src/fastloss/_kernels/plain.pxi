@@ -346,7 +346,7 @@ cdef double weights_in_force(Py_ssize_t samples, object weights, object mask):
         return count_of(mask) * (<double>samples / cnp.PyArray_SIZE(<cnp.ndarray>mask))
     once = weights if mask is None else counted_weights(weights, mask)
     memset(&job, 0, sizeof(job))
-    job.loss = &POINT_LOSSES[<int>POINT_OPS["identity"]]
+    job.loss = kernels.point_losses + <int>POINT_OPS["identity"]
     set_hessian(&job.hessian, None, None, None, None)
     return run_points(&job, once, None, None, None, 1, 1, 1, False) \
         * (<double>samples / cnp.PyArray_SIZE(<cnp.ndarray>once))
@@ -686,7 +686,7 @@ cdef object plain_points(
     ndim = cnp.PyArray_NDIM(x) - inner
     if y is None or size == 0 or ndim < 0 or not has_shape(y, ndim + inner, cnp.PyArray_DIMS(x)):
         return None
-    job.loss = &POINT_LOSSES[op if extra is None else weighted_op]
+    job.loss = kernels.point_losses + (op if extra is None else weighted_op)
     if inner:
         each = cnp.PyArray_DIM(x, ndim)
     if size >= SERIAL_ELEMENTS:

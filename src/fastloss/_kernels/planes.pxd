@@ -16,7 +16,7 @@ from fastloss._kernels.storage cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.heads cimport *
-from fastloss._kernels.rows cimport *
+from fastloss._kernels.reading cimport *
 from fastloss._kernels.tile cimport *
 include "tuning.pxi"
 
@@ -428,7 +428,7 @@ cdef inline const void* x_of(
         return <const real*>job.x + position_of(job, s.first) + j0 * job.inner
     if s.gathered:
         return <real*>s.x + j0 * s.n
-    gather_x(tag, job, s, j0, m)
+    (<gather_function>fastloss_out_of_line(<void*>gather_x[real]))(tag, job, s, j0, m)
     return s.x
 
 
@@ -444,7 +444,7 @@ cdef inline const void* c_of(
         return <const real*>job.coefficient + position_in_results(job, s.first, j0)
     if s.gathered:
         return <real*>s.c + j0 * s.n
-    gather_c(tag, job, s, j0, m)
+    (<gather_function>fastloss_out_of_line(<void*>gather_c[real]))(tag, job, s, j0, m)
     return s.c
 
 
@@ -617,7 +617,9 @@ cdef inline void finish_results(
     if not writes_as_is(job):
         uncap(tag, job, s, j0, m, any_odd, y)
     if store and job.grad != NULL:
-        write_planes(job.grad, job.grad_storage, job, s, y, j0, m, any_odd)
+        (<write_function>fastloss_out_of_line(<void*>write_planes[real]))(
+            job.grad, job.grad_storage, job, s, y, j0, m, any_odd
+        )
 
 
 cdef inline void curves_of_tile(
@@ -638,7 +640,9 @@ cdef inline void curves_of_tile(
         curves = <curves_function>fastloss_out_of_line(<void*>curves_of_planes[d8])
     curves(NULL, x, stride, m, not s.kept, job.z_loss == 0, s, y, y_stride * sizeof(real))
     if not in_place:
-        write_planes(job.hessian.data, job.hessian.storage, job, s, y, j0, m, any_odd)
+        (<write_function>fastloss_out_of_line(<void*>write_planes[real]))(
+            job.hessian.data, job.hessian.storage, job, s, y, j0, m, any_odd
+        )
 
 
 cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_odd) noexcept nogil:

@@ -1,8 +1,8 @@
 # points: the losses of one element, over a block of elements.
 #
 # a) A loss is one function here, its value, its slope, the derivative, and its curve, the second derivative, from x and
-#    y, and its twin for one element in `long double`, next to it. Its line in the table at the end of entry.pxi names
-#    both. Nothing else knows its formula.
+#    y, and its twin for one element in `long double`, next to it. Its line in the table of _points.pyx names both.
+#    Nothing else knows its formula.
 # b) It takes two or three loops, which leave to each other what is in L1: in one, fewer elements would fit the
 #    processor's queues than it takes to hide what each waits for.
 # c) What only rare elements need is left out. A function tells which elements are not right for that reason by `doubt`,
@@ -53,6 +53,7 @@ cdef struct Point:                 # one element
 ctypedef void (*point_function)(Point* p) noexcept nogil
 
 cdef struct PointLoss:             # an operation
+    const char* name
     void* single                   # its function for float32
     void* double_                  # and for float64
     point_function wide

@@ -18,6 +18,7 @@ from fastloss._kernels.schedule cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
+from fastloss._kernels.reading cimport *
 from fastloss._kernels.heads cimport *
 from fastloss._kernels.distilled cimport *
 
@@ -55,64 +56,6 @@ cdef struct Row:
     double* by_bias
 
 
-cdef inline const real* gathered(
-    const void* x, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, real* buffer
-) noexcept nogil:
-    """n numbers from x[first] on, `step` apart: in place, or in the buffer."""
-    cdef Py_ssize_t j
-    if step == 1:
-        return read_block(x, storage, first, n, buffer)
-    for j in range(n):
-        buffer[j] = read_one(x, storage, first + j * step, buffer)
-    return buffer
-
-
-cdef inline const void* scale_row(
-    const ClassJob* job, const void* x, Py_ssize_t j, Py_ssize_t n, Py_ssize_t apart, void* y
-) noexcept nogil:
-    """y = n numbers of x scaled: of classes from j on, or, where the next is `apart`, all of class j."""
-    cdef f16 f
-    cdef d8 d
-    cdef Py_ssize_t item = sizeof(float) if job.float32 else sizeof(double)
-    cdef const void* scales = NULL
-    cdef const void* biases = NULL
-    if job.class_scale != NULL and apart == 0:
-        scales = <const char*>job.class_scale + j * item
-    if job.class_bias != NULL and apart == 0:
-        biases = <const char*>job.class_bias + j * item
-    if job.float32:
-        scaled_steps(
-            x, n, number_of(job.class_scale, j, job.input_scale, f), number_of(job.class_bias, j, 0, f), scales, biases,
-            f, y
-        )
-    else:
-        scaled_steps(
-            x, n, number_of(job.class_scale, j, job.input_scale, d), number_of(job.class_bias, j, 0, d), scales, biases,
-            d, y
-        )
-    return y
-
-
-cdef inline const void* cap_row(
-    const ClassJob* job, const void* x, Py_ssize_t j, Py_ssize_t n, Py_ssize_t apart, void* y
-) noexcept nogil:
-    """y = x as it is read, scaled and capped, whichever applies."""
-    cdef f16 f
-    cdef d8 d
-    if is_scaled(job):
-        x = scale_row(job, x, j, n, apart, y)
-    if job.softcap != 0:
-        if job.float32:
-            capped_steps(x, n, job.softcap, f, y)
-        else:
-            capped_steps(x, n, job.softcap, d, y)
-    return y
-
-ctypedef const void* (*cap_function)(
-    const ClassJob*, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*
-) noexcept nogil
-
-
 cdef inline const void* read_row(
     const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, vec tag
 ) noexcept nogil:
@@ -140,17 +83,17 @@ cdef inline const void* read_row(
     return row.x
 
 
-cdef inline double exp_block(
-    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, vec tag
+cdef inline double exponentials_of(
+    vec* type, int mode, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row
 ) noexcept nogil:
-    """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
+    cdef vec tag
     cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
     cdef vec scale = all_of(job.input_scale, tag)
     cdef const void* x
-    if MODE == PLAIN and is_only_scaled(job) and job.inner == 1 and job.storage == NATIVE and row.shift == 0:
+    if mode == PLAIN and is_only_scaled(job) and job.inner == 1 and job.storage == NATIVE and row.shift == 0:
         x = <const char*>job.x + (i * job.x_stride + j0) * (64 // step_of(tag))
         return greatest(exp_steps(NATIVE, True, x, n, scale, magic, least, row.e))
-    if MODE == PLAIN and vec is f16 and job.inner == 1 and reads_as_is(job):
+    if mode == PLAIN and vec is f16 and job.inner == 1 and reads_as_is(job):
         x = <const uint16_t*>job.x + i * job.x_stride + j0
         if job.storage == FLOAT16 and row.shift == 0:
             return greatest(exp_steps(FLOAT16, False, x, n, scale, magic, least, row.e))
@@ -158,10 +101,16 @@ cdef inline double exp_block(
             return greatest(exp_steps(BFLOAT16, False, x, n, scale, magic, least, row.e))
     return greatest(exp_steps(NATIVE, False, read_row(job, i, j0, n, row, tag), n, scale, magic, least, row.e))
 
+ctypedef double (*exponentials_function)(
+    void*, int, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Row*
+) noexcept nogil
 
-cdef inline bint is_weighted(const ClassJob* job) noexcept nogil:
-    """Whether coefficients are others than those in memory."""
-    return job.linear_weight != NULL or job.coefficient_scale != 1 or job.coefficient_shift != 0
+
+cdef inline double exp_block(
+    int mode, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, vec tag
+) noexcept nogil:
+    """Exponentials of n classes of row i from j0 on, into row.e; their maximum."""
+    return (<exponentials_function>fastloss_out_of_line(<void*>exponentials_of[vec]))(NULL, mode, job, i, j0, n, row)
 
 
 cdef inline const void* read_coefficients(
@@ -301,7 +250,10 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
                 two_sum((2 * joined(b.total, b.low) + weight * (base - top)) * (base - top), &a.total, &a.low)
             two_sum(weight * (base - top), &b.total, &b.low)
             base = top
-        least = linear_steps(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
+        if MODE == LINEAR:
+            least = linear_steps(LINEAR, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
+        else:
+            linear_steps_of(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
         if MODE == LINEAR and is_weighted(job):
             mass += row.mass
         elif MODE == LINEAR:
@@ -787,8 +739,8 @@ cdef inline void row_gradient(
         if curve != NULL:
             (<curve_function>fastloss_out_of_line(<void*>row_curve))(job, i, j0, n, t, curve, row)
         if not writes_as_is(job):
-            gradient_steps(
-                MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, row.e
+            gradient_steps_of(
+                MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, row.e
             )
             if j0 <= t and t < j0 + n:
                 put(entry, row.e, t - j0, tag)
@@ -801,8 +753,8 @@ cdef inline void row_gradient(
             gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
         else:
             grad = place_to_write(job, i, j0, row.e, tag)
-            gradient_steps(
-                MODE, NATIVE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, grad
+            gradient_steps_of(
+                MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, grad
             )
             if j0 <= t and t < j0 + n:
                 put(entry, grad, t - j0, tag)
@@ -1160,7 +1112,7 @@ cdef inline void row_of(
                 batch.wide[l] += weighted(row.distilled.value, per_sample(<const real*>job.sample_weight, i))
 
 
-# One function for each mode, to be called by a pointer, so that its loops have the registers for themselves.
+# Called by a pointer, so that their loops have the registers for themselves.
 ctypedef void (*row_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, int, Row*, Batch*) noexcept nogil
 
 
@@ -1175,76 +1127,37 @@ cdef inline void plain_row(
         row_of(PLAIN, job, i, l, stage, row, batch, tag, d)
 
 
-cdef inline void uniform_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
-) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if real is float:
-        row_of(UNIFORM, job, i, l, stage, row, batch, tag, f)
-    else:
-        row_of(UNIFORM, job, i, l, stage, row, batch, tag, d)
-
-
-cdef inline void shared_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
-) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if real is float:
-        row_of(SHARED, job, i, l, stage, row, batch, tag, f)
-    else:
-        row_of(SHARED, job, i, l, stage, row, batch, tag, d)
-
-
 cdef inline void linear_row(
     real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
+    """That of all other modes: once for them, not for each, it differs by some branches in a row."""
+    cdef int mode = mode_of(job)
     cdef f16 f
     cdef d8 d
+    if mode == PLAIN:
+        fastloss_unreachable()
     if real is float:
-        row_of(LINEAR, job, i, l, stage, row, batch, tag, f)
+        row_of(mode, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(LINEAR, job, i, l, stage, row, batch, tag, d)
+        row_of(mode, job, i, l, stage, row, batch, tag, d)
 
 
-cdef inline void expected_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
-) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if real is float:
-        row_of(EXPECTED, job, i, l, stage, row, batch, tag, f)
-    else:
-        row_of(EXPECTED, job, i, l, stage, row, batch, tag, d)
-
-
-cdef inline void squared_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
-) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if real is float:
-        row_of(SQUARED, job, i, l, stage, row, batch, tag, f)
-    else:
-        row_of(SQUARED, job, i, l, stage, row, batch, tag, d)
+cdef inline int mode_of(const ClassJob* job) noexcept nogil:
+    if job.op == ENTROPY_FROM_LOGITS:
+        return EXPECTED
+    if job.op == MOMENTS:
+        return SQUARED
+    if job.op != LOSS_LINEAR and not (job.op == PARTIAL and job.shared != NULL):
+        return PLAIN
+    return UNIFORM if job.uniform else SHARED if job.shared != NULL else LINEAR
 
 
 cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
-    cdef void* function
-    if job.op == ENTROPY_FROM_LOGITS:
-        function = <void*>expected_row[float] if real is float else <void*>expected_row[double]
-    elif job.op == MOMENTS:
-        function = <void*>squared_row[float] if real is float else <void*>squared_row[double]
-    elif job.op != LOSS_LINEAR and not (job.op == PARTIAL and job.shared != NULL):
-        function = <void*>plain_row[float] if real is float else <void*>plain_row[double]
-    elif job.uniform:
-        function = <void*>uniform_row[float] if real is float else <void*>uniform_row[double]
-    elif job.shared != NULL:
-        function = <void*>shared_row[float] if real is float else <void*>shared_row[double]
+    cdef bint plain = mode_of(job) == PLAIN
+    if real is float:
+        return <row_function>fastloss_out_of_line(<void*>plain_row[float] if plain else <void*>linear_row[float])
     else:
-        function = <void*>linear_row[float] if real is float else <void*>linear_row[double]
-    return <row_function>fastloss_out_of_line(function)
+        return <row_function>fastloss_out_of_line(<void*>plain_row[double] if plain else <void*>linear_row[double])
 
 
 cdef inline double row_entropy(const ClassJob* job, Py_ssize_t i, Row* row, real* e, vec tag) noexcept nogil:
@@ -1267,7 +1180,7 @@ cdef inline double row_entropy(const ClassJob* job, Py_ssize_t i, Row* row, real
 
 cdef inline void place_row(real* tag, Row* row, double* by_scale, double* by_bias) noexcept nogil:
     """The buffers, in this thread's memory, and where sums are added up."""
-    cdef void* memory = own_memory()
+    cdef void* memory = fastloss_memory
     row.by_scale = by_scale
     row.by_bias = by_bias
     row.x = <real*>part_of(memory, 0, BYTES_OF_ROWS_BLOCK)
@@ -1368,3 +1281,22 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
             finish(tag, job, start, count, 0, &batch, total, low, &huge)
     fastloss_stream_end()
     sum_lanes(total, low, LANES, &huge, job.partial + 3 * chunk)
+
+
+cdef inline void odd_rows(real* tag, ClassJob* job, const OddSamples* s) noexcept nogil:
+    cdef row_function row_by_mode = row_of_job(job, tag)
+    cdef const real* odd = <const real*>s.odd
+    cdef Row row
+    cdef Batch batch
+    cdef Py_ssize_t l
+    place_row(tag, &row, s.by_scale, s.by_bias)
+    for l in range(s.count):
+        if odd[l] != 0:
+            batch.any_wide = False
+            if job.headed and job.with_grad:
+                headed_rows(row_by_mode, tag, job, s.first + l, 1, &row, &batch)
+            else:
+                row_by_mode(tag, job, s.first + l, 0, ALL, &row, &batch)
+            if odd[l] == 2:
+                clear(&batch, 1)
+                finish(tag, job, s.first + l, 1, LANES - 1, &batch, s.total, s.low, s.huge)

@@ -1,4 +1,4 @@
-/* Threads, forks, signals and a thread's own memory: what schedule.pxd and schedule.pxi need of the system. */
+/* Threads, forks, signals and memory: what schedule.pxi needs of the system. One file includes it. */
 #ifndef FASTLOSS_SCHEDULE_H
 #define FASTLOSS_SCHEDULE_H
 
@@ -7,9 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
+#include "thread.h"
 
 static inline int64_t fastloss_clock(clockid_t clock) {  /* nanoseconds */
     struct timespec now;
@@ -23,11 +21,6 @@ static inline int64_t fastloss_clock(clockid_t clock) {  /* nanoseconds */
 #define fastloss_about_now fastloss_now
 #endif
 #define fastloss_take(next, n) __atomic_fetch_add(next, n, __ATOMIC_RELAXED)
-#define fastloss_raise_flag(flag) __atomic_store_n(flag, 1, __ATOMIC_RELAXED)  /* several threads may */
-static inline void fastloss_lower(uint64_t* least, uint64_t x) {
-    uint64_t now = __atomic_load_n(least, __ATOMIC_RELAXED);
-    while (x < now && !__atomic_compare_exchange_n(least, &now, x, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
-}
 
 /* What this thread lost lately by sharing chunks, when it shares again, and how many times what it lost that is. */
 static __thread struct { int64_t lost, again, patience; } fastloss_sharing;
@@ -78,8 +71,8 @@ static inline int fastloss_begin(unsigned long main_thread) {
     return pthread_atfork(NULL, NULL, fastloss_in_child);
 }
 
-/* The memory of this thread; the key is there for its release. */
-static __thread void* fastloss_memory;
+/* The memory of a thread; the key is there for its release. */
+__thread void* fastloss_memory;
 static pthread_key_t fastloss_memory_key;
 
 static void fastloss_release_memory(void* memory) {
@@ -89,7 +82,7 @@ static void fastloss_release_memory(void* memory) {
 static inline int fastloss_prepare_memory(void) {
     return pthread_key_create(&fastloss_memory_key, fastloss_release_memory);
 }
-__attribute__((noinline)) static void* fastloss_allocate_memory(size_t bytes) {
+static void* fastloss_allocate_memory(size_t bytes) {
     void* memory;
     if (posix_memalign(&memory, 64, bytes)) return NULL;
     if (pthread_setspecific(fastloss_memory_key, memory)) {
@@ -100,36 +93,6 @@ __attribute__((noinline)) static void* fastloss_allocate_memory(size_t bytes) {
 }
 static inline void* fastloss_own_memory(size_t bytes) {
     return fastloss_memory ? fastloss_memory : fastloss_allocate_memory(bytes);
-}
-/* What is there overlaps nothing else: for this attribute to say so it must not be inlined. */
-__attribute__((noinline, malloc, assume_aligned(64))) static void* fastloss_offset(void* memory, size_t offset) {
-    return (char*)memory + offset;
-}
-
-/* Subnormal numbers count, whatever the calling thread's mode is (torch.set_flush_denormal, -ffast-math in another
-   library) and that of the workers: thresholds are, and the same bits from every thread. */
-typedef uint64_t fastloss_mode;
-#if defined(__SSE2__)
-#define FASTLOSS_FLUSH 0x8040u
-#define fastloss_get_mode(mode) (mode = _mm_getcsr())
-#define fastloss_set_mode(mode) _mm_setcsr((unsigned)(mode))
-#elif defined(__aarch64__)
-#define FASTLOSS_FLUSH 0x1000000u
-#define fastloss_get_mode(mode) __asm__ volatile("mrs %0, fpcr" : "=r"(mode))
-#define fastloss_set_mode(mode) __asm__ volatile("msr fpcr, %0" :: "r"(mode))
-#else
-#define FASTLOSS_FLUSH 0
-#define fastloss_get_mode(mode) (mode = 0)
-#define fastloss_set_mode(mode) ((void)(mode))
-#endif
-static inline fastloss_mode fastloss_count_subnormals(void) {
-    fastloss_mode mode;
-    fastloss_get_mode(mode);
-    if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode & ~(fastloss_mode)FASTLOSS_FLUSH);
-    return mode;
-}
-static inline void fastloss_restore(fastloss_mode mode) {
-    if (mode & FASTLOSS_FLUSH) fastloss_set_mode(mode);
 }
 
 #endif

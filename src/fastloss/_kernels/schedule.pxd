@@ -3,33 +3,14 @@
 from fastloss._kernels.math cimport *
 include "tuning.pxi"
 
-cdef extern from "schedule.h" nogil:
+cdef extern from "thread.h" nogil:
     ctypedef int fastloss_mode
     fastloss_mode fastloss_count_subnormals()
     void fastloss_restore(fastloss_mode)
-    int64_t fastloss_now()
-    int64_t fastloss_about_now()
-    bint fastloss_is_alone(int64_t now)
-    void fastloss_note(int64_t now, int64_t late)
-    bint fastloss_others_sleep(int64_t now)
-    int64_t fastloss_until_others(bint slept)
-    void fastloss_let_sleep(bint slept)
-    void fastloss_note_others(int64_t now, bint slept, int64_t late)
-    void fastloss_leave_openmp()
-    int fastloss_begin(unsigned long main_thread)
-    unsigned long fastloss_main_thread
-    bint fastloss_forked()
-    int fastloss_prepare_memory()
-    void* fastloss_own_memory(size_t bytes)
+    void* fastloss_memory          # this thread's; in a chunk there is some
     void* fastloss_offset(void* memory, size_t offset)
     void fastloss_lower(uint64_t* least, uint64_t x)
-    Py_ssize_t fastloss_take(Py_ssize_t* next, Py_ssize_t n)
     void fastloss_raise_flag(int*)
-
-
-cdef inline void* own_memory() noexcept nogil:
-    """This thread's memory, or NULL if there is none to be had; in a chunk there is."""
-    return fastloss_own_memory(OWN_BYTES)
 
 
 cdef inline void* part_of(void* memory, int part, Py_ssize_t bytes_of_part) noexcept nogil:

@@ -18,14 +18,29 @@
 
 import threading
 
+cdef extern from "schedule.h" nogil:
+    int64_t fastloss_now()
+    int64_t fastloss_about_now()
+    bint fastloss_is_alone(int64_t now)
+    void fastloss_note(int64_t now, int64_t late)
+    bint fastloss_others_sleep(int64_t now)
+    int64_t fastloss_until_others(bint slept)
+    void fastloss_let_sleep(bint slept)
+    void fastloss_note_others(int64_t now, bint slept, int64_t late)
+    void fastloss_leave_openmp()
+    int fastloss_begin(unsigned long main_thread)
+    unsigned long fastloss_main_thread
+    bint fastloss_forked()
+    int fastloss_prepare_memory()
+    void* fastloss_own_memory(size_t bytes)
+    Py_ssize_t fastloss_take(Py_ssize_t* next, Py_ssize_t n)
+
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept nogil
     int PyErr_CheckSignals() noexcept
 
 if fastloss_begin(threading.main_thread().ident) != 0 or fastloss_prepare_memory() != 0:
     raise MemoryError("fastloss: the system has no memory for a fork handler or a pthread key")
-
-ctypedef void (*chunk_function)(void* job, Py_ssize_t chunk) noexcept nogil
 
 # What the threads of one call share.
 cdef struct Work:
@@ -61,7 +76,7 @@ cdef inline void compute(Work* work, Py_ssize_t first, Py_ssize_t last, bint cal
     cdef Py_ssize_t i
     for i in range(first, last):
         mode = fastloss_count_subnormals()
-        work.function(work.job, i)
+        work.function(NULL, work.job, i)
         fastloss_restore(mode)
         if work.look != 0:
             if caller and fastloss_about_now() >= work.look:
@@ -74,7 +89,7 @@ cdef inline void compute(Work* work, Py_ssize_t first, Py_ssize_t last, bint cal
 
 cdef void take_chunks(Work* work) noexcept nogil:
     """Compute chunks that nobody has taken, until there are none left."""
-    cdef void* own = own_memory()
+    cdef void* own = fastloss_own_memory(OWN_BYTES)
     cdef bint caller = own == work.caller
     cdef Py_ssize_t first, last, done = 0
     if own == NULL:
@@ -178,7 +193,7 @@ cdef int try_run(
     cdef double* sums = few
     if chunks > FEW_CHUNKS:
         sums = <double*>malloc(3 * chunks * sizeof(double))
-    work.caller = own_memory()
+    work.caller = fastloss_own_memory(OWN_BYTES)
     if sums == NULL or work.caller == NULL:
         if sums != few:
             free(sums)

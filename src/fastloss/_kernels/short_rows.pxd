@@ -13,7 +13,7 @@ from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
-from fastloss._kernels.rows cimport *
+from fastloss._kernels.reading cimport *
 from fastloss._kernels.tile cimport *
 include "tuning.pxi"
 

@@ -177,6 +177,20 @@ cdef inline vec linear_steps(
     return low
 
 
+cdef inline void linear_steps_of(
+    int mode, const void* x, const void* c, const void* e, Py_ssize_t n, double top, vec tag, Sum* a, Sum* b
+) noexcept nogil:
+    """`linear_steps` of a mode that is no literal, and not LINEAR."""
+    if mode == UNIFORM:
+        linear_steps(UNIFORM, x, c, e, n, top, tag, a, b)
+    elif mode == SHARED:
+        linear_steps(SHARED, x, c, e, n, top, tag, a, b)
+    elif mode == EXPECTED:
+        linear_steps(EXPECTED, x, c, e, n, top, tag, a, b)
+    else:
+        linear_steps(SQUARED, x, c, e, n, top, tag, a, b)
+
+
 cdef inline void gradient_steps(
     int MODE, int STORAGE, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double others,
     double unit, double factor, double least, vec tag, void* grad
@@ -206,6 +220,19 @@ cdef inline void gradient_steps(
             store_as(STORAGE, y, grad, k)
         else:
             store_part_as(STORAGE, y, grad, k, n - k * size)
+
+
+cdef inline void gradient_steps_of(
+    int mode, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double others, double unit,
+    double factor, double least, vec tag, void* grad
+) noexcept nogil:
+    """`gradient_steps` of a mode that is no literal."""
+    if mode == PLAIN:
+        gradient_steps(PLAIN, NATIVE, e, c, n, uniform, a, others, unit, factor, least, tag, grad)
+    elif mode == UNIFORM:
+        gradient_steps(UNIFORM, NATIVE, e, c, n, uniform, a, others, unit, factor, least, tag, grad)
+    else:
+        gradient_steps(LINEAR, NATIVE, e, c, n, uniform, a, others, unit, factor, least, tag, grad)
 
 
 # What the diagonal of a Hessian is computed from: p_j (a (1 - p_j) + b p_j), p_j = e_j inverse.

@@ -11,9 +11,12 @@ from fastloss._kernels.storage cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
-from fastloss._kernels.rows cimport *
+from fastloss._kernels.reading cimport *
 from fastloss._kernels.transpose cimport *
 include "tuning.pxi"
+
+cdef extern from "units.h" nogil:
+    void fastloss_odd_rows(void* job, const void* samples)  # of `rows`, with OddSamples
 
 # What a tile collects, beside the modes of statistics.pxd: x of the label; Σ exp(d_j) (c_j - that of the greatest).
 cdef enum:
@@ -212,6 +215,9 @@ cdef inline void gather_x(real* tag, const ClassJob* job, const Tile* s, Py_ssiz
         (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, j0, m * s.n, s.n, s.x)
 
 
+ctypedef void (*gather_function)(void*, const ClassJob*, const Tile*, Py_ssize_t, Py_ssize_t) noexcept nogil
+
+
 cdef inline void gather_c(real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m) noexcept nogil:
     """The same of coefficients, to s.c."""
     gather_planes(job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, j0, m, <real*>s.c)
@@ -362,28 +368,18 @@ cdef inline void write_planes(
                 write_block(y + g * s.n + l, out, storage, place + g * job.inner, run)
         l += run
 
+ctypedef void (*write_function)(
+    void*, int, const ClassJob*, const Tile*, const void*, Py_ssize_t, Py_ssize_t, bint
+) noexcept nogil
 
-cdef inline void odd_samples_of(real* tag, ClassJob* job, const Tile* s) noexcept nogil:
+
+cdef inline void compute_odd(ClassJob* job, const Tile* s) noexcept nogil:
     """`rows` computes what is odd; the value of what is odd for its gradient alone stays."""
-    cdef row_function row_by_mode = row_of_job(job, tag)
-    cdef const real* odd = <const real*>s.odd
-    cdef Row row
-    cdef Batch batch
-    cdef Py_ssize_t l
-    place_row(tag, &row, s.by_scale, s.by_bias)
-    for l in range(s.count):
-        if odd[l] != 0:
-            batch.any_wide = False
-            if job.headed and job.with_grad:
-                headed_rows(row_by_mode, tag, job, s.first + l, 1, &row, &batch)
-            else:
-                row_by_mode(tag, job, s.first + l, 0, ALL, &row, &batch)
-            if odd[l] == 2:
-                clear(&batch, 1)
-                finish(tag, job, s.first + l, 1, LANES - 1, &batch, s.total, s.low, s.huge)
-
-
-ctypedef void (*odd_function)(void*, ClassJob*, const Tile*) noexcept nogil
+    cdef OddSamples samples
+    samples.first, samples.count, samples.odd = s.first, s.count, s.odd
+    samples.by_scale, samples.by_bias = s.by_scale, s.by_bias
+    samples.total, samples.low, samples.huge = s.total, s.low, s.huge
+    fastloss_odd_rows(job, &samples)
 
 
 cdef inline void two_sum_steps(d8 x, double* total, double* low) noexcept nogil:

@@ -9,11 +9,17 @@ from fastloss._kernels.exact cimport *
 from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.heads cimport *
-from fastloss._kernels.rows cimport *
+from fastloss._kernels.reading cimport *
 from fastloss._kernels.tile cimport *
 from fastloss._kernels.planes cimport *
 from fastloss._kernels.short_rows cimport *
 include "tuning.pxi"
+
+
+# The steps of a tile, by pointers: together they are more than a compiler can arrange well, or soon.
+ctypedef void (*tile_function)(void*, const ClassJob*, Tile*) noexcept nogil
+ctypedef bint (*statistics_function)(void*, const ClassJob*, Tile*) noexcept nogil
+ctypedef void (*results_function)(void*, const ClassJob*, Tile*, bint) noexcept nogil
 
 
 cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
@@ -21,25 +27,24 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
     cdef Py_ssize_t l
     cdef real* value = <real*>s.value
     cdef bint any_odd
+    cdef void* statistics
+    cdef void* results
     if job.op == LOSS or job.op == LOSS_LINEAR or job.op == SOFTMAX_VJP:
-        read_samples(tag, job, s)
-    any_odd = statistics_of_rows(tag, job, s) if s.in_rows else statistics_of(tag, job, s)
+        (<tile_function>fastloss_out_of_line(<void*>read_samples[real]))(tag, job, s)
+    statistics = <void*>statistics_of_rows[real] if s.in_rows else <void*>statistics_of[real]
+    any_odd = (<statistics_function>fastloss_out_of_line(statistics))(tag, job, s)
     if job.value != NULL:
         memcpy(<real*>job.value + s.first, value, s.count * sizeof(real))
     if job.op == MOMENTS:
         memcpy(<real*>job.first_moment + s.first, s.b, s.count * sizeof(real))
         memcpy(<real*>job.second_moment + s.first, s.a, s.count * sizeof(real))
     if any_odd:
-        if real is float:
-            (<odd_function>fastloss_out_of_line(<void*>odd_samples_of[float]))(tag, job, s)
-        else:
-            (<odd_function>fastloss_out_of_line(<void*>odd_samples_of[double]))(tag, job, s)
+        compute_odd(job, s)
         for l in range(s.count):
             value[l] = <real>0 if (<real*>s.odd)[l] == 2 else value[l]
-    if job.with_grad and s.in_rows:
-        results_of_rows(tag, job, s, any_odd)
-    elif job.with_grad:
-        results_of(tag, job, s, any_odd)
+    if job.with_grad:
+        results = <void*>results_of_rows[real] if s.in_rows else <void*>results_of[real]
+        (<results_function>fastloss_out_of_line(results))(tag, job, s, any_odd)
 
 
 cdef inline Py_ssize_t tile_size(const ClassJob* job, Py_ssize_t start, real* tag) noexcept nogil:
@@ -55,7 +60,7 @@ cdef inline Py_ssize_t tile_size(const ClassJob* job, Py_ssize_t start, real* ta
 
 cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, double* low, Huge* huge) noexcept nogil:
     """The arrays of tiles, in this thread's memory, behind those of `rows`; pointers that follow each other in Tile."""
-    cdef char* memory = <char*>own_memory() + BYTES_FOR_ROWS
+    cdef char* memory = <char*>fastloss_memory + BYTES_FOR_ROWS
     cdef void** arrays = &s.label
     cdef double** wide = &s.wide
     cdef void** buffers = &s.x
@@ -124,13 +129,13 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         s.ahead = s.n * sizeof(real) if s.direct else 0
         s.value = values + held
         if s.gathered and not s.in_rows:
-            gather_x(tag, job, &s, 0, job.classes)
+            (<gather_function>fastloss_out_of_line(<void*>gather_x[real]))(tag, job, &s, 0, job.classes)
         if s.gathered and (s.mode == LINEAR or s.mode == PRODUCT):
-            gather_c(tag, job, &s, 0, job.classes)
+            (<gather_function>fastloss_out_of_line(<void*>gather_c[real]))(tag, job, &s, 0, job.classes)
         if job.op == ENTROPY:
-            entropy_of_planes(tag, job, &s)
+            (<tile_function>fastloss_out_of_line(<void*>entropy_of_planes[real]))(tag, job, &s)
         else:
-            compute_tile(tag, job, &s)
+            (<tile_function>fastloss_out_of_line(<void*>compute_tile[real]))(tag, job, &s)
         if job.digits != NULL:
             for k in range(s.count):
                 add_exactly((<real*>s.value)[k], job.digits + chunk * EXACT_COUNTS)

@@ -18,7 +18,7 @@ cnp.import_umath()
 
 # An elementwise function in one type.
 cdef struct Elementwise:
-    const PointLoss* loss
+    int op                         # of POINT_OPS
     int inputs
     int bytes                      # of a number: 2, 4 or 8
 
@@ -52,7 +52,7 @@ cdef inline void copy_apart(
             (<int16_t*>(y + k * y_step))[0] = (<const int16_t*>(x + k * x_step))[0]
 
 
-cdef void loop_chunk(void* given, Py_ssize_t chunk) noexcept nogil:
+cdef void loop_chunk(const void* tag, void* given, Py_ssize_t chunk) noexcept nogil:
     """Elements [chunk * chunk size, ...) of a loop, at once if all stand where they can be used."""
     cdef const Loop* loop = <const Loop*>given
     cdef int inputs = loop.of.inputs, bytes = loop.of.bytes, j
@@ -62,7 +62,7 @@ cdef void loop_chunk(void* given, Py_ssize_t chunk) noexcept nogil:
     cdef char* data[3]
     cdef PointJob job
     memset(&job, 0, sizeof(job))
-    job.loss = loop.of.loss
+    job.loss = kernels.point_losses + loop.of.op
     job.float32 = bytes < 8
     job.storage = job.y_storage = job.value_storage = FLOAT16 if bytes == 2 else NATIVE
     if loop.streamed:
@@ -81,7 +81,7 @@ cdef void loop_chunk(void* given, Py_ssize_t chunk) noexcept nogil:
         job.y = data[1] if inputs == 2 else NULL
         job.value = data[inputs]
         job.size = job.chunk = n
-        pointwise_chunk_any(&job, 0)
+        units.points[job.float32](NULL, &job, 0)
         if not loop.direct[inputs]:
             copy_apart(
                 data[inputs], bytes, loop.data[inputs] + first * loop.steps[inputs], loop.steps[inputs], n, bytes
@@ -108,7 +108,7 @@ cdef void real_loop(char** args, cnp.npy_intp* dims, cnp.npy_intp* steps, void* 
     loop.chunk = chunk_size(loop.size, 1, POINTWISE_BLOCK)
     chunks = (loop.size + loop.chunk - 1) // loop.chunk
     if loop.size >= SERIAL_ELEMENTS:
-        work.caller = own_memory()
+        work.caller = fastloss_own_memory(OWN_BYTES)
         if work.caller != NULL:
             with gil:
                 threads = threads_of(loop.size)
@@ -126,7 +126,7 @@ cdef void wide_loop(char** args, cnp.npy_intp* dims, cnp.npy_intp* steps, void* 
         point.x = (<const long double*>(args[0] + k * steps[0]))[0]
         if of.inputs == 2:
             point.y = (<const long double*>(args[1] + k * steps[1]))[0]
-        of.loss.wide(&point)
+        kernels.point_losses[of.op].wide(&point)
         (<long double*>(args[of.inputs] + k * steps[of.inputs]))[0] = point.value
     feclearexcept(FE_ALL_EXCEPT)
 
@@ -173,7 +173,7 @@ def ufunc(op, str name, int inputs, str types, doc, threads_for):
         raise MemoryError("fastloss: no memory for an elementwise function")
     threads_of = threads_for
     for i, letter in enumerate(types):
-        kinds[i].loss = &POINT_LOSSES[<int>POINT_OPS[op]]
+        kinds[i].op = POINT_OPS[op]
         kinds[i].inputs = inputs
         kinds[i].bytes = numpy.dtype(letter).itemsize
         data[i] = &kinds[i]

@@ -19,6 +19,7 @@
 #define FASTLOSS_APART __attribute__((noinline, unused)) static
 #define fastloss_huge_unit (LDBL_MAX_EXP > 1024 ? 0x1p1100L : 0x1p64L)
 #define fastloss_prefetch(p) __builtin_prefetch((const void*)(p))
+#define fastloss_unreachable() __builtin_unreachable()
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define fastloss_fused 1
 #else   /* a library call for each element would be far slower than two roundings */

@@ -53,6 +53,7 @@ cdef extern from "vector.h" nogil:
     double FASTLOSS_EXP_FACTOR
     f16 f16_power_of_eighths(f16)
     void* fastloss_out_of_line(void*)
+    void fastloss_unreachable()
 
 cdef extern d8 add "d8_add" (d8, d8) noexcept nogil
 cdef extern d8 sub "d8_sub" (d8, d8) noexcept nogil

@@ -1,14 +1,15 @@
-# The entry points: arrays become pointers, work is cut into chunks.
+# The entry points: arrays become pointers, work is cut into chunks. This is the module that Python loads.
 #
 # a) The arguments have been checked, or are by the functions named plain_..., which also allocate the results:
 #    arrays are aligned, native, contiguous (x may have a stride between outer indices) and of one dtype; see
 #    _arguments.py and losses.py.
 # b) Chunks depend on the shape alone, never on the threads; see schedule.pxi, where they are shared.
 # c) Nothing else is allocated here: jobs are on the stack.
+# d) It is compiled once, for any processor. What computes a chunk is in the units of the instruction set in use.
 
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 from libc.math cimport INFINITY, fabs, ldexp
 cimport numpy as cnp
 import numpy
@@ -17,16 +18,12 @@ from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
-from fastloss._kernels.heads cimport *
-from fastloss._kernels.rows cimport *
-from fastloss._kernels.transpose cimport *
-from fastloss._kernels.tiles cimport *
-from fastloss._kernels.backward cimport *
 from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
 from fastloss._kernels.schedule cimport *
 from fastloss._kernels.exact cimport *
 from fastloss._kernels.callers cimport Kernels
+from fastloss._kernels.units cimport *
 include "tuning.pxi"
 include "schedule.pxi"
 
@@ -36,8 +33,11 @@ cdef extern from "machine.h":
     int fastloss_v4
     const char* fastloss_compiler
     int fastloss_openmp
-    const char* fastloss_features
-    int fastloss_contracts(double*)
+
+cdef extern from "units.h":
+    int fastloss_builds
+    const char* fastloss_isa(int k)
+    void fastloss_show(int k, void* units)
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(cnp.ndarray, cnp.NPY_ORDER, cnp.PyArray_Descr*, int)
@@ -46,62 +46,12 @@ cnp.import_array()
 
 BFLOAT16_DTYPE = numpy.dtype([("bfloat16", numpy.uint16)])
 
-cdef void rows_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<ClassJob*>job).float32:
-        rows_chunk(<float*>NULL, <ClassJob*>job, chunk)
-    else:
-        rows_chunk(<double*>NULL, <ClassJob*>job, chunk)
+cdef enum:
+    MOST_BUILDS = 8
 
-
-cdef void tiles_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<ClassJob*>job).float32:
-        tiles_chunk(<float*>NULL, <ClassJob*>job, chunk)
-    else:
-        tiles_chunk(<double*>NULL, <ClassJob*>job, chunk)
-
-
-cdef void nll_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<ClassJob*>job).float32:
-        nll_chunk(<float*>NULL, <ClassJob*>job, chunk)
-    else:
-        nll_chunk(<double*>NULL, <ClassJob*>job, chunk)
-
-
-cdef void labels_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<ClassJob*>job).float32:
-        labels_chunk(<float*>NULL, <ClassJob*>job, chunk)
-    else:
-        labels_chunk(<double*>NULL, <ClassJob*>job, chunk)
-
-
-cdef void targets_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<ClassJob*>job).float32:
-        targets_chunk(<float*>NULL, <ClassJob*>job, chunk)
-    else:
-        targets_chunk(<double*>NULL, <ClassJob*>job, chunk)
-
-
-cdef void backward_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<ClassJob*>job).float32:
-        backward_chunk(<float*>NULL, <ClassJob*>job, chunk)
-    else:
-        backward_chunk(<double*>NULL, <ClassJob*>job, chunk)
-
-
-cdef void log_multinomial_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<ClassJob*>job).float32:
-        log_multinomial_chunk(<float*>NULL, <ClassJob*>job, chunk)
-    else:
-        log_multinomial_chunk(<double*>NULL, <ClassJob*>job, chunk)
-
-
-cdef void pointwise_chunk_any(void* job, Py_ssize_t chunk) noexcept nogil:
-    if (<PointJob*>job).float32:
-        pointwise_chunk(<float*>NULL, <PointJob*>job, chunk)
-    else:
-        pointwise_chunk(<double*>NULL, <PointJob*>job, chunk)
-
-
+cdef Units BUILDS[MOST_BUILDS]     # the instruction sets
+cdef const Units* units = NULL     # those in use; `use` chooses
+cdef Kernels kernels               # what compiled callers reach
 cdef inline void* data_of(object array) noexcept:
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
 
@@ -166,24 +116,24 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     job.headed = job.head != CROSS_ENTROPY or job.z_loss != 0
     cdef bint bent = job.hessian.data != NULL and not (job.head == CROSS_ENTROPY and writes_as_is(job))
     if job.op == NLL or job.op == CHECK_LABELS:
-        function = nll_chunk_any if job.op == NLL else labels_chunk_any
+        function = units.nll[job.float32] if job.op == NLL else units.labels[job.float32]
         job.chunk = chunk_size(job.samples, 1, 1)
     elif job.op == CHECK_TARGETS:
-        function = targets_chunk_any
+        function = units.targets[job.float32]
         job.chunk = chunk_size(job.samples, job.classes, LANES)
     elif job.op == LOG_MULTINOMIAL:
-        function = log_multinomial_chunk_any
+        function = units.log_multinomial[job.float32]
         job.chunk = chunk_size(job.samples, job.classes, 1)
     elif job.op == SOFTMAX_BACKWARD or job.op == LOG_SOFTMAX_BACKWARD:
-        function = backward_chunk_any
+        function = units.backward[job.float32]
         job.chunk = chunk_size(job.samples, job.classes, 1 if job.inner == 1 else LANES)
     elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES or bent \
             or job.op == DISTILLED or job.parts.top != NULL \
             or job.head == POLY and fabs(job.head_parameter) > 1e6:
-        function = rows_chunk_any
+        function = units.rows[job.float32]
         job.chunk = chunk_size(job.samples, job.classes, 1)
     else:
-        function = tiles_chunk_any
+        function = units.tiles[job.float32]
         job.chunk = chunk_size(job.samples, job.classes, LANES)
         step = LANES
     if job.summed > 1:  # a sum for each class is what fewer chunks should leave
@@ -439,6 +389,7 @@ cdef int compute_points(
 ) noexcept nogil:
     """Run a job that is set but for its scale; `first` as in `run_points`."""
     cdef Py_ssize_t chunks = plan_points(job, factor, divisor)
+    cdef chunk_function function = units.points[job.float32]
     cdef int failed = 0
     job.outside = False
     job.masses = NULL
@@ -454,11 +405,11 @@ cdef int compute_points(
         threads = 1
     if first and domain_of(job) != EVERYWHERE:
         job.check = True
-        failed = try_run(pointwise_chunk_any, job, &job.partial, chunks, threads, 1, signals, total)
+        failed = try_run(function, job, &job.partial, chunks, threads, 1, signals, total)
         check_points(job, chunks)
     job.check = False
     if failed == 0 and not job.outside:
-        failed = try_run(pointwise_chunk_any, job, &job.partial, chunks, threads, divisor, signals, total)
+        failed = try_run(function, job, &job.partial, chunks, threads, divisor, signals, total)
         check_points(job, chunks)
     if job.masses != NULL and chunks > FEW_CHUNKS:
         free(job.masses)
@@ -531,7 +482,7 @@ def point_pass(
     """
     cdef PointJob job
     cdef double total
-    job.loss = &POINT_LOSSES[op]
+    job.loss = kernels.point_losses + op
     job.checked = checked
     job.options[0], job.options[1] = options
     job.extra = operand_of(extra)
@@ -679,23 +630,26 @@ def address_of(cnp.ndarray array):
     return <size_t>cnp.PyArray_DATA(array)
 
 
-# What compiled callers reach, of the kernels in use: see _kernels/__init__.py.
-cdef Kernels callers_kernels
+kernels.compute_class = compute_class
+kernels.compute_points = compute_points
+kernels.invalid_label = invalid_label
+kernels.smooth = smooth
 
 
 def address_for_callers():
-    """Where compiled callers look for the kernels; one module's is theirs, as one module is the base."""
-    return <size_t>&callers_kernels
+    """Where compiled callers look for the kernels."""
+    return <size_t>&kernels
 
 
-def serve_callers(size_t address):
-    """Have compiled callers reach these kernels from now on."""
-    cdef Kernels* kernels = <Kernels*>address
-    kernels.compute_class = compute_class
-    kernels.compute_points = compute_points
-    kernels.invalid_label = invalid_label
-    kernels.smooth = smooth
-    kernels.point_losses = &POINT_LOSSES[0]
+def use(int k):
+    """Compute with the units of BUILT[k] from now on, which the processor must have; what they were compiled with."""
+    global units
+    fastloss_show(k, &BUILDS[k])  # instructions of the set itself
+    units = &BUILDS[k]
+    kernels.point_losses = <const PointLoss*>units.losses
+    while kernels.point_losses[len(POINT_OPS)].name != NULL:
+        POINT_OPS[kernels.point_losses[len(POINT_OPS)].name.decode()] = len(POINT_OPS)
+    return set(units.features.decode().split()) | ({"contracts"} if units.contracts(ALMOST_ONE) else set())
 
 
 def supported():
@@ -722,7 +676,8 @@ EXACT = (EXACT_DIGITS, EXACT_COUNTS)
 OPENMP = bool(fastloss_openmp)
 COMPILER = fastloss_compiler.decode()
 cdef double* ALMOST_ONE = [1 + 2.0**-30, 1 - 2.0**-30, -1]
-FEATURES = set(fastloss_features.decode().split()) | ({"contracts"} if fastloss_contracts(ALMOST_ONE) else set())
+BUILT = [fastloss_isa(k).decode() for k in range(fastloss_builds)]
+POINT_OPS = {}                     # filled by `use`
 BLOCKS = {
     "ROWS_BLOCK": ROWS_BLOCK,
     "ROWS_MIN_CLASSES": ROWS_MIN_CLASSES,
@@ -753,61 +708,6 @@ OPS = {
     "distilled": DISTILLED,
     "partial": PARTIAL,
 }
-
-# The losses of one element: names, functions and twins of points.pxd.
-cdef enum:
-    MOST_POINT_LOSSES = 64
-cdef PointLoss POINT_LOSSES[MOST_POINT_LOSSES]
-
-
-cdef point_loss(name, void* single, void* double_, point_function wide, int domain=EVERYWHERE, bint weighs=False):
-    cdef int op = len(POINT_OPS)
-    cdef PointLoss* loss = &POINT_LOSSES[op]
-    if op == MOST_POINT_LOSSES:
-        raise MemoryError("fastloss: more losses than MOST_POINT_LOSSES")
-    loss.single, loss.double_, loss.wide = single, double_, wide
-    loss.domain, loss.weighs = domain, weighs
-    POINT_OPS[name] = op
-
-
-POINT_OPS = {}
-point_loss("mse", <void*>mse[f16], <void*>mse[d8], wide_mse)
-point_loss("bce", <void*>bce[f16], <void*>bce[d8], wide_bce, UNIT_INTERVAL | PROBABILITY)
-point_loss(
-    "bce_with_logits", <void*>bce_with_logits[f16], <void*>bce_with_logits[d8], wide_bce_with_logits, PROBABILITY
-)
-point_loss(
-    "bce_with_logits_pos_weight", <void*>bce_with_logits_pos_weight[f16], <void*>bce_with_logits_pos_weight[d8],
-    wide_bce_with_logits, PROBABILITY, True
-)
-point_loss("kl_div", <void*>kl_div[f16], <void*>kl_div[d8], wide_kl_div, COUNT | LOG_PROBABILITY | DISTRIBUTION)
-point_loss(
-    "kl_div_log_target", <void*>kl_div_log_target[f16], <void*>kl_div_log_target[d8], wide_kl_div_log_target,
-    LOG_PROBABILITY | LOG_TARGET
-)
-point_loss("soft_margin", <void*>soft_margin[f16], <void*>soft_margin[d8], wide_soft_margin)
-point_loss("poisson_nll", <void*>poisson_nll[f16], <void*>poisson_nll[d8], wide_poisson_nll, COUNT)
-point_loss(
-    "poisson_nll_log_input", <void*>poisson_nll_log_input[f16], <void*>poisson_nll_log_input[d8],
-    wide_poisson_nll_log_input, COUNT
-)
-point_loss("gaussian_nll", <void*>gaussian_nll[f16], <void*>gaussian_nll[d8], wide_gaussian_nll, NOT_NEGATIVE)
-point_loss(
-    "gaussian_nll_of_var", <void*>gaussian_nll_of_var[f16], <void*>gaussian_nll_of_var[d8], wide_gaussian_nll_of_var,
-    NOT_NEGATIVE
-)
-point_loss("sigmoid_focal", <void*>sigmoid_focal[f16], <void*>sigmoid_focal[d8], wide_sigmoid_focal, PROBABILITY)
-point_loss("sigmoid", <void*>sigmoid[f16], <void*>sigmoid[d8], wide_sigmoid)
-point_loss("sigmoid_backward", <void*>sigmoid_backward[f16], <void*>sigmoid_backward[d8], wide_identity)
-point_loss("logsigmoid", <void*>logsigmoid[f16], <void*>logsigmoid[d8], wide_logsigmoid)
-point_loss("softplus", <void*>softplus[f16], <void*>softplus[d8], wide_softplus)
-point_loss("xlogy", <void*>xlogy[f16], <void*>xlogy[d8], wide_xlogy)
-point_loss("entr", <void*>entr[f16], <void*>entr[d8], wide_entr)
-point_loss("rel_entr", <void*>rel_entr[f16], <void*>rel_entr[d8], wide_rel_entr)
-point_loss(
-    "kl_div_of_masses", <void*>kl_div_of_masses[f16], <void*>kl_div_of_masses[d8], wide_kl_div_of_masses
-)
-point_loss("identity", <void*>identity[f16], <void*>identity[d8], wide_identity)
 
 include "plain.pxi"
 include "ufuncs.pxi"
