@@ -34,7 +34,6 @@ import numpy as np
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
-from setuptools.modified import newer_group
 
 
 def processors() -> set[str]:
@@ -232,7 +231,8 @@ class Build(build_ext):
         flags = [*self.flags, *(flag for flag in ISA_FLAGS[isa] if self._understands(flag)), level]
         folder = self._folder(isa, self.compiler.compiler_so, flags, macros)
         (compiled,) = self.compiler.object_filenames([source], strip_dir=True, output_dir=folder)
-        if self.force or newer_group([source, "setup.py", *HEADERS], compiled):
+        newest = max(map(os.path.getmtime, [source, "setup.py", *HEADERS]))
+        if self.force or not os.path.exists(compiled) or os.path.getmtime(compiled) < newest:
             (made,) = self.compiler.compile(
                 [source],
                 output_dir=folder,
