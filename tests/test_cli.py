@@ -172,7 +172,12 @@ def test_a_reader_that_has_gone(options):
 
 def test_interrupt():
     process = subprocess.Popen(
-        [*COMMAND, "--check"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "--check"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs ignore it, and so would this
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "\n"  # the checks begin now, and take a while
     for line in process.stdout:

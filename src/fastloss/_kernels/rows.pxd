@@ -250,10 +250,7 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
                 two_sum((2 * joined(b.total, b.low) + weight * (base - top)) * (base - top), &a.total, &a.low)
             two_sum(weight * (base - top), &b.total, &b.low)
             base = top
-        if MODE == LINEAR:
-            least = linear_steps(LINEAR, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
-        else:
-            linear_steps_of(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
+        least = linear_steps_of(MODE, read_row(job, i, j0, n, row, tag), row.c_used, row.e, n, base, tag, &a, &b)
         if MODE == LINEAR and is_weighted(job):
             mass += row.mass
         elif MODE == LINEAR:

@@ -177,18 +177,19 @@ cdef inline vec linear_steps(
     return low
 
 
-cdef inline void linear_steps_of(
+cdef inline vec linear_steps_of(
     int mode, const void* x, const void* c, const void* e, Py_ssize_t n, double top, vec tag, Sum* a, Sum* b
 ) noexcept nogil:
-    """`linear_steps` of a mode that is no literal, and not LINEAR."""
+    """`linear_steps` of a mode that is no literal."""
     if mode == UNIFORM:
-        linear_steps(UNIFORM, x, c, e, n, top, tag, a, b)
-    elif mode == SHARED:
-        linear_steps(SHARED, x, c, e, n, top, tag, a, b)
-    elif mode == EXPECTED:
-        linear_steps(EXPECTED, x, c, e, n, top, tag, a, b)
-    else:
-        linear_steps(SQUARED, x, c, e, n, top, tag, a, b)
+        return linear_steps(UNIFORM, x, c, e, n, top, tag, a, b)
+    if mode == SHARED:
+        return linear_steps(SHARED, x, c, e, n, top, tag, a, b)
+    if mode == EXPECTED:
+        return linear_steps(EXPECTED, x, c, e, n, top, tag, a, b)
+    if mode == SQUARED:
+        return linear_steps(SQUARED, x, c, e, n, top, tag, a, b)
+    return linear_steps(LINEAR, x, c, e, n, top, tag, a, b)
 
 
 cdef inline void gradient_steps(

@@ -19,25 +19,21 @@ void fastloss_odd_rows(void* job, const void* samples);  /* of `rows`, for `tile
 #endif
 
 #ifdef FASTLOSS_ISAS
-#define FASTLOSS_SHOWN(isa) \
-    void FASTLOSS_OF(fastloss_show_rows, isa)(void*), FASTLOSS_OF(fastloss_show_tiles, isa)(void*), \
-        FASTLOSS_OF(fastloss_show_labels, isa)(void*), FASTLOSS_OF(fastloss_show_points, isa)(void*);
-FASTLOSS_ISAS(FASTLOSS_SHOWN)
-
-#define FASTLOSS_SHOW(isa) { \
-        #isa, \
-        {FASTLOSS_OF(fastloss_show_rows, isa), FASTLOSS_OF(fastloss_show_tiles, isa), \
-         FASTLOSS_OF(fastloss_show_labels, isa), FASTLOSS_OF(fastloss_show_points, isa)} \
-    },
+#define FASTLOSS_UNITS(X, isa) X(rows, isa) X(tiles, isa) X(labels, isa) X(points, isa)
+#define FASTLOSS_SHOW(unit, isa) fastloss_show_##unit##_##isa,
+#define FASTLOSS_DECLARED(unit, isa) void fastloss_show_##unit##_##isa(void*);
+#define FASTLOSS_DECLARE(isa) FASTLOSS_UNITS(FASTLOSS_DECLARED, isa)
+#define FASTLOSS_BUILT(isa) {#isa, {FASTLOSS_UNITS(FASTLOSS_SHOW, isa) NULL}},
+FASTLOSS_ISAS(FASTLOSS_DECLARE)
 static const struct {
     const char* isa;
-    void (*show[4])(void*);
-} fastloss_built[] = { FASTLOSS_ISAS(FASTLOSS_SHOW) };
+    void (*show[5])(void*);  /* up to NULL */
+} fastloss_built[] = { FASTLOSS_ISAS(FASTLOSS_BUILT) };
 #define fastloss_builds ((int)(sizeof(fastloss_built) / sizeof(*fastloss_built)))
 
 static inline const char* fastloss_isa(int k) { return fastloss_built[k].isa; }
 static inline void fastloss_show(int k, void* units) {  /* what the k-th instruction set has, into a struct Units */
-    for (int unit = 0; unit < 4; ++unit) fastloss_built[k].show[unit](units);
+    for (void (*const* show)(void*) = fastloss_built[k].show; *show; ++show) (*show)(units);
 }
 #endif
 
