@@ -374,10 +374,12 @@ cdef inline void rescale_any(int mode, const ClassJob* job, Py_ssize_t i, double
         rescale_row(mode, job, i, lead, row, d)
 
 
-cdef inline void long_gradient(
+ctypedef void (*long_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double, Row*) noexcept nogil
+
+
+cdef inline void long_gradient_as(
     const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, const Row* row, vec tag
 ) noexcept nogil:
-    """A block of the gradient of a row of many, straight from x."""
     cdef Py_ssize_t from_first = i * job.x_stride + j0, first = i * job.classes + j0
     cdef vec magic = exp_magic(row.reference, tag), least_exp = exp_least(row.reference, tag)
     cdef const void* x = <const char*>job.x + from_first * (64 // step_of(tag))
@@ -395,6 +397,18 @@ cdef inline void long_gradient(
         exp_gradient_steps(NATIVE, STREAMED, x, n, magic, least_exp, factor, least, grad)
     else:
         exp_gradient_steps(NATIVE, NATIVE, x, n, magic, least_exp, factor, least, grad)
+
+
+cdef inline void long_gradient(
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, Row* row
+) noexcept nogil:
+    """A block of the gradient of a row of many, straight from x."""
+    cdef f16 f
+    cdef d8 d
+    if job.float32:
+        long_gradient_as(job, i, j0, n, factor, least, row, f)
+    else:
+        long_gradient_as(job, i, j0, n, factor, least, row, d)
 
 
 cdef inline void read_pair(
@@ -652,8 +666,6 @@ cdef inline void long_capped(
     else:
         long_capped_as(<double*>NULL, job, i, j0, n, factor, least, row, d)
 
-ctypedef void (*long_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double, Row*) noexcept nogil
-
 
 cdef inline void row_curve_as(
     real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, int64_t t, Curve* curve, const Row* row,
@@ -725,7 +737,7 @@ cdef inline void row_gradient(
             if MODE == PLAIN and row.shift == 0 and job.inner == 1 and not (j0 <= t and t < j0 + n) \
                     and curve == NULL and job.grad_storage != SINGLE and job.summed == 0 and job.op != DISTILLED:
                 if reads_as_is(job):
-                    long_gradient(job, i, j0, n, factor, least, row, tag)
+                    (<long_function>fastloss_out_of_line(<void*>long_gradient))(job, i, j0, n, factor, least, row)
                     continue
                 if job.softcap != 0 and job.class_scale == NULL:
                     (<long_function>fastloss_out_of_line(<void*>long_capped))(job, i, j0, n, factor, least, row)
