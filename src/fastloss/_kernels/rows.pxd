@@ -1136,14 +1136,25 @@ cdef inline void plain_row(
         row_of(PLAIN, job, i, l, stage, row, batch, tag, d)
 
 
+cdef inline void uniform_row(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
+) noexcept nogil:
+    cdef f16 f
+    cdef d8 d
+    if real is float:
+        row_of(UNIFORM, job, i, l, stage, row, batch, tag, f)
+    else:
+        row_of(UNIFORM, job, i, l, stage, row, batch, tag, d)
+
+
 cdef inline void linear_row(
     real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
-    """That of all other modes: once for them, not for each, it differs by some branches in a row."""
+    """That of all other modes, which read more: some branches in a row are not what they wait for."""
     cdef int mode = mode_of(job)
     cdef f16 f
     cdef d8 d
-    if mode == PLAIN:
+    if mode == PLAIN or mode == UNIFORM:
         fastloss_unreachable()
     if real is float:
         row_of(mode, job, i, l, stage, row, batch, tag, f)
@@ -1162,11 +1173,10 @@ cdef inline int mode_of(const ClassJob* job) noexcept nogil:
 
 
 cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
-    cdef bint plain = mode_of(job) == PLAIN
-    if real is float:
-        return <row_function>fastloss_out_of_line(<void*>plain_row[float] if plain else <void*>linear_row[float])
-    else:
-        return <row_function>fastloss_out_of_line(<void*>plain_row[double] if plain else <void*>linear_row[double])
+    cdef int mode = mode_of(job)
+    cdef void* function = <void*>plain_row[real] if mode == PLAIN else <void*>uniform_row[real] if mode == UNIFORM \
+        else <void*>linear_row[real]
+    return <row_function>fastloss_out_of_line(function)
 
 
 cdef inline double row_entropy(const ClassJob* job, Py_ssize_t i, Row* row, real* e, vec tag) noexcept nogil:
