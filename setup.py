@@ -184,6 +184,7 @@ class Build(build_ext):
         self.isas = [isa for isa in CHOSEN if self._has(isa, command)]
         with ThreadPoolExecutor(self.parallel) as pool:
             self._build_in(pool, [*link, *LINK])
+        self.force = True  # to link: what is linked may be older than an extension of other instruction sets
         super().build_extensions()
 
     def _has(self, isa: str, command: str) -> bool:
