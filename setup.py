@@ -320,7 +320,7 @@ DIRECTIVES = {
     "wraparound": False,
     "cdivision": True,
     "initializedcheck": CYTHON_CHECKS,
-    "freethreading_compatible": False,
+    "freethreading_compatible": True,
 }
 CYTHONIZE = """
 import ast, sys

@@ -18,6 +18,16 @@ cdef extern from "numpy/arrayobject.h":
         PyTypeObject*, cnp.PyArray_Descr*, int, const cnp.npy_intp*, const cnp.npy_intp*, void*, int, object
     )
 
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    #define FREE_THREADED 1
+    #else
+    #define FREE_THREADED 0
+    #endif
+    """
+    const bint FREE_THREADED
+
 cdef enum:
     MEAN, SUM, NONE, BATCHMEAN
     OF_LABELS, OF_LABELS_OR_SHARES, OF_COUNTS
@@ -49,6 +59,8 @@ def array_of_list(value):
     cdef PyObject** items
     cdef object item, row, array
     cdef void* data
+    if FREE_THREADED:  # another thread may change a list meanwhile
+        value = tuple([tuple(row) if type(row) is list else row for row in tuple(value)])
     rows = PySequence_Fast_GET_SIZE(value)
     if rows == 0:
         return None
