@@ -31,6 +31,7 @@ cdef extern from "machine.h":
     int omp_get_max_threads() noexcept nogil
     int fastloss_v3
     int fastloss_v4
+    bint fastloss_asks_ahead()
     const char* fastloss_compiler
     int fastloss_openmp
 
@@ -51,6 +52,7 @@ cdef enum:
 
 cdef Units BUILDS[MOST_BUILDS]     # the instruction sets
 cdef const Units* units = NULL     # those in use; `use` chooses
+cdef bint ASKS_AHEAD = fastloss_asks_ahead()
 cdef Kernels kernels               # what compiled callers reach
 cdef inline void* data_of(object array) noexcept:
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
@@ -356,6 +358,7 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
     job.filler_x = 0 if domain_of(job) & (LOG_PROBABILITY | LOG_TARGET) else 0.5
     job.filler_y = 0 if domain_of(job) & (DISTRIBUTION | LOG_TARGET) else 1
     job.chunk = chunk_size(job.size, 1, POINTWISE_BLOCK)
+    job.ahead = ASKS_AHEAD
     return (job.size + job.chunk - 1) // job.chunk
 
 

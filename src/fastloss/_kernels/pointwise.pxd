@@ -69,6 +69,7 @@ cdef struct PointJob:
     bint check                     # only that, without a result
     int outside                    # set where an element is outside of what the operation is defined on
     Py_ssize_t chunk
+    bint ahead                     # what is only read is asked for ahead
     int64_t* exact                 # (EXACT_COUNTS,), what the digits of an exact sum are added to, or NULL
     int64_t* digits                # (chunks, EXACT_COUNTS), where there is one
     double* partial
@@ -567,7 +568,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     set_block(job, &slope[0], &curve[0], &room[0], &mass, &block)
     for i in range(first, last, POINTWISE_BLOCK):
         n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
-        if job.grad == NULL and job.value == NULL:  # Zen 5 does not see two streams of 64 bytes that are only read
+        if job.ahead and job.grad == NULL and job.value == NULL:
             prefetch(tag, job.x, job.storage, i, n)
             prefetch(tag, job.y, job.y_storage, i, n)
         mask = read_points(tag, job, i, n, &x_buffer[0], &y_buffer[0], &mask_buffer[0], &block)
