@@ -19,14 +19,7 @@ cdef extern from "numpy/arrayobject.h":
     )
 
 cdef extern from *:
-    """
-    #ifdef Py_GIL_DISABLED
-    #define FREE_THREADED 1
-    #else
-    #define FREE_THREADED 0
-    #endif
-    """
-    const bint FREE_THREADED
+    const bint FREE_THREADED "CYTHON_COMPILING_IN_CPYTHON_FREETHREADING"
 
 cdef enum:
     MEAN, SUM, NONE, BATCHMEAN

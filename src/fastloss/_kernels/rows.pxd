@@ -1125,26 +1125,27 @@ cdef inline void row_of(
 ctypedef void (*row_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, int, Row*, Batch*) noexcept nogil
 
 
-cdef inline void plain_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
+cdef inline void row_as(
+    int mode, real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
     if real is float:
-        row_of(PLAIN, job, i, l, stage, row, batch, tag, f)
+        row_of(mode, job, i, l, stage, row, batch, tag, f)
     else:
-        row_of(PLAIN, job, i, l, stage, row, batch, tag, d)
+        row_of(mode, job, i, l, stage, row, batch, tag, d)
+
+
+cdef inline void plain_row(
+    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
+) noexcept nogil:
+    row_as(PLAIN, tag, job, i, l, stage, row, batch)
 
 
 cdef inline void uniform_row(
     real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if real is float:
-        row_of(UNIFORM, job, i, l, stage, row, batch, tag, f)
-    else:
-        row_of(UNIFORM, job, i, l, stage, row, batch, tag, d)
+    row_as(UNIFORM, tag, job, i, l, stage, row, batch)
 
 
 cdef inline void linear_row(
@@ -1152,14 +1153,9 @@ cdef inline void linear_row(
 ) noexcept nogil:
     """That of all other modes, which read more: some branches in a row are not what they wait for."""
     cdef int mode = mode_of(job)
-    cdef f16 f
-    cdef d8 d
     if mode == PLAIN or mode == UNIFORM:
         fastloss_unreachable()
-    if real is float:
-        row_of(mode, job, i, l, stage, row, batch, tag, f)
-    else:
-        row_of(mode, job, i, l, stage, row, batch, tag, d)
+    row_as(mode, tag, job, i, l, stage, row, batch)
 
 
 cdef inline int mode_of(const ClassJob* job) noexcept nogil:
