@@ -14,6 +14,8 @@ d) The instruction sets are those of the processor that is built for, which may 
 e) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels that stop at their first error,
    FASTLOSS_SANITIZE=cython ones with Cython's checks of indices and None; .ci/sanitize runs the tests.
 f) FASTLOSS_BUILD=avx2 or base,avx2 builds these instruction sets alone.
+g) On Windows the compiler is the clang of zig, which the package index has (pyproject.toml asks for it), or what
+   CC names. Microsoft's has neither the vector extensions of C nor a long double that is longer than a double.
 """
 
 import glob
@@ -29,10 +31,11 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
+from setuptools.command.build_ext import build_ext, new_compiler
 from setuptools.command.sdist import sdist
 
 
@@ -69,10 +72,11 @@ FLAGS = [
     "-Wno-unused-function",
     "-g0",
 ]
-#: Of compiler and linker, the first that works: gcc's and clang's, Apple's clang's, with Homebrew's libomp.
+#: Of compiler and linker, the first that works: gcc's and clang's, zig's, Apple's clang's, with Homebrew's libomp.
 BREW = [path for path in ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp") if os.path.isdir(path)]
 OPENMP = [
     (["-fopenmp"], ["-fopenmp"]),
+    (["-fopenmp"], ["-llibomp"]),
     (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),
     *((["-Xpreprocessor", "-fopenmp", f"-I{path}/include"], [f"-L{path}/lib", "-lomp"]) for path in BREW),
 ]
@@ -81,6 +85,7 @@ if OPENMP_WANTED not in ("auto", "required", "off"):
     raise SystemExit(f"FASTLOSS_OPENMP: got {OPENMP_WANTED!r}, wanted auto, required or off")
 #: Without symbols, and without what Cython adds to a unit as if it were a module.
 LINK = {"linux": ["-Wl,-s", "-Wl,--gc-sections"], "darwin": ["-Wl,-dead_strip"]}.get(sys.platform, [])
+WINDOWS = sys.platform == "win32"
 
 INLINE = "inline __attribute__((always_inline))"
 CHECKS = [name for name in os.environ.get("FASTLOSS_SANITIZE", "").split(",") if name]
@@ -98,13 +103,8 @@ Install one and try again:
     Debian, Ubuntu:  apt install gcc python3-dev
     Fedora:          dnf install gcc python3-devel
     macOS:           xcode-select --install
+    Windows:         python -m pip install ziglang
 {detail}"""
-
-WINDOWS = """
-fastloss is not built for Windows: it needs POSIX threads, and the vector extensions of C that gcc and clang
-have and Microsoft's cl has not. Install it in WSL (https://learn.microsoft.com/windows/wsl), where
-`apt install gcc python3-dev` is enough.
-"""
 
 NO_CONTRACT = """
 fastloss: the C compiler ({command}) does not know -ffp-contract=off, without which results would depend on
@@ -116,7 +116,8 @@ NO_OPENMP = """
 * fastloss: the C compiler has no OpenMP ({command}).
 * The kernels are built SERIAL: right, but on one thread only.
 * With gcc, OpenMP is included; with clang install libomp (Debian: libomp-dev; macOS:
-* brew install libomp).
+* brew install libomp; Windows: LLVM's omp.h and libomp.lib, with CFLAGS=-Ifolder and
+* LDFLAGS=-Lfolder).
 ************************************************************************************
 """
 
@@ -160,8 +161,9 @@ class Build(build_ext):
         program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
         if OPENMP_WANTED == "off":
             return [], []
+        given = os.environ.get("LDFLAGS", "").split()
         for flags, link in OPENMP:
-            if self._compiles(program, flags, link) is None:
+            if self._compiles(program, flags, [*given, *link]) is None:
                 return flags, link
         if OPENMP_WANTED == "required":
             raise SystemExit(f"FASTLOSS_OPENMP=required: the C compiler ({command}) has no OpenMP")
@@ -170,8 +172,8 @@ class Build(build_ext):
 
     def build_extensions(self) -> None:
         """Fail or warn in words that say what to install, then build."""
-        if self.compiler.compiler_type == "msvc" or self.plat_name.startswith("win"):
-            raise SystemExit(WINDOWS)
+        if WINDOWS:
+            self.compiler = compiler_of_windows(self.compiler)
         command = self.compiler.compiler_so[0]
         if detail := self._compiles("int main(void) { return 0; }\n", [], []):
             raise SystemExit(NO_COMPILER.format(command=command, detail=detail))
@@ -181,18 +183,22 @@ class Build(build_ext):
             raise SystemExit(NO_CONTRACT.format(command=command, detail=detail))
         openmp, link = self._openmp(command)
         self.flags = [flag for flag in FLAGS if self._understands(flag)] + openmp
-        self.isas = [isa for isa in CHOSEN if self._has(isa, command)]
+        self.isa_flags = {isa: self._flags_of(isa, command) for isa in ("base", *CHOSEN)}
+        self.isas = [isa for isa in CHOSEN if self.isa_flags[isa] is not None]
         with ThreadPoolExecutor(self.parallel) as pool:
             self._build_in(pool, [*link, *LINK])
         self.force = True  # to link: what is linked may be older than an extension of other instruction sets
         super().build_extensions()
 
-    def _has(self, isa: str, command: str) -> bool:
-        """Whether the compiler knows an instruction set; it must, for base, only as far as it does."""
-        if isa == "base" or self._understands(*ISA_FLAGS[isa]):
-            return True
+    def _flags_of(self, isa: str, command: str) -> list[str] | None:
+        """An instruction set's flags as the compiler spells them; of base those that it knows, else None."""
+        for flags in (ISA_FLAGS[isa], [flag.replace("x86-64-", "x86_64_") for flag in ISA_FLAGS[isa]]):
+            if self._understands(*flags):
+                return flags
+        if isa == "base":
+            return []
         self._say(f"{isa} is left out: {command} does not know {' '.join(ISA_FLAGS[isa])}")
-        return False
+        return None
 
     def _build_in(self, pool: ThreadPoolExecutor, link: list[str]) -> None:
         """Compile all objects; what is left of the extensions is to link them."""
@@ -229,7 +235,7 @@ class Build(build_ext):
 
     def _compile(self, source: str, isa: str, macros: list[tuple[str, str | None]], level: str) -> str:
         """The object of C for an instruction set, compiled if it is not up to date."""
-        flags = [*self.flags, *(flag for flag in ISA_FLAGS[isa] if self._understands(flag)), level]
+        flags = [*self.flags, *(self.isa_flags[isa] or []), level]
         folder = self._folder(isa, self.compiler.compiler_so, flags, macros)
         (compiled,) = self.compiler.object_filenames([source], strip_dir=True, output_dir=folder)
         newest = max(map(os.path.getmtime, [source, "setup.py", *HEADERS]))
@@ -260,6 +266,19 @@ class Build(build_ext):
     def _say(self, text: str) -> None:
         """What pip shows with -v; else it keeps the output to itself."""
         print(f"fastloss: {text} ({time.monotonic() - self.started:.0f} s)", flush=True)
+
+
+def compiler_of_windows(default: Any) -> Any:
+    """zig's clang, or what CC names, in place of Microsoft's compiler, which has found the folders."""
+    cc = os.environ.get("CC", "")
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-windows-gnu"]
+    command = [cc] if os.path.isfile(cc) else cc.split() or zig  # paths have spaces there
+    flags = [os.environ.get(name, "").split() for name in ("CFLAGS", "LDFLAGS")]
+    compiler = new_compiler("unix", verbose=default.verbose, force=default.force)
+    compiler.set_executables(compiler_so=[*command, *flags[0]], linker_so=[*command, "-shared", *flags[1]])
+    compiler.set_include_dirs(default.include_dirs)
+    compiler.set_library_dirs(default.library_dirs)
+    return compiler
 
 
 class SourceArchive(sdist):

@@ -135,11 +135,11 @@ def _of_arrays(
     total = Total()
     for block, after in zip(blocks, [*blocks[1:], slice(samples, samples)], strict=True):
         for array in (input, target):
-            _advise(array, after, mmap.MADV_WILLNEED)
+            _advise(array, after, "MADV_WILLNEED")
         with _named(block):
             total += _total_of(loss, input[block], target[block], grad_out, block, options)
         for array in (input, target, grad_out):
-            _advise(array, block, mmap.MADV_DONTNEED)
+            _advise(array, block, "MADV_DONTNEED")
         report(block.stop, samples)
     return total
 
@@ -188,7 +188,7 @@ def _shown(progress: bool | Progress | None) -> Iterator[Progress]:
             yield lambda done, samples: bar.update(task, completed=done, total=samples)
 
 
-def _advise(array: Any, block: slice, advice: int) -> None:
+def _advise(array: Any, block: slice, advice: str) -> None:
     """Tell the system of a block of a shared memory map that it comes next, or that its pages can go.
 
     What a private map of copied pages holds would be lost.
@@ -197,9 +197,9 @@ def _advise(array: Any, block: slice, advice: int) -> None:
         return
     mapped: Any = getattr(array, "_mmap", None)
     part: Array = np.asarray(array[block])
-    if mapped is None or not part.flags.c_contiguous or not hasattr(mapped, "madvise"):
+    if mapped is None or not part.flags.c_contiguous or not hasattr(mmap, advice):
         return
     begin = np.frombuffer(mapped, np.uint8, 1).__array_interface__["data"][0]
     first = part.__array_interface__["data"][0] - begin
     start = first // mmap.PAGESIZE * mmap.PAGESIZE
-    mapped.madvise(advice, start, min(first + part.nbytes, len(mapped)) - start)
+    mapped.madvise(getattr(mmap, advice), start, min(first + part.nbytes, len(mapped)) - start)

@@ -29,8 +29,7 @@ include "schedule.pxi"
 
 cdef extern from "machine.h":
     int omp_get_max_threads() noexcept nogil
-    int fastloss_v3
-    int fastloss_v4
+    int fastloss_level()
     bint fastloss_asks_ahead()
     const char* fastloss_compiler
     int fastloss_openmp
@@ -657,7 +656,7 @@ def use(int k):
 
 def supported():
     """Which of the instruction sets this processor has."""
-    return ["base"] + ["avx2"] * bool(fastloss_v3) + ["avx512"] * bool(fastloss_v4)
+    return ["base"] + ["avx2"] * (fastloss_level() >= 3) + ["avx512"] * (fastloss_level() >= 4)
 
 
 def max_threads():

@@ -61,22 +61,41 @@ __attribute__((noinline, unused)) static int fastloss_contracts(volatile double*
     return x[0] * x[1] + x[2] != 0;
 }
 
-#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
-#define FASTLOSS_HAS(name) __builtin_cpu_supports(name)
-#include <cpuid.h>
+#if defined(__x86_64__)
+/* By cpuid alone: what compilers have for it is in a library that is not everywhere, clang's on Windows for one. */
+static inline int fastloss_cpuid(unsigned leaf, unsigned r[4]) {  /* whether there is such a leaf */
+    unsigned most = leaf & 0x80000000u, b, c = 0, d;
+    __asm__ volatile("cpuid" : "+a"(most), "=b"(b), "+c"(c), "=d"(d));
+    r[0] = leaf, r[2] = 0;
+    __asm__ volatile("cpuid" : "+a"(r[0]), "=b"(r[1]), "+c"(r[2]), "=d"(r[3]));
+    return leaf <= most;
+}
+/* The level of x86-64: of the processor, with the registers that the system saves, which macOS does for those of
+   AVX-512 from their first use on. */
+static inline int fastloss_level(void) {
+    const unsigned one = 1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29;  /* fma, movbe, osxsave, avx, f16c */
+    const unsigned v3 = 1u << 3 | 1u << 5 | 1u << 8;  /* bmi, avx2, bmi2 */
+    const unsigned v4 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;  /* avx512 f, dq, cd, bw, vl */
+    unsigned r[4], saved, high;
+    if (!fastloss_cpuid(1, r) || (r[2] & one) != one) return 2;
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(high) : "c"(0));  /* xgetbv */
+    if ((saved & 6) != 6 || !fastloss_cpuid(0x80000001u, r) || !(r[2] & 1u << 5)) return 2;  /* lzcnt */
+    if (!fastloss_cpuid(7, r) || (r[1] & v3) != v3) return 2;
+#ifndef __APPLE__
+    if ((saved & 0xe0) != 0xe0) return 3;
+#endif
+    return (r[1] & v4) == v4 ? 4 : 3;
+}
 /* AMD's family 26 (Zen 5) does not foresee two streams of 64 bytes that are only read; what does, asking ahead holds up. */
 static inline int fastloss_asks_ahead(void) {
-    unsigned a, b, c, d;
-    if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx || !__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    return (a >> 8 & 15) + (a >> 20 & 255) == 26;
+    unsigned r[4], amd;
+    if (!fastloss_cpuid(0, r)) return 0;
+    amd = r[1] == 0x68747541u;  /* Auth */
+    return fastloss_cpuid(1, r) && amd && (r[0] >> 8 & 15) + (r[0] >> 20 & 255) == 26;
 }
-#define fastloss_v3 (FASTLOSS_HAS("avx2") && FASTLOSS_HAS("fma") && FASTLOSS_HAS("bmi") && FASTLOSS_HAS("bmi2"))
-#define fastloss_v4 (fastloss_v3 && FASTLOSS_HAS("avx512f") && FASTLOSS_HAS("avx512bw") && FASTLOSS_HAS("avx512cd") \
-    && FASTLOSS_HAS("avx512dq") && FASTLOSS_HAS("avx512vl"))
 #else
+#define fastloss_level() 0
 #define fastloss_asks_ahead() 0
-#define fastloss_v3 0
-#define fastloss_v4 0
 #endif
 
 #endif

@@ -2,19 +2,35 @@
 #ifndef FASTLOSS_SCHEDULE_H
 #define FASTLOSS_SCHEDULE_H
 
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+#ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <malloc.h>
+#include <windows.h>
+#else
+#include <pthread.h>
 #include <time.h>
 #include <unistd.h>
+#endif
 #include "thread.h"
 
+#ifdef _WIN32
+static inline int64_t fastloss_now(void) {  /* nanoseconds */
+    LARGE_INTEGER ticks, per_second;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&per_second);
+    return (int64_t)((double)ticks.QuadPart * (1e9 / (double)per_second.QuadPart));
+}
+#else
 static inline int64_t fastloss_clock(clockid_t clock) {  /* nanoseconds */
     struct timespec now;
     clock_gettime(clock, &now);
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 #define fastloss_now() fastloss_clock(CLOCK_MONOTONIC)
+#endif
 #ifdef CLOCK_MONOTONIC_COARSE  /* the same within some milliseconds, in a quarter of the time */
 #define fastloss_about_now() fastloss_clock(CLOCK_MONOTONIC_COARSE)
 #else
@@ -55,38 +71,62 @@ static inline void fastloss_note(int64_t now, int64_t late) {
     fastloss_sharing.lost = 0;
 }
 
-/* The process that may use OpenMP. A fork that passes by the handler, as a bare system call, changes the number. */
-static pid_t fastloss_process;
 static unsigned long fastloss_main_thread;  /* of Python: after a fork, the one that is left */
 
+/* Whether OpenMP must not be used, as in the child of a fork. One that passes by the handler, as a bare system call,
+   changes the number of the process. */
+#ifdef _WIN32
+static int fastloss_left;
+#define fastloss_leave_openmp() (fastloss_left = 1)
+#define fastloss_forked() (fastloss_left)
+#define fastloss_handle_forks() 0
+#else
+static pid_t fastloss_process;
 #define fastloss_leave_openmp() (fastloss_process = 0)
 #define fastloss_forked() (getpid() != fastloss_process)
 static void fastloss_in_child(void) {
     fastloss_leave_openmp();
     fastloss_main_thread = PyThread_get_thread_ident();
 }
-static inline int fastloss_begin(unsigned long main_thread) {
-    fastloss_main_thread = main_thread;
+static inline int fastloss_handle_forks(void) {
     fastloss_process = getpid();
     return pthread_atfork(NULL, NULL, fastloss_in_child);
 }
+#endif
 
 /* The memory of a thread; the key is there for its release. */
 __thread void* fastloss_memory;
+#ifdef _WIN32
+#define FASTLOSS_CALLED WINAPI
+static DWORD fastloss_memory_key;
+#define fastloss_key(release) ((fastloss_memory_key = FlsAlloc(release)) == FLS_OUT_OF_INDEXES)
+#define fastloss_remember(memory) (!FlsSetValue(fastloss_memory_key, memory))
+#define fastloss_aligned(bytes) _aligned_malloc(bytes, 64)
+#define fastloss_free _aligned_free
+#else
+#define FASTLOSS_CALLED
 static pthread_key_t fastloss_memory_key;
-
-static void fastloss_release_memory(void* memory) {
-    fastloss_memory = NULL;
-    free(memory);
+#define fastloss_key(release) pthread_key_create(&fastloss_memory_key, release)
+#define fastloss_remember(memory) pthread_setspecific(fastloss_memory_key, memory)
+static inline void* fastloss_aligned(size_t bytes) {
+    void* memory;
+    return posix_memalign(&memory, 64, bytes) ? NULL : memory;
 }
-static inline int fastloss_prepare_memory(void) {
-    return pthread_key_create(&fastloss_memory_key, fastloss_release_memory);
+#define fastloss_free free
+#endif
+
+static void FASTLOSS_CALLED fastloss_release_memory(void* memory) {
+    fastloss_memory = NULL;
+    fastloss_free(memory);
+}
+static inline int fastloss_begin(unsigned long main_thread) {
+    fastloss_main_thread = main_thread;
+    return fastloss_handle_forks() || fastloss_key(fastloss_release_memory);
 }
 static void* fastloss_allocate_memory(size_t bytes) {
-    void* memory;
-    if (posix_memalign(&memory, 64, bytes)) return NULL;
-    if (pthread_setspecific(fastloss_memory_key, memory)) {
-        free(memory);
+    void* memory = fastloss_aligned(bytes);
+    if (memory && fastloss_remember(memory)) {
+        fastloss_free(memory);
         return NULL;
     }
     return fastloss_memory = memory;

@@ -31,7 +31,6 @@ cdef extern from "schedule.h" nogil:
     int fastloss_begin(unsigned long main_thread)
     unsigned long fastloss_main_thread
     bint fastloss_forked()
-    int fastloss_prepare_memory()
     void* fastloss_own_memory(size_t bytes)
     Py_ssize_t fastloss_take(Py_ssize_t* next, Py_ssize_t n)
 
@@ -39,8 +38,8 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept nogil
     int PyErr_CheckSignals() noexcept
 
-if fastloss_begin(threading.main_thread().ident) != 0 or fastloss_prepare_memory() != 0:
-    raise MemoryError("fastloss: the system has no memory for a fork handler or a pthread key")
+if fastloss_begin(threading.main_thread().ident) != 0:
+    raise MemoryError("fastloss: the system has no memory for a fork handler or a key of threads")
 
 # What the threads of one call share.
 cdef struct Work:
