@@ -14,8 +14,8 @@ d) The instruction sets are those of the processor that is built for, which may 
 e) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels that stop at their first error,
    FASTLOSS_SANITIZE=cython ones with Cython's checks of indices and None; .ci/sanitize runs the tests.
 f) FASTLOSS_BUILD=avx2 or base,avx2 builds these instruction sets alone.
-g) On Windows the compiler is the clang of zig, which the package index has (pyproject.toml asks for it), or what
-   CC names. Microsoft's has neither the vector extensions of C nor a long double that is longer than a double.
+g) On Windows the compiler is the clang of zig, which the package index has (pyproject.toml asks for it), or
+   what CC names. Microsoft's has not the vector extensions of C.
 """
 
 import glob
@@ -72,7 +72,7 @@ FLAGS = [
     "-Wno-unused-function",
     "-g0",
 ]
-#: Of compiler and linker, the first that works: gcc's and clang's, zig's, Apple's clang's, with Homebrew's libomp.
+#: Of compiler and linker, the first that works: gcc's and clang's, zig's, Apple's clang's, Homebrew's libomp.
 BREW = [path for path in ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp") if os.path.isdir(path)]
 OPENMP = [
     (["-fopenmp"], ["-fopenmp"]),
@@ -116,8 +116,7 @@ NO_OPENMP = """
 * fastloss: the C compiler has no OpenMP ({command}).
 * The kernels are built SERIAL: right, but on one thread only.
 * With gcc, OpenMP is included; with clang install libomp (Debian: libomp-dev; macOS:
-* brew install libomp; Windows: LLVM's omp.h and libomp.lib, with CFLAGS=-Ifolder and
-* LDFLAGS=-Lfolder).
+* brew install libomp). For Windows see docs/runtime.md.
 ************************************************************************************
 """
 

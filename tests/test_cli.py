@@ -170,6 +170,7 @@ def test_a_reader_that_has_gone(options):
     assert run.returncode == 141 or options == ["--help"]  # unbuffered, argparse passes it over
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there a signal cannot be sent to one process")
 def test_interrupt():
     process = subprocess.Popen(
         [*COMMAND, "--check"],
@@ -190,6 +191,7 @@ def test_interrupt():
 
 def test_memory():
     """What is beyond the imports: PyTorch's alone take 200 MB and more."""
+    pytest.importorskip("resource")
     code = """
 import resource, fastloss.__main__ as cli
 from fastloss._report import optional

@@ -12,6 +12,7 @@ otherwise; 130 after Ctrl-C, and 141 where nobody reads what is printed.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -302,7 +303,9 @@ def run() -> int:
             return main()
         finally:  # also of --help; what fails at exit would be reported in spite of all
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:  # of a pipe without a reader: EPIPE, on Windows EINVAL
+        if error.errno not in ({errno.EINVAL} if sys.platform == "win32" else {errno.EPIPE}):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:

@@ -17,6 +17,8 @@ def _forked_before() -> bool:
     multiprocessing's forkserver is such a process too, but its parent does nothing: if no runtime is
     loaded, none was used.
     """
+    if not hasattr(os, "fork"):
+        return False
     process = Path("/proc/self")
     try:
         flags = int((process / "stat").read_bytes().rpartition(b")")[2].split()[6])
