@@ -198,7 +198,7 @@ cdef int compute_class(
         job.summed += job.classes
     job.with_grad = job.grad != NULL or job.summed != 0
     job.grad_scale = factor / divisor
-    job.wide_scale = <long double>factor / divisor
+    job.wide_scale = <wide_real>factor / divisor
     if job.summed == 0 and job.input_scale != 1:  # otherwise it is multiplied by as it is written
         job.grad_scale *= job.input_scale
         job.wide_scale *= job.input_scale
@@ -341,7 +341,7 @@ cdef Py_ssize_t plan_points(PointJob* job, double factor, double divisor) noexce
     cdef double scale = factor / divisor, least
     job.grad_scale = scale
     job.curve_scale = scale * job.hessian.factor
-    job.wide_scale = <long double>factor / divisor
+    job.wide_scale = <wide_real>factor / divisor
     cdef bint extra_weight = job.extra.data != NULL and job.loss.weighs
     job.weighted = given > 0 or extra_weight or job.mask.data != NULL or not 0 < fabs(scale) <= 1 \
         or job.hessian.factor > 1

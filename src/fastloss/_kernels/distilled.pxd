@@ -27,10 +27,10 @@ cdef struct Distilled:
     double total                   # Σ exp(t_j / T), up to the reference
     double f
     double value                   # what is added to that of the sample
-    bint wide                      # in `long double`: log Σ exp of both, less the maxima; and the student's maximum
-    long double top_of_student
-    long double log_of_teacher
-    long double log_of_student
+    bint wide                      # in `wide_real`: log Σ exp of both, less the maxima; and the student's maximum
+    wide_real top_of_student
+    wide_real log_of_teacher
+    wide_real log_of_student
 
 
 cdef inline double top_of(const void* x, Py_ssize_t n, double most, vec tag) noexcept nogil:

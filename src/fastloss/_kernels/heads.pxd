@@ -53,23 +53,23 @@ cdef struct Batch:
     double value[LANES]
     bint any_wide                  # is_wide is set, and says where `wide` is the value
     bint is_wide[LANES]
-    long double wide[LANES]
+    wide_real wide[LANES]
 
-# A sample's statistics in `long double`, its weight and what its gradient is multiplied by.
+# A sample's statistics in `wide_real`, its weight and what its gradient is multiplied by.
 cdef struct Wide:
-    long double top
-    long double others
-    long double a
-    long double b
-    long double k
-    long double d
-    long double phi
-    long double slope
-    long double square
-    long double weight
-    long double scale
-    long double bend               # phi''(l) (1 - p_t)
-    long double not_p              # 1 - p_t
+    wide_real top
+    wide_real others
+    wide_real a
+    wide_real b
+    wide_real k
+    wide_real d
+    wide_real phi
+    wide_real slope
+    wide_real square
+    wide_real weight
+    wide_real scale
+    wide_real bend               # phi''(l) (1 - p_t)
+    wide_real not_p              # 1 - p_t
 
 
 # ---- Heads: what becomes of the cross-entropy of a label ----
@@ -173,17 +173,17 @@ cdef inline void heads(const ClassJob* job, Py_ssize_t first, Py_ssize_t n, Batc
 ctypedef void (*heads_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Batch*) noexcept nogil
 
 
-cdef inline long double wide_capped(long double x, double cap, long double* slope) noexcept nogil:
-    cdef long double e = expl(-2 * fabsl(x) / cap)
+cdef inline wide_real wide_capped(wide_real x, double cap, wide_real* slope) noexcept nogil:
+    cdef wide_real e = expl(-2 * fabsl(x) / cap)
     slope[0] = 4 * e / ((1 + e) * (1 + e))
     return cap * tanhl(x / cap) if fabsl(x) < INFINITY else x
 
 
-cdef inline long double wide_head(
-    int head, long double l, long double p, long double not_p, double parameter, long double* slope
+cdef inline wide_real wide_head(
+    int head, wide_real l, wide_real p, wide_real not_p, double parameter, wide_real* slope
 ) noexcept nogil:
-    """`head_of` in `long double`."""
-    cdef long double a
+    """`head_of` in `wide_real`."""
+    cdef wide_real a
     slope[0] = 1
     if head == FOCAL:
         a = powl(not_p, parameter)
@@ -198,10 +198,10 @@ cdef inline long double wide_head(
     return l
 
 
-cdef inline long double wide_bend(
-    int head, long double l, long double p, long double not_p, double parameter
+cdef inline wide_real wide_bend(
+    int head, wide_real l, wide_real p, wide_real not_p, double parameter
 ) noexcept nogil:
-    """`bend_of` in `long double`."""
+    """`bend_of` in `wide_real`."""
     if head == FOCAL and l < INFINITY:
         return parameter * p * powl(not_p, parameter) * (
             (2 - l) + (parameter - 1) * p * (l / not_p if not_p != 0 else 1)
@@ -242,7 +242,7 @@ cdef inline double gradient_scale(const ClassJob* job, const real* tag, Py_ssize
     cdef double weight = per_sample(<const real*>job.sample_weight, i)
     cdef double upstream = per_sample(<const real*>job.grad_output, i)
     cdef double scale = job.grad_scale * weight * upstream
-    cdef long double wide
+    cdef wide_real wide
     if 1e-270 <= fabs(scale) <= 1e270:
         return scale
     wide = times(times(weight, upstream), job.wide_scale)
@@ -302,12 +302,12 @@ cdef inline bint gradient_is_wide(
     return wide & (others == others)
 
 
-cdef inline long double wide_coefficient(
+cdef inline wide_real wide_coefficient(
     const real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j
 ) noexcept nogil:
     """c_j of sample i."""
     cdef const real* w = <const real*>job.linear_weight
-    cdef long double c = 0
+    cdef wide_real c = 0
     cdef Py_ssize_t outer = i // job.inner
     if job.shared != NULL:
         c = (<const real*>job.shared)[j]
@@ -320,14 +320,14 @@ cdef inline long double wide_coefficient(
     return times(w[j], c) if w != NULL else c
 
 
-cdef inline long double wide_read(
-    const real* tag, const ClassJob* job, real x, Py_ssize_t j, long double* slope
+cdef inline wide_real wide_read(
+    const real* tag, const ClassJob* job, real x, Py_ssize_t j, wide_real* slope
 ) noexcept nogil:
     """What x of class j is read as, and the derivative of the cap.
 
     Beside a maximum that the loop has read, as the loop reads it.
     """
-    cdef long double y = x
+    cdef wide_real y = x
     cdef f16 f
     cdef d8 d
     slope[0] = 1
@@ -341,11 +341,11 @@ cdef inline long double wide_read(
     return y
 
 
-cdef inline long double wide_x(
+cdef inline wide_real wide_x(
     const real* tag, const ClassJob* job, Py_ssize_t first, Py_ssize_t j
 ) noexcept nogil:
     """x of class j, of the sample whose first is at `first`."""
-    cdef long double slope
+    cdef wide_real slope
     return wide_read(tag, job, read_one(job.x, job.storage, first + j * job.inner, <real*>tag), j, &slope)
 
 
@@ -355,10 +355,10 @@ cdef inline void wide_statistics(
     """All of sample i, whose label is t, or -1."""
     cdef const real* w = <const real*>job.class_weight
     cdef Py_ssize_t outer = i // job.inner, first = outer * job.x_stride + i - outer * job.inner, j, top = 0
-    cdef long double d, c, own = 1
+    cdef wide_real d, c, own = 1
     wide.k = 0
     if t >= 0 or is_merged(job):
-        wide.k = <long double>job.index_scale * (w[i if is_merged(job) else t] if w != NULL else 1)
+        wide.k = <wide_real>job.index_scale * (w[i if is_merged(job) else t] if w != NULL else 1)
     wide.weight = per_sample(<const real*>job.sample_weight, i)
     wide.scale = times(times(wide.weight, per_sample(<const real*>job.grad_output, i)), job.wide_scale)
     wide.top = -INFINITY
@@ -398,15 +398,15 @@ cdef inline void wide_statistics(
     wide.square = 2 * job.z_loss * (wide.top + c) if job.z_loss != 0 else 0
 
 
-cdef inline long double wide_value(const ClassJob* job, const Wide* wide, Py_ssize_t i) noexcept nogil:
-    cdef long double log_sum = log1pl(wide.others)
-    cdef long double value = weighted(wide.phi, wide.k) + (wide.a * log_sum - wide.b)
+cdef inline wide_real wide_value(const ClassJob* job, const Wide* wide, Py_ssize_t i) noexcept nogil:
+    cdef wide_real log_sum = log1pl(wide.others)
+    cdef wide_real value = weighted(wide.phi, wide.k) + (wide.a * log_sum - wide.b)
     if wide.square != 0:
         value += wide.square / 2 * (wide.top + log_sum)
     return weighted(value + (job.offset[i] if job.offset != NULL else 0), wide.weight)
 
 
-cdef inline void set_wide(Batch* batch, Py_ssize_t l, long double value) noexcept nogil:
+cdef inline void set_wide(Batch* batch, Py_ssize_t l, wide_real value) noexcept nogil:
     if not batch.any_wide:
         memset(batch.is_wide, 0, sizeof(batch.is_wide))
     batch.any_wide = batch.is_wide[l] = True
@@ -417,9 +417,9 @@ cdef inline real wide_gradient(
     const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
 ) noexcept nogil:
     """Entry j of sample i's gradient, where x_j is x; as `linear_gradient` and `target_gradient`."""
-    cdef long double cap_slope, y = wide_read(tag, job, x, j, &cap_slope)
-    cdef long double e = expl(y - wide.top), c = wide_coefficient(tag, job, i, j), k = wide.k * wide.slope
-    cdef long double rest = (wide.a - c) + wide.square + (0 if is_target else k)
+    cdef wide_real cap_slope, y = wide_read(tag, job, x, j, &cap_slope)
+    cdef wide_real e = expl(y - wide.top), c = wide_coefficient(tag, job, i, j), k = wide.k * wide.slope
+    cdef wide_real rest = (wide.a - c) + wide.square + (0 if is_target else k)
     c += k if is_target else 0
     return <real>weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others) * cap_slope, wide.scale)
 
@@ -428,10 +428,10 @@ cdef inline real wide_curve(
     const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
 ) noexcept nogil:
     """Entry j of the diagonal of sample i's Hessian, as `curve_of` and `curve_of_label`."""
-    cdef long double cap_slope, y = wide_read(tag, job, x, j, &cap_slope)
-    cdef long double e = expl(y - wide.top), total = 1 + wide.others, p = e / total, c, curve, first, tanh
-    cdef long double not_p = (wide.others + (1 - e)) / total, bend = wide.k * wide.bend
-    cdef long double a = wide.a + wide.k * wide.slope + wide.square
+    cdef wide_real cap_slope, y = wide_read(tag, job, x, j, &cap_slope)
+    cdef wide_real e = expl(y - wide.top), total = 1 + wide.others, p = e / total, c, curve, first, tanh
+    cdef wide_real not_p = (wide.others + (1 - e)) / total, bend = wide.k * wide.bend
+    cdef wide_real a = wide.a + wide.k * wide.slope + wide.square
     if job.hessian.convex:
         bend = 0 if bend < 0 else bend
     curve = p * ((0 if job.hessian.convex and a < 0 else a) * not_p + 2 * job.z_loss * p)
@@ -582,7 +582,7 @@ cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept 
     cdef const real* weight = <const real*>job.class_weight
     cdef int64_t t
     cdef double x, w, value, total = 0, low = 0
-    cdef long double wide
+    cdef wide_real wide
     cdef Huge huge
     huge.total = huge.low = 0
     for i in range(first, last):

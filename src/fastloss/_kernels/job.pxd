@@ -77,7 +77,7 @@ cdef struct ClassJob:
     const void* sample_weight      # (samples,), or NULL
     const void* grad_output        # (samples,), or NULL
     double grad_scale              # grad_output / divisor where these are one number
-    long double wide_scale         # the same, which may leave the range of float64
+    wide_real wide_scale         # the same, which may leave the range of float64
     bint headed                    # there is a head or z_loss: values and gradients take more than cross-entropy does
     bint unweighted                # and that is at most 1: with one label for a sample no gradient can be wide
     const double* offset           # (samples,) added to the loss of each sample, or NULL
@@ -107,12 +107,12 @@ cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
     return array[i] if array != NULL else 1.0
 
 
-cdef inline long double sum_in_parts(const double* array, const Parts* parts, Py_ssize_t i) noexcept nogil:
+cdef inline wide_real sum_in_parts(const double* array, const Parts* parts, Py_ssize_t i) noexcept nogil:
     cdef Py_ssize_t k = i * parts.terms
-    return <long double>array[k] + array[k + 1] if parts.terms > 1 else array[k]
+    return <wide_real>array[k] + array[k + 1] if parts.terms > 1 else array[k]
 
 
-cdef inline void put_in_parts(long double x, double* array, const Parts* parts, Py_ssize_t i) noexcept nogil:
+cdef inline void put_in_parts(wide_real x, double* array, const Parts* parts, Py_ssize_t i) noexcept nogil:
     cdef Py_ssize_t k = i * parts.terms
     array[k] = <double>x
     if parts.terms > 1:
@@ -179,9 +179,9 @@ cdef inline void merge_part(
     """Statistics of sample i over the classes of a and b, whose coefficients' sums are of_a and of_b."""
     cdef real top_a = (<const real*>a.top)[i], top_b = (<const real*>b.top)[i], label = (<const real*>a.label)[i]
     cdef real top = top_a if top_a > top_b else top_b
-    cdef long double others_a = sum_in_parts(a.others, a, i), others_b = sum_in_parts(b.others, b, i), dot = 0
-    cdef long double down_a = <long double>top_a - top if top_a != top else 0
-    cdef long double down_b = <long double>top_b - top if top_b != top else 0
+    cdef wide_real others_a = sum_in_parts(a.others, a, i), others_b = sum_in_parts(b.others, b, i), dot = 0
+    cdef wide_real down_a = <wide_real>top_a - top if top_a != top else 0
+    cdef wide_real down_b = <wide_real>top_b - top if top_b != top else 0
     (<real*>merged.top)[i] = top
     (<real*>merged.label)[i] = label if label == label else (<const real*>b.label)[i]
     if others_a == -1:  # of an ignored sample all parts know as much

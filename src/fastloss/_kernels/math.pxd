@@ -10,11 +10,11 @@
 # e) The bound beside each function is in ulp of the result, with fma; without it logarithms are up to 0.15 ulp worse.
 #    tests/test_accuracy.py holds it, `python -m bench exhaustive` for all float32 numbers.
 # f) What leaves the range of the loop's type on its way to a result that does not, such as the square of 1e200 with a
-#    weight of 1e-300, is rare: it is computed again one number at a time in `long double`, which has the range of the
-#    processor's extended format (of float64 where there is none). Whether is decided by the number alone.
+#    weight of 1e-300, is rare: it is computed again one number at a time in `wide_real`, which has more bits and
+#    a larger range than float64: wide.h. Whether is decided by the number alone.
 
 
-from libc.math cimport INFINITY, NAN, expl, expm1l, fabs, fabsl, log1pl, logl, powl, rint, tanhl
+from libc.math cimport INFINITY, NAN, fabs, rint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastloss._kernels.vector cimport *
@@ -23,8 +23,18 @@ ctypedef fused real:
     float
     double
 
+cdef extern from "wide.h" nogil:
+    ctypedef long double wide_real "fastloss_wide"
+    wide_real fastloss_huge_unit
+    wide_real expl(wide_real)
+    wide_real expm1l(wide_real)
+    wide_real fabsl(wide_real)
+    wide_real log1pl(wide_real)
+    wide_real logl(wide_real)
+    wide_real powl(wide_real, wide_real)
+    wide_real tanhl(wide_real)
+
 cdef extern from "vector.h" nogil:
-    long double fastloss_huge_unit
     bint fastloss_fused
     float fma "fastloss_fmaf" (float, float, float)
 
@@ -209,23 +219,23 @@ cdef inline void add_to(real tag, double x, double* total, double* low) noexcept
 
 # The terms of a sum that are too large for float64, or whose sum may be, in units of `fastloss_huge_unit`.
 cdef struct Huge:
-    long double total
-    long double low
+    wide_real total
+    wide_real low
 
 
-cdef inline void add_huge(long double term, Huge* huge) noexcept nogil:
-    cdef long double t = huge.total + term
-    cdef long double z = t - huge.total
+cdef inline void add_huge(wide_real term, Huge* huge) noexcept nogil:
+    cdef wide_real t = huge.total + term
+    cdef wide_real z = t - huge.total
     huge.low += (huge.total - (t - z)) + (term - z)
     huge.total = t
 
 
-cdef inline bint is_huge(long double x) noexcept nogil:
+cdef inline bint is_huge(wide_real x) noexcept nogil:
     """Whether it is finite and sums of 2^100 numbers like it may not be."""
     return fabsl(x) > 8.452712498170644e270 and fabsl(x) < INFINITY  # 2^900
 
 
-cdef inline void add_wide(long double x, double* total, double* low, Huge* huge) noexcept nogil:
+cdef inline void add_wide(wide_real x, double* total, double* low, Huge* huge) noexcept nogil:
     """Add any number to a sum."""
     if is_huge(x):
         add_huge(x / fastloss_huge_unit, huge)
@@ -233,13 +243,13 @@ cdef inline void add_wide(long double x, double* total, double* low, Huge* huge)
         two_sum(<double>x, total, low)
 
 
-cdef inline long double times(long double a, long double b) noexcept nogil:
+cdef inline wide_real times(wide_real a, wide_real b) noexcept nogil:
     """The product of two weights: 0 if either is, but for NaN."""
-    cdef long double product = a * b
+    cdef wide_real product = a * b
     return product if product == product or a != a or b != b else 0
 
 
-cdef inline long double weighted(long double x, long double weight) noexcept nogil:
+cdef inline wide_real weighted(wide_real x, wide_real weight) noexcept nogil:
     """x times its weight: 0 drops what is infinite, and keeps NaN."""
     return x * weight if weight != 0 or x != x else 0
 

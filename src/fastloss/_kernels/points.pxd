@@ -1,7 +1,7 @@
 # points: the losses of one element, over a block of elements.
 #
 # a) A loss is one function here, its value, its slope, the derivative, and its curve, the second derivative, from x and
-#    y, and its twin for one element in `long double`, next to it. Its line in the table of _points.pyx names both.
+#    y, and its twin for one element in `wide_real`, next to it. Its line in the table of _points.pyx names both.
 #    Nothing else knows its formula.
 # b) It takes two or three loops, which leave to each other what is in L1: in one, fewer elements would fit the
 #    processor's queues than it takes to hide what each waits for.
@@ -41,13 +41,13 @@ cdef struct Points:                # a block, in whole steps
 ctypedef void (*block_function)(void* doubt, const Points* block) noexcept nogil
 
 cdef struct Point:                 # one element
-    long double x
-    long double y
-    long double extra
+    wide_real x
+    wide_real y
+    wide_real extra
     const double* options
-    long double value
-    long double slope
-    long double curve
+    wide_real value
+    wide_real slope
+    wide_real curve
     bint convex
 
 ctypedef void (*point_function)(Point* p) noexcept nogil
@@ -199,7 +199,7 @@ cdef inline void mse(vec* doubt, const Points* block) noexcept nogil:
 
 
 cdef inline void wide_mse(Point* p) noexcept nogil:
-    cdef long double d = p.x - p.y
+    cdef wide_real d = p.x - p.y
     p.value = d * d
     p.slope = 2 * d
     p.curve = 2
@@ -294,12 +294,12 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
 
 
 cdef inline void wide_bce(Point* p) noexcept nogil:
-    cdef long double log_x = logl(p.x), log_y = log1pl(-p.x), d = p.x * (1 - p.x)
+    cdef wide_real log_x = logl(p.x), log_y = log1pl(-p.x), d = p.x * (1 - p.x)
     log_x = -100 if log_x < -100 else log_x
     log_y = -100 if log_y < -100 else log_y
     p.value = -(p.y * log_x + (1 - p.y) * log_y)
     p.slope = (p.x - p.y) / (1e-12 if d < 1e-12 else d)
-    p.curve = <long double>1e12 if d < 1e-12 else p.slope * p.slope + p.y * (1 - p.y) / (d * d)
+    p.curve = <wide_real>1e12 if d < 1e-12 else p.slope * p.slope + p.y * (1 - p.y) / (d * d)
 
 
 cdef inline void bce_with_logits(vec* doubt, const Points* block) noexcept nogil:
@@ -369,7 +369,7 @@ cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint 
 
 
 cdef inline void wide_bce_with_logits(Point* p) noexcept nogil:
-    cdef long double d = fabsl(p.x), e = expl(-d), a = times(p.extra, p.y), b = 1 - p.y
+    cdef wide_real d = fabsl(p.x), e = expl(-d), a = times(p.extra, p.y), b = 1 - p.y
     p.value = weighted(d, b if p.x > 0 else a) + (a + b) * log1pl(e)
     p.slope = (a + b) * (e / (1 + e))
     p.curve = p.slope / (1 + e)
@@ -458,7 +458,7 @@ cdef inline void kl_div_log_target(vec* doubt, const Points* block) noexcept nog
 
 
 cdef inline void wide_kl_div_log_target(Point* p) noexcept nogil:
-    cdef long double e = expl(p.y), d = p.y - p.x
+    cdef wide_real e = expl(p.y), d = p.y - p.x
     p.value = e * d if e != 0 else d if fabsl(d) == INFINITY else 0 * d
     if p.y == -INFINITY or d == 0:
         p.value = 0 if p.x == p.x else p.x
@@ -501,7 +501,7 @@ cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
 
 
 cdef inline void wide_soft_margin(Point* p) noexcept nogil:
-    cdef long double z = p.x * p.y, e = expl(-fabsl(z))
+    cdef wide_real z = p.x * p.y, e = expl(-fabsl(z))
     p.value = log1pl(e) - (z if z < 0 else 0)
     p.slope = -times(p.y, (1 if z < 0 else e) / (1 + e))
     p.curve = times(p.y, times(p.y, e / ((1 + e) * (1 + e))))
@@ -546,7 +546,7 @@ cdef inline void poisson_nll(vec* doubt, const Points* block) noexcept nogil:
 
 
 cdef inline void wide_poisson_nll(Point* p) noexcept nogil:
-    cdef long double d = p.x + p.options[0]
+    cdef wide_real d = p.x + p.options[0]
     p.value = p.x - times(p.y, logl(d)) if p.x < INFINITY else p.x + 0 * p.y
     p.value += wide_stirling(p.y) if p.options[1] != 0 else 0
     p.curve = p.y / d if p.y != 0 else 0 * d
@@ -594,7 +594,7 @@ cdef inline void poisson_nll_log_input(vec* doubt, const Points* block) noexcept
 
 
 cdef inline void wide_poisson_nll_log_input(Point* p) noexcept nogil:
-    cdef long double e = expl(p.x)
+    cdef wide_real e = expl(p.x)
     p.value = e - times(p.y, p.x) if p.x < INFINITY else p.x + 0 * p.y
     p.value += wide_stirling(p.y) if p.options[1] != 0 else 0
     p.slope = e - p.y
@@ -622,8 +622,8 @@ cdef inline vec with_stirling(Points b, vec tag) noexcept nogil:
     return either(found, if_more(high, 4e37 if vec is f16 else 2e307))
 
 
-cdef inline long double wide_stirling(long double y) noexcept nogil:
-    return (y + 0.5) * logl(y) - y + <long double>0.918938533204672742 if y > 1 else 0 * y
+cdef inline wide_real wide_stirling(wide_real y) noexcept nogil:
+    return (y + 0.5) * logl(y) - y + <wide_real>0.918938533204672742 if y > 1 else 0 * y
 
 
 cdef inline void gaussian_nll(vec* doubt, const Points* block) noexcept nogil:
@@ -679,7 +679,7 @@ cdef inline void gaussian(vec* doubt, Points b, bint OF_VAR) noexcept nogil:
 
 
 cdef inline void wide_gaussian_nll(Point* p) noexcept nogil:
-    cdef long double v = p.options[0] if p.extra < p.options[0] else p.extra, d = p.x - p.y
+    cdef wide_real v = p.options[0] if p.extra < p.options[0] else p.extra, d = p.x - p.y
     p.value = (logl(v) + (d / v * d if d != 0 else d)) / 2 + p.options[1]
     p.slope = d / v
     p.curve = 1 / v
@@ -857,8 +857,8 @@ cdef inline void leave_powers(Points b, vec tag) noexcept nogil:
 
 
 cdef inline void wide_sigmoid_focal(Point* p) noexcept nogil:
-    cdef long double d = fabsl(p.x), e = expl(-d), c = 1 - p.y if p.x > 0 else p.y, a = c + (1 - c) * e
-    cdef long double loss = weighted(d, c) + log1pl(e), gamma = p.options[0], alpha = p.options[1], power
+    cdef wide_real d = fabsl(p.x), e = expl(-d), c = 1 - p.y if p.x > 0 else p.y, a = c + (1 - c) * e
+    cdef wide_real loss = weighted(d, c) + log1pl(e), gamma = p.options[0], alpha = p.options[1], power
     if gamma == 0:
         power = 1
     elif c == 0:
@@ -874,13 +874,13 @@ cdef inline void wide_sigmoid_focal(Point* p) noexcept nogil:
     p.slope = p.slope if p.x > 0 else -p.slope
 
 
-cdef inline long double wide_focal_curve(const Point* p, long double e, long double loss) noexcept nogil:
+cdef inline wide_real wide_focal_curve(const Point* p, wide_real e, wide_real loss) noexcept nogil:
     """s t + 2 g (s - y) r + g l (g r^2 + r'), s = sigmoid(x), t = 1 - s, r = (log m)' and r' = (log m)''.
 
     m = y t + (1 - y) s, m' = (1 - 2 y) s t, m'' = m' (t - s): for labels r is t or -s, and r' = -s t.
     """
-    cdef long double s = (1 if p.x > 0 else e) / (1 + e), t = (e if p.x > 0 else 1) / (1 + e), gamma = p.options[0]
-    cdef long double m, r, bend, first
+    cdef wide_real s = (1 if p.x > 0 else e) / (1 + e), t = (e if p.x > 0 else 1) / (1 + e), gamma = p.options[0]
+    cdef wide_real m, r, bend, first
     if p.y == 0:
         r = t
         bend = -s * t
@@ -931,7 +931,7 @@ cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:
 
 
 cdef inline void wide_sigmoid(Point* p) noexcept nogil:
-    cdef long double e = expl(-fabsl(p.x))
+    cdef wide_real e = expl(-fabsl(p.x))
     p.value = (e if p.x < 0 else 1) / (1 + e)
     p.slope = 0
 
@@ -1086,9 +1086,9 @@ cdef inline void x_log_ratio(vec* doubt, Points b, bint WITH_MASSES) noexcept no
     doubt[0] = if_beyond(low, high)
 
 
-cdef inline long double wide_ratio_logarithm(long double x, long double y) noexcept nogil:
+cdef inline wide_real wide_ratio_logarithm(wide_real x, wide_real y) noexcept nogil:
     """log(x / y), also where the ratio leaves the type and where it is next to 1."""
-    cdef long double ratio = x / y
+    cdef wide_real ratio = x / y
     if 0.5 < ratio < 2:
         return log1pl((x - y) / y)
     return logl(x) - logl(y) if ratio == 0 or ratio == INFINITY else logl(ratio)

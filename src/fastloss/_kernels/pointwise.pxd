@@ -7,7 +7,7 @@
 # c) Values are summed in WIDTH fixed float64 accumulators, without loss (two_sum); float32 values in fours, for
 #    two plain additions, one ulp, are within the bound of the sum.
 # d) An element is `odd` where its function is in doubt of it, or a weight is so large or small that the loop's type may
-#    not hold what comes on the way to the result: its twin in `long double` computes it again. This depends on the
+#    not hold what comes on the way to the result: its twin in `wide_real` computes it again. This depends on the
 #    element alone, and so do its bits.
 
 from libc.string cimport memcpy, memmove, memset
@@ -48,7 +48,7 @@ cdef struct PointJob:
     Operand grad_output
     double grad_scale              # grad_output / divisor where these are one number
     double curve_scale             # the same times hessian.factor
-    long double wide_scale         # grad_scale, which may leave the range of float64
+    wide_real wide_scale         # grad_scale, which may leave the range of float64
     bint weighted                  # a factor may be larger than 1: what is flushed to 0 could count
     bint odd                       # all elements are
     double least_weight            # what is neither in between nor 0 is odd; an extra weight by `greatest_extra` alone
@@ -257,7 +257,7 @@ cdef inline void odd_block(
     cdef real* curve = <real*>block.curve
     cdef const real* of_value = <const real*>weights.of_value
     cdef const real* of_grad = <const real*>weights.of_grad
-    cdef long double factor, wide_value
+    cdef wide_real factor, wide_value
     cdef Point point
     cdef real extra, weight, sample_weight, grad_output, scale = <real>job.grad_scale
     cdef double least = job.least_weight, greatest = job.greatest_weight

@@ -428,7 +428,7 @@ cdef inline void wide_distilled(real* tag, const ClassJob* job, Py_ssize_t i, Ro
     cdef Py_ssize_t j
     cdef const real* s
     cdef const real* t
-    cdef long double top_s = -INFINITY, top_t = -INFINITY, sum_s = 0, sum_t = 0, p, value = 0
+    cdef wide_real top_s = -INFINITY, top_t = -INFINITY, sum_s = 0, sum_t = 0, p, value = 0
     for j in range(job.classes):
         read_pair(tag, job, i, j, 1, row, &s, &t)
         top_s = s[0] if s[0] > top_s else top_s
@@ -555,7 +555,7 @@ cdef inline void add_distilled(
     cdef const real* s
     cdef const real* t
     cdef Sum unused
-    cdef long double p, q
+    cdef wide_real p, q
     cdef Py_ssize_t j
     unused.total = unused.low = 0
     if factor == 0 and known.value == known.value:
@@ -565,7 +565,7 @@ cdef inline void add_distilled(
     read_pair(tag, job, i, j0, n, row, &s, &t)
     if known.wide:
         for j in range(n):
-            p = expl((t[j] - <long double>known.top) * known.inverse - known.log_of_teacher)
+            p = expl((t[j] - <wide_real>known.top) * known.inverse - known.log_of_teacher)
             q = expl((s[j] - known.top_of_student) * known.inverse - known.log_of_student)
             y[j] = <real>((y[j] if added else 0) + factor * (q - p))
         return
@@ -876,9 +876,9 @@ cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) no
 
 cdef inline void wide_row_of(
     real* tag, vec step, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row,
-    long double* value
+    wide_real* value
 ) noexcept nogil:
-    """The value of row i, whose label is t, or -1, or its gradient, in `long double`."""
+    """The value of row i, whose label is t, or -1, or its gradient, in `wide_real`."""
     cdef Wide wide
     cdef Py_ssize_t j0, n, j
     cdef const real* x
@@ -908,7 +908,7 @@ cdef inline void wide_row_of(
 
 
 cdef inline void wide_row(
-    const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row, long double* value
+    const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row, wide_real* value
 ) noexcept nogil:
     cdef f16 f
     cdef d8 d
@@ -918,7 +918,7 @@ cdef inline void wide_row(
         wide_row_of(<double*>NULL, d, job, i, t, gradient, row, value)
 
 ctypedef void (*log_softmax_function)(const ClassJob*, Py_ssize_t, Row*) noexcept nogil
-ctypedef void (*wide_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, long double*) noexcept nogil
+ctypedef void (*wide_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, wide_real*) noexcept nogil
 
 
 cdef inline void curve_of_row(
@@ -949,7 +949,7 @@ cdef inline void row_loss(
     cdef wide_function wide = <wide_function>fastloss_out_of_line(<void*>wide_row)
     cdef Curve curve
     cdef real unused = 0
-    cdef long double value = 0
+    cdef wide_real value = 0
     ordinary = plain and batch.d[l] >= -1e90
     if not ordinary and usual and (job.float32 or job.sample_weight == NULL):
         ordinary = is_ordinary(others, k, batch.d[l], a, b, scale)

@@ -11,8 +11,16 @@ cdef extern from "<fenv.h>" nogil:
     int feclearexcept(int)
     int FE_ALL_EXCEPT
 
-cdef extern from "<complex.h>" nogil:
-    double complex clog(double complex)
+cdef extern from *:
+    """
+    static inline void fastloss_complex_log(void* z) {  /* C's type in the memory of C++'s, which is the same */
+        _Complex double y;
+        memcpy(&y, z, sizeof(y));
+        y = __builtin_clog(y);
+        memcpy(z, &y, sizeof(y));
+    }
+    """
+    void complex_log "fastloss_complex_log" (double complex*) noexcept nogil
 
 cnp.import_umath()
 
@@ -123,18 +131,19 @@ cdef void wide_loop(char** args, cnp.npy_intp* dims, cnp.npy_intp* steps, void* 
     cdef Py_ssize_t k
     memset(&point, 0, sizeof(point))
     for k in range(dims[0]):
-        point.x = (<const long double*>(args[0] + k * steps[0]))[0]
+        point.x = <wide_real>(<const long double*>(args[0] + k * steps[0]))[0]
         if of.inputs == 2:
-            point.y = (<const long double*>(args[1] + k * steps[1]))[0]
+            point.y = <wide_real>(<const long double*>(args[1] + k * steps[1]))[0]
         kernels.point_losses[of.op].wide(&point)
-        (<long double*>(args[of.inputs] + k * steps[of.inputs]))[0] = point.value
+        (<long double*>(args[of.inputs] + k * steps[of.inputs]))[0] = <long double>point.value
     feclearexcept(FE_ALL_EXCEPT)
 
 
 cdef inline double complex complex_xlogy(double complex x, double complex y) noexcept nogil:
     if x == 0 and y == y:
         return 0
-    return x * clog(y)
+    complex_log(&y)
+    return x * y
 
 
 cdef void xlogy_loop(char** args, cnp.npy_intp* dims, cnp.npy_intp* steps, void* given) noexcept nogil:

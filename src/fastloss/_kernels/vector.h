@@ -5,7 +5,6 @@
 #ifndef FASTLOSS_VECTOR_H
 #define FASTLOSS_VECTOR_H
 
-#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -17,7 +16,6 @@
 
 #define FASTLOSS_INLINE static inline __attribute__((always_inline))
 #define FASTLOSS_APART __attribute__((noinline, unused)) static
-#define fastloss_huge_unit (LDBL_MAX_EXP > 1024 ? 0x1p1100L : 0x1p64L)
 #define fastloss_prefetch(p) __builtin_prefetch((const void*)(p))
 #define fastloss_unreachable() __builtin_unreachable()
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
@@ -592,7 +590,7 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
 #define FL_SPREAD_4(a, places) (a)
 #define FL_ROWS_MAP(name, real, W, result)                                                                    \
     FASTLOSS_INLINE void name##_of(                                                                           \
-        const real* restrict x, const real* a, const real* b, ptrdiff_t classes, ptrdiff_t rows, real* restrict y \
+        const real* __restrict x, const real* a, const real* b, ptrdiff_t classes, ptrdiff_t rows, real* __restrict y \
     ) {                                                                                                       \
         ptrdiff_t l = 0, j, last = classes >= W ? rows : rows - (W + classes - 1) / classes;                  \
         fl_number_##W f, t;                                                                                   \
