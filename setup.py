@@ -16,6 +16,9 @@ e) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels th
 f) FASTLOSS_BUILD=avx2 or base,avx2 builds these instruction sets alone.
 g) On Windows the compiler is the clang of zig, which the package index has (pyproject.toml asks for it), or
    what CC names. Microsoft's has not the vector extensions of C.
+h) Where long double is no longer than a double, as on macOS for arm64 and on Windows, the C is compiled as C++,
+   for the class of wide.h, and linked without C++'s library. CFLAGS=-DFASTLOSS_WIDE_CLASS does so anywhere;
+   .ci/wide runs the tests.
 """
 
 import glob
@@ -72,6 +75,7 @@ FLAGS = [
     "-Wno-unused-function",
     "-g0",
 ]
+CXX = ["-x", "c++", "-std=gnu++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics"]
 #: Of compiler and linker, the first that works: gcc's and clang's, zig's, Apple's clang's, Homebrew's libomp.
 BREW = [path for path in ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp") if os.path.isdir(path)]
 OPENMP = [
@@ -176,6 +180,8 @@ class Build(build_ext):
         command = self.compiler.compiler_so[0]
         if detail := self._compiles("int main(void) { return 0; }\n", [], []):
             raise SystemExit(NO_COMPILER.format(command=command, detail=detail))
+        if self._compiles('#include "wide.h"\n', [f"-I{KERNELS}"]):  # which says that it must be C++
+            self.compiler.compiler_so = [*self.compiler.compiler_so, *CXX]
         # the Python's own flags may be another compiler's, and warned of
         self.strict = ["-Werror"] if self._compiles(NOTHING, ["-Werror"]) is None else []
         if detail := self._compiles(NOTHING, [*self.strict, "-ffp-contract=off"]):
@@ -305,7 +311,12 @@ class SourceArchive(sdist):
 KERNELS = "src/fastloss/_kernels"
 HEADERS = glob.glob(f"{KERNELS}/*.h")
 UNITS = ["rows", "tiles", "points", "labels"]
-MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_INLINE", INLINE)]
+#: CYTHON_EXTERN_C: also in C++ what Cython declares again has the linkage that the headers give it.
+MACROS = [
+    ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+    ("CYTHON_INLINE", INLINE),
+    ("CYTHON_EXTERN_C", "extern"),
+]
 
 
 def unit_macros(name: str, isa: str) -> list[tuple[str, str | None]]:

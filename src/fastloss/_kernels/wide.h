@@ -1,14 +1,15 @@
 /* Numbers of more bits and a far larger range than float64, for what leaves it on the way to a result that does not.
 
    That is C's long double, where it has an exponent of its own: 80 bits on x86-64, 128 on Linux for arm64. Where it is a
-   double (macOS on arm64, Microsoft's ABI), or with FASTLOSS_WIDE_CLASS anywhere, it is a class, and the kernels are C++. */
+   double (macOS on arm64), on Windows, whose processes compute it with 53 bits whatever the compiler takes it for, or with
+   FASTLOSS_WIDE_CLASS anywhere, it is a class, and the kernels are C++. */
 #ifndef FASTLOSS_WIDE_H
 #define FASTLOSS_WIDE_H
 
 #include <float.h>
 #include <math.h>
 
-#if LDBL_MAX_EXP > 1024 && !defined(FASTLOSS_WIDE_CLASS)
+#if LDBL_MAX_EXP > 1024 && !defined(_WIN32) && !defined(FASTLOSS_WIDE_CLASS)
 typedef long double fastloss_wide;
 #define fastloss_huge_unit 0x1p1100L
 #elif !defined(__cplusplus)
