@@ -16,9 +16,9 @@ e) FASTLOSS_SANITIZE=address,undefined (what -fsanitize takes) builds kernels th
 f) FASTLOSS_BUILD=avx2 or base,avx2 builds these instruction sets alone.
 g) On Windows the compiler is the clang of zig, which the package index has (pyproject.toml asks for it), or
    what CC names. Microsoft's has not the vector extensions of C.
-h) Where long double is no longer than a double, as on macOS for arm64 and on Windows, the C is compiled as C++,
-   for the class of wide.h, and linked without C++'s library. CFLAGS=-DFASTLOSS_WIDE_CLASS does so anywhere;
-   .ci/wide runs the tests.
+h) Where long double is no longer than a double, as on macOS for arm64 and on Windows, the C is compiled as
+   C++, for the class of wide.h, and linked without C++'s library. CFLAGS=-DFASTLOSS_WIDE_CLASS does so
+   anywhere; .ci/wide runs the tests.
 """
 
 import glob
@@ -144,12 +144,11 @@ class Build(build_ext):
             path = os.path.join(folder, "probe.c")
             with open(path, "w") as file:
                 file.write(source)
-            only = ["-c"] if link is None else []
+            target = ["-o", os.path.join(folder, "probe")]
+            rest = ["-c"] if link is None else ["-x", "none", *link]  # what is linked is no source
             try:
                 done = subprocess.run(
-                    [*command, *only, path, "-o", os.path.join(folder, "probe"), *flags, *(link or [])],
-                    capture_output=True,
-                    text=True,
+                    [*command, path, *target, *flags, *rest], capture_output=True, text=True
                 )
             except OSError as error:
                 return str(error)
@@ -276,11 +275,12 @@ class Build(build_ext):
 def compiler_of_windows(default: Any) -> Any:
     """zig's clang, or what CC names, in place of Microsoft's compiler, which has found the folders."""
     cc = os.environ.get("CC", "")
-    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-windows-gnu"]
-    command = [cc] if os.path.isfile(cc) else cc.split() or zig  # paths have spaces there
+    zig, target = [sys.executable, "-m", "ziglang"], ["-target", "x86_64-windows-gnu"]
+    given = [cc] if os.path.isfile(cc) else cc.split()  # paths have spaces there
+    compile, link = given or [*zig, "c++", *target], given or [*zig, "cc", *target]
     flags = [os.environ.get(name, "").split() for name in ("CFLAGS", "LDFLAGS")]
     compiler = new_compiler("unix", verbose=default.verbose, force=default.force)
-    compiler.set_executables(compiler_so=[*command, *flags[0]], linker_so=[*command, "-shared", *flags[1]])
+    compiler.set_executables(compiler_so=[*compile, *flags[0]], linker_so=[*link, "-shared", *flags[1]])
     compiler.set_include_dirs(default.include_dirs)
     compiler.set_library_dirs(default.library_dirs)
     return compiler
