@@ -297,6 +297,8 @@ def test_pointwise(dtype, name, options, x, y, factors, samples, isa):
             assert_close(total, weight * value, weight * terms, np.float64, dtype)
             assert_close(grad[0], factor * slope, factor * slopes, dtype)
             assert total == pytest.approx(made(xs, ys, sample_weight=sample_weight), rel=4 * unit(dtype))
+            if dtype == np.float64 and np.dtype(np.longdouble) == np.float64:
+                continue  # the reference cannot be right there
             function = getattr(reference, name)
             total = function(
                 xs, ys, **options, **more, **unchecked(name), reduction="sum", sample_weight=sample_weight

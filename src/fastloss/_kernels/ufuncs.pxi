@@ -125,17 +125,17 @@ cdef void real_loop(char** args, cnp.npy_intp* dims, cnp.npy_intp* steps, void* 
 
 
 cdef void wide_loop(char** args, cnp.npy_intp* dims, cnp.npy_intp* steps, void* given) noexcept nogil:
-    """The same in long double."""
+    """The same in NumPy's long double, which may not be the compiler's."""
     cdef const Elementwise* of = <const Elementwise*>given
     cdef Point point
     cdef Py_ssize_t k
     memset(&point, 0, sizeof(point))
     for k in range(dims[0]):
-        point.x = <wide_real>(<const long double*>(args[0] + k * steps[0]))[0]
+        point.x = <wide_real>(<const cnp.npy_longdouble*>(args[0] + k * steps[0]))[0]
         if of.inputs == 2:
-            point.y = <wide_real>(<const long double*>(args[1] + k * steps[1]))[0]
+            point.y = <wide_real>(<const cnp.npy_longdouble*>(args[1] + k * steps[1]))[0]
         kernels.point_losses[of.op].wide(&point)
-        (<long double*>(args[of.inputs] + k * steps[of.inputs]))[0] = <long double>point.value
+        (<cnp.npy_longdouble*>(args[of.inputs] + k * steps[of.inputs]))[0] = <cnp.npy_longdouble>point.value
     feclearexcept(FE_ALL_EXCEPT)
 
 
