@@ -28,6 +28,14 @@ def exact(a):
     return mp.mpf(float(a))
 
 
+LONG = np.dtype(np.longdouble) != np.float64
+
+
+def checking():
+    """Unless the reference leaves float64's range where the kernels do not."""
+    return fastloss.checking() if LONG else contextlib.nullcontext()
+
+
 def assert_close(got, want, terms, dtype, computed=None):
     """Within 8 u of the terms, u of `computed`; below the smallest normal number of the dtype 0 will do."""
     u = unit(computed or dtype)
@@ -95,7 +103,7 @@ def test_a_weight_of_0_drops_an_infinite_term_and_keeps_nan(name, options, x, ta
             assert math.isnan(value)
         else:
             assert np.all(np.isfinite(value))
-            with fastloss.checking():
+            with checking():
                 made.value_and_grad(xs, targets, sample_weight=weights)
         assert np.all(grad[position] == 0)
         ordinary = made.value_and_grad(
@@ -297,7 +305,7 @@ def test_pointwise(dtype, name, options, x, y, factors, samples, isa):
             assert_close(total, weight * value, weight * terms, np.float64, dtype)
             assert_close(grad[0], factor * slope, factor * slopes, dtype)
             assert total == pytest.approx(made(xs, ys, sample_weight=sample_weight), rel=4 * unit(dtype))
-            if dtype == np.float64 and np.dtype(np.longdouble) == np.float64:
+            if dtype == np.float64 and not LONG:
                 continue  # the reference cannot be right there
             function = getattr(reference, name)
             total = function(
@@ -446,7 +454,7 @@ def test_classes(dtype, kind, row, target, options, factors, family, isa):
     one = placed(x[position : position + 1]), placed(t[position : position + 1])
     got = total(*one, sample_weight=weights[0, position : position + 1])
     assert_close(got, exact(factors[0]) * value, exact(factors[0]) * terms, np.float64, dtype)
-    with fastloss.checking():
+    with checking():
         total.value_and_grad(*one, sample_weight=weights[0, position : position + 1])
 
 
@@ -501,7 +509,7 @@ def test_heads(dtype, name, options, row, target, factors, family, isa):
     assert np.array_equal(value, made(given, t, sample_weight=weights[0]))
     ordinary = made.value_and_grad(np.ones_like(given), np.zeros(5, int), **arguments)
     assert np.array_equal(np.delete(value, 3), np.delete(ordinary[0], 3))
-    with fastloss.checking():
+    with checking():
         made.value_and_grad(given, t, **arguments)
 
 
@@ -614,7 +622,7 @@ def test_the_clamp_of_binary_cross_entropy_where_subnormal_numbers_are_flushed(i
 
 def test_checking_where_x_minus_its_maximum_overflows(isa):
     x = np.float32([[3e38, -3e38, 0], [1, 2, 3]])
-    with fastloss.checking():
+    with checking():
         for smoothing in (0.0, 0.1, 1.0):
             fastloss.CrossEntropyLoss(label_smoothing=smoothing).value_and_grad(x, [0, 1])
             fastloss.cross_entropy(x, [1, 1], label_smoothing=smoothing)
@@ -699,5 +707,5 @@ def test_all_magnitudes_times_weights_that_the_loop_takes(name, dtype, isa):
     exponent = 39 if dtype == np.float32 else 199
     for weight in (2.0**exponent, 2.0**-exponent):
         weights = np.full(x.shape[0], weight, dtype)
-        with fastloss.checking(), np.errstate(all="ignore"):
+        with checking(), np.errstate(all="ignore"):
             loss(name, reduction="none").value_and_grad(x, y, *var, sample_weight=weights)
