@@ -176,7 +176,7 @@ class Build(build_ext):
         """Fail or warn in words that say what to install, then build."""
         if WINDOWS:
             self.compiler = compiler_of_windows(self.compiler)
-        command = self.compiler.compiler_so[0]
+        command = os.environ.get("CC") or ("zig" if WINDOWS else self.compiler.compiler_so[0])
         if detail := self._compiles("int main(void) { return 0; }\n", [], []):
             raise SystemExit(NO_COMPILER.format(command=command, detail=detail))
         if self._compiles('#include "wide.h"\n', [f"-I{KERNELS}"]):  # which says that it must be C++

@@ -304,7 +304,7 @@ def run() -> int:
         finally:  # also of --help; what fails at exit would be reported in spite of all
             sys.stdout.flush()
     except OSError as error:  # of a pipe without a reader: EPIPE, on Windows EINVAL
-        if error.errno not in ({errno.EINVAL} if sys.platform == "win32" else {errno.EPIPE}):
+        if error.errno != (errno.EINVAL if sys.platform == "win32" else errno.EPIPE):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
