@@ -31,6 +31,7 @@ cdef extern from "machine.h":
     int omp_get_max_threads() noexcept nogil
     int fastloss_level()
     bint fastloss_asks_ahead()
+    bint fastloss_foresees_rows()
     const char* fastloss_compiler
     int fastloss_openmp
 
@@ -52,6 +53,8 @@ cdef enum:
 cdef Units BUILDS[MOST_BUILDS]     # the instruction sets
 cdef const Units* units = NULL     # those in use; `use` chooses
 cdef bint ASKS_AHEAD = fastloss_asks_ahead()
+fastloss_ahead[0] = AHEAD // 3 if fastloss_foresees_rows() else AHEAD
+fastloss_ahead[1] = 0 if fastloss_foresees_rows() else AHEAD
 cdef Kernels kernels               # what compiled callers reach
 cdef inline void* data_of(object array) noexcept:
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)

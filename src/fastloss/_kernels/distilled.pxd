@@ -54,7 +54,7 @@ cdef inline void difference_steps(
     What is not finite makes Σ e w NaN or inf; CAREFUL, a class that both mask does not: it has e = 0 and w = 0.
     """
     cdef int size = step_of(tag)
-    cdef Py_ssize_t steps = (n + size - 1) // size, full = n // size, g, k
+    cdef Py_ssize_t steps = (n + size - 1) // size, full = n // size, g, k, ahead = fastloss_ahead[0]
     cdef vec magic = exp_magic(known.reference, tag), least = exp_least(known.reference, tag), zero = all_of(0, tag)
     cdef vec none = all_of(-INFINITY, tag), top = all_of(known.top, tag), inverse = all_of(known.inverse, tag)
     cdef vec apart = all_of(known.apart, tag), apart_low = all_of(known.apart_low, tag)
@@ -65,8 +65,8 @@ cdef inline void difference_steps(
     for g in range(0, steps, GROUP):
         sum_group = moment_group = zero
         for k in range(g, min(g + GROUP, steps)):
-            fastloss_prefetch(<const char*>s + 64 * k + AHEAD)
-            fastloss_prefetch(<const char*>t + 64 * k + AHEAD)
+            fastloss_prefetch(<const char*>s + 64 * k + ahead)
+            fastloss_prefetch(<const char*>t + 64 * k + ahead)
             if k < full:
                 p = load(t, k, tag)
                 q = load(s, k, tag)

@@ -86,16 +86,21 @@ static inline int fastloss_level(void) {
 #endif
     return (r[1] & v4) == v4 ? 4 : 3;
 }
-/* AMD's family 26 (Zen 5) does not foresee two streams of 64 bytes that are only read; what does, asking ahead holds up. */
-static inline int fastloss_asks_ahead(void) {
+/* AMD's family of processors, 0 of others. */
+static inline unsigned fastloss_amd(void) {
     unsigned r[4], amd;
     if (!fastloss_cpuid(0, r)) return 0;
     amd = r[1] == 0x68747541u;  /* Auth */
-    return fastloss_cpuid(1, r) && amd && (r[0] >> 8 & 15) + (r[0] >> 20 & 255) == 26;
+    return fastloss_cpuid(1, r) && amd ? (r[0] >> 8 & 15) + (r[0] >> 20 & 255) : 0;
 }
+/* Zen 5 does not foresee two streams of 64 bytes that are only read; what does, asking ahead holds up. */
+#define fastloss_asks_ahead() (fastloss_amd() == 26)
+/* So it does Zen 4 in rows, of gradients and class probabilities 10 to 25%. */
+#define fastloss_foresees_rows() (fastloss_amd() == 25 && fastloss_level() == 4)
 #else
 #define fastloss_level() 0
 #define fastloss_asks_ahead() 0
+#define fastloss_foresees_rows() 0
 #endif
 
 #endif

@@ -89,17 +89,19 @@ cdef inline double exponentials_of(
     cdef vec tag
     cdef vec magic = exp_magic(row.reference, tag), least = exp_least(row.reference, tag)
     cdef vec scale = all_of(job.input_scale, tag)
+    cdef Py_ssize_t ahead = fastloss_ahead[mode != PLAIN or job.grad != NULL]
     cdef const void* x
     if mode == PLAIN and is_only_scaled(job) and job.inner == 1 and job.storage == NATIVE and row.shift == 0:
         x = <const char*>job.x + (i * job.x_stride + j0) * (64 // step_of(tag))
-        return greatest(exp_steps(NATIVE, True, x, n, scale, magic, least, row.e))
+        return greatest(exp_steps(NATIVE, True, x, n, ahead, scale, magic, least, row.e))
     if mode == PLAIN and vec is f16 and job.inner == 1 and reads_as_is(job):
         x = <const uint16_t*>job.x + i * job.x_stride + j0
         if job.storage == FLOAT16 and row.shift == 0:
-            return greatest(exp_steps(FLOAT16, False, x, n, scale, magic, least, row.e))
+            return greatest(exp_steps(FLOAT16, False, x, n, ahead, scale, magic, least, row.e))
         if job.storage == BFLOAT16 and row.shift == 0:
-            return greatest(exp_steps(BFLOAT16, False, x, n, scale, magic, least, row.e))
-    return greatest(exp_steps(NATIVE, False, read_row(job, i, j0, n, row, tag), n, scale, magic, least, row.e))
+            return greatest(exp_steps(BFLOAT16, False, x, n, ahead, scale, magic, least, row.e))
+    x = read_row(job, i, j0, n, row, tag)
+    return greatest(exp_steps(NATIVE, False, x, n, ahead, scale, magic, least, row.e))
 
 ctypedef double (*exponentials_function)(
     void*, int, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Row*
@@ -703,6 +705,11 @@ ctypedef void (*curve_function)(
 ) noexcept nogil
 
 
+ctypedef void (*gradient_of_row)(
+    void*, int, const void*, const void*, Py_ssize_t, double, double, double, double, double, double, void*
+) noexcept nogil
+
+
 cdef inline void row_gradient(
     int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
     Curve* curve, Row* row, vec tag
@@ -718,6 +725,9 @@ cdef inline void row_gradient(
     cdef const void* c = row.c_used
     cdef void* grad
     cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_any)
+    cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(
+        <void*>gradient_steps_of[f16] if vec is f16 else <void*>gradient_steps_of[d8]
+    )
     # What the exponentials are multiplied by, divided or not, stays in range.
     if fabs(scale) < least * (row.others + row.unit):
         lead = 0
@@ -748,9 +758,7 @@ cdef inline void row_gradient(
         if curve != NULL:
             (<curve_function>fastloss_out_of_line(<void*>row_curve))(job, i, j0, n, t, curve, row)
         if not writes_as_is(job):
-            gradient_steps_of(
-                MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, row.e
-            )
+            gradient(NULL, MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, row.e)
             if j0 <= t and t < j0 + n:
                 put(entry, row.e, t - j0, tag)
             (<slope_function>fastloss_out_of_line(<void*>write_capped))(job, i, j0, n, row)
@@ -762,9 +770,10 @@ cdef inline void row_gradient(
             gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
         else:
             grad = place_to_write(job, i, j0, row.e, tag)
-            gradient_steps_of(
-                MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, tag, grad
-            )
+            if MODE == PLAIN:
+                gradient_steps(PLAIN, NATIVE, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+            else:
+                gradient(NULL, MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, grad)
             if j0 <= t and t < j0 + n:
                 put(entry, grad, t - j0, tag)
             write_row(job, grad, i, j0, n, tag)

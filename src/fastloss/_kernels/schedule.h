@@ -94,6 +94,7 @@ static inline int fastloss_handle_forks(void) {
 }
 #endif
 
+ptrdiff_t fastloss_ahead[2];
 /* The memory of a thread; the key is there for its release. */
 __thread void* fastloss_memory;
 #ifdef _WIN32

@@ -8,6 +8,7 @@ cdef extern from "thread.h" nogil:
     fastloss_mode fastloss_count_subnormals()
     void fastloss_restore(fastloss_mode)
     void* fastloss_memory          # this thread's; in a chunk there is some
+    Py_ssize_t fastloss_ahead[2]
     void* fastloss_offset(void* memory, size_t offset)
     void fastloss_lower(uint64_t* least, uint64_t x)
     void fastloss_raise_flag(int*)

@@ -9,6 +9,7 @@ from libc.math cimport INFINITY, fabs
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport fastloss_ahead
 include "tuning.pxi"
 
 # What one pass over a sample collects besides the maximum and the sum of exponentials.
@@ -53,16 +54,17 @@ cdef inline void add_sums(const Sums* sums, vec tag, Sum* s) noexcept nogil:
 
 
 cdef inline vec exp_steps(
-    int STORAGE, bint SCALED, const void* x, Py_ssize_t n, vec scale, vec magic, vec least, void* e
+    int STORAGE, bint SCALED, const void* x, Py_ssize_t n, Py_ssize_t ahead, vec scale, vec magic, vec least,
+    void* e
 ) noexcept nogil:
     """e_j = `exp_of` x_j, times scale if SCALED, for n classes, up to a whole step; returns the maximum, NaN aside.
 
-    Prefetches what is read later; harmless where there is nothing.
+    Prefetches what is read `ahead` bytes later; harmless where there is nothing.
     """
     cdef Py_ssize_t k, full = n // step_of(magic)
     cdef vec p, top = all_of(-INFINITY, magic)
     for k in range(full):
-        fastloss_prefetch(<const char*>x + (64 if STORAGE == NATIVE else 32) * k + AHEAD)
+        fastloss_prefetch(<const char*>x + (64 if STORAGE == NATIVE else 32) * k + ahead)
         p = load_as(STORAGE, x, k, magic)
         if SCALED:
             p = mul(p, scale)
@@ -119,6 +121,29 @@ cdef inline void sum_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, 
     add_sums(&sums, tag, s)
 
 
+cdef inline void linear_step(
+    int MODE, vec p, vec c, vec m, vec* a, vec* b, Sums* a_sums, vec* low
+) noexcept nogil:
+    """A step of `linear_steps`, added to the sums of its group."""
+    cdef vec zero = all_of(0, p), d = sub(p, m)
+    if MODE == UNIFORM:
+        b[0] = add(b[0], d)
+    elif MODE == EXPECTED or MODE == SQUARED:  # where x is -inf, its exponential does not count
+        d = max_of(all_of(-1e4, p), d)
+        b[0] = fma_of(c, d, b[0])
+        if MODE == SQUARED:
+            a[0] = fma_of(mul(c, d), d, a[0])
+    else:
+        b[0] = fma_of(c, if_equal(c, zero, zero, d), b[0])
+    if MODE == LINEAR:
+        low[0] = min_of(c, low[0])
+        if vec is f16:  # exactly: the gradient needs a - c_j where one c_j is nearly all of a
+            a_sums.total = add(a_sums.total, d8_of_half(c, False))
+            a_sums.low = add(a_sums.low, d8_of_half(c, True))
+        else:
+            a[0] = add(a[0], c)
+
+
 cdef inline vec linear_steps(
     int MODE, const void* x, const void* c, const void* e, Py_ssize_t n, double top, vec tag, Sum* a, Sum* b
 ) noexcept nogil:
@@ -128,44 +153,29 @@ cdef inline vec linear_steps(
     least c, of those that are negative.
     """
     cdef int size = step_of(tag)
-    cdef Py_ssize_t steps = (n + size - 1) // size, g, k
-    cdef vec m = all_of(top, tag), zero = all_of(0, tag), p, d, c_k, a_group, b_group, low = zero
-    cdef bint expected = MODE == EXPECTED or MODE == SQUARED
+    cdef Py_ssize_t steps = (n + size - 1) // size, g, k, ahead = fastloss_ahead[1]
+    cdef vec m = all_of(top, tag), zero = all_of(0, tag), p, c_k = zero, a_group, b_group, low = zero
+    cdef const void* weights = e if MODE == EXPECTED or MODE == SQUARED else c
     cdef Sums a_sums, b_sums
     clear_sums(&a_sums)
     clear_sums(&b_sums)
     for g in range(0, steps, GROUP):
         a_group = b_group = zero
-        for k in range(g, min(g + GROUP, steps)):
-            if MODE == LINEAR:
-                fastloss_prefetch(<const char*>c + 64 * k + AHEAD)
-            if (k + 1) * size <= n:
-                p = load(x, k, tag)
-                c_k = load(e if expected else c, k, tag) if MODE != UNIFORM else zero
-            else:
-                p = load_part(x, k, n - k * size, top, tag)
-                c_k = load_part(e if expected else c, k, n - k * size, 0, tag) if MODE != UNIFORM else zero
-            d = sub(p, m)
-            if MODE == UNIFORM:
-                b_group = add(b_group, d)
-            elif expected:  # where x is -inf, its exponential does not count
-                d = max_of(all_of(-1e4, tag), d)
-                b_group = fma_of(c_k, d, b_group)
-                if MODE == SQUARED:
-                    a_group = fma_of(mul(c_k, d), d, a_group)
-            else:
-                b_group = fma_of(c_k, if_equal(c_k, zero, zero, d), b_group)
-            if MODE == LINEAR:
-                low = min_of(c_k, low)
-                if vec is f16:  # exactly: the gradient needs a - c_j where one c_j is nearly all of a
-                    a_sums.total = add(a_sums.total, d8_of_half(c_k, False))
-                    a_sums.low = add(a_sums.low, d8_of_half(c_k, True))
-                else:
-                    a_group = add(a_group, c_k)
+        if (g + GROUP) * size <= n:
+            for k in range(GROUP):
+                if MODE == LINEAR:
+                    fastloss_prefetch(<const char*>c + 64 * (g + k) + ahead)
+                if MODE != UNIFORM:
+                    c_k = load(weights, g + k, tag)
+                linear_step(MODE, load(x, g + k, tag), c_k, m, &a_group, &b_group, &a_sums, &low)
+        else:
+            for k in range(g, steps):
+                p = load_part(x, k, min(n - k * size, <Py_ssize_t>size), top, tag)
+                if MODE != UNIFORM:
+                    c_k = load_part(weights, k, min(n - k * size, <Py_ssize_t>size), 0, tag)
+                linear_step(MODE, p, c_k, m, &a_group, &b_group, &a_sums, &low)
         add_group(b_group, &b_sums)
-        if MODE == SQUARED:
-            add_group(a_group, &a_sums)
-        if MODE == LINEAR and vec is d8:
+        if MODE == SQUARED or MODE == LINEAR and vec is d8:
             add_group(a_group, &a_sums)
     add_sums(&b_sums, tag, b)
     if MODE == SQUARED:
@@ -224,10 +234,11 @@ cdef inline void gradient_steps(
 
 
 cdef inline void gradient_steps_of(
-    int mode, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double others, double unit,
-    double factor, double least, vec tag, void* grad
+    vec* type, int mode, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double others,
+    double unit, double factor, double least, void* grad
 ) noexcept nogil:
     """`gradient_steps` of a mode that is no literal."""
+    cdef vec tag
     if mode == PLAIN:
         gradient_steps(PLAIN, NATIVE, e, c, n, uniform, a, others, unit, factor, least, tag, grad)
     elif mode == UNIFORM:
@@ -275,7 +286,7 @@ cdef inline void exp_gradient_steps(
 ) noexcept nogil:
     """`gradient_steps` (PLAIN) from x itself, without a buffer; grad may be x."""
     cdef int size = step_of(magic)
-    cdef Py_ssize_t k, full, before = before_line(grad, n, magic) if OUT == STREAMED else 0
+    cdef Py_ssize_t ahead = fastloss_ahead[1], k, full, before = before_line(grad, n, magic) if OUT == STREAMED else 0
     cdef vec zero = all_of(0, magic), f = all_of(factor, magic), low_end = all_of(least, magic), e
     if before > 0:
         e = exp_of(load_part_as(STORAGE, x, 0, before, 0, magic), magic, least_exp)
@@ -285,7 +296,7 @@ cdef inline void exp_gradient_steps(
         n -= before
     full = n // size
     for k in range(full):
-        fastloss_prefetch(<const char*>x + (32 if STORAGE == FLOAT16 or STORAGE == BFLOAT16 else 64) * k + AHEAD)
+        fastloss_prefetch(<const char*>x + (32 if STORAGE == FLOAT16 or STORAGE == BFLOAT16 else 64) * k + ahead)
         e = exp_of(load_as(STORAGE, x, k, magic), magic, least_exp)
         store_as(OUT, mul(if_less(e, low_end, zero, e), f), grad, k)
     if n > full * size:

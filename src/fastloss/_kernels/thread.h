@@ -17,6 +17,10 @@ static inline void fastloss_lower(uint64_t* least, uint64_t x) {
 /* The memory of this thread, of OWN_BYTES: schedule.h, which allocates it before a thread takes a chunk. */
 extern __attribute__((visibility("hidden"))) __thread void* fastloss_memory;
 
+/* Bytes from what rows compute to what they prefetch: where logits are all that is read and nothing is written, and
+   elsewhere. */
+extern __attribute__((visibility("hidden"))) ptrdiff_t fastloss_ahead[2];
+
 /* What is there overlaps nothing else: for this attribute to say so it must not be inlined. */
 __attribute__((noinline, malloc, assume_aligned(64))) static void* fastloss_offset(void* memory, size_t offset) {
     return (char*)memory + offset;

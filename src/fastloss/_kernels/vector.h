@@ -139,6 +139,7 @@ FL_VECTOR(fl_mask_4, int64_t, 32, 8)
 #define FL_PICK(W, a, b, ...) __builtin_shuffle(a, b, (fl_mask_##W){__VA_ARGS__})
 #endif
 #define FL_PLACES_8 ((fl_mask_8){0, 1, 2, 3, 4, 5, 6, 7})
+#define FL_PLACES_4 ((fl_mask_4){0, 1, 2, 3})
 #define FL_EVEN_8(a, b) FL_PICK(8, a, b, 0, 2, 8, 10, 4, 6, 12, 14)
 #define FL_ODD_8(a, b) FL_PICK(8, a, b, 1, 3, 9, 11, 5, 7, 13, 15)
 #define FL_FIRST_8(a, b) FL_PICK(8, a, b, 0, 1, 2, 3, 8, 9, 10, 11)
@@ -579,8 +580,15 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
 /* y of x and two numbers for each row. Rows shorter than a register are written in order, each over what the one before
    wrote too far; not so the last ones, for behind them is other memory. y is elsewhere than x; W numbers behind the
    others may be read. Where FL_SPREADS, the numbers of 8 rows are put as often as a row is long, in as many registers. */
-#if defined(__AVX2__)
-#define FL_SPREADS_8(classes) ((classes) > 2 && (classes) < 8)
+#if defined(__AVX512F__)
+FL_VECTOR(fl_number_16, float, 64, 4)
+FL_VECTOR(fl_mask_16, int32_t, 64, 4)
+#define FL_PLACES_16 ((fl_mask_16){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+#define FL_TWICE_16(a) _mm512_permutexvar_ps((__m512i)(FL_PLACES_16 >> 1), a)
+#define FL_SPREADS_16(classes) ((classes) > 2 && (classes) < 16)
+#define FL_SPREAD_16(a, places) _mm512_permutexvar_ps((__m512i)(places), a)
+#elif defined(__AVX2__)
+#define FL_SPREADS_8(classes) ((classes) > 2 && (classes) < 12 && (classes) != 8)
 #define FL_SPREAD_8(a, places) _mm256_permutevar8x32_ps(a, (__m256i)(places))
 #else
 #define FL_SPREADS_8(classes) 0
@@ -594,16 +602,16 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
     ) {                                                                                                       \
         ptrdiff_t l = 0, j, last = classes >= W ? rows : rows - (W + classes - 1) / classes;                  \
         fl_number_##W f, t;                                                                                   \
-        fl_mask_8 places[8] __attribute__((unused));                                                          \
+        fl_mask_##W places[16] __attribute__((unused));                                                       \
         if (classes == 2)                                                                                     \
             for (; l + W / 2 <= rows; l += W / 2) {                                                           \
                 f = FL_TWICE_##W(FL_AT(W, a + l, 0)), t = FL_TWICE_##W(FL_AT(W, b + l, 0));                   \
                 *(fl_number_##W*)(y + 2 * l) = result(W, FL_AT(W, x + 2 * l, 0), f, t);                       \
             }                                                                                                 \
         if (FL_SPREADS_##W(classes)) {                                                                        \
-            for (j = 0; j < classes; j++)  /* (8 j + i) / classes, of floats, with no number near an integer */ \
+            for (j = 0; j < classes; j++)  /* (W j + i) / classes, of floats, with no number near an integer */ \
                 places[j] = __builtin_convertvector(                                                          \
-                    (__builtin_convertvector(FL_PLACES_8, fl_number_8) + (8 * j + 0.5f)) * (1.0f / classes), fl_mask_8); \
+                    (__builtin_convertvector(FL_PLACES_##W, fl_number_##W) + (W * j + 0.5f)) * (1.0f / classes), fl_mask_##W); \
             for (; l + W <= rows; l += W)                                                                     \
                 for (j = 0; j < classes; j++) {                                                               \
                     f = FL_SPREAD_##W(FL_AT(W, a + l, 0), places[j]);                                         \
@@ -634,11 +642,19 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
         else name##_of(x, a, b, classes, rows, y);                                                            \
     }
 #define FL_PRODUCT(W, q, factor, least) ((fl_number_##W)(~(fl_mask_##W)((q) < (least)) & (fl_mask_##W)(q)) * (factor))
+#define FL_PRODUCT_16(W, q, factor, least) \
+    (_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(q, least, _CMP_NLT_UQ), q) * (factor))
 #define FL_ROWS(real, W)                                                                                      \
     FL_ROWS_JOIN(fastloss_rows_##real##_sums, real, W, 1, 0, FL_SUM)                                          \
-    FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 0, (real)-__builtin_inf(), FL_TOP)  /* the greatest */ \
-    FL_ROWS_MAP(fastloss_rows_##real##_products, real, W, FL_PRODUCT)  /* 0 where x < b, otherwise x a */
+    FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 0, (real)-__builtin_inf(), FL_TOP)  /* the greatest */
 FL_ROWS(float, 8)
 FL_ROWS(double, 4)
+/* 0 where x < b, otherwise x a */
+#if defined(__AVX512F__)
+FL_ROWS_MAP(fastloss_rows_float_products, float, 16, FL_PRODUCT_16)
+#else
+FL_ROWS_MAP(fastloss_rows_float_products, float, 8, FL_PRODUCT)
+#endif
+FL_ROWS_MAP(fastloss_rows_double_products, double, 4, FL_PRODUCT)
 
 #endif
