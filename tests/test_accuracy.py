@@ -12,7 +12,7 @@ import fastloss
 from fastloss import _kernels, bounds
 from tests.support import hard, oracle
 from tests.support.cases import free as loss
-from tests.support.hard import WIDTH
+from tests.support.hard import WIDE, WIDTH
 from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
@@ -39,12 +39,29 @@ def dtype(request):
     return request.param
 
 
+def layout_of(name):
+    if name == "rows":
+        return (lambda x: x), -1, (lambda y: y)
+    return (lambda x: np.ascontiguousarray(x.T)), 0, (lambda y: y.T)
+
+
 @pytest.fixture(params=["rows", "lanes"])
 def layout(request):
     """How to lay out rows for either kernel, and how to read its answer."""
-    if request.param == "rows":
-        return (lambda x: x), -1, (lambda y: y)
-    return (lambda x: np.ascontiguousarray(x.T)), 0, (lambda y: y.T)
+    return layout_of(request.param)
+
+
+@pytest.fixture(params=["rows", "wide", "lanes"])
+def any_layout(request):
+    """The same, and rows that masked classes make long."""
+    if request.param == "wide":
+        more = WIDE - WIDTH
+        return (
+            (lambda x: np.pad(x, ((0, 0), (0, more)), constant_values=-np.inf)),
+            -1,
+            (lambda y: y[:, :-more] if y.ndim > 1 else y),
+        )
+    return layout_of(request.param)
 
 
 @functools.cache
@@ -53,9 +70,9 @@ def truth(kind, dtype, what):
 
 
 @pytest.mark.parametrize("function", ["logsumexp", "softmax", "log_softmax", "entropy_from_logits"])
-def test_array_functions(function, kind, dtype, layout, isa):
+def test_array_functions(function, kind, dtype, any_layout, isa):
     x = problem(kind, dtype)[0]
-    arrange, axis, read = layout
+    arrange, axis, read = any_layout
     wanted = truth(kind, dtype, function)
     got = read(getattr(fastloss, function)(arrange(x), axis))
     assert got.dtype == dtype
@@ -76,9 +93,9 @@ def row_bounds(function, x, target, dtype, **options):
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["confident", "hopeless", "any"])
-def test_cross_entropy_of_indices(which, kind, dtype, layout, isa):
+def test_cross_entropy_of_indices(which, kind, dtype, any_layout, isa):
     x, _, targets = problem(kind, dtype)
-    arrange, axis, read = layout
+    arrange, axis, read = any_layout
     values, slopes = index_truth(kind, dtype, which)
     made = loss("cross_entropy", reduction="none", axis=axis)
     value, grad = made.value_and_grad(arrange(x), targets[which])
@@ -119,9 +136,9 @@ def label_truth(kind, dtype, which, at):
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["confident", "hopeless", "any"])
 @pytest.mark.parametrize("at", range(len(LABEL_LOSSES)), ids=[f"{n}-{o}" for n, o in LABEL_LOSSES])
-def test_losses_of_a_label(at, which, dtype, layout, isa):
+def test_losses_of_a_label(at, which, dtype, any_layout, isa):
     x, _, targets = problem("adversarial", dtype)
-    arrange, axis, read = layout
+    arrange, axis, read = any_layout
     name, options = LABEL_LOSSES[at]
     values, slopes = label_truth("adversarial", dtype, which, at)
     made = loss(name, reduction="none", axis=axis, **options)
@@ -135,15 +152,16 @@ def test_losses_of_a_label(at, which, dtype, layout, isa):
 
 
 def test_rows_are_long_enough():
-    """Or the layout "rows" would run the lanes kernel."""
+    """Or the layout "rows" would run the lanes kernel, and "wide" that of short rows."""
     assert WIDTH >= _kernels.ROWS_MIN_CLASSES
+    assert 4 * WIDTH < _kernels.SHORT_ROWS_BYTES <= 4 * WIDE
 
 
-def test_entry_of_a_confident_row(dtype, layout, isa):
+def test_entry_of_a_confident_row(dtype, any_layout, isa):
     """p_t - 1 is minus the sum of the others, however close p_t is to 1."""
     x = np.zeros((30, WIDTH), dtype)
     x[:, 0] = np.linspace(1, 80, 30)
-    arrange, axis, read = layout
+    arrange, axis, read = any_layout
     _, grad = loss("cross_entropy", reduction="none", axis=axis).value_and_grad(arrange(x), np.zeros(30, int))
     allowed = row_bounds("cross_entropy", x, np.zeros(30, int), dtype).grad
     for row, off in zip(read(grad), allowed, strict=True):

@@ -84,7 +84,7 @@ def dtype(request):
 
 
 @wide
-@pytest.mark.parametrize("classes", [2, 10, 200])
+@pytest.mark.parametrize("classes", [2, 10, 600])
 def test_softmax_far_from_the_maximum(classes, dtype, isa, rng):
     """exp(x) is off by 0.05 u for each unit of x in float32, where ln 2 is one number."""
     x = np.zeros((4000, classes), dtype)
@@ -136,19 +136,20 @@ def test_gradient_at_a_confident_target(classes, dtype, isa):
         (12, slice(1, 12), 0),  # planes, one by one
         (300, slice(8, 16), 0),  # a group of them
         (127, slice(1, 127), -1),  # short rows
-        (240, None, -1),  # rows, the last steps
+        (240, slice(1, 240), -1),  # by groups
+        (624, None, -1),  # rows, the last steps
     ],
 )
 def test_a_sum_that_loses_what_is_added(classes, at, axis, dtype, isa):
     """One term, and some of half an ulp of it or a little more or less, that are added to it one by one."""
     bits = 24 if dtype == np.float32 else 53
-    at = at or (slice(128, 240, 16) if dtype == np.float32 else slice(192, 240, 8))  # of one lane
+    at = at or (slice(512, 624, 16) if dtype == np.float32 else slice(576, 624, 8))  # of one lane
     first = np.linspace(-3, -1, 400)
     x = np.full((400, classes), -1e4)
     x[:, at] = (first - bits * np.log(2) - 0.01)[:, None]
     x[:, 0], x[:, at.start] = 0, first
     for found in shares_of_rows("cross_entropy", x.astype(dtype), np.zeros(400, int), dtype, axis):
-        assert (0.35 if classes == 12 else 0.15) < found.max() <= 1
+        assert {12: 0.35, 240: 0.05}.get(classes, 0.15) < found.max() <= 1
 
 
 # ------------------------------------------------------------------------------------------- search

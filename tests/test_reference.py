@@ -19,7 +19,15 @@ def around(*blocks):
 
 
 #: Classes around every boundary of the rows kernel.
-CLASSES = [1, 2, 15, 31, 32, 33, *around(_kernels.ROWS_MIN_CLASSES, _kernels.ROWS_BLOCK)]
+CLASSES = [
+    1,
+    2,
+    15,
+    31,
+    32,
+    33,
+    *around(_kernels.ROWS_MIN_CLASSES, _kernels.SHORT_ROWS_BYTES // 4, _kernels.ROWS_BLOCK),
+]
 CLASSES += [2 * _kernels.ROWS_BLOCK + 1]
 #: (classes, samples) around every boundary of tiles.
 LANES = [(c, n) for c in (1, 2, 5, 12, 13, 127) for n in (1, *around(_kernels.LANES))]

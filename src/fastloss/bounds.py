@@ -148,8 +148,8 @@ TABLE = (
     ("`log_softmax_vjp`", f"u (abs(gⱼ − pⱼ Σₖ gₖ) + {LOG_VJP}pⱼ Σₖ abs(gₖ))"),
     ("`sigmoid_vjp`", f"{SIGMOID_VJP}u of it"),
     (
-        "`softmax`; B is A, but of less than 128 classes"
-        f" at least min(C − 1, {SHORT_32}), in float64 min(C − 1, {SHORT_64})",
+        "`softmax`; B is A, but of less than 512 classes"
+        f" at least min(C − 1, {SHORT_32}), in float64 of less than 256 min(C − 1, {SHORT_64})",
         f"pⱼ u ({2 * TERM} (1 − pⱼ) + {MAP} + B + e (abs(dⱼ) + Σₖ pₖ·abs(dₖ)))",
     ),
     ("`entropy`", f"({ENTROPY} + min(C, {ENTROPY_ADDED}))u Σⱼ abs(pⱼ log pⱼ)"),
@@ -376,8 +376,8 @@ def array_function(
         return _known((ENTROPY + min(x.shape[-1], ENTROPY_ADDED)) * u * np.abs(terms).sum(-1) + tiny)
     row, classes = _Row(x, u, shifted), x.shape[-1]
     if name == "softmax":  # `short_rows` add the greatest to the others, however much it is of the sum
-        together = SHORT_32 if u > unit(np.float64) else SHORT_64
-        added = np.maximum(row.additions, min(classes - 1, together) if classes < 128 else 0)
+        together, most = (SHORT_32, 511) if u > unit(np.float64) else (SHORT_64, 255)
+        added = np.maximum(row.additions, min(classes - 1, together) if classes <= most else 0)
         bound = row.p * u * (2 * TERM * row.not_p + MAP + added + row.exp * (row.d + row.spread))
     elif name == "log_softmax":  # x_j - max x 1, - L 1, or m + L and x_j less that as two numbers
         bound = row.sum_error + u * (2 * row.d + (LOG + 1) * row.log_sum)

@@ -6,7 +6,8 @@ import numpy as np
 
 from . import oracle
 
-WIDTH = 133  # of a row, the filling included: the rows kernel takes them, with a tail
+WIDTH = 133  # of a row, the filling included: the rows kernel takes them, with a tail, but of labels alone
+WIDE = 517  # of labels too
 
 
 def stored(x, dtype):

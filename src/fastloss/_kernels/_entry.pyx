@@ -131,7 +131,8 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     elif job.op == SOFTMAX_BACKWARD or job.op == LOG_SOFTMAX_BACKWARD:
         function = units.backward[job.float32]
         job.chunk = chunk_size(job.samples, job.classes, 1 if job.inner == 1 else LANES)
-    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES or job.classes >= TILES_MAX_CLASSES or bent \
+    elif job.inner == 1 and job.classes >= ROWS_MIN_CLASSES and not takes_short_rows(job) \
+            or job.classes >= TILES_MAX_CLASSES or bent \
             or job.op == DISTILLED or job.parts.top != NULL \
             or job.head == POLY and fabs(job.head_parameter) > 1e6:
         function = units.rows[job.float32]
@@ -686,6 +687,7 @@ POINT_OPS = {}                     # filled by `use`
 BLOCKS = {
     "ROWS_BLOCK": ROWS_BLOCK,
     "ROWS_MIN_CLASSES": ROWS_MIN_CLASSES,
+    "SHORT_ROWS_BYTES": SHORT_ROWS_BYTES,
     "SERIAL_ELEMENTS": SERIAL_ELEMENTS,
     "LANES": LANES,
     "PLANE_SAMPLES": PLANE_SAMPLES,

@@ -2,6 +2,7 @@
 
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
+include "tuning.pxi"
 
 cdef enum:
     LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, ENTROPY, ENTROPY_FROM_LOGITS, LOSS, LOSS_LINEAR, NLL, CHECK_LABELS,
@@ -138,6 +139,16 @@ cdef inline bint is_only_scaled(const ClassJob* job) noexcept nogil:
     """Whether x is read times a positive number, by which -inf remains what it is."""
     return job.input_scale > 0 and job.input_scale != 1 and job.class_scale == NULL and job.class_bias == NULL \
         and job.softcap == 0
+
+
+cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
+    """Whether a job with few classes that are neighbours is for `short_rows`."""
+    cdef bint label = job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES
+    if job.hessian.data != NULL:  # these do not know the sum without the greatest exponential
+        return False
+    if job.class_scale != NULL or job.class_bias != NULL or job.classes * (4 if job.float32 else 8) >= SHORT_ROWS_BYTES:
+        return False
+    return job.inner == 1 and job.softcap == 0 and job.z_loss == 0 and (label or job.op == SOFTMAX and job.classes > 1)
 
 
 cdef inline bint reads_as_is(const ClassJob* job) noexcept nogil:

@@ -7,7 +7,7 @@
 #    1e-20; where the label's vanishes beside the others, log Σ exp(x_j - m) + (m - x_t).
 
 from libc.math cimport isnan, ldexp
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
@@ -16,15 +16,6 @@ from fastloss._kernels.job cimport *
 from fastloss._kernels.reading cimport *
 from fastloss._kernels.tile cimport *
 include "tuning.pxi"
-
-
-cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
-    cdef bint label = job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES
-    if job.hessian.data != NULL:  # these do not know the sum without the greatest exponential
-        return False
-    if job.class_scale != NULL or job.class_bias != NULL:
-        return False
-    return job.inner == 1 and job.softcap == 0 and job.z_loss == 0 and (label or job.op == SOFTMAX and job.classes > 1)
 
 
 # ---- Steps ----
@@ -162,15 +153,26 @@ cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, b
 
 cdef inline void sums_of_tile(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
     """Sums of exponentials, without the labels'."""
-    cdef Py_ssize_t classes = job.classes, l
+    cdef Py_ssize_t classes = job.classes, l, j
     cdef real* own = <real*>s.unit
+    cdef real* rest = <real*>s.rest
     cdef real* p = <real*>s.e
+    cdef double* low = s.wide + s.count
     if job.op == LOSS:
         for l in range(s.count):
             own[l] = p[max(s.labels[l], <int64_t>0)]
             p[max(s.labels[l], <int64_t>0)] = <real>0
             p += classes
-    sums_of_rows(<real*>s.e, classes, s.count, <real*>s.rest)
+    if classes < ROWS_MIN_CLASSES:
+        sums_of_rows(<real*>s.e, classes, classes, s.count, rest)
+        return
+    memset(s.wide, 0, 2 * s.count * sizeof(double))
+    for j in range(0, classes, SHORT_ROWS_GROUP):
+        sums_of_rows(<real*>s.e + j, classes, min(classes - j, <Py_ssize_t>SHORT_ROWS_GROUP), s.count, rest)
+        for l in range(s.count):
+            two_sum(rest[l], s.wide + l, low + l)
+    for l in range(s.count):
+        rest[l] = <real>(s.wide[l] + low[l])
 
 
 cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
@@ -205,7 +207,7 @@ cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noe
         s.own_references = 16
         x = rows_of(tag, job, s, True)
     s.own_references -= 1
-    tops_of_rows(x, classes, s.count, <real*>s.top)
+    tops_of_rows(x, classes, classes, s.count, <real*>s.top)
     if job.op == LOSS:
         for l in range(s.count):
             (<real*>s.own)[l] = x[l * classes + max(s.labels[l], <int64_t>0)]

@@ -50,8 +50,9 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
 cdef inline Py_ssize_t tile_size(const ClassJob* job, Py_ssize_t start, real* tag) noexcept nogil:
     """Samples of the tile that begins with `start`, if there are so many."""
     cdef Py_ssize_t bytes_of_sample = job.classes * <Py_ssize_t>sizeof(real), beyond, size
-    size = min(PLANE_BYTES // <Py_ssize_t>sizeof(real), TILE_BYTES // bytes_of_sample // LANES * LANES)
-    size = max(size, <Py_ssize_t>LANES)
+    cdef Py_ssize_t step = 16 if job.classes >= ROWS_MIN_CLASSES and takes_short_rows(job) else LANES
+    size = min(PLANE_BYTES // <Py_ssize_t>sizeof(real), TILE_BYTES // bytes_of_sample // step * step)
+    size = max(size, step)
     beyond = (start + LANES - job.lead) % LANES
     if beyond != 0:
         size = min(size, LANES - beyond)

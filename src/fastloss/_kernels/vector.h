@@ -530,10 +530,11 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
 
 /* ---- Short rows, one after another: sums, maxima, products ---- */
 
-/* Each row to one number by `of_two`; the last classes % W numbers of a row are a register with `fill`. W rows go side by
-   side: each into W lanes, of which a tree of neighbours then makes one register of W results. So the order of the
-   additions is that of W lanes on every instruction set, also where registers hold more. The rows are a multiple of W, of
-   which the last ones need not be any; W numbers behind are read. If FOUR, long rows go by as many registers. */
+/* Each row, `stride` from the one before, to one number by `of_two`; the last classes % W numbers of a row are a register
+   with `fill`. W rows go side by side: each into W lanes, of which a tree of neighbours then makes one register of W
+   results. So the order of the additions is that of W lanes on every instruction set, also where registers hold more.
+   The rows are a multiple of W, of which the last ones need not be any; W numbers behind are read. If FOUR, long rows go
+   by as many registers. */
 #define FL_ROWS_JOIN(name, real, W, FOUR, fill, of_two)                                                       \
     FASTLOSS_INLINE fl_number_##W name##_row(const real* p, ptrdiff_t full, fl_mask_##W rest) {               \
         const fl_number_##W none = {0};                                                                       \
@@ -550,17 +551,17 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
         for (; j < full; j += W) m = of_two(W, m, FL_AT(W, p + j, 0));                                        \
         return m;                                                                                             \
     }                                                                                                         \
-    FASTLOSS_INLINE void name##_of(const real* x, ptrdiff_t classes, ptrdiff_t rows, real* y) {               \
+    FASTLOSS_INLINE void name##_of(const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, real* y) { \
         ptrdiff_t full = classes - classes % W;                                                               \
         fl_mask_##W rest = FL_FIRST(W, classes - full);                                                       \
-        for (ptrdiff_t l = 0; l < rows; l += W, x += W * classes) {                                           \
+        for (ptrdiff_t l = 0; l < rows; l += W, x += W * stride) {                                            \
             fl_number_##W m[W];                                                                               \
-            if (classes == 2) {                                                                               \
+            if (stride == 2) {                                                                                \
                 m[0] = FL_EVEN_##W(FL_AT(W, x, 0), FL_AT(W, x, 1));                                           \
                 m[0] = of_two(W, m[0], FL_ODD_##W(FL_AT(W, x, 0), FL_AT(W, x, 1)));                           \
                 m[0] = FL_ORDER_##W(m[0]);                                                                    \
             } else {                                                                                          \
-                _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) m[i] = name##_row(x + i * classes, full, rest); \
+                _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) m[i] = name##_row(x + i * stride, full, rest); \
                 _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                    \
                     _Pragma("GCC unroll 4") for (int i = 0; i < n; i++)                                       \
                         m[i] = of_two(W, FL_EVEN_##W(m[2 * i], m[2 * i + 1]), FL_ODD_##W(m[2 * i], m[2 * i + 1])); \
@@ -569,10 +570,10 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
             *(fl_number_##W*)(y + l) = m[0];                                                                  \
         }                                                                                                     \
     }                                                                                                         \
-    FASTLOSS_APART void name(const real* x, ptrdiff_t classes, ptrdiff_t rows, real* y) {                     \
-        if (classes == 10) name##_of(x, 10, rows, y);                                                         \
-        else if (classes == 2) name##_of(x, 2, rows, y);                                                      \
-        else name##_of(x, classes, rows, y);                                                                  \
+    FASTLOSS_APART void name(const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, real* y) {   \
+        if (stride == 10) name##_of(x, 10, 10, rows, y);                                                      \
+        else if (stride == 2) name##_of(x, 2, 2, rows, y);                                                    \
+        else name##_of(x, stride, classes, rows, y);                                                          \
     }
 #define FL_SUM(W, a, b) ((a) + (b))
 #define FL_TOP(W, a, b) FL_MAX_##W(a, b)
