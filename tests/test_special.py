@@ -63,11 +63,17 @@ def test_signature(name):
     ]
 
 
+#: From SciPy 1.18 on expit and some others give float32 of what is smaller.
+FLOAT32_FIRST = scipy_special.expit.types[0] == "f->f"
+
+
 @pytest.mark.parametrize("name", [*ONE, *TWO])
 def test_ufunc(name):
     ours, other = getattr(special, name), getattr(scipy_special, name)
     assert isinstance(ours, np.ufunc)
-    assert (ours.__name__, ours.nin, ours.nout, ours.types) == (name, other.nin, 1, other.types)
+    assert (ours.__name__, ours.nin, ours.nout) == (name, other.nin, 1)
+    assert sorted(ours.types) == sorted(other.types)
+    assert ours.types == other.types or FLOAT32_FIRST
     assert "Examples" in ours.__doc__
     assert pickle.loads(pickle.dumps(ours)) is ours
 
@@ -335,7 +341,8 @@ def test_calls_of_a_ufunc(name, rng):
         lambda v: v[:0], lambda v: np.broadcast_to(v[0], (7, 33)), lambda v: float(v[1, 1]),
         lambda v: v.tolist(),
     ):  # fmt: skip
-        alike(ours(*map(view, args)), other(*map(view, args)))
+        if not FLOAT32_FIRST or np.asarray(view(x)).dtype.itemsize >= 4:
+            alike(ours(*map(view, args)), other(*map(view, args)))
     for dtype in ("f", "d"):
         alike(ours(*args, dtype=dtype, casting="same_kind"), other(*args, dtype=dtype, casting="same_kind"))
     out = x.copy()
