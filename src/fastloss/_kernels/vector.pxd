@@ -103,8 +103,12 @@ cdef inline vec all_of(double x, vec tag) noexcept nogil:
 # ---- Short rows, one after another ----
 
 cdef extern from "vector.h" nogil:
-    void sums_of_rows "fastloss_rows_float_sums" (const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, float*)
-    void tops_of_rows "fastloss_rows_float_tops" (const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, float*)
+    void sums_of_rows "fastloss_rows_float_sums" (
+        const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, float*
+    )
+    void tops_of_rows "fastloss_rows_float_tops" (
+        const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, float*
+    )
     void products_of_rows "fastloss_rows_float_products" (
         const float*, const float* factor, const float* least, Py_ssize_t classes, Py_ssize_t rows, float*
     )
