@@ -580,7 +580,7 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
 
 /* y of x and two numbers for each row. Rows shorter than a register are written in order, each over what the one before
    wrote too far; not so the last ones, for behind them is other memory. y is elsewhere than x; W numbers behind the
-   others may be read. Where FL_SPREADS, the numbers of 8 rows are put as often as a row is long, in as many registers. */
+   others may be read. Where FL_SPREADS, the numbers of W rows are put as often as a row is long, in as many registers. */
 #if defined(__AVX512F__)
 FL_VECTOR(fl_number_16, float, 64, 4)
 FL_VECTOR(fl_mask_16, int32_t, 64, 4)
