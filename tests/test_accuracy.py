@@ -154,7 +154,7 @@ def test_losses_of_a_label(at, which, dtype, any_layout, isa):
 def test_rows_are_long_enough():
     """Or the layout "rows" would run the lanes kernel, and "wide" that of short rows."""
     assert WIDTH >= _kernels.ROWS_MIN_CLASSES
-    assert 4 * WIDTH < _kernels.SHORT_ROWS_BYTES <= 4 * WIDE
+    assert 4 * WIDTH < bounds.SHORT_BYTES == _kernels.SHORT_ROWS_BYTES <= 4 * WIDE
 
 
 def test_entry_of_a_confident_row(dtype, any_layout, isa):

@@ -53,7 +53,9 @@ EXP, NEAR = 1.1, 0.05
 FAR = {np.dtype(np.float32): 1e3, np.dtype(np.float64): 1e5}
 # Additions. `planes`: up to 12 classes one by one, the first two to 0, or 8 and what is carried on 1.
 # `short_rows`: in float64 to 16 lanes 6, to 4 of them 3, to one 2; in float32 to 32 2, to 8 3, to one 3.
+# From 128 classes on 64 of them in fewer, and storing what float64 adds up without loss 1.
 PLANES, SHORT_32, SHORT_64 = 10, 8, 11
+SHORT_BYTES = 2048  # of a row of numbers; `short_rows` has those of less
 MAP = 3  # softmax, beside exponentials and additions: others + own 1, 1 / S 1, * 1
 LOG = 3  # log(1 + others): 2.7
 ROW = 4  # L - d_t: log 3, beside which d_t 1; - 1
@@ -148,8 +150,8 @@ TABLE = (
     ("`log_softmax_vjp`", f"u (abs(gⱼ − pⱼ Σₖ gₖ) + {LOG_VJP}pⱼ Σₖ abs(gₖ))"),
     ("`sigmoid_vjp`", f"{SIGMOID_VJP}u of it"),
     (
-        "`softmax`; B is A, but of less than 512 classes"
-        f" at least min(C − 1, {SHORT_32}), in float64 of less than 256 min(C − 1, {SHORT_64})",
+        f"`softmax`; B is A, but of less than {SHORT_BYTES // 4} classes at least min(C − 1, {SHORT_32}),"
+        f" in float64 of less than {SHORT_BYTES // 8} min(C − 1, {SHORT_64})",
         f"pⱼ u ({2 * TERM} (1 − pⱼ) + {MAP} + B + e (abs(dⱼ) + Σₖ pₖ·abs(dₖ)))",
     ),
     ("`entropy`", f"({ENTROPY} + min(C, {ENTROPY_ADDED}))u Σⱼ abs(pⱼ log pⱼ)"),
@@ -376,8 +378,8 @@ def array_function(
         return _known((ENTROPY + min(x.shape[-1], ENTROPY_ADDED)) * u * np.abs(terms).sum(-1) + tiny)
     row, classes = _Row(x, u, shifted), x.shape[-1]
     if name == "softmax":  # `short_rows` add the greatest to the others, however much it is of the sum
-        together, most = (SHORT_32, 511) if u > unit(np.float64) else (SHORT_64, 255)
-        added = np.maximum(row.additions, min(classes - 1, together) if classes <= most else 0)
+        together, size = (SHORT_32, 4) if u > unit(np.float64) else (SHORT_64, 8)
+        added = np.maximum(row.additions, min(classes - 1, together) if classes * size < SHORT_BYTES else 0)
         bound = row.p * u * (2 * TERM * row.not_p + MAP + added + row.exp * (row.d + row.spread))
     elif name == "log_softmax":  # x_j - max x 1, - L 1, or m + L and x_j less that as two numbers
         bound = row.sum_error + u * (2 * row.d + (LOG + 1) * row.log_sum)

@@ -47,10 +47,10 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
         (<results_function>fastloss_out_of_line(results))(tag, job, s, any_odd)
 
 
-cdef inline Py_ssize_t tile_size(const ClassJob* job, Py_ssize_t start, real* tag) noexcept nogil:
+cdef inline Py_ssize_t tile_size(const ClassJob* job, Py_ssize_t start, bint in_rows, real* tag) noexcept nogil:
     """Samples of the tile that begins with `start`, if there are so many."""
     cdef Py_ssize_t bytes_of_sample = job.classes * <Py_ssize_t>sizeof(real), beyond, size
-    cdef Py_ssize_t step = 16 if job.classes >= ROWS_MIN_CLASSES and takes_short_rows(job) else LANES
+    cdef Py_ssize_t step = 16 if in_rows and job.classes >= ROWS_MIN_CLASSES else LANES
     size = min(PLANE_BYTES // <Py_ssize_t>sizeof(real), TILE_BYTES // bytes_of_sample // step * step)
     size = max(size, step)
     beyond = (start + LANES - job.lead) % LANES
@@ -119,7 +119,7 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
     values = <real*>s.value
     while start < last:
         s.first = start
-        s.count = min(tile_size(job, start, tag), last - start)
+        s.count = min(tile_size(job, start, s.in_rows, tag), last - start)
         s.steps = (s.count + size - 1) // size
         s.n = s.steps * size
         bytes_of_tile = job.classes * s.n * sizeof(real)

@@ -580,7 +580,8 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
 
 /* y of x and two numbers for each row. Rows shorter than a register are written in order, each over what the one before
    wrote too far; not so the last ones, for behind them is other memory. y is elsewhere than x; W numbers behind the
-   others may be read. Where FL_SPREADS, the numbers of W rows are put as often as a row is long, in as many registers. */
+   others may be read. Where FL_SPREADS, the numbers of W rows are put as often as a row is long, in as many registers:
+   faster than a row by itself where that does not fill one register, or a second one by half. */
 #if defined(__AVX512F__)
 FL_VECTOR(fl_number_16, float, 64, 4)
 FL_VECTOR(fl_mask_16, int32_t, 64, 4)
@@ -643,14 +644,13 @@ FL_VECTOR(fl_mask_16, int32_t, 64, 4)
         else name##_of(x, a, b, classes, rows, y);                                                            \
     }
 #define FL_PRODUCT(W, q, factor, least) ((fl_number_##W)(~(fl_mask_##W)((q) < (least)) & (fl_mask_##W)(q)) * (factor))
-#define FL_PRODUCT_16(W, q, factor, least) \
-    (_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(q, least, _CMP_NLT_UQ), q) * (factor))
+#define FL_PRODUCT_16(W, q, factor, least) (FL_IF_LESS(ps, q, least, (fl_ps){0}, q) * (factor))
 #define FL_ROWS(real, W)                                                                                      \
     FL_ROWS_JOIN(fastloss_rows_##real##_sums, real, W, 1, 0, FL_SUM)                                          \
     FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 0, (real)-__builtin_inf(), FL_TOP)  /* the greatest */
 FL_ROWS(float, 8)
 FL_ROWS(double, 4)
-/* 0 where x < b, otherwise x a */
+/* 0 where x < b, otherwise x a; its order is none, and a register may hold any W */
 #if defined(__AVX512F__)
 FL_ROWS_MAP(fastloss_rows_float_products, float, 16, FL_PRODUCT_16)
 #else
