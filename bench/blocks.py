@@ -120,7 +120,7 @@ def measure(
 
 def section(folder: Path, constant: str) -> list[str]:
     """The table of one constant."""
-    _, values, shapes = CONSTANTS[constant]
+    values, shapes = CONSTANTS[constant]
     threads = "[2]" if constant == "STREAM_BYTES" else "[1]"
     columns = {value: measure(folder, shapes, constant, value, threads) for value in values}
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
