@@ -29,8 +29,8 @@ from .options import ROOT, rows_of, shared
 # constant: its values, and the (rows, classes), or elements, that show it
 CONSTANTS: dict[str, tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]] = {
     "SHORT_ROWS_BYTES": (
-        ("1024", "2048", "4096"),
-        ((2048, 100), (2048, 129), (2048, 200), (2048, 400), (2048, 700)),
+        ("512", "1024", "2048"),
+        ((2048, 100), (2048, 129), (2048, 200), (2048, 300), (2048, 400)),
     ),
     "SHORT_ROWS_MIN_CLASSES": (("1", "5", "12"), ((65536, 2), (65536, 3), (65536, 5), (65536, 10))),
     "PLANE_SAMPLES": (("256", "512", "1024"), ((4, 4, 65536), (4, 19, 65536), (1, 100, 65536))),

@@ -55,7 +55,7 @@ FAR = {np.dtype(np.float32): 1e3, np.dtype(np.float64): 1e5}
 # `short_rows`: in float64 to 16 lanes 6, to 4 of them 3, to one 2; in float32 to 32 2, to 8 3, to one 3.
 # From 128 classes on 64 of them in fewer, and storing what float64 adds up without loss 1.
 PLANES, SHORT_32, SHORT_64 = 10, 8, 11
-SHORT_BYTES = 2048  # of a row of numbers; `short_rows` has those of less
+SHORT_BYTES = 1024  # of a row of numbers; `short_rows` has those of less
 MAP = 3  # softmax, beside exponentials and additions: others + own 1, 1 / S 1, * 1
 LOG = 3  # log(1 + others): 2.7
 ROW = 4  # L - d_t: log 3, beside which d_t 1; - 1

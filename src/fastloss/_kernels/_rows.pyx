@@ -1,6 +1,6 @@
 # The unit of rows: see units.pxd.
 
-from fastloss._kernels.rows cimport *
+from fastloss._kernels.row_chunks cimport *
 from fastloss._kernels.units cimport *
 
 

@@ -7,7 +7,7 @@
 # c) The gradient of a row that is one block reuses its exponentials; that of a longer one computes them again.
 # d) A Hessian's diagonal is written before the gradient, which may take the place of the exponentials or of x.
 # e) Where the gradient needs the logarithm of the sum first (`headed`), rows get their heads in groups of HEADED, if
-#    the exponentials of all fit one block; a longer row is a group of its own.
+#    the exponentials of all fit one block; a longer row is a group of its own: row_chunks.pxd.
 
 from libc.math cimport INFINITY, fabs, ldexp
 from libc.string cimport memset
@@ -710,6 +710,33 @@ ctypedef void (*gradient_of_row)(
 ) noexcept nogil
 
 
+cdef inline void write_gradient(
+    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double uniform, double coefficients,
+    double factor, double least, int64_t t, double entry, const void* c, const Row* row, vec tag
+) noexcept nogil:
+    """n entries of a gradient, from the exponentials and coefficients c; `entry` is that of class t."""
+    cdef void* grad = <uint16_t*>job.grad + i * job.classes + j0
+    cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(
+        <void*>gradient_steps_of[f16] if vec is f16 else <void*>gradient_steps_of[d8]
+    )
+    if MODE == PLAIN and job.grad_storage == FLOAT16 and job.inner == 1:
+        gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+    elif MODE == PLAIN and job.grad_storage == BFLOAT16 and job.inner == 1:
+        gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+    else:
+        grad = place_to_write(job, i, j0, row.e, tag)
+        if MODE == PLAIN:
+            gradient_steps(PLAIN, NATIVE, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+        else:
+            gradient(NULL, MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, grad)
+        if j0 <= t and t < j0 + n:
+            put(entry, grad, t - j0, tag)
+        write_row(job, grad, i, j0, n, tag)
+        return
+    if j0 <= t and t < j0 + n:
+        write_one(<float>entry, grad, job.grad_storage, t - j0)
+
+
 cdef inline void row_gradient(
     int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
     Curve* curve, Row* row, vec tag
@@ -723,7 +750,6 @@ cdef inline void row_gradient(
     cdef double factor, least = 7.5e-37 if vec is f16 else 1e-300, lead = -1
     cdef double uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
     cdef const void* c = row.c_used
-    cdef void* grad
     cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_any)
     cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(
         <void*>gradient_steps_of[f16] if vec is f16 else <void*>gradient_steps_of[d8]
@@ -763,23 +789,7 @@ cdef inline void row_gradient(
                 put(entry, row.e, t - j0, tag)
             (<slope_function>fastloss_out_of_line(<void*>write_capped))(job, i, j0, n, row)
             continue
-        grad = <uint16_t*>job.grad + i * job.classes + j0
-        if MODE == PLAIN and job.grad_storage == FLOAT16 and job.inner == 1:
-            gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
-        elif MODE == PLAIN and job.grad_storage == BFLOAT16 and job.inner == 1:
-            gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
-        else:
-            grad = place_to_write(job, i, j0, row.e, tag)
-            if MODE == PLAIN:
-                gradient_steps(PLAIN, NATIVE, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
-            else:
-                gradient(NULL, MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, grad)
-            if j0 <= t and t < j0 + n:
-                put(entry, grad, t - j0, tag)
-            write_row(job, grad, i, j0, n, tag)
-            continue
-        if j0 <= t and t < j0 + n:
-            write_one(<float>entry, grad, job.grad_storage, t - j0)
+        write_gradient(MODE, job, i, j0, n, uniform, coefficients, factor, least, t, entry, c, row, tag)
 
 
 cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, vec tag) noexcept nogil:
@@ -1209,118 +1219,8 @@ cdef inline void place_row(real* tag, Row* row, double* by_scale, double* by_bia
     row.by_bias = by_bias
     row.x = <real*>part_of(memory, 0, BYTES_OF_ROWS_BLOCK)
     row.c = <real*>part_of(memory, 1, BYTES_OF_ROWS_BLOCK)
-    row.e = <real*>part_of(memory, 2, BYTES_OF_ROWS_BLOCK)
-    row.c_ahead = <real*>part_of(memory, 3, BYTES_OF_ROWS_BLOCK)
-    row.e_ahead = <real*>part_of(memory, 4, BYTES_OF_ROWS_BLOCK)
-    row.h = <real*>part_of(memory, 5, BYTES_OF_ROWS_BLOCK)
+    row.c_ahead = <real*>part_of(memory, 2, BYTES_OF_ROWS_BLOCK)
+    row.e_ahead = <real*>part_of(memory, 3, BYTES_OF_ROWS_BLOCK)
+    row.h = <real*>part_of(memory, 4, BYTES_OF_ROWS_BLOCK)
+    row.e = <real*>part_of(memory, 5, BYTES_OF_ROWS_BLOCK)  # the last, with room behind it: `apart_from`
     row.guess = -60 if real is float else -500
-
-
-cdef inline void headed_rows(
-    row_function row_by_mode, real* tag, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch
-) noexcept nogil:
-    """`count` samples from `start` on into the batch, and their gradients, which need their heads first.
-
-    By groups: while the heads of one are computed, the next is collected, in the other half of the buffers.
-    """
-    cdef Row rows[2 * HEADED]
-    cdef Row* next_row
-    cdef bint together = job.classes <= ROWS_BLOCK // HEADED, again = job.classes > ROWS_BLOCK
-    cdef Py_ssize_t size = HEADED if together else 1, l = 0, n = 0, first, m, g
-    cdef int half = 0
-    memset(batch, 0, sizeof(Batch))
-    while l < count or n > 0:
-        first = l - n
-        if n > 0:
-            (<heads_function>fastloss_out_of_line(<void*>heads))(job, first // 8 * 8, 8, batch)
-        m = 0
-        if n == 0 or not again:  # a row that is read again should be in the cache
-            m = min(size, count - l)
-        for g in range(max(m, n)):  # by turns: a burst of stores would stall
-            if g < m:
-                next_row = rows + half * HEADED + g
-                next_row[0] = row[0]
-                next_row.e = <real*>(row.e if half == 0 else row.e_ahead) + g * (ROWS_BLOCK // HEADED)
-                next_row.c = <real*>(row.c if half == 0 else row.c_ahead) + g * (ROWS_BLOCK // HEADED)
-                row_by_mode(tag, job, start + l + g, l + g, COLLECTED, next_row, batch)
-                row.guess = next_row.guess
-            if g < n:
-                row_by_mode(tag, job, start + first + g, first + g, WRITTEN, rows + (1 - half) * HEADED + g, batch)
-        half = 1 - half
-        l += m
-        n = m
-
-
-cdef inline void merged_rows(
-    row_function row_by_mode, real* tag, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch
-) noexcept nogil:
-    """`count` samples from `start` on, of which all statistics are known, into the batch, and their gradients."""
-    cdef Py_ssize_t l
-    for l in range(count):
-        take_part(tag, job, start + l, l, batch)
-    clear(batch, count)
-    if job.headed and job.with_grad:
-        (<heads_function>fastloss_out_of_line(<void*>heads))(job, 0, (count + 7) // 8 * 8, batch)
-    for l in range(count):
-        if batch.keep[l] != 0:
-            row_by_mode(tag, job, start + l, l, RESTORED, row, batch)
-        elif job.grad != NULL:
-            zero_row(tag, job.grad, job.grad_storage, job, start + l)
-
-
-cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
-    """Samples [chunk * job.chunk, ...) of a job whose class axis is contiguous."""
-    cdef Py_ssize_t first = chunk * job.chunk, start, l, count
-    cdef Py_ssize_t last = min(first + job.chunk, job.samples)
-    cdef row_function row_by_mode = row_of_job(job, tag)
-    cdef f16 f
-    cdef d8 d
-    cdef bint headed = job.headed and job.with_grad
-    cdef Row row
-    cdef Batch batch
-    cdef double total[LANES]
-    cdef double low[LANES]
-    cdef Huge huge
-    huge.total = huge.low = 0
-    place_row(tag, &row, sums_by_scale(job, chunk), sums_by_bias(job, chunk))
-    for l in range(LANES):
-        total[l] = low[l] = 0
-    for start in range(first, last, LANES):
-        count = min(<Py_ssize_t>LANES, last - start)
-        batch.any_wide = False
-        if is_merged(job):
-            merged_rows(row_by_mode, tag, job, start, count, &row, &batch)
-        elif headed:
-            headed_rows(row_by_mode, tag, job, start, count, &row, &batch)
-        for l in range(count if not headed and not is_merged(job) else 0):
-            if job.op == ENTROPY:
-                if real is float:
-                    (<float*>job.value)[start + l] = <float>row_entropy(job, start + l, &row, <float*>row.e, f)
-                else:
-                    (<double*>job.value)[start + l] = row_entropy(job, start + l, &row, <double*>row.e, d)
-            else:
-                row_by_mode(tag, job, start + l, l, ALL, &row, &batch)
-        if job.op != ENTROPY:
-            clear(&batch, count)
-            finish(tag, job, start, count, 0, &batch, total, low, &huge)
-    fastloss_stream_end()
-    sum_lanes(total, low, LANES, &huge, job.partial + 3 * chunk)
-
-
-cdef inline void odd_rows(real* tag, ClassJob* job, const OddSamples* s) noexcept nogil:
-    cdef row_function row_by_mode = row_of_job(job, tag)
-    cdef const real* odd = <const real*>s.odd
-    cdef Row row
-    cdef Batch batch
-    cdef Py_ssize_t l
-    place_row(tag, &row, s.by_scale, s.by_bias)
-    for l in range(s.count):
-        if odd[l] != 0:
-            batch.any_wide = False
-            if job.headed and job.with_grad:
-                headed_rows(row_by_mode, tag, job, s.first + l, 1, &row, &batch)
-            else:
-                row_by_mode(tag, job, s.first + l, 0, ALL, &row, &batch)
-            if odd[l] == 2:
-                clear(&batch, 1)
-                finish(tag, job, s.first + l, 1, LANES - 1, &batch, s.total, s.low, s.huge)

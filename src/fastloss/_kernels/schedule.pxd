@@ -1,5 +1,6 @@
 # schedule: what the chunks of a call use of the thread that computes them, share, and leave. `schedule.pxi` runs them.
 
+from libc.stdint cimport uintptr_t
 from fastloss._kernels.math cimport *
 include "tuning.pxi"
 
@@ -17,6 +18,12 @@ cdef extern from "thread.h" nogil:
 cdef inline void* part_of(void* memory, int part, Py_ssize_t bytes_of_part) noexcept nogil:
     """One of the parts of a thread's memory, of which a chunk takes three or five, once each."""
     return fastloss_offset(memory, part * (bytes_of_part + APART))
+
+
+cdef inline void* apart_from(const void* x, void* part) noexcept nogil:
+    """`part`, or 2 KiB behind it: a load waits for stores before it that are a multiple of 4096 bytes away, as those to
+    a row in step with x would be."""
+    return <char*>part + (((<uintptr_t>x - <uintptr_t>part + 1024) & 2048) ^ 2048)
 
 
 cdef inline void sum_chunk(double total, double low, const Huge* huge, double* partial) noexcept nogil:

@@ -92,12 +92,10 @@ cdef inline void take_out(void* e, Py_ssize_t j, vec tag) noexcept nogil:
     store(if_equal(places(tag), all_of(j - k * size, tag), all_of(0, tag), load(e, k, tag)), e, k)
 
 
-cdef inline void sum_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, vec tag, Sum* s) noexcept nogil:
-    """Add n numbers, up to a whole step, to s; those that are `unit` are left out if SKIP."""
+cdef inline void add_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, vec tag, Sums* sums) noexcept nogil:
+    """Add n numbers, up to a whole step, to sums; those that are `unit` are left out if SKIP."""
     cdef Py_ssize_t steps = (n + step_of(tag) - 1) // step_of(tag), g, k
     cdef vec group, skipped = all_of(unit, tag)
-    cdef Sums sums
-    clear_sums(&sums)
     for g in range(0, steps - GROUP + 1, GROUP):
         add_group(
             add(
@@ -110,15 +108,33 @@ cdef inline void sum_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, 
                     add(counted(SKIP, e, g + 6, skipped), counted(SKIP, e, g + 7, skipped)),
                 ),
             ),
-            &sums,
+            sums,
         )
     g = steps - steps % GROUP
     if g < steps:
         group = counted(SKIP, e, g, skipped)
         for k in range(g + 1, steps):
             group = add(group, counted(SKIP, e, k, skipped))
-        add_group(group, &sums)
+        add_group(group, sums)
+
+
+cdef inline void sum_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, vec tag, Sum* s) noexcept nogil:
+    """`add_steps` to s."""
+    cdef Sums sums
+    clear_sums(&sums)
+    add_steps(e, n, SKIP, unit, tag, &sums)
     add_sums(&sums, tag, s)
+
+
+cdef inline double sum_of_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, vec tag) noexcept nogil:
+    """The sum of n numbers alone: what `sum_steps` adds to 0."""
+    cdef Sums sums
+    clear_sums(&sums)
+    add_steps(e, n, SKIP, unit, tag, &sums)
+    if vec is f16:
+        return d8_sum(sums.total)
+    else:
+        return joined(d8_sum(sums.total), d8_sum(sums.low))
 
 
 cdef inline void linear_step(

@@ -12,7 +12,7 @@ DEF POINTWISE_BLOCK = 256          # elements that stay in L1
 DEF ROWS_MIN_CLASSES = 128         # fewer contiguous classes than this are for `tiles`,
 DEF TILES_MAX_CLASSES = 1 << 24    # and more strided ones are not, where labels are float32
 DEF SHORT_ROWS_MIN_CLASSES = 5     # fewer classes are for `planes` also where they are neighbours
-DEF SHORT_ROWS_BYTES = 2048        # of a row of numbers: less are for `short_rows`, whatever ROWS_MIN_CLASSES is,
+DEF SHORT_ROWS_BYTES = 1024        # of a row of numbers: less are for `short_rows`, whatever ROWS_MIN_CLASSES is,
 DEF SHORT_ROWS_GROUP = 64          # where so many classes are added up, and the sums in float64
 DEF MAX_CHUNKS = 16384
 DEF CHUNK_ELEMENTS = 16384         # a chunk should be worth a thread's while
@@ -35,5 +35,5 @@ DEF SIGNALS_AFTER = 50000000       # nanoseconds between two looks at the signal
 DEF APART = 1344                   # bytes between parts of a thread's memory: at multiples of 4096 stores hold up loads
 DEF BYTES_OF_ROWS_BLOCK = 8 * (ROWS_BLOCK + 16)
 # A thread's memory: blocks of `rows`; and of tiles, see `place_tile`, labels, three arrays of float64, buffers, arrays.
-DEF BYTES_FOR_ROWS = 6 * (BYTES_OF_ROWS_BLOCK + APART)
+DEF BYTES_FOR_ROWS = 6 * (BYTES_OF_ROWS_BLOCK + APART) + 2304 * HEADED
 DEF OWN_BYTES = BYTES_FOR_ROWS + 14 * PLANE_BYTES + 5 * KEPT_BYTES + 24 * PLANE_BYTES + 33 * APART + 64

@@ -1,0 +1,214 @@
+# usual_rows: rows of one block of which a maximum and a sum or two are all that is needed: a label's loss, smoothed or
+# not, logsumexp, softmax, log_softmax, entropy. `rows` asks for each what it might be, longer than a short one's
+# exponentials take; what most are is computed here, to the same bits, and the others are left to `rows`.
+#
+# A few take turns in three loops, so that none waits for another's last sum; with a gradient each is by itself, as a
+# burst of stores would stall.
+
+from libc.math cimport fabs
+from fastloss._kernels.vector cimport *
+from fastloss._kernels.math cimport *
+from fastloss._kernels.storage cimport *
+from fastloss._kernels.schedule cimport *
+from fastloss._kernels.statistics cimport *
+from fastloss._kernels.job cimport *
+from fastloss._kernels.labels cimport *
+from fastloss._kernels.heads cimport *
+from fastloss._kernels.rows cimport *
+include "tuning.pxi"
+
+
+cdef inline bint are_usual(const ClassJob* job) noexcept nogil:
+    """Whether most rows of a job are usual."""
+    cdef int mode = mode_of(job)
+    cdef bint simple = job.op == LOSS or job.op == LOGSUMEXP or job.op == SOFTMAX or job.op == LOG_SOFTMAX \
+        or job.op == ENTROPY_FROM_LOGITS or mode == UNIFORM and job.op == LOSS_LINEAR
+    if not job.float32 and job.sample_weight != NULL or job.grad != NULL and not writes_as_is(job):  # see `is_ordinary`
+        return False
+    return simple and 1 < job.classes <= ROWS_BLOCK and job.inner == 1 and not job.headed and job.summed == 0 \
+        and job.hessian.data == NULL and job.parts.top == NULL
+
+
+# What is known of rows that take turns.
+cdef struct Usual:
+    bint usual[HEADED]
+    void* e[HEADED]
+    int64_t label[HEADED]          # or -1,
+    double x_t[HEADED]             # where x is this,
+    double own[HEADED]             # and its exponential that
+    double reference[HEADED]
+    double top[HEADED]
+    double sum[HEADED]             # without `own`
+    double b[HEADED]               # Σ x_j - top, or for the entropy Σ e_j (x_j - top)
+    double unit[HEADED]
+    double others[HEADED]
+    double factor[HEADED]          # of the gradient
+    double least[HEADED]
+    double entry[HEADED]
+
+
+cdef inline void collect_usual(
+    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t g, vec magic, vec least, Row* row, Usual* rows
+) noexcept nogil:
+    """A pass over row i."""
+    cdef const void* x = <const char*>job.x + i * job.x_stride * (64 // step_of(magic))
+    cdef Py_ssize_t n = job.classes
+    cdef bint in_place = job.storage == NATIVE and reads_as_is(job)
+    cdef Py_ssize_t ahead = fastloss_ahead[job.grad != NULL]
+    cdef int64_t t = rows.label[g]
+    cdef Sum a, b
+    rows.reference[g] = row.reference = row.guess
+    if in_place:
+        row.e = apart_from(x, rows.e[g])
+        rows.top[g] = greatest(exp_steps(NATIVE, False, x, n, ahead, magic, magic, least, row.e))
+    else:
+        row.e = rows.e[g]
+        rows.top[g] = exp_block(PLAIN, job, i, 0, n, row, magic)
+    rows.e[g] = row.e
+    rows.own[g] = 0
+    if t >= 0:
+        rows.x_t[g] = element(x, t, magic) if in_place else value_of(job, i, t, magic)
+        rows.own[g] = element(row.e, t, magic)
+        take_out(row.e, t, magic)
+    rows.sum[g] = sum_of_steps(row.e, n, False, 0, magic)
+    if MODE != PLAIN:
+        a.total = a.low = b.total = b.low = 0
+        x = read_row(job, i, 0, n, row, magic)
+        if MODE == UNIFORM:
+            linear_steps(UNIFORM, x, NULL, row.e, n, rows.top[g], magic, &a, &b)
+        else:
+            linear_steps(EXPECTED, x, NULL, row.e, n, rows.top[g], magic, &a, &b)
+        rows.b[g] = joined(b.total, b.low)
+
+
+cdef inline bint usual_row(
+    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t g, Py_ssize_t l, Usual* rows, Batch* batch, real* tag,
+    vec step
+) noexcept nogil:
+    """What `row_statistics` and `row_loss` make of it, into place l of the batch; False where that takes more."""
+    cdef double tiny = 8.67e-19, least = 7.5e-37 if vec is f16 else 1e-300  # 2^-60
+    cdef double a = 0, c_t = 0, k = 0, scale = 1
+    cdef double anchor = rows.x_t[g], unit = rows.own[g], others = rows.sum[g], coefficients, total
+    cdef int64_t t = rows.label[g]
+    if MODE == UNIFORM:
+        a = job.shared_sum
+        c_t = element(job.shared, 0, step)
+    if not exp_fits(rows.top[g], rows.reference[g], step):
+        return False
+    if t < 0 or MODE != PLAIN and anchor != rows.top[g]:
+        anchor = rows.top[g]
+        unit = exp_one(anchor, rows.reference[g], step)
+        others = (others - unit) + rows.own[g]
+        if others < 0.9 * unit:
+            others = sum_of_steps(rows.e[g], job.classes, True, unit, step) + rows.own[g]
+    if not (others >= tiny * unit and unit >= tiny * others):
+        return False
+    batch.top[l] = anchor
+    batch.others[l] = others / unit
+    batch.a[l] = a
+    batch.b[l] = rows.b[g] * c_t if MODE == UNIFORM else rows.b[g] / unit if MODE == EXPECTED else 0
+    batch.d[l] = rows.x_t[g] - anchor if t >= 0 else 0
+    if t >= 0:
+        k = job.index_scale
+        if job.class_weight != NULL:
+            k *= (<const real*>job.class_weight)[t]
+    batch.k[l] = k
+    batch.keep[l] = 1
+    if job.op == LOSS or job.op == LOSS_LINEAR:
+        if job.with_grad:
+            scale = gradient_scale(job, tag, i)
+        if not (MODE == PLAIN and job.unweighted) \
+                and not is_ordinary(batch.others[l], k, batch.d[l], a, batch.b[l], scale):
+            return False
+    if job.grad == NULL:
+        return True
+    total = others + unit
+    coefficients = a + k if t >= 0 or MODE == UNIFORM else 1
+    rows.entry[g] = target_gradient(scale, k, a, c_t, rows.own[g] / unit, batch.others[l])
+    if MODE == PLAIN:
+        scale *= coefficients
+    if fabs(scale) < least * total or vec is f16 and MODE != PLAIN and fabs(coefficients) * total > 1e36:
+        return False
+    rows.others[g] = others
+    rows.unit[g] = unit
+    rows.factor[g] = scale / total
+    scale = rows.factor[g] * (1 if MODE == PLAIN else coefficients)
+    rows.least[g] = least_that_counts(<float>scale) if vec is f16 else least_that_counts(scale)
+    return True
+
+
+cdef inline uint64_t usual_rows_of(
+    int MODE, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch, real* tag, vec step
+) noexcept nogil:
+    cdef vec magic = exp_magic(row.guess, step), least = exp_least(row.guess, step)
+    cdef bint kept = MODE != PLAIN or job.op != LOSS  # exponentials, for another sum
+    cdef Py_ssize_t most = min(<Py_ssize_t>HEADED, ROWS_BLOCK // job.classes) if kept else HEADED
+    cdef Py_ssize_t size = 1 if job.grad != NULL else most, l = 0, g, n
+    cdef Py_ssize_t apart = (job.classes + 2 * step_of(step)) * (64 // step_of(step)) + 2048 if kept else 0
+    cdef double uniform = element(job.shared, 0, step) if MODE == UNIFORM else 0, top
+    cdef uint64_t left = 0
+    cdef void* e = row.e
+    cdef Usual rows
+    row.shift = 0
+    while l < count:
+        n = min(size, count - l)
+        for g in range(n):
+            rows.e[g] = <char*>e + g * apart
+            rows.label[g] = -1
+            rows.usual[g] = not masked(job, start + l + g)
+            if job.labels != NULL and rows.usual[g]:
+                rows.label[g] = load_label(job.labels, job.label_kind, start + l + g)
+                rows.usual[g] = rows.label[g] != job.ignore_index
+            if not rows.usual[g]:
+                continue
+            collect_usual(MODE, job, start + l + g, g, magic, least, row, &rows)
+            top = rows.top[g]
+            if fabs(top * 1.44269504088896341 - row.guess - exp_lead(step)) > 15 and exp_can_reduce(top, step):
+                row.guess = exp_reference(top, exp_lead(step), step)
+                magic = exp_magic(row.guess, step)
+                least = exp_least(row.guess, step)
+        for g in range(n):
+            rows.usual[g] = rows.usual[g] and usual_row(MODE, job, start + l + g, g, l + g, &rows, batch, tag, step)
+            left |= <uint64_t>(not rows.usual[g]) << (l + g)
+        for g in range(n if job.grad != NULL else 0):
+            if not rows.usual[g]:
+                continue
+            row.e = rows.e[g]
+            row.anchor = batch.top[l + g]
+            row.others = rows.others[g]
+            row.unit = rows.unit[g]
+            if job.op == LOG_SOFTMAX:
+                (<log_softmax_function>fastloss_out_of_line(<void*>log_softmax_any))(job, start + l + g, row)
+            else:
+                write_gradient(
+                    MODE, job, start + l + g, 0, job.classes, uniform, batch.a[l + g] + batch.k[l + g], rows.factor[g],
+                    rows.least[g], rows.label[g], rows.entry[g], NULL, row, step
+                )
+        l += size
+    row.e = e
+    return left
+
+
+ctypedef uint64_t (*usual_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, Row*, Batch*) noexcept nogil
+
+
+cdef inline uint64_t usual_rows(
+    real* tag, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch
+) noexcept nogil:
+    """`row_of` for `count` samples from `start` on that are usual. Returns the bits of those that are not, of which
+    nothing is written."""
+    cdef int mode = mode_of(job)
+    cdef f16 f
+    cdef d8 d
+    if real is float:
+        if mode == PLAIN:
+            return usual_rows_of(PLAIN, job, start, count, row, batch, tag, f)
+        if mode == UNIFORM:
+            return usual_rows_of(UNIFORM, job, start, count, row, batch, tag, f)
+        return usual_rows_of(EXPECTED, job, start, count, row, batch, tag, f)
+    else:
+        if mode == PLAIN:
+            return usual_rows_of(PLAIN, job, start, count, row, batch, tag, d)
+        if mode == UNIFORM:
+            return usual_rows_of(UNIFORM, job, start, count, row, batch, tag, d)
+        return usual_rows_of(EXPECTED, job, start, count, row, batch, tag, d)
