@@ -47,6 +47,37 @@ cdef struct Usual:
     double entry[HEADED]
 
 
+cdef inline void sum_usual(Py_ssize_t n, Py_ssize_t g, Usual* rows, vec tag) noexcept nogil:
+    """The label's exponential, taken out, and the sum of all others."""
+    cdef int64_t t = rows.label[g]
+    rows.own[g] = 0
+    if t >= 0:
+        rows.own[g] = element(rows.e[g], t, tag)
+        take_out(rows.e[g], t, tag)
+    rows.sum[g] = sum_of_steps(rows.e[g], n, False, 0, tag)
+
+
+# What few rows need is called by pointers: in place it would take registers from the loops.
+ctypedef void (*again_function)(void*, const ClassJob*, Py_ssize_t, Py_ssize_t, double, Row*, Usual*) noexcept nogil
+ctypedef double (*beside_unit_function)(void*, const void*, Py_ssize_t, double) noexcept nogil
+
+
+cdef inline void exponentials_again(
+    vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t g, double reference, Row* row, Usual* rows
+) noexcept nogil:
+    """Those of row i, with this reference."""
+    cdef vec tag
+    row.e = rows.e[g]
+    row.reference = rows.reference[g] = reference
+    exp_block(PLAIN, job, i, 0, job.classes, row, tag)
+    sum_usual(job.classes, g, rows, tag)
+
+
+cdef inline double sum_beside_unit(vec* type, const void* e, Py_ssize_t n, double unit) noexcept nogil:
+    cdef vec tag
+    return sum_of_steps(e, n, True, unit, tag)
+
+
 cdef inline void collect_usual(
     int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t g, vec magic, vec least, Row* row, Usual* rows
 ) noexcept nogil:
@@ -56,21 +87,23 @@ cdef inline void collect_usual(
     cdef bint in_place = job.storage == NATIVE and reads_as_is(job)
     cdef Py_ssize_t ahead = fastloss_ahead[job.grad != NULL]
     cdef int64_t t = rows.label[g]
+    cdef double top
     cdef Sum a, b
-    rows.reference[g] = row.reference = row.guess
+    row.reference = row.guess
+    row.e = apart_from(x, rows.e[g]) if in_place else rows.e[g]
     if in_place:
-        row.e = apart_from(x, rows.e[g])
-        rows.top[g] = greatest(exp_steps(NATIVE, False, x, n, ahead, magic, magic, least, row.e))
+        top = greatest(exp_steps(NATIVE, False, x, n, ahead, magic, magic, least, row.e))
     else:
-        row.e = rows.e[g]
-        rows.top[g] = exp_block(PLAIN, job, i, 0, n, row, magic)
+        top = exp_block(PLAIN, job, i, 0, n, row, magic)
+    if not exp_fits(top, row.reference, magic) and exp_can_reduce(top, magic):
+        row.reference = exp_reference(top, exp_lead(magic), magic)
+        exp_block(PLAIN, job, i, 0, n, row, magic)
+    rows.reference[g] = row.reference
+    rows.top[g] = top
     rows.e[g] = row.e
-    rows.own[g] = 0
     if t >= 0:
         rows.x_t[g] = element(x, t, magic) if in_place else value_of(job, i, t, magic)
-        rows.own[g] = element(row.e, t, magic)
-        take_out(row.e, t, magic)
-    rows.sum[g] = sum_of_steps(row.e, n, False, 0, magic)
+    sum_usual(n, g, rows, magic)
     if MODE != PLAIN:
         a.total = a.low = b.total = b.low = 0
         x = read_row(job, i, 0, n, row, magic)
@@ -82,26 +115,37 @@ cdef inline void collect_usual(
 
 
 cdef inline bint usual_row(
-    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t g, Py_ssize_t l, Usual* rows, Batch* batch, real* tag,
-    vec step
+    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t g, Py_ssize_t l, bint kept, Row* row, Usual* rows,
+    Batch* batch, real* tag, vec step
 ) noexcept nogil:
     """What `row_statistics` and `row_loss` make of it, into place l of the batch; False where that takes more."""
     cdef double tiny = 8.67e-19, least = 7.5e-37 if vec is f16 else 1e-300  # 2^-60
-    cdef double a = 0, c_t = 0, k = 0, scale = 1
-    cdef double anchor = rows.x_t[g], unit = rows.own[g], others = rows.sum[g], coefficients, total
+    cdef double a = 0, c_t = 0, k = 0, scale = 1, exact = exp_reference(rows.top[g], 1.5 * exp_lead(step), step)
+    cdef double anchor, unit, others, coefficients, total
     cdef int64_t t = rows.label[g]
+    cdef again_function again = <again_function>fastloss_out_of_line(<void*>exponentials_again[vec])
+    cdef beside_unit_function beside = <beside_unit_function>fastloss_out_of_line(<void*>sum_beside_unit[vec])
     if MODE == UNIFORM:
         a = job.shared_sum
         c_t = element(job.shared, 0, step)
     if not exp_fits(rows.top[g], rows.reference[g], step):
         return False
-    if t < 0 or MODE != PLAIN and anchor != rows.top[g]:
-        anchor = rows.top[g]
-        unit = exp_one(anchor, rows.reference[g], step)
-        others = (others - unit) + rows.own[g]
-        if others < 0.9 * unit:
-            others = sum_of_steps(rows.e[g], job.classes, True, unit, step) + rows.own[g]
-    if not (others >= tiny * unit and unit >= tiny * others):
+    while True:  # as in `choose_anchor`, and what is cut off may count
+        anchor, unit, others = rows.x_t[g], rows.own[g], rows.sum[g]
+        if t < 0 or anchor != rows.top[g] and not (MODE == PLAIN and unit >= tiny * others):
+            anchor = rows.top[g]
+            unit = exp_one(anchor, rows.reference[g], step)
+            others = (others - unit) + rows.own[g]
+            if others < 0.9 * unit:
+                if not kept:
+                    again(NULL, job, i, g, rows.reference[g], row, rows)
+                others = beside(NULL, rows.e[g], job.classes, unit) + rows.own[g]
+        if not others < tiny * unit or rows.reference[g] == exact:
+            break
+        if MODE == EXPECTED:
+            return False
+        again(NULL, job, i, g, exact, row, rows)
+    if not others >= 0:
         return False
     batch.top[l] = anchor
     batch.others[l] = others / unit
@@ -117,7 +161,7 @@ cdef inline bint usual_row(
     if job.op == LOSS or job.op == LOSS_LINEAR:
         if job.with_grad:
             scale = gradient_scale(job, tag, i)
-        if not (MODE == PLAIN and job.unweighted) \
+        if not (MODE == PLAIN and job.unweighted and batch.d[l] >= -1e90) \
                 and not is_ordinary(batch.others[l], k, batch.d[l], a, batch.b[l], scale):
             return False
     if job.grad == NULL:
@@ -141,16 +185,17 @@ cdef inline uint64_t usual_rows_of(
     int MODE, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch, real* tag, vec step
 ) noexcept nogil:
     cdef vec magic = exp_magic(row.guess, step), least = exp_least(row.guess, step)
-    cdef bint kept = MODE != PLAIN or job.op != LOSS  # exponentials, for another sum
+    cdef bint kept = MODE != PLAIN or job.op != LOSS or job.grad != NULL  # exponentials
     cdef Py_ssize_t most = min(<Py_ssize_t>HEADED, ROWS_BLOCK // job.classes) if kept else HEADED
     cdef Py_ssize_t size = 1 if job.grad != NULL else most, l = 0, g, n
     cdef Py_ssize_t apart = (job.classes + 2 * step_of(step)) * (64 // step_of(step)) + 2048 if kept else 0
     cdef double uniform = element(job.shared, 0, step) if MODE == UNIFORM else 0, top
+    cdef int hope = HEADED  # falls with each row that is not usual: where most are not, it is not tried
     cdef uint64_t left = 0
     cdef void* e = row.e
     cdef Usual rows
     row.shift = 0
-    while l < count:
+    while l < count and hope > 0:
         n = min(size, count - l)
         for g in range(n):
             rows.e[g] = <char*>e + g * apart
@@ -168,7 +213,9 @@ cdef inline uint64_t usual_rows_of(
                 magic = exp_magic(row.guess, step)
                 least = exp_least(row.guess, step)
         for g in range(n):
-            rows.usual[g] = rows.usual[g] and usual_row(MODE, job, start + l + g, g, l + g, &rows, batch, tag, step)
+            if rows.usual[g]:
+                rows.usual[g] = usual_row(MODE, job, start + l + g, g, l + g, kept, row, &rows, batch, tag, step)
+                hope = min(hope + 1, HEADED) if rows.usual[g] else hope - 1
             left |= <uint64_t>(not rows.usual[g]) << (l + g)
         for g in range(n if job.grad != NULL else 0):
             if not rows.usual[g]:
@@ -186,7 +233,7 @@ cdef inline uint64_t usual_rows_of(
                 )
         l += size
     row.e = e
-    return left
+    return left | (<uint64_t>-1 << l if l < count else 0)
 
 
 ctypedef uint64_t (*usual_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, Row*, Batch*) noexcept nogil
