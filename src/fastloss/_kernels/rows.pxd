@@ -324,6 +324,14 @@ cdef inline void choose_anchor(
         row.others = (<beside_function>fastloss_out_of_line(<void*>sum_beside_any))(MODE, job, i, row)
 
 
+cdef inline bint guess_anew(double top, Row* row, vec tag) noexcept nogil:
+    """The next row's reference from this one's maximum, if it is far from the guess: otherwise it need not wait."""
+    if not fabs(top * 1.44269504088896341 - row.guess - exp_lead(tag)) > 15 or not exp_can_reduce(top, tag):
+        return False
+    row.guess = exp_reference(top, exp_lead(tag), tag)
+    return True
+
+
 cdef inline void row_statistics(
     int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag
 ) noexcept nogil:
@@ -349,8 +357,7 @@ cdef inline void row_statistics(
         break
     if job.classes == 1:  # without what fills up the step
         row.others = 0
-    if fabs(row.top * 1.44269504088896341 - row.guess - lead) > 15 and row.shift == 0:
-        row.guess = exp_reference(row.top, lead, tag)  # not always: the next row would wait for this one
+    guess_anew(row.top + row.shift, row, tag)
 
 
 cdef inline void rescale_row(
@@ -737,6 +744,26 @@ cdef inline void write_gradient(
         write_one(<float>entry, grad, job.grad_storage, t - j0)
 
 
+cdef inline double least_ratio(vec tag) noexcept nogil:
+    """Of what a gradient is multiplied by to the sum that it is divided by: less leaves the range."""
+    return 7.5e-37 if vec is f16 else 1e-300
+
+
+cdef inline double lead_in_range(int MODE, double scale, double coefficients, double total, vec tag) noexcept nogil:
+    """-1, or log2 of what the greatest exponential has to be for what they are multiplied by to stay in range, divided
+    by `total` or not."""
+    if vec is f16:
+        if MODE != PLAIN and fabs(coefficients) * total > 1e36:
+            return 26
+    return 0 if fabs(scale) < least_ratio(tag) * total else -1
+
+
+cdef inline double least_exponential(int MODE, double factor, double coefficients, vec tag) noexcept nogil:
+    """`least_that_counts` of what a gradient multiplies exponentials by."""
+    cdef double by = factor if MODE == PLAIN else factor * coefficients
+    return least_that_counts(<float>by) if vec is f16 else least_that_counts(by)
+
+
 cdef inline void row_gradient(
     int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
     Curve* curve, Row* row, vec tag
@@ -747,26 +774,19 @@ cdef inline void row_gradient(
     `entry` is that of class t, unless t is -1.
     """
     cdef Py_ssize_t j0, n
-    cdef double factor, least = 7.5e-37 if vec is f16 else 1e-300, lead = -1
+    cdef double factor, least, lead = lead_in_range(MODE, scale, coefficients, row.others + row.unit, tag)
     cdef double uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
     cdef const void* c = row.c_used
     cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_any)
     cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(
         <void*>gradient_steps_of[f16] if vec is f16 else <void*>gradient_steps_of[d8]
     )
-    # What the exponentials are multiplied by, divided or not, stays in range.
-    if fabs(scale) < least * (row.others + row.unit):
-        lead = 0
-    if vec is f16:
-        if MODE != PLAIN and fabs(coefficients) * (row.others + row.unit) > 1e36:
-            lead = 26
-    if curve != NULL and (row.others + row.unit) * least > 0.75:  # so does 1 / their sum
+    if curve != NULL and (row.others + row.unit) * least_ratio(tag) > 0.75:  # 1 / their sum, too
         lead = 26
     if lead >= 0:
         rescale(MODE, job, i, lead, row)
     factor = scale / (row.others + row.unit)
-    least = least_that_counts(<float>factor if MODE == PLAIN else <float>(factor * coefficients)) if vec is f16 \
-        else least_that_counts(factor if MODE == PLAIN else factor * coefficients)
+    least = least_exponential(MODE, factor, coefficients, tag)
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:

@@ -16,7 +16,7 @@ cdef extern from "thread.h" nogil:
 
 
 cdef inline void* part_of(void* memory, int part, Py_ssize_t bytes_of_part) noexcept nogil:
-    """One of the parts of a thread's memory, of which a chunk takes three or five, once each."""
+    """One of the parts of a thread's memory, of which a chunk takes three to six, once each."""
     return fastloss_offset(memory, part * (bytes_of_part + APART))
 
 

@@ -119,7 +119,7 @@ cdef inline bint usual_row(
     Batch* batch, real* tag, vec step
 ) noexcept nogil:
     """What `row_statistics` and `row_loss` make of it, into place l of the batch; False where that takes more."""
-    cdef double tiny = 8.67e-19, least = 7.5e-37 if vec is f16 else 1e-300  # 2^-60
+    cdef double tiny = 8.67e-19  # 2^-60
     cdef double a = 0, c_t = 0, k = 0, scale = 1, exact = exp_reference(rows.top[g], 1.5 * exp_lead(step), step)
     cdef double anchor, unit, others, coefficients, total
     cdef int64_t t = rows.label[g]
@@ -171,13 +171,12 @@ cdef inline bint usual_row(
     rows.entry[g] = target_gradient(scale, k, a, c_t, rows.own[g] / unit, batch.others[l])
     if MODE == PLAIN:
         scale *= coefficients
-    if fabs(scale) < least * total or vec is f16 and MODE != PLAIN and fabs(coefficients) * total > 1e36:
+    if lead_in_range(MODE, scale, coefficients, total, step) >= 0:
         return False
     rows.others[g] = others
     rows.unit[g] = unit
     rows.factor[g] = scale / total
-    scale = rows.factor[g] * (1 if MODE == PLAIN else coefficients)
-    rows.least[g] = least_that_counts(<float>scale) if vec is f16 else least_that_counts(scale)
+    rows.least[g] = least_exponential(MODE, rows.factor[g], coefficients, step)
     return True
 
 
@@ -189,7 +188,7 @@ cdef inline uint64_t usual_rows_of(
     cdef Py_ssize_t most = min(<Py_ssize_t>HEADED, ROWS_BLOCK // job.classes) if kept else HEADED
     cdef Py_ssize_t size = 1 if job.grad != NULL else most, l = 0, g, n
     cdef Py_ssize_t apart = (job.classes + 2 * step_of(step)) * (64 // step_of(step)) + 2048 if kept else 0
-    cdef double uniform = element(job.shared, 0, step) if MODE == UNIFORM else 0, top
+    cdef double uniform = element(job.shared, 0, step) if MODE == UNIFORM else 0
     cdef int hope = HEADED  # falls with each row that is not usual: where most are not, it is not tried
     cdef uint64_t left = 0
     cdef void* e = row.e
@@ -207,9 +206,7 @@ cdef inline uint64_t usual_rows_of(
             if not rows.usual[g]:
                 continue
             collect_usual(MODE, job, start + l + g, g, magic, least, row, &rows)
-            top = rows.top[g]
-            if fabs(top * 1.44269504088896341 - row.guess - exp_lead(step)) > 15 and exp_can_reduce(top, step):
-                row.guess = exp_reference(top, exp_lead(step), step)
+            if guess_anew(rows.top[g], row, step):
                 magic = exp_magic(row.guess, step)
                 least = exp_least(row.guess, step)
         for g in range(n):
