@@ -152,7 +152,7 @@ def test_losses_of_a_label(at, which, dtype, any_layout, isa):
 
 
 def test_rows_are_long_enough():
-    """Or the layout "rows" would run the lanes kernel, and "wide" that of short rows."""
+    """Or the layout "rows" would be computed in tiles, and "wide" as short rows."""
     assert WIDTH >= _kernels.ROWS_MIN_CLASSES
     assert 4 * WIDTH < bounds.SHORT_BYTES == _kernels.SHORT_ROWS_BYTES <= 4 * WIDE
 

@@ -26,7 +26,7 @@ from tests.support.oracle import assert_within
 
 inf, nan = math.inf, math.nan
 SOFTMAX_LOSSES = [v for v in WITH_CLASSES if not v.startswith("nll")]
-#: Shape and class axis for the lanes kernel, the rows kernel and a strided class axis.
+#: Shape and class axis for tiles, for rows and a strided class axis.
 LAYOUTS = [((6, 5), 1), ((6, 70), 1), ((70, 6), 0), ((2, 5, 3), 1)]
 
 

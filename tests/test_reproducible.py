@@ -26,7 +26,7 @@ from tests.support.cases import (
     unchecked,
 )
 
-#: More elements than stay on one thread, for the lanes and the rows kernel.
+#: More elements than stay on one thread, for tiles and for rows.
 SHAPES = [((4001, 10), 1), ((150, 333), 1), ((7, 6000), 1), ((2, 7, 3000), 1), ((70, 900), 0)]
 #: Few rows, for either kernel.
 SMALL = [((200, 10), 1), ((70, 150), 1), ((20, 600), 1), ((5, 2100), 1), ((10, 200), 0), ((150, 70), 0)]
@@ -158,7 +158,7 @@ def test_row_alone_or_in_any_batch(what, dtype, rng, isa):
 
 @pytest.mark.parametrize("what", [*WITH_CLASSES, *ALONG_CLASSES])
 def test_sample_alone_beside_a_strided_class_axis(what, dtype, rng, isa):
-    """The lanes kernel, in place: a sample keeps its bits whichever lane it is in."""
+    """Tiles, in place: a sample keeps its bits whichever lane it is in."""
     for shape in [(10, 200), (150, 70)]:
         case = inputs(what, rng, shape, dtype, 0)
         wanted = each(what, case, 0)

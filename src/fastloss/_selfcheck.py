@@ -45,7 +45,7 @@ LINEAR = "linear_cross_entropy"
 FUNCTIONS = (*ARRAY_FUNCTIONS, *CLASSES, LINEAR)
 
 #: Shape and class axis: few classes, two blocks of classes, a strided class axis.
-SHAPES = (((60, 10), 1), ((12, 1500), 1), ((4, 5, 33), 1))
+SHAPES = (((60, 10), 1), ((6, 2500), 1), ((4, 5, 33), 1))
 
 
 @dataclass

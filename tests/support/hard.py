@@ -65,8 +65,8 @@ def adversarial_rows(dtype, masked=True):
 def long_rows(dtype):
     """Longer than a block of classes: the maximum late, early and nowhere in particular."""
     rng = np.random.default_rng(8)
-    x = rng.standard_normal((3, 1100)) * [[1], [10], [0.01]]
-    x[0, 1030] = 25
+    x = rng.standard_normal((3, 2100)) * [[1], [10], [0.01]]
+    x[0, 2090] = 25
     x[1, 5] = 95.5
     return stored(x, dtype)
 

@@ -2,9 +2,9 @@
 #
 # a) The arguments have been checked, or are by the functions named plain_..., which also allocate the results:
 #    arrays are aligned, native, contiguous (x may have a stride between outer indices) and of one dtype; see
-#    _arguments.py and losses.py.
+#    _arguments.py and losses/.
 # b) Chunks depend on the shape alone, never on the threads; see schedule.pxi, where they are shared.
-# c) Nothing else is allocated here: jobs are on the stack.
+# c) Jobs are on the stack; what many chunks leave is allocated and released in the call.
 # d) It is compiled once, for any processor. What computes a chunk is in the units of the instruction set in use.
 
 from cython.parallel cimport prange

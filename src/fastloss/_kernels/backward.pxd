@@ -84,20 +84,6 @@ cdef inline vec step_results(bint LOG, vec p, vec g, d8 first, d8 second) noexce
         return result_of(LOG, p, g, e, first)
 
 
-cdef inline vec step_or_part(const void* x, Py_ssize_t k, Py_ssize_t n, vec tag) noexcept nogil:
-    """Step k of n numbers, which may end within it."""
-    cdef Py_ssize_t rest = n - k * step_of(tag)
-    return load(x, k, tag) if rest >= step_of(tag) else load_part(x, k, rest, 0, tag)
-
-
-cdef inline void store_or_part(vec a, void* y, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t rest = n - k * step_of(a)
-    if rest >= step_of(a):
-        store(a, y, k)
-    else:
-        store_part(a, y, k, rest)
-
-
 # ---- Blocks ----
 
 
@@ -133,7 +119,7 @@ cdef inline void add_row(bint LOG, const void* p, const void* g, Py_ssize_t n, v
     cdef Py_ssize_t k
     a = b = d8_all(0)
     for k in range((n + step_of(tag) - 1) // step_of(tag)):
-        step_terms(LOG, step_or_part(p, k, n, tag), step_or_part(g, k, n, tag), &a, &b)
+        step_terms(LOG, step_or_part(p, k, n, 0, tag), step_or_part(g, k, n, 0, tag), &a, &b)
         if vec is f16:
             sums.total = add(sums.total, add(a, b))
         else:
@@ -148,7 +134,7 @@ cdef inline void fill_row(
     cdef Py_ssize_t k
     for k in range((n + step_of(tag) - 1) // step_of(tag)):
         store_or_part(
-            step_results(LOG, step_or_part(p, k, n, tag), step_or_part(g, k, n, tag), sum, sum), y, k, n
+            step_results(LOG, step_or_part(p, k, n, 0, tag), step_or_part(g, k, n, 0, tag), sum, sum), y, k, n
         )
 
 
@@ -227,7 +213,7 @@ cdef inline void backward_planes(
         p = numbers_of(job.x, job.storage, x0 + j * job.inner, n, b.p, tag)
         g = numbers_of(job.coefficient, job.coefficient_storage, y0 + j * job.inner, n, b.g, tag)
         for k in range(steps):
-            step_terms(LOG, step_or_part(p, k, n, tag), step_or_part(g, k, n, tag), &first, &second)
+            step_terms(LOG, step_or_part(p, k, n, 0, tag), step_or_part(g, k, n, 0, tag), &first, &second)
             if vec is f16:
                 d8_store(add(d8_load(total + 16 * k), first), total + 16 * k)
                 d8_store(add(d8_load(total + 16 * k + 8), second), total + 16 * k + 8)
@@ -248,7 +234,7 @@ cdef inline void backward_planes(
             if vec is f16:
                 second = d8_load(total + 16 * k + 8)
             store_or_part(
-                step_results(LOG, step_or_part(p, k, n, tag), step_or_part(g, k, n, tag), first, second), y, k, n
+                step_results(LOG, step_or_part(p, k, n, 0, tag), step_or_part(g, k, n, 0, tag), first, second), y, k, n
             )
         write_results(job, y, y0 + j * job.inner, n, tag)
 

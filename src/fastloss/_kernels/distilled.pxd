@@ -35,13 +35,10 @@ cdef struct Distilled:
 
 cdef inline double top_of(const void* x, Py_ssize_t n, double most, vec tag) noexcept nogil:
     """The greatest of n numbers and `most`, NaN aside."""
-    cdef int size = step_of(tag)
-    cdef Py_ssize_t k, full = n // size
+    cdef Py_ssize_t k
     cdef vec top = all_of(most, tag)
-    for k in range(full):
-        top = max_of(load(x, k, tag), top)
-    if n > full * size:
-        top = max_of(load_part(x, full, n - full * size, -INFINITY, tag), top)
+    for k in range(steps_of(n, tag)):
+        top = max_of(step_or_part(x, k, n, -INFINITY, tag), top)
     return greatest(top)
 
 
@@ -54,7 +51,7 @@ cdef inline void difference_steps(
     What is not finite makes Σ e w NaN or inf; CAREFUL, a class that both mask does not: it has e = 0 and w = 0.
     """
     cdef int size = step_of(tag)
-    cdef Py_ssize_t steps = (n + size - 1) // size, full = n // size, g, k, ahead = fastloss_ahead[0]
+    cdef Py_ssize_t steps = steps_of(n, tag), full = n // size, g, k, ahead = fastloss_ahead[0]
     cdef vec magic = exp_magic(known.reference, tag), least = exp_least(known.reference, tag), zero = all_of(0, tag)
     cdef vec none = all_of(-INFINITY, tag), top = all_of(known.top, tag), inverse = all_of(known.inverse, tag)
     cdef vec apart = all_of(known.apart, tag), apart_low = all_of(known.apart_low, tag)
@@ -67,12 +64,8 @@ cdef inline void difference_steps(
         for k in range(g, min(g + GROUP, steps)):
             fastloss_prefetch(<const char*>s + 64 * k + ahead)
             fastloss_prefetch(<const char*>t + 64 * k + ahead)
-            if k < full:
-                p = load(t, k, tag)
-                q = load(s, k, tag)
-            else:
-                p = load_part(t, k, n - k * size, -INFINITY, tag)
-                q = load_part(s, k, n - k * size, -INFINITY, tag)
+            p = step_or_part(t, k, n, -INFINITY, tag)
+            q = step_or_part(s, k, n, -INFINITY, tag)
             a = exp_of(mul(sub(p, top) if CAREFUL else p, inverse), magic, least)
             d = sub(q, p)
             z = sub(d, q)
@@ -98,8 +91,7 @@ cdef inline double divergence_steps(
     const void* e, Py_ssize_t n, const Distilled* known, vec tag, void* w, Sum* f
 ) noexcept nogil:
     """Add Σ e_j (exp(u_j) - 1 - u_j) to f, and leave exp(u_j) - 1 in w; returns the greatest u."""
-    cdef int size = step_of(tag)
-    cdef Py_ssize_t steps = (n + size - 1) // size, g, k
+    cdef Py_ssize_t steps = steps_of(n, tag), g, k
     cdef vec inverse = all_of(known.inverse, tag), center = all_of(known.center, tag), one = all_of(1, tag)
     cdef vec least = all_of(-87 if vec is f16 else -708, tag), near = all_of(0.34, tag), most = all_of(-INFINITY, tag)
     cdef vec u, r, r2, rest, power_of_k, more, group
@@ -125,7 +117,6 @@ cdef inline void distilled_steps(
     const void* e, const void* w, Py_ssize_t n, const Distilled* known, double factor, bint added, vec tag, void* y
 ) noexcept nogil:
     """y_j = factor (q_j - p_j), from what `divergence_steps` leaves, or that `added` to it; up to a whole step."""
-    cdef int size = step_of(tag)
     cdef Py_ssize_t k
     cdef double power = 8.673617379884035e-19 if vec is f16 else 3.054936363499605e-151  # 2^-lead of e
     cdef vec f = all_of(known.f, tag), zero = all_of(0, tag), g, a, lead
@@ -134,7 +125,7 @@ cdef inline void distilled_steps(
     power = power if fabs(factor) < 0.25 else 1  # which cuts off nothing then that would count
     a = all_of(factor / (known.total * power * (1 + known.f)), tag)
     lead = all_of(power, tag)
-    for k in range((n + size - 1) // size):
+    for k in range(steps_of(n, tag)):
         # In this order nothing is cut off on the way.
         g = mul(mul(mul(load(e, k, tag), sub(load(w, k, tag), f)), lead), a)
         g = if_less(absolute_of(g), tiny, zero, g)

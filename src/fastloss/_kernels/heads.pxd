@@ -3,7 +3,6 @@
 # A sample x_1..x_C is summarised in one pass by its maximum m and, with d_j = x_j - m, by
 #     others = sum_j exp(d_j) - 1,   the sum without one maximum's own 1, at full relative precision,
 # so that log sum_j exp(x_j) = m + log1p(others), and a confident row (others ~ 1e-9) loses nothing.
-# Ties with the maximum are counted, not added, hence (ties - 1) + sum over x_j < m.
 #
 # The loss of a sample is  sum_j c_j (L - d_j) + k (L - d_t)  with L = log1p(others):
 #     index target      k = w_t, no c            cross-entropy from class indices
@@ -19,11 +18,10 @@
 #     a p_j (1 - p_j) + 2 z_loss p_j^2 + k phi''(l) (p_j - [j = t])^2,   a = sum_j c_j + k phi'(l) + 2 z_loss s
 # (`bend_of`), and with a softcap, of slope u, u^2 times that and u' times the gradient before.
 #
-# Both families work on WIDTH numbers at a time, in fixed accumulators that stay in registers: classes of one
-# sample in `rows`, samples in `lanes`. So the order of the additions, and with it the bits, does not depend on
-# the instruction set. No sum in the loop's type is longer than GROUP terms: in a long sum of equal terms all
-# rounding errors may point the same way. The statistics of up to LANES samples are collected in a Batch, whose
-# logarithms and values are computed together (`finish`).
+# Numbers are added up in fixed places of steps, classes of one sample in `rows`, samples side by side in tiles: the
+# order of the additions, and with it the bits, does not depend on the instruction set. Sums in the loop's type are
+# short: in a long sum of equal terms all rounding errors may point the same way. The statistics of up to LANES samples
+# are collected in a Batch, whose logarithms and values are computed together (`finish`).
 
 from libc.math cimport exp, fabs, pow
 from libc.string cimport memset

@@ -47,11 +47,10 @@ cdef inline double sum_of(vec a) noexcept nogil:
 
 cdef inline void look_at(const void* c, Py_ssize_t n, vec tag, double* least, double* mass) noexcept nogil:
     """Lower `least` to n coefficients, if one is negative, and add them to `mass`."""
-    cdef int size = step_of(tag)
-    cdef Py_ssize_t full = n // size, k
+    cdef Py_ssize_t k
     cdef vec zero = all_of(0, tag), low = zero, total = zero, p
-    for k in range(full + (n > full * size)):
-        p = load(c, k, tag) if k < full else load_part(c, k, n - k * size, 0, tag)
+    for k in range(steps_of(n, tag)):
+        p = step_or_part(c, k, n, 0, tag)
         low = min_of(p, low)
         total = add(p, total)
     least[0] = min(least[0], -greatest(negative(low)))
@@ -66,7 +65,7 @@ cdef inline bint are_wrong(const ClassJob* job, double least, double mass) noexc
 cdef inline void note_if_wrong(real* tag, ClassJob* job, Py_ssize_t i) noexcept nogil:
     """Lower job.invalid to sample i if it counts and its coefficients cannot be meant."""
     cdef const real* weight = <const real*>job.sample_weight
-    cdef Py_ssize_t first = (i // job.inner * job.classes) * job.inner + i % job.inner, n, j0, j
+    cdef Py_ssize_t first = (i // job.inner * job.classes) * job.inner + i % job.inner, n, j0
     cdef double least = 0, mass = 0
     cdef real buffer[256]
     cdef const real* c
@@ -76,12 +75,7 @@ cdef inline void note_if_wrong(real* tag, ClassJob* job, Py_ssize_t i) noexcept 
         return
     for j0 in range(0, job.classes, 256):
         n = min(<Py_ssize_t>256, job.classes - j0)
-        if job.inner == 1:
-            c = read_block(job.coefficient, job.coefficient_storage, first + j0, n, &buffer[0])
-        else:
-            c = &buffer[0]
-            for j in range(n):
-                buffer[j] = read_one(job.coefficient, job.coefficient_storage, first + (j0 + j) * job.inner, tag)
+        c = gathered(job.coefficient, job.coefficient_storage, first + j0 * job.inner, job.inner, n, &buffer[0])
         if real is float:
             look_at(c, n, f, &least, &mass)
         else:
@@ -94,9 +88,7 @@ ctypedef void (*wrong_function)(void*, ClassJob*, Py_ssize_t) noexcept nogil
 
 
 cdef inline wrong_function wrong_of(const real* tag) noexcept nogil:
-    return <wrong_function>fastloss_out_of_line(
-        <void*>note_if_wrong[float] if real is float else <void*>note_if_wrong[double]
-    )
+    return <wrong_function>fastloss_out_of_line(<void*>note_if_wrong[real])
 
 
 cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:

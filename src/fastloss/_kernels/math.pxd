@@ -1,4 +1,4 @@
-# Elementary functions that the compiler can vectorise: no calls, no branches, no tables.
+# Elementary functions. Those of steps are without calls, and branch at most on what is the same for all numbers.
 #
 # a) Every operation is written out. The build forbids contraction (-ffp-contract=off), so a multiply-add
 #    is fused exactly where `fma` stands, in vector code and in its scalar remainder alike. That is why

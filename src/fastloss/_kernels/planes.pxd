@@ -71,17 +71,11 @@ cdef inline vec coefficient_of(const ClassJob* job, vec c, Py_ssize_t j) noexcep
     cdef vec y = fma_of(all_of(job.coefficient_scale, c), c, all_of(job.coefficient_shift, c))
     if job.linear_weight == NULL:
         return y
-    if vec is f16:
-        return mul(y, f16_all((<const float*>job.linear_weight)[j]))
-    else:
-        return mul(y, d8_all((<const double*>job.linear_weight)[j]))
+    return mul(y, all_of(element(job.linear_weight, j, y), y))
 
 
 cdef inline vec shared_of(const ClassJob* job, Py_ssize_t j, vec tag) noexcept nogil:
-    if vec is f16:
-        return f16_all((<const float*>job.shared)[j])
-    else:
-        return d8_all((<const double*>job.shared)[j])
+    return all_of(element(job.shared, j, tag), tag)
 
 
 cdef inline void sums_of(
@@ -547,23 +541,15 @@ cdef inline bint statistics_of(real* tag, ClassJob* job, Tile* s) noexcept nogil
     cdef const void* x
     cdef const void* c
     cdef void* e
-    cdef tops_function tops
-    cdef product_tops_function product_tops
-    cdef references_function references
-    cdef sums_function sums
-    cdef samples_function samples
-    if real is float:
-        tops = <tops_function>fastloss_out_of_line(<void*>tops_of[f16])
-        product_tops = <product_tops_function>fastloss_out_of_line(<void*>tops_of_product[f16])
-        references = <references_function>fastloss_out_of_line(<void*>references_of[f16])
-        sums = <sums_function>fastloss_out_of_line(<void*>sums_by_mode[f16])
-        samples = <samples_function>fastloss_out_of_line(<void*>samples_of[f16])
-    else:
-        tops = <tops_function>fastloss_out_of_line(<void*>tops_of[d8])
-        product_tops = <product_tops_function>fastloss_out_of_line(<void*>tops_of_product[d8])
-        references = <references_function>fastloss_out_of_line(<void*>references_of[d8])
-        sums = <sums_function>fastloss_out_of_line(<void*>sums_by_mode[d8])
-        samples = <samples_function>fastloss_out_of_line(<void*>samples_of[d8])
+    cdef tops_function tops = <tops_function>chosen(tag, <void*>tops_of[f16], <void*>tops_of[d8])
+    cdef product_tops_function product_tops = <product_tops_function>chosen(
+        tag, <void*>tops_of_product[f16], <void*>tops_of_product[d8]
+    )
+    cdef references_function references = <references_function>chosen(
+        tag, <void*>references_of[f16], <void*>references_of[d8]
+    )
+    cdef sums_function sums = <sums_function>chosen(tag, <void*>sums_by_mode[f16], <void*>sums_by_mode[d8])
+    cdef samples_function samples = <samples_function>chosen(tag, <void*>samples_of[f16], <void*>samples_of[d8])
     fill(s.top, s.n, <real>-INFINITY)
     for block in range((classes + group - 1) // group):
         j = block * group
@@ -615,7 +601,9 @@ cdef inline void finish_results(
     if s.mode == LABELLED and job.classes > COMPARE_MAX_CLASSES:
         entries_of(tag, s, j0, m, y, stride)
     if not writes_as_is(job):
-        uncap(tag, job, s, j0, m, any_odd, y)
+        (<uncap_function>chosen(tag, <void*>uncap[float, f16], <void*>uncap[double, d8]))(
+            NULL, NULL, job, s, j0, m, any_odd, y
+        )
     if store and job.grad != NULL:
         (<write_function>fastloss_out_of_line(<void*>write_planes[real]))(
             job.grad, job.grad_storage, job, s, y, j0, m, any_odd
@@ -630,14 +618,12 @@ cdef inline void curves_of_tile(
     cdef bint in_place = s.direct and not any_odd and job.hessian.storage == NATIVE
     cdef real* y = <real*>s.out
     cdef Py_ssize_t y_stride = s.n
-    cdef curves_function curves
+    cdef curves_function curves = <curves_function>chosen(
+        tag, <void*>curves_of_planes[f16], <void*>curves_of_planes[d8]
+    )
     if in_place:
         y = <real*>job.hessian.data + position_in_results(job, s.first, j0)
         y_stride = job.inner
-    if real is float:
-        curves = <curves_function>fastloss_out_of_line(<void*>curves_of_planes[f16])
-    else:
-        curves = <curves_function>fastloss_out_of_line(<void*>curves_of_planes[d8])
     curves(NULL, x, stride, m, not s.kept, job.z_loss == 0, s, y, y_stride * sizeof(real))
     if not in_place:
         (<write_function>fastloss_out_of_line(<void*>write_planes[real]))(
@@ -653,11 +639,9 @@ cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_od
     cdef real* y
     cdef real* place = <real*>job.grad + position_in_results(job, s.first, 0)
     cdef bint in_place = s.direct and not any_odd and job.grad_storage == NATIVE and job.summed == 0
-    cdef gradient_function gradient
-    if real is float:
-        gradient = <gradient_function>fastloss_out_of_line(<void*>gradient_by_mode[f16])
-    else:
-        gradient = <gradient_function>fastloss_out_of_line(<void*>gradient_by_mode[d8])
+    cdef gradient_function gradient = <gradient_function>chosen(
+        tag, <void*>gradient_by_mode[f16], <void*>gradient_by_mode[d8]
+    )
     if job.hessian.data != NULL and s.kept:
         curves_of_tile(tag, job, s, s.e, s.n * sizeof(real), 0, classes, any_odd)
     for j in range(0, classes, GROUP):

@@ -23,7 +23,7 @@ cdef struct Points:                # a block, in whole steps
     const void* x
     const void* y
     const void* extra              # pos_weight or the variances, where the loss has them
-    const double* options          # numbers that the loss has, OPTIONS of them
+    const double* options          # two numbers that the loss has
     void* value
     void* slope                    # NULL unless it is wanted
     void* curve                    # likewise, only beside the slope
@@ -693,28 +693,24 @@ cdef inline void wide_gaussian_nll_of_var(Point* p) noexcept nogil:
 cdef inline void sigmoid_focal(vec* doubt, const Points* block) noexcept nogil:
     """l m^options[0], l of `bce_with_logits`, m = y sigmoid(-x) + (1 - y) sigmoid(x); times a y + (1 - a) (1 - y) for
     a = options[1] unless that is negative."""
-    if block.options[0] == 2 and not block.weighted and not block.careful:
-        focal_of_targets(doubt, block, True)
-    else:
-        focal_of_targets(doubt, block, False)
-
-
-cdef inline void focal_of_targets(vec* doubt, const Points* block, bint USUAL) noexcept nogil:
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, y
+    cdef bint with_slope = block.slope != NULL, curved = block.curve != NULL, labels
     cdef Py_ssize_t k
-    if block.slope == NULL:
-        focal_of_logits(doubt, block[0], USUAL, False, False)
-    elif block.curve != NULL:
-        focal_of_logits(doubt, block[0], USUAL, True, True)
+    labels = with_slope and (curved or are_labels(block.y, block.steps, one))
+    if block.options[0] != 2 or block.weighted or block.careful:
+        focal_of_logits(doubt, block[0], False, labels, with_slope)
+    elif labels:
+        focal_of_logits(doubt, block[0], True, True, True)
+    elif with_slope:
+        focal_of_logits(doubt, block[0], True, False, True)
+    else:
+        focal_of_logits(doubt, block[0], True, False, False)
+    if curved:
         focal_curve_of_labels(doubt, block[0])
         for k in range(block.steps):  # of what is no label the twin computes all, except where y is NaN
             y = load(block.y, k, one)
             found = if_equal(y, zero, found, if_equal(y, one, found, one))
         doubt[0] = either(doubt[0], found)
-    elif are_labels(block.y, block.steps, one):
-        focal_of_logits(doubt, block[0], USUAL, True, True)
-    else:
-        focal_of_logits(doubt, block[0], USUAL, False, True)
 
 
 cdef inline void focal_curve_of_labels(vec* doubt, Points b) noexcept nogil:
@@ -933,7 +929,6 @@ cdef inline void sigmoid(vec* doubt, const Points* block) noexcept nogil:
 cdef inline void wide_sigmoid(Point* p) noexcept nogil:
     cdef wide_real e = expl(-fabsl(p.x))
     p.value = (e if p.x < 0 else 1) / (1 + e)
-    p.slope = 0
 
 
 cdef inline void sigmoid_backward(vec* doubt, const Points* block) noexcept nogil:
@@ -970,7 +965,6 @@ cdef inline void logsigmoid(vec* doubt, const Points* block) noexcept nogil:
 
 cdef inline void wide_logsigmoid(Point* p) noexcept nogil:
     p.value = (p.x if p.x < 0 else 0) - log1pl(expl(-fabsl(p.x)))
-    p.slope = 0
 
 
 cdef inline void softplus(vec* doubt, const Points* block) noexcept nogil:
@@ -989,7 +983,6 @@ cdef inline void softplus(vec* doubt, const Points* block) noexcept nogil:
 
 cdef inline void wide_softplus(Point* p) noexcept nogil:
     p.value = (p.x if p.x > 0 else 0) + log1pl(expl(-fabsl(p.x)))
-    p.slope = 0
 
 
 # ---- Logarithms and entropies of an element ----
@@ -1028,18 +1021,18 @@ cdef inline void x_log_y(vec* doubt, Points b, bint ENTR) noexcept nogil:
     for k in range(b.steps):
         x = load(b.x, k, one)
         y = mul(x, left_logarithm(b, k, one))
-        store(if_less(x, zero, all_of(-INFINITY, x), sub(zero, y)) if ENTR else y, b.value, k)
+        if ENTR:  # 0 is not made -0
+            y = if_less(x, zero, all_of(-INFINITY, x), if_equal(y, zero, y, negative(y)))
+        store(y, b.value, k)
     doubt[0] = if_beyond(low, high)
 
 
 cdef inline void wide_xlogy(Point* p) noexcept nogil:
     p.value = 0 if p.x == 0 and p.y == p.y else p.x * logl(p.y)
-    p.slope = 0
 
 
 cdef inline void wide_entr(Point* p) noexcept nogil:
     p.value = -p.x * logl(p.x) if p.x > 0 else p.x if p.x != p.x else 0 if p.x == 0 else -INFINITY
-    p.slope = 0
 
 
 cdef inline void rel_entr(vec* doubt, const Points* block) noexcept nogil:
@@ -1101,7 +1094,6 @@ cdef inline void wide_rel_entr(Point* p) noexcept nogil:
         p.value = 0 if p.x == 0 and p.y >= 0 else INFINITY
     else:
         p.value = p.x + p.y
-    p.slope = 0
 
 
 cdef inline void wide_kl_div_of_masses(Point* p) noexcept nogil:
@@ -1111,7 +1103,6 @@ cdef inline void wide_kl_div_of_masses(Point* p) noexcept nogil:
         p.value = p.y if p.x == 0 and p.y >= 0 else INFINITY
     else:
         p.value = p.x + p.y
-    p.slope = 0
 
 
 cdef inline void identity(vec* doubt, const Points* block) noexcept nogil:
@@ -1128,4 +1119,3 @@ cdef inline void identity(vec* doubt, const Points* block) noexcept nogil:
 
 cdef inline void wide_identity(Point* p) noexcept nogil:
     p.value = p.x
-    p.slope = 0

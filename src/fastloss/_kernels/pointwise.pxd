@@ -26,8 +26,7 @@ cdef struct Operand:
     Py_ssize_t row
     bint column
 
-# Also of bytes, for the mask.
-ctypedef fused element:
+ctypedef fused real_or_byte:
     float
     double
     uint8_t
@@ -75,11 +74,11 @@ cdef struct PointJob:
     double* partial
 
 
-cdef inline const element* expand(
-    const Operand* operand, Py_ssize_t first, Py_ssize_t n, element* buffer
+cdef inline const real_or_byte* expand(
+    const Operand* operand, Py_ssize_t first, Py_ssize_t n, real_or_byte* buffer
 ) noexcept nogil:
     """n elements of the operand from `first` on: in place where they are contiguous, otherwise in `buffer`."""
-    cdef const element* data = <const element*>operand.data
+    cdef const real_or_byte* data = <const real_or_byte*>operand.data
     cdef Py_ssize_t row, offset, done = 0, m, k
     if operand.column and first + n <= operand.period:
         return data + first
@@ -96,14 +95,14 @@ cdef inline const element* expand(
     while done < n:
         m = min(n - done, operand.period - offset)
         if operand.column:
-            memcpy(buffer + done, data + offset, m * sizeof(element))
+            memcpy(buffer + done, data + offset, m * sizeof(real_or_byte))
         else:
             for k in range(done, done + m):
                 buffer[k] = data[0]
         done += m
         offset = 0
         row = row + 1 if row + 1 < operand.rows else 0
-        data = <const element*>operand.data + row * operand.row
+        data = <const real_or_byte*>operand.data + row * operand.row
     return buffer
 
 

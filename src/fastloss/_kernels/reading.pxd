@@ -12,28 +12,21 @@ from fastloss._kernels.job cimport *
 
 cdef inline void capped_steps(const void* x, Py_ssize_t n, double cap, vec tag, void* y) noexcept nogil:
     """y = `capped` x."""
-    cdef Py_ssize_t k, full = n // step_of(tag)
+    cdef Py_ssize_t k
     cdef vec slope
-    for k in range(full):
-        store(capped(load(x, k, tag), cap, &slope), y, k)
-    if n > full * step_of(tag):
-        store_part(
-            capped(load_part(x, full, n - full * step_of(tag), 0, tag), cap, &slope), y, full, n - full * step_of(tag)
-        )
+    for k in range(steps_of(n, tag)):
+        store_or_part(capped(step_or_part(x, k, n, 0, tag), cap, &slope), y, k, n)
 
 
 cdef inline void capped_slope_steps(
     const void* x, const void* grad, Py_ssize_t n, double cap, vec tag, void* y
 ) noexcept nogil:
     """y = grad times the slope of `capped` x; y may be either."""
-    cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
+    cdef Py_ssize_t k
     cdef vec slope
-    for k in range(full):
-        capped(load(x, k, tag), cap, &slope)
-        store(mul(load(grad, k, tag), slope), y, k)
-    if rest > 0:
-        capped(load_part(x, full, rest, 0, tag), cap, &slope)
-        store_part(mul(load_part(grad, full, rest, 0, tag), slope), y, full, rest)
+    for k in range(steps_of(n, tag)):
+        capped(step_or_part(x, k, n, 0, tag), cap, &slope)
+        store_or_part(mul(step_or_part(grad, k, n, 0, tag), slope), y, k, n)
 
 
 cdef inline void capped_curve_steps(
@@ -41,37 +34,27 @@ cdef inline void capped_curve_steps(
     const void* curve, void* y
 ) noexcept nogil:
     """y = the second derivatives of `capped` x, from those and the gradient with respect to it; y may be `curve`."""
-    cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
-    cdef vec one = all_of(1, tag), zero = all_of(0, tag), floor = all_of(least, tag), p, h, g, t, slope
-    for k in range(full + (rest > 0)):
-        if k < full:
-            p, h, g = load(x, k, tag), load(curve, k, tag), load(grad, k, tag)
-        else:
-            p, h, g = load_part(x, k, rest, 0, tag), load_part(curve, k, rest, 0, tag), load_part(grad, k, rest, 0, tag)
-        t = mul(capped(p, cap, &slope), all_of(1 / cap, tag))
+    cdef Py_ssize_t k
+    cdef vec one = all_of(1, tag), zero = all_of(0, tag), floor = all_of(least, tag), h, t, slope
+    for k in range(steps_of(n, tag)):
+        t = mul(capped(step_or_part(x, k, n, 0, tag), cap, &slope), all_of(1 / cap, tag))
         t = mul(max_of(negative(one), min_of(one, t)), all_of(-2 / cap, tag))
-        t = mul(mul(mul(g, all_of(hessian.factor, tag)), t), slope)
+        t = mul(mul(mul(step_or_part(grad, k, n, 0, tag), all_of(hessian.factor, tag)), t), slope)
         if hessian.convex:
             t = max_of(zero, t)
-        h = max_of(floor, fma_of(mul(h, slope), slope, t))
-        if k < full:
-            store(h, y, k)
-        else:
-            store_part(h, y, k, rest)
+        h = step_or_part(curve, k, n, 0, tag)
+        store_or_part(max_of(floor, fma_of(mul(h, slope), slope, t)), y, k, n)
 
 
 cdef inline void capped_exp_gradient_steps(
     const void* x, Py_ssize_t n, double cap, vec magic, vec least_exp, double factor, double least, void* grad
 ) noexcept nogil:
     """`exp_gradient_steps` with a softcap; grad may be x."""
-    cdef Py_ssize_t k, full = n // step_of(magic), rest = n - full * step_of(magic)
+    cdef Py_ssize_t k
     cdef vec zero = all_of(0, magic), f = all_of(factor, magic), low_end = all_of(least, magic), e, slope
-    for k in range(full):
-        e = exp_of(capped(load(x, k, magic), cap, &slope), magic, least_exp)
-        store(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, k)
-    if rest > 0:
-        e = exp_of(capped(load_part(x, full, rest, 0, magic), cap, &slope), magic, least_exp)
-        store_part(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, full, rest)
+    for k in range(steps_of(n, magic)):
+        e = exp_of(capped(step_or_part(x, k, n, 0, magic), cap, &slope), magic, least_exp)
+        store_or_part(mul(mul(if_less(e, low_end, zero, e), f), slope), grad, k, n)
 
 
 cdef inline vec scaled(vec x, vec scale, vec bias) noexcept nogil:
@@ -80,35 +63,25 @@ cdef inline vec scaled(vec x, vec scale, vec bias) noexcept nogil:
     return if_equal(x, masked, masked, fma_of(scale, x, bias))
 
 
-cdef inline vec of_classes(const void* array, Py_ssize_t k, Py_ssize_t rest, vec other) noexcept nogil:
-    """Step k of an array, of which there are `rest` numbers if that is not 0; or what is in its place."""
-    if array == NULL:
-        return other
-    return load_part(array, k, rest, 0, other) if rest > 0 else load(array, k, other)
+cdef inline vec of_classes(const void* array, Py_ssize_t k, Py_ssize_t n, vec other) noexcept nogil:
+    """Step k of an array of n numbers, or what is in its place."""
+    return other if array == NULL else step_or_part(array, k, n, 0, other)
 
 
 cdef inline void scaled_steps(
     const void* x, Py_ssize_t n, double scale, double bias, const void* scales, const void* biases, vec tag, void* y
 ) noexcept nogil:
     """y = `scaled` x, by numbers, or by arrays in their place."""
-    cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
+    cdef Py_ssize_t k
     cdef vec a = all_of(scale, tag), b = all_of(bias, tag)
-    if scales == NULL and biases == NULL:
-        for k in range(full):
-            store(scaled(load(x, k, tag), a, b), y, k)
-    else:
-        for k in range(full):
-            store(scaled(load(x, k, tag), of_classes(scales, k, 0, a), of_classes(biases, k, 0, b)), y, k)
-    if rest > 0:
-        a = of_classes(scales, full, rest, a)
-        b = of_classes(biases, full, rest, b)
-        store_part(scaled(load_part(x, full, rest, 0, tag), a, b), y, full, rest)
+    for k in range(steps_of(n, tag)):
+        store_or_part(
+            scaled(step_or_part(x, k, n, 0, tag), of_classes(scales, k, n, a), of_classes(biases, k, n, b)), y, k, n
+        )
 
 
 cdef inline double number_of(const void* array, Py_ssize_t j, double other, vec tag) noexcept nogil:
-    if array == NULL:
-        return other
-    return (<const float*>array)[j] if vec is f16 else (<const double*>array)[j]
+    return other if array == NULL else element(array, j, tag)
 
 
 cdef inline double read_as(const ClassJob* job, double x, Py_ssize_t j, vec tag) noexcept nogil:
@@ -126,17 +99,13 @@ cdef inline void multiplied_steps(
     const void* x, Py_ssize_t n, double factor, const void* factors, bint squared, double least, vec tag, void* y
 ) noexcept nogil:
     """y = x times a number, or an array in its place, or their squares; and at least `least`."""
-    cdef Py_ssize_t k, full = n // step_of(tag), rest = n - full * step_of(tag)
+    cdef Py_ssize_t k
     cdef vec a = all_of(factor, tag), floor = all_of(least, tag), f, p
-    for k in range(full + (rest > 0)):
-        f = of_classes(factors, k, rest if k == full else 0, a)
-        p = load(x, k, tag) if k < full else load_part(x, k, rest, 0, tag)
-        p = mul(mul(p, f), f) if squared else mul(p, f)
-        p = max_of(floor, p)
-        if k < full:
-            store(p, y, k)
-        else:
-            store_part(p, y, k, rest)
+    for k in range(steps_of(n, tag)):
+        f = of_classes(factors, k, n, a)
+        p = mul(step_or_part(x, k, n, 0, tag), f)
+        p = mul(p, f) if squared else p
+        store_or_part(max_of(floor, p), y, k, n)
 
 
 cdef inline void absorb_steps(
@@ -151,9 +120,9 @@ cdef inline void absorb_steps(
     cdef int half
     cdef vec zero = all_of(0, tag), g, p
     cdef d8 total = d8_all(0), dot = d8_all(0), g_half, product
-    for k in range((n + size - 1) // size):
-        g = load(grad, k, tag) if (k + 1) * size <= n else load_part(grad, k, n - k * size, 0, tag)
-        p = load(x, k, tag) if (k + 1) * size <= n else load_part(x, k, n - k * size, 0, tag)
+    for k in range(steps_of(n, tag)):
+        g = step_or_part(grad, k, n, 0, tag)
+        p = step_or_part(x, k, n, 0, tag)
         if odd != NULL:
             g = if_equal(load(odd, k, tag), zero, g, zero)
         p = if_equal(g, zero, zero, p)
@@ -185,18 +154,6 @@ cdef inline void add_part(d8 x, double* sums, Py_ssize_t j, Py_ssize_t n) noexce
         d8_store(add(d8_load(sums + j), x), sums + j)
     else:
         store_part(add(load_part(sums + j, 0, n - j, 0, x), x), sums + j, 0, n - j)
-
-
-cdef inline const real* gathered(
-    const void* x, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, real* buffer
-) noexcept nogil:
-    """n numbers from x[first] on, `step` apart: in place, or in the buffer."""
-    cdef Py_ssize_t j
-    if step == 1:
-        return read_block(x, storage, first, n, buffer)
-    for j in range(n):
-        buffer[j] = read_one(x, storage, first + j * step, buffer)
-    return buffer
 
 
 cdef inline const void* scale_row(

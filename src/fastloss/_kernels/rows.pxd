@@ -120,7 +120,7 @@ cdef inline const void* read_coefficients(
 ) noexcept nogil:
     """c of n classes of row i from j0 on, in place or in a buffer: w_j (scale c_j + shift), or those of all rows."""
     cdef int size = step_of(tag)
-    cdef Py_ssize_t k, full = n // size, first = position_in_results(job, i, j0)
+    cdef Py_ssize_t k, first = position_in_results(job, i, j0)
     cdef const void* c
     cdef const void* w = job.linear_weight
     cdef vec scale = all_of(job.coefficient_scale, tag), shift = all_of(job.coefficient_shift, tag), c_k, w_k
@@ -136,15 +136,10 @@ cdef inline const void* read_coefficients(
     if w != NULL:
         w = <const char*>w + j0 * (64 // size)
     w_k = all_of(1, tag)
-    for k in range(full + (n > full * size)):
-        if k < full:
-            c_k = load(c, k, tag)
-            if w != NULL:
-                w_k = load(w, k, tag)
-        else:
-            c_k = load_part(c, k, n - k * size, 0, tag)
-            if w != NULL:
-                w_k = load_part(w, k, n - k * size, 0, tag)
+    for k in range(steps_of(n, tag)):
+        c_k = step_or_part(c, k, n, 0, tag)
+        if w != NULL:
+            w_k = step_or_part(w, k, n, 0, tag)
         low = min_of(c_k, low)
         mass = add(c_k, mass)
         store(mul(w_k, fma_of(scale, c_k, shift)), row.c, k)
@@ -160,10 +155,6 @@ cdef inline double value_of(const ClassJob* job, Py_ssize_t i, Py_ssize_t j, vec
         return read_as(job, read_one(job.x, job.storage, position, <float*>NULL), j, tag)
     else:
         return read_as(job, read_one(job.x, job.storage, position, <double*>NULL), j, tag)
-
-
-cdef inline double element(const void* x, Py_ssize_t j, vec tag) noexcept nogil:
-    return (<const float*>x)[j] if vec is f16 else (<const double*>x)[j]
 
 
 cdef inline void put(double x, void* e, Py_ssize_t j, vec tag) noexcept nogil:
@@ -277,28 +268,23 @@ cdef inline void collect(int MODE, const ClassJob* job, Py_ssize_t i, int64_t t,
         row.suspect |= are_wrong(job, 0, mass if is_weighted(job) else row.a)
 
 
-cdef inline double sum_beside(int MODE, const ClassJob* job, Py_ssize_t i, Row* row, vec tag) noexcept nogil:
+cdef inline double sum_beside(vec* type, int mode, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
     """The sum of all exponentials but row.unit, the greatest."""
+    cdef vec tag
     cdef Py_ssize_t j0, n
     cdef Sum s
     s.total = s.low = 0
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:
-            exp_block(MODE, job, i, j0, n, row, tag)
+            exp_block(mode, job, i, j0, n, row, tag)
         sum_steps(row.e, n, True, row.unit, tag, &s)
     return joined(s.total, s.low) + (row.own if job.classes <= ROWS_BLOCK else 0)
 
 
 # What few rows need, once for all modes, and called by pointers: in place it would take registers from the others.
-ctypedef double (*beside_function)(int, const ClassJob*, Py_ssize_t, Row*) noexcept nogil
-ctypedef void (*rescale_function)(int, const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
-
-
-cdef inline double sum_beside_any(int mode, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    return sum_beside(mode, job, i, row, f) if job.float32 else sum_beside(mode, job, i, row, d)
+ctypedef double (*beside_function)(void*, int, const ClassJob*, Py_ssize_t, Row*) noexcept nogil
+ctypedef void (*rescale_function)(void*, int, const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
 
 
 cdef inline void choose_anchor(
@@ -321,7 +307,7 @@ cdef inline void choose_anchor(
     row.unit = exp_one(row.top, row.reference, tag)
     row.others = (sum_of_others - row.unit) + row.own
     if row.others < 0.9 * row.unit:  # what rounding lost of the sum counts
-        row.others = (<beside_function>fastloss_out_of_line(<void*>sum_beside_any))(MODE, job, i, row)
+        row.others = (<beside_function>fastloss_out_of_line(<void*>sum_beside[vec]))(NULL, MODE, job, i, row)
 
 
 cdef inline bint guess_anew(double top, Row* row, vec tag) noexcept nogil:
@@ -361,8 +347,10 @@ cdef inline void row_statistics(
 
 
 cdef inline void rescale_row(
-    int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row, vec tag
+    vec* type, int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row
 ) noexcept nogil:
+    """Smaller exponentials of row i, the greatest 2^lead. This changes exponents alone."""
+    cdef vec tag
     cdef double by = exp_reference(row.top, lead, tag) - row.reference
     if 0 < by < 2000:
         row.reference += by
@@ -373,26 +361,21 @@ cdef inline void rescale_row(
             exp_block(mode, job, i, 0, job.classes, row, tag)
 
 
-cdef inline void rescale_any(int mode, const ClassJob* job, Py_ssize_t i, double lead, Row* row) noexcept nogil:
-    """Smaller exponentials of row i, the greatest 2^lead. This changes exponents alone."""
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        rescale_row(mode, job, i, lead, row, f)
-    else:
-        rescale_row(mode, job, i, lead, row, d)
+ctypedef void (*long_function)(
+    void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double, Row*
+) noexcept nogil
 
 
-ctypedef void (*long_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double, Row*) noexcept nogil
-
-
-cdef inline void long_gradient_as(
-    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, const Row* row, vec tag
+cdef inline void long_gradient(
+    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least,
+    Row* row
 ) noexcept nogil:
+    """A block of the gradient of a row of many, straight from x."""
+    cdef vec step
     cdef Py_ssize_t from_first = i * job.x_stride + j0, first = i * job.classes + j0
-    cdef vec magic = exp_magic(row.reference, tag), least_exp = exp_least(row.reference, tag)
-    cdef const void* x = <const char*>job.x + from_first * (64 // step_of(tag))
-    cdef void* grad = <char*>job.grad + first * (64 // step_of(tag))
+    cdef vec magic = exp_magic(row.reference, step), least_exp = exp_least(row.reference, step)
+    cdef const void* x = <const char*>job.x + from_first * (64 // step_of(step))
+    cdef void* grad = <char*>job.grad + first * (64 // step_of(step))
     if vec is f16:
         if job.storage == FLOAT16 or job.storage == BFLOAT16:
             x = <const uint16_t*>job.x + from_first
@@ -406,18 +389,6 @@ cdef inline void long_gradient_as(
         exp_gradient_steps(NATIVE, STREAMED, x, n, magic, least_exp, factor, least, grad)
     else:
         exp_gradient_steps(NATIVE, NATIVE, x, n, magic, least_exp, factor, least, grad)
-
-
-cdef inline void long_gradient(
-    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, Row* row
-) noexcept nogil:
-    """A block of the gradient of a row of many, straight from x."""
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        long_gradient_as(job, i, j0, n, factor, least, row, f)
-    else:
-        long_gradient_as(job, i, j0, n, factor, least, row, d)
 
 
 cdef inline void read_pair(
@@ -468,25 +439,18 @@ cdef inline void differences(
     cdef const real* t
     read_pair(tag, job, i, j0, n, row, &s, &t)
     if row.distilled.careful:
-        (<difference_function>fastloss_out_of_line(<void*>careful_differences))(
-            s, t, n, job.float32, row, total, moment
-        )
+        (<difference_function>fastloss_out_of_line(<void*>careful_differences[vec]))(NULL, s, t, n, row, total, moment)
     else:
         difference_steps(False, s, t, n, &row.distilled, step, row.e_ahead, row.h, total, moment)
 
 
 cdef inline void careful_differences(
-    const void* s, const void* t, Py_ssize_t n, bint float32, Row* row, Sum* total, Sum* moment
+    vec* type, const void* s, const void* t, Py_ssize_t n, Row* row, Sum* total, Sum* moment
 ) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if float32:
-        difference_steps(True, s, t, n, &row.distilled, f, row.e_ahead, row.h, total, moment)
-    else:
-        difference_steps(True, s, t, n, &row.distilled, d, row.e_ahead, row.h, total, moment)
+    cdef vec tag
+    difference_steps(True, s, t, n, &row.distilled, tag, row.e_ahead, row.h, total, moment)
 
-
-ctypedef void (*difference_function)(const void*, const void*, Py_ssize_t, bint, Row*, Sum*, Sum*) noexcept nogil
+ctypedef void (*difference_function)(void*, const void*, const void*, Py_ssize_t, Row*, Sum*, Sum*) noexcept nogil
 
 
 cdef inline void find_tops(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
@@ -508,8 +472,9 @@ cdef inline void find_tops(real* tag, const ClassJob* job, Py_ssize_t i, Row* ro
     known.apart_low = (apart - known.apart) + ((top - (apart - z)) - (known.top + z))
 
 
-cdef inline void distil_row(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
+cdef inline void distil_row(real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
     """The divergence of row i, and what its gradient needs, which stays in buffers if it is one block."""
+    cdef vec step
     cdef Distilled* known = &row.distilled
     cdef Py_ssize_t j0, n
     cdef double most = -INFINITY, top
@@ -544,13 +509,7 @@ cdef inline void distil_row(real* tag, const ClassJob* job, Py_ssize_t i, Row* r
     known.value = known.value * job.coefficient_scale if job.coefficient_scale != 0 or known.value != known.value else 0
 
 
-cdef inline void distil_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        distil_row(<float*>NULL, job, i, row, f)
-    else:
-        distil_row(<double*>NULL, job, i, row, d)
+ctypedef void (*distil_function)(void*, void*, const ClassJob*, Py_ssize_t, Row*) noexcept nogil
 
 
 cdef inline void add_distilled(
@@ -584,9 +543,6 @@ cdef inline void add_distilled(
     distilled_steps(row.e_ahead, row.h, n, known, factor, added, step, y)
 
 
-ctypedef void (*distil_function)(const ClassJob*, Py_ssize_t, Row*) noexcept nogil
-
-
 cdef inline void write_scaled(
     real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const real* x, const Row* row, vec step
 ) noexcept nogil:
@@ -613,9 +569,11 @@ cdef inline void write_scaled(
     write_row(job, grad, i, j0, n, step)
 
 
-cdef inline void write_capped_as(
-    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec step
+cdef inline void write_capped(
+    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row
 ) noexcept nogil:
+    """Multiply a block of the gradient, in row.e, by the slope of what x is read as, and write it; it may be x."""
+    cdef vec step
     cdef const real* x = gathered(
         job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, <real*>row.x
     )
@@ -637,23 +595,17 @@ cdef inline void write_capped_as(
         capped_slope_steps(z, row.e, n, job.softcap, step, row.e)
     write_scaled(tag, job, i, j0, n, x, row, step)
 
-
-cdef inline void write_capped(const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row) noexcept nogil:
-    """Multiply a block of the gradient, in row.e, by the slope of what x is read as, and write it; it may be x."""
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        write_capped_as(<float*>NULL, job, i, j0, n, row, f)
-    else:
-        write_capped_as(<double*>NULL, job, i, j0, n, row, d)
-
-ctypedef void (*slope_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Row*) noexcept nogil
+ctypedef void (*slope_function)(
+    void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Row*
+) noexcept nogil
 
 
-cdef inline void long_capped_as(
-    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, Row* row,
-    vec step
+cdef inline void long_capped(
+    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least,
+    Row* row
 ) noexcept nogil:
+    """`long_gradient` with a softcap."""
+    cdef vec step
     cdef const real* x = read_block(job.x, job.storage, i * job.x_stride + j0, n, <real*>row.x)
     cdef real* grad = block_to_write(job.grad, job.grad_storage, i * job.classes + j0, <real*>row.e)
     if is_scaled(job):
@@ -664,22 +616,12 @@ cdef inline void long_capped_as(
     write_block(grad, job.grad, job.grad_storage, i * job.classes + j0, n)
 
 
-cdef inline void long_capped(
-    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double factor, double least, Row* row
+cdef inline void row_curve(
+    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, int64_t t, Curve* curve,
+    const Row* row
 ) noexcept nogil:
-    """`long_gradient` with a softcap."""
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        long_capped_as(<float*>NULL, job, i, j0, n, factor, least, row, f)
-    else:
-        long_capped_as(<double*>NULL, job, i, j0, n, factor, least, row, d)
-
-
-cdef inline void row_curve_as(
-    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, int64_t t, Curve* curve, const Row* row,
-    vec step
-) noexcept nogil:
+    """A block of the diagonal of row i's Hessian, from its exponentials; left in row.h for `write_capped`."""
+    cdef vec step
     cdef real* hess = <real*>row.h
     cdef bint as_is = job.softcap == 0 and job.class_scale == NULL
     curve.floor = -INFINITY
@@ -695,20 +637,8 @@ cdef inline void row_curve_as(
     if as_is:
         write_row_in(job.hessian.data, job.hessian.storage, job, hess, i, j0, n, step)
 
-
-cdef inline void row_curve(
-    const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, int64_t t, Curve* curve, const Row* row
-) noexcept nogil:
-    """A block of the diagonal of row i's Hessian, from its exponentials; left in row.h for `write_capped`."""
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        row_curve_as(<float*>NULL, job, i, j0, n, t, curve, row, f)
-    else:
-        row_curve_as(<double*>NULL, job, i, j0, n, t, curve, row, d)
-
 ctypedef void (*curve_function)(
-    const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, int64_t, Curve*, const Row*
+    void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, int64_t, Curve*, const Row*
 ) noexcept nogil
 
 
@@ -723,9 +653,7 @@ cdef inline void write_gradient(
 ) noexcept nogil:
     """n entries of a gradient, from the exponentials and coefficients c; `entry` is that of class t."""
     cdef void* grad = <uint16_t*>job.grad + i * job.classes + j0
-    cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(
-        <void*>gradient_steps_of[f16] if vec is f16 else <void*>gradient_steps_of[d8]
-    )
+    cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(<void*>gradient_steps_of[vec])
     if MODE == PLAIN and job.grad_storage == FLOAT16 and job.inner == 1:
         gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
     elif MODE == PLAIN and job.grad_storage == BFLOAT16 and job.inner == 1:
@@ -766,7 +694,7 @@ cdef inline double least_exponential(int MODE, double factor, double coefficient
 
 cdef inline void row_gradient(
     int MODE, const ClassJob* job, Py_ssize_t i, double scale, double coefficients, Py_ssize_t t, double entry,
-    Curve* curve, Row* row, vec tag
+    Curve* curve, Row* row, real* type, vec tag
 ) noexcept nogil:
     """The gradient of row i, or its softmax: `coefficients` are Σ c_j + k. grad may be x itself. And, unless `curve` is
     NULL, its Hessian's diagonal.
@@ -777,14 +705,12 @@ cdef inline void row_gradient(
     cdef double factor, least, lead = lead_in_range(MODE, scale, coefficients, row.others + row.unit, tag)
     cdef double uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
     cdef const void* c = row.c_used
-    cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_any)
-    cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(
-        <void*>gradient_steps_of[f16] if vec is f16 else <void*>gradient_steps_of[d8]
-    )
+    cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_row[vec])
+    cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(<void*>gradient_steps_of[vec])
     if curve != NULL and (row.others + row.unit) * least_ratio(tag) > 0.75:  # 1 / their sum, too
         lead = 26
     if lead >= 0:
-        rescale(MODE, job, i, lead, row)
+        rescale(NULL, MODE, job, i, lead, row)
     factor = scale / (row.others + row.unit)
     least = least_exponential(MODE, factor, coefficients, tag)
     for j0 in range(0, job.classes, ROWS_BLOCK):
@@ -793,29 +719,35 @@ cdef inline void row_gradient(
             if MODE == PLAIN and row.shift == 0 and job.inner == 1 and not (j0 <= t and t < j0 + n) \
                     and curve == NULL and job.grad_storage != SINGLE and job.summed == 0 and job.op != DISTILLED:
                 if reads_as_is(job):
-                    (<long_function>fastloss_out_of_line(<void*>long_gradient))(job, i, j0, n, factor, least, row)
+                    (<long_function>fastloss_out_of_line(<void*>long_gradient[real, vec]))(
+                        NULL, NULL, job, i, j0, n, factor, least, row
+                    )
                     continue
                 if job.softcap != 0 and job.class_scale == NULL:
-                    (<long_function>fastloss_out_of_line(<void*>long_capped))(job, i, j0, n, factor, least, row)
+                    (<long_function>fastloss_out_of_line(<void*>long_capped[real, vec]))(
+                        NULL, NULL, job, i, j0, n, factor, least, row
+                    )
                     continue
             exp_block(MODE, job, i, j0, n, row, tag)
             if MODE == SHARED or MODE == LINEAR:
                 c = read_coefficients(MODE, job, i, j0, n, row, tag)
         if curve != NULL:
-            (<curve_function>fastloss_out_of_line(<void*>row_curve))(job, i, j0, n, t, curve, row)
+            (<curve_function>fastloss_out_of_line(<void*>row_curve[real, vec]))(
+                NULL, NULL, job, i, j0, n, t, curve, row
+            )
         if not writes_as_is(job):
             gradient(NULL, MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, row.e)
             if j0 <= t and t < j0 + n:
                 put(entry, row.e, t - j0, tag)
-            (<slope_function>fastloss_out_of_line(<void*>write_capped))(job, i, j0, n, row)
+            (<slope_function>fastloss_out_of_line(<void*>write_capped[real, vec]))(NULL, NULL, job, i, j0, n, row)
             continue
         write_gradient(MODE, job, i, j0, n, uniform, coefficients, factor, least, t, entry, c, row, tag)
 
 
-cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, vec tag) noexcept nogil:
+cdef inline void row_log_softmax(vec* type, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
     """x - (high + low), rounded once, where their sum is log Σ exp."""
-    cdef Py_ssize_t j0, k, n, full
-    cdef int size = step_of(tag)
+    cdef vec tag
+    cdef Py_ssize_t j0, k, n
     cdef float high32 = 0, low32 = 0
     cdef double high = 0, low = 0
     cdef const void* x
@@ -833,23 +765,19 @@ cdef inline void row_log_softmax(const ClassJob* job, Py_ssize_t i, Row* row, ve
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         x = read_row(job, i, j0, n, row, tag)
         out = place_to_write(job, i, j0, row.e, tag)
-        full = n // size
-        for k in range(full + (n > full * size)):
-            p = load(x, k, tag) if k < full else load_part(x, k, n - k * size, 0, tag)
+        for k in range(steps_of(n, tag)):
+            p = step_or_part(x, k, n, 0, tag)
             y = sub(p, top)
             z = sub(y, p)
             z = sub(sub(p, sub(y, z)), add(top, z))  # what rounding lost of it
-            z = if_less(absolute_of(y), all_of(INFINITY, tag), add(y, sub(z, rest)), y)
-            if k < full:
-                store(z, out, k)
-            else:
-                store_part(z, out, k, n - k * size)
+            store_or_part(if_less(absolute_of(y), all_of(INFINITY, tag), add(y, sub(z, rest)), y), out, k, n)
         write_row(job, out, i, j0, n, tag)
 
 
-cdef inline void row_product(const ClassJob* job, Py_ssize_t i, double scale, Row* row, vec tag) noexcept nogil:
+cdef inline void row_product(vec* type, const ClassJob* job, Py_ssize_t i, double scale, Row* row) noexcept nogil:
     """scale p_j ((v_j - v_m) - sum p (v - v_m)), v the coefficients and v_m that of the greatest: nothing cancels."""
-    cdef Py_ssize_t j0, k, n, full
+    cdef vec tag
+    cdef Py_ssize_t j0, k, n
     cdef int size = step_of(tag), turn
     cdef const void* v
     cdef void* out
@@ -871,7 +799,6 @@ cdef inline void row_product(const ClassJob* job, Py_ssize_t i, double scale, Ro
         factor = all_of(scale / (row.others + row.unit), tag)
         for j0 in range(0, job.classes, ROWS_BLOCK):
             n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-            full = n // size
             if job.classes > ROWS_BLOCK:
                 exp_block(PLAIN, job, i, j0, n, row, tag)
             v = read_coefficients(LINEAR, job, i, j0, n, row, tag)
@@ -879,45 +806,25 @@ cdef inline void row_product(const ClassJob* job, Py_ssize_t i, double scale, Ro
                 linear_steps(SHARED, v, row.e, row.e, n, of_greatest, tag, &a, &b)
                 continue
             out = place_to_write(job, i, j0, row.e, tag)
-            for k in range(full + (n > full * size)):
-                y = load(v, k, tag) if k < full else load_part(v, k, n - k * size, 0, tag)
+            for k in range(steps_of(n, tag)):
+                y = step_or_part(v, k, n, 0, tag)
                 if turn == 0:
                     found = if_equal(load(row.e, k, tag), unit, y, found)
                     continue
-                y = mul(mul(load(row.e, k, tag), factor), sub(sub(y, top), mean))
-                if k < full:
-                    store(y, out, k)
-                else:
-                    store_part(y, out, k, n - k * size)
+                store_or_part(mul(mul(load(row.e, k, tag), factor), sub(sub(y, top), mean)), out, k, n)
             if turn == 2:
                 write_row(job, out, i, j0, n, tag)
 
-
-cdef inline void product_any(const ClassJob* job, Py_ssize_t i, double scale, Row* row) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        row_product(job, i, scale, row, f)
-    else:
-        row_product(job, i, scale, row, d)
-
-ctypedef void (*product_function)(const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
+ctypedef void (*product_function)(void*, const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
+ctypedef void (*log_softmax_function)(void*, const ClassJob*, Py_ssize_t, Row*) noexcept nogil
 
 
-cdef inline void log_softmax_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        row_log_softmax(job, i, row, f)
-    else:
-        row_log_softmax(job, i, row, d)
-
-
-cdef inline void wide_row_of(
-    real* tag, vec step, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row,
+cdef inline void wide_row(
+    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row,
     wide_real* value
 ) noexcept nogil:
     """The value of row i, whose label is t, or -1, or its gradient, in `wide_real`."""
+    cdef vec step
     cdef Wide wide
     cdef Py_ssize_t j0, n, j
     cdef const real* x
@@ -945,19 +852,9 @@ cdef inline void wide_row_of(
         else:
             write_scaled(tag, job, i, j0, n, x, row, step)
 
-
-cdef inline void wide_row(
-    const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row, wide_real* value
-) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        wide_row_of(<float*>NULL, f, job, i, t, gradient, row, value)
-    else:
-        wide_row_of(<double*>NULL, d, job, i, t, gradient, row, value)
-
-ctypedef void (*log_softmax_function)(const ClassJob*, Py_ssize_t, Row*) noexcept nogil
-ctypedef void (*wide_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, wide_real*) noexcept nogil
+ctypedef void (*wide_function)(
+    void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, wide_real*
+) noexcept nogil
 
 
 cdef inline void curve_of_row(
@@ -985,7 +882,7 @@ cdef inline void row_loss(
     cdef double scale = gradient_scale(job, tag, i) if job.with_grad else 1.0
     cdef bint usual = not job.headed or is_usual_head(job, batch.top[l])
     cdef bint plain = MODE == PLAIN and job.unweighted and usual, ordinary
-    cdef wide_function wide = <wide_function>fastloss_out_of_line(<void*>wide_row)
+    cdef wide_function wide = <wide_function>fastloss_out_of_line(<void*>wide_row[real, vec])
     cdef Curve curve
     cdef real unused = 0
     cdef wide_real value = 0
@@ -995,7 +892,7 @@ cdef inline void row_loss(
     if not ordinary:
         weight = per_sample(<const real*>job.sample_weight, i)
         if not usual or value_is_wide(unused, others, k, batch.d[l], a, b, weight):
-            wide(job, i, t, False, row, &value)
+            wide(NULL, NULL, job, i, t, False, row, &value)
             set_wide(batch, l, value)
     if not job.with_grad:
         return
@@ -1006,7 +903,7 @@ cdef inline void row_loss(
         others = (row.others + row.unit) / exp_one(row.top, row.reference, step) - 1
         others = max(others, batch.others[l] if others < 1 else 0.0)
         if not usual or gradient_is_wide(unused, others, k, a, scale, MODE != PLAIN):
-            wide(job, i, t, True, row, &value)
+            wide(NULL, NULL, job, i, t, True, row, &value)
             return
     if t >= 0:
         if MODE == SHARED or MODE == UNIFORM:
@@ -1016,29 +913,19 @@ cdef inline void row_loss(
         (<curve_of_row_function>fastloss_out_of_line(<void*>curve_of_row))(job, a + k, scale, t, l, batch, row, &curve)
     row_gradient(
         MODE, job, i, scale * (a + k) if MODE == PLAIN else scale, a + k, t, entry,
-        &curve if job.hessian.data != NULL else NULL, row, step
+        &curve if job.hessian.data != NULL else NULL, row, tag, step
     )
 
 
-cdef inline void distilled_gradient(
-    real* tag, const ClassJob* job, Py_ssize_t i, const Row* row, vec step
-) noexcept nogil:
+cdef inline void distilled_gradient(real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
     """The gradient of a row that has no label."""
+    cdef vec step
     cdef Py_ssize_t j0, n
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         add_distilled(tag, job, i, j0, n, row, False, step)
         multiplied_steps(row.e, n, 1, NULL, False, -INFINITY, step, place_to_write(job, i, j0, row.e, step))
         write_row(job, place_to_write(job, i, j0, row.e, step), i, j0, n, step)
-
-
-cdef inline void distilled_gradient_any(const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        distilled_gradient(<float*>NULL, job, i, row, f)
-    else:
-        distilled_gradient(<double*>NULL, job, i, row, d)
 
 
 cdef inline void zero_row(real* tag, void* out, int storage, const ClassJob* job, Py_ssize_t i) noexcept nogil:
@@ -1048,8 +935,10 @@ cdef inline void zero_row(real* tag, void* out, int storage, const ClassJob* job
 
 
 cdef inline void restore_row(
-    int mode, const ClassJob* job, Py_ssize_t i, int64_t t, double others, Row* row, vec tag
+    vec* type, int mode, const ClassJob* job, Py_ssize_t i, int64_t t, double others, Row* row
 ) noexcept nogil:
+    """What `row_statistics` leaves of row i, from statistics that are known; `others` is relative to the maximum."""
+    cdef vec tag
     cdef double x_t = value_of(job, i, t, tag) if t >= 0 else 0
     cdef double lead = exp_lead(tag) * (1.5 if others < 8.67e-19 else 1.0)  # 2^-60, as `row_statistics` has it
     row.top = element(job.parts.top, i, tag)
@@ -1066,42 +955,15 @@ cdef inline void restore_row(
     if job.classes <= ROWS_BLOCK:
         exp_block(mode, job, i, 0, job.classes, row, tag)
 
+ctypedef void (*restore_function)(void*, int, const ClassJob*, Py_ssize_t, int64_t, double, Row*) noexcept nogil
 
-cdef inline void restore_any(
-    int mode, const ClassJob* job, Py_ssize_t i, int64_t t, double others, Row* row
+
+cdef inline bint collect_row(
+    int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int64_t t, bint skipped, Row* row, Batch* batch, real* tag,
+    vec step
 ) noexcept nogil:
-    """What `row_statistics` leaves of row i, from statistics that are known; `others` is relative to the maximum."""
-    cdef f16 f
-    cdef d8 d
-    if job.float32:
-        restore_row(mode, job, i, t, others, row, f)
-    else:
-        restore_row(mode, job, i, t, others, row, d)
-
-ctypedef void (*restore_function)(int, const ClassJob*, Py_ssize_t, int64_t, double, Row*) noexcept nogil
-
-
-cdef inline void row_of(
-    int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch, real* tag, vec step
-) noexcept nogil:
-    """Statistics of sample i into place l of the batch; its gradient or output where job.grad is set."""
+    """Statistics of sample i into place l of the batch, or its output; whether it has a loss of its label."""
     cdef const real* weight = <const real*>job.class_weight
-    cdef int64_t t = -1
-    cdef bint skipped = masked(job, i)
-    if job.labels != NULL:
-        t = label_of(job, i)
-        skipped = t == job.ignore_index
-    if job.parts.top != NULL:
-        t = class_of(job, t)
-    if stage == RESTORED:
-        if job.with_grad:
-            (<restore_function>fastloss_out_of_line(<void*>restore_any))(MODE, job, i, t, batch.others[l], row)
-        row_loss(MODE, job, i, l, t, row, batch, tag, step)
-        return
-    if stage == WRITTEN:
-        if not skipped:
-            row_loss(MODE, job, i, l, t, row, batch, tag, step)
-        return
     batch.keep[l] = 1
     batch.k[l] = batch.d[l] = batch.own[l] = 0
     if skipped:
@@ -1110,15 +972,15 @@ cdef inline void row_of(
             zero_row(tag, job.grad, job.grad_storage, job, i)
         if job.hessian.data != NULL:
             zero_row(tag, job.hessian.data, job.hessian.storage, job, i)
-        return
+        return False
     if job.op == DISTILLED:
-        (<distil_function>fastloss_out_of_line(<void*>distil_any))(job, i, row)
+        (<distil_function>fastloss_out_of_line(<void*>distil_row[real, vec]))(NULL, NULL, job, i, row)
         if t < 0 or job.index_scale == 0:
             if job.with_grad:
-                (<distil_function>fastloss_out_of_line(<void*>distilled_gradient_any))(job, i, row)
+                (<distil_function>fastloss_out_of_line(<void*>distilled_gradient[real, vec]))(NULL, NULL, job, i, row)
             batch.top[l] = batch.others[l] = batch.a[l] = 0
             batch.b[l] = -row.distilled.value
-            return
+            return False
     if t >= 0 and job.op != PARTIAL:
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
     row_statistics(MODE, job, i, t, row, step)
@@ -1138,26 +1000,53 @@ cdef inline void row_of(
             batch.d[l] = value_of(job, i, t, step) if t >= 0 else NAN
             if t >= 0 and batch.d[l] != batch.d[l]:  # then `others` is NaN, too
                 batch.d[l] = 0
-        return
+        return False
     batch.others[l] += row.top - row.top
     row.others += row.top - row.top
     if job.op == SOFTMAX:
-        row_gradient(MODE, job, i, 1, 1, -1, 0, NULL, row, step)
+        row_gradient(MODE, job, i, 1, 1, -1, 0, NULL, row, tag, step)
     elif job.op == SOFTMAX_VJP:
-        (<product_function>fastloss_out_of_line(<void*>product_any))(job, i, gradient_scale(job, tag, i), row)
+        (<product_function>fastloss_out_of_line(<void*>row_product[vec]))(
+            NULL, job, i, gradient_scale(job, tag, i), row
+        )
     elif job.op == LOG_SOFTMAX:
-        (<log_softmax_function>fastloss_out_of_line(<void*>log_softmax_any))(job, i, row)
+        (<log_softmax_function>fastloss_out_of_line(<void*>row_log_softmax[vec]))(NULL, job, i, row)
     elif job.op != ENTROPY_FROM_LOGITS and job.op != MOMENTS:
         if t >= 0:
             batch.d[l] = value_of(job, i, t, step) - row.anchor
             if job.headed:
                 batch.own[l] = row.own / row.unit
-        if stage != COLLECTED:
-            row_loss(MODE, job, i, l, t, row, batch, tag, step)
-        if job.op == DISTILLED:
-            batch.b[l] = -row.distilled.value
-            if batch.any_wide and batch.is_wide[l]:
-                batch.wide[l] += weighted(row.distilled.value, per_sample(<const real*>job.sample_weight, i))
+        return True
+    return False
+
+
+cdef inline void row_of(
+    int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch, real* tag, vec step
+) noexcept nogil:
+    """A stage of sample i, in place l of the batch: its gradient or output where job.grad is set."""
+    cdef int64_t t = -1
+    cdef bint skipped = masked(job, i)
+    if job.labels != NULL:
+        t = label_of(job, i)
+        skipped = t == job.ignore_index
+    if job.parts.top != NULL:
+        t = class_of(job, t)
+    if stage == RESTORED:
+        if job.with_grad:
+            (<restore_function>fastloss_out_of_line(<void*>restore_row[vec]))(
+                NULL, MODE, job, i, t, batch.others[l], row
+            )
+    elif stage == WRITTEN:
+        if skipped:
+            return
+    elif not collect_row(MODE, job, i, l, t, skipped, row, batch, tag, step):
+        return
+    if stage != COLLECTED:
+        row_loss(MODE, job, i, l, t, row, batch, tag, step)
+    if job.op == DISTILLED and stage != WRITTEN and stage != RESTORED:
+        batch.b[l] = -row.distilled.value
+        if batch.any_wide and batch.is_wide[l]:
+            batch.wide[l] += weighted(row.distilled.value, per_sample(<const real*>job.sample_weight, i))
 
 
 # Called by a pointer, so that their loops have the registers for themselves.

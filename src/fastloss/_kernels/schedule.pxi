@@ -13,8 +13,8 @@
 #    if more than that is left: a short call is over by then.
 # d) Python runs signal handlers on its main thread. In a call of more than a few ms that thread takes the GIL now and
 #    then to run them, and what they raise ends the call: the other threads take no further chunk.
-# e) What the kernels need beyond 20 KiB is not on the stack, which is 128 KiB in threads of musl, or as OMP_STACKSIZE
-#    says. A thread allocates it once, and it is released when the thread ends. A thread that gets none takes no chunk.
+# e) Tiles and blocks of rows are not on the stack, which is 128 KiB in threads of musl, or as OMP_STACKSIZE says. A
+#    thread allocates memory for them once, and it is released when the thread ends. One that gets none takes no chunk.
 
 import threading
 

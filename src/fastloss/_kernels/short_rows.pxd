@@ -23,21 +23,9 @@ include "tuning.pxi"
 
 cdef inline bint exp_tile(vec* type, const void* x, Py_ssize_t n, double c, void* e) noexcept nogil:
     """Exponentials of n numbers, up to a whole step. Whether they are right: none is so great that it wrapped."""
-    cdef vec tag, top, p
-    cdef vec magic = exp_magic(c, tag), least = exp_least(c, tag)
+    cdef vec tag, magic = exp_magic(c, tag)
     cdef double most = (c + (110 if vec is f16 else 1000)) * 0.693147180559945309
-    cdef Py_ssize_t i, full = n // step_of(tag)
-    top = all_of(-INFINITY, tag)
-    for i in range(full):
-        fastloss_prefetch(<const char*>x + 64 * i + 8192)
-        p = load(x, i, tag)
-        top = max_of(p, top)
-        store(exp_of(p, magic, least), e, i)
-    if full * step_of(tag) < n:
-        p = load_part(x, full, n - full * step_of(tag), -INFINITY, tag)
-        top = max_of(p, top)
-        store(exp_of(p, magic, least), e, full)
-    return greatest(top) <= most
+    return greatest(exp_steps(NATIVE, False, x, n, 8192, magic, magic, exp_least(c, tag), e)) <= most
 
 
 cdef inline void exp_rows(vec* type, const Tile* s, Py_ssize_t classes, const void* x) noexcept nogil:
@@ -45,12 +33,8 @@ cdef inline void exp_rows(vec* type, const Tile* s, Py_ssize_t classes, const vo
     cdef vec tag, magic, least
     cdef Py_ssize_t l, i, size = classes * (64 // step_of(tag))
     for l in range(s.count):
-        if vec is f16:
-            magic = f16_all((<const float*>s.magic)[l])
-            least = f16_all((<const float*>s.least)[l])
-        else:
-            magic = d8_all((<const double*>s.magic)[l])
-            least = d8_all((<const double*>s.least)[l])
+        magic = all_of(element(s.magic, l, tag), tag)
+        least = all_of(element(s.least, l, tag), tag)
         for i in range((size + 63) // 64):
             store(exp_of(load(<const char*>x + l * size, i, tag), magic, least), <char*>s.e + l * size, i)
 
@@ -180,20 +164,14 @@ cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noe
     cdef Py_ssize_t classes = job.classes, l
     cdef real usual = <real>1125899906842624.0 if sizeof(real) == 4 else <real>3.273390607896142e150  # 2^50, 2^500
     cdef const real* x = rows_of(tag, job, s, s.own_references > 0)
-    cdef exp_function exp
-    cdef exp_rows_function exp_by_row
-    cdef references_function references
-    cdef row_samples_function samples
-    if real is float:
-        exp = <exp_function>fastloss_out_of_line(<void*>exp_tile[f16])
-        exp_by_row = <exp_rows_function>fastloss_out_of_line(<void*>exp_rows[f16])
-        references = <references_function>fastloss_out_of_line(<void*>references_of[f16])
-        samples = <row_samples_function>fastloss_out_of_line(<void*>row_samples_of[f16])
-    else:
-        exp = <exp_function>fastloss_out_of_line(<void*>exp_tile[d8])
-        exp_by_row = <exp_rows_function>fastloss_out_of_line(<void*>exp_rows[d8])
-        references = <references_function>fastloss_out_of_line(<void*>references_of[d8])
-        samples = <row_samples_function>fastloss_out_of_line(<void*>row_samples_of[d8])
+    cdef exp_function exp = <exp_function>chosen(tag, <void*>exp_tile[f16], <void*>exp_tile[d8])
+    cdef exp_rows_function exp_by_row = <exp_rows_function>chosen(tag, <void*>exp_rows[f16], <void*>exp_rows[d8])
+    cdef references_function references = <references_function>chosen(
+        tag, <void*>references_of[f16], <void*>references_of[d8]
+    )
+    cdef row_samples_function samples = <row_samples_function>chosen(
+        tag, <void*>row_samples_of[f16], <void*>row_samples_of[d8]
+    )
     if isnan(s.reference):
         suggest_reference(tag, job, s, x)
     for l in range(s.count, s.n):
@@ -219,36 +197,27 @@ cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noe
 
 
 cdef inline void absorb_rows(
-    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t l, Py_ssize_t rows, real* y
+    real* tag, vec* type, const ClassJob* job, const Tile* s, Py_ssize_t l, Py_ssize_t rows, real* y
 ) noexcept nogil:
     """Add the gradient of rows from l on, in y, to sums by scale and bias; then it is that by x."""
     cdef Py_ssize_t classes = job.classes, turns = rows, k
     cdef const real* x
-    cdef f16 f
-    cdef d8 d
+    cdef vec step
     if job.x_stride == classes and job.by_bias == NULL:  # to one sum, whatever class it is of
         classes *= rows
         turns = 1
     for k in range(turns):
         x = read_block(job.x, job.storage, (s.first + l + k) * job.x_stride, classes, <real*>s.spare)
-        if real is float:
-            if job.by_scale != NULL:
-                absorb_steps(y + k * classes, x, NULL, classes, s.by_scale, NULL, False, f)
-            if job.by_bias != NULL:
-                absorb_steps(y + k * classes, x, NULL, classes, NULL, s.by_bias, True, f)
-        else:
-            if job.by_scale != NULL:
-                absorb_steps(y + k * classes, x, NULL, classes, s.by_scale, NULL, False, d)
-            if job.by_bias != NULL:
-                absorb_steps(y + k * classes, x, NULL, classes, NULL, s.by_bias, True, d)
+        if job.by_scale != NULL:
+            absorb_steps(y + k * classes, x, NULL, classes, s.by_scale, NULL, False, step)
+        if job.by_bias != NULL:
+            absorb_steps(y + k * classes, x, NULL, classes, NULL, s.by_bias, True, step)
     if job.grad != NULL:
-        if real is float:
-            multiplied_steps(y, rows * job.classes, job.input_scale, NULL, False, -INFINITY, f, y)
-        else:
-            multiplied_steps(y, rows * job.classes, job.input_scale, NULL, False, -INFINITY, d, y)
+        multiplied_steps(y, rows * job.classes, job.input_scale, NULL, False, -INFINITY, step, y)
 
-
-ctypedef void (*absorb_function)(void*, const ClassJob*, const Tile*, Py_ssize_t, Py_ssize_t, void*) noexcept nogil
+ctypedef void (*absorb_function)(
+    void*, void*, const ClassJob*, const Tile*, Py_ssize_t, Py_ssize_t, void*
+) noexcept nogil
 
 
 cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, bint any_odd) noexcept nogil:
@@ -257,6 +226,9 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
     cdef const real* odd = <const real*>s.odd
     cdef const real* factor = <const real*>s.factor
     cdef const real* flush = <const real*>s.flush
+    cdef absorb_function absorb = <absorb_function>chosen(
+        tag, <void*>absorb_rows[float, f16], <void*>absorb_rows[double, d8]
+    )
     cdef real* y
     while l < s.count:
         end = s.count
@@ -275,10 +247,7 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
                     if s.labels[k] >= 0:
                         y[(k - l) * classes + s.labels[k]] = (<const real*>s.entry)[k]
             if job.summed != 0:
-                if real is float:
-                    (<absorb_function>fastloss_out_of_line(<void*>absorb_rows[float]))(NULL, job, s, l, end - l, y)
-                else:
-                    (<absorb_function>fastloss_out_of_line(<void*>absorb_rows[double]))(NULL, job, s, l, end - l, y)
+                absorb(NULL, NULL, job, s, l, end - l, y)
                 if job.grad != NULL and job.grad_storage == NATIVE:
                     memcpy(<real*>job.grad + first, y, (end - l) * classes * sizeof(real))
             if job.grad != NULL:

@@ -94,7 +94,7 @@ cdef inline void take_out(void* e, Py_ssize_t j, vec tag) noexcept nogil:
 
 cdef inline void add_steps(const void* e, Py_ssize_t n, bint SKIP, double unit, vec tag, Sums* sums) noexcept nogil:
     """Add n numbers, up to a whole step, to sums; those that are `unit` are left out if SKIP."""
-    cdef Py_ssize_t steps = (n + step_of(tag) - 1) // step_of(tag), g, k
+    cdef Py_ssize_t steps = steps_of(n, tag), g, k
     cdef vec group, skipped = all_of(unit, tag)
     for g in range(0, steps - GROUP + 1, GROUP):
         add_group(
@@ -169,7 +169,7 @@ cdef inline vec linear_steps(
     least c, of those that are negative.
     """
     cdef int size = step_of(tag)
-    cdef Py_ssize_t steps = (n + size - 1) // size, g, k, ahead = fastloss_ahead[1]
+    cdef Py_ssize_t steps = steps_of(n, tag), g, k, ahead = fastloss_ahead[1]
     cdef vec m = all_of(top, tag), zero = all_of(0, tag), p, c_k = zero, a_group, b_group, low = zero
     cdef const void* weights = e if MODE == EXPECTED or MODE == SQUARED else c
     cdef Sums a_sums, b_sums
@@ -186,9 +186,9 @@ cdef inline vec linear_steps(
                 linear_step(MODE, load(x, g + k, tag), c_k, m, &a_group, &b_group, &a_sums, &low)
         else:
             for k in range(g, steps):
-                p = load_part(x, k, min(n - k * size, <Py_ssize_t>size), top, tag)
+                p = step_or_part(x, k, n, top, tag)
                 if MODE != UNIFORM:
-                    c_k = load_part(weights, k, min(n - k * size, <Py_ssize_t>size), 0, tag)
+                    c_k = step_or_part(weights, k, n, 0, tag)
                 linear_step(MODE, p, c_k, m, &a_group, &b_group, &a_sums, &low)
         add_group(b_group, &b_sums)
         if MODE == SQUARED or MODE == LINEAR and vec is d8:
@@ -233,14 +233,14 @@ cdef inline void gradient_steps(
     cdef vec a_high = all_of(a, tag), a_low = all_of(a - first(a_high), tag)
     cdef vec rest = all_of(others, tag), one = all_of(unit, tag)
     c_k = all_of(uniform, tag)
-    for k in range(full + (n > full * size)):
+    for k in range(steps_of(n, tag)):
         p = load(e, k, tag)
         p = if_less(p, low_end, zero, p)
         if MODE == PLAIN:
             y = mul(p, f)
         else:
             if MODE != UNIFORM:
-                c_k = load(c, k, tag) if k < full else load_part(c, k, n - k * size, 0, tag)
+                c_k = step_or_part(c, k, n, 0, tag)
             y = mul(add(sub(a_high, c_k), a_low), p)
             y = mul(sub(y, mul(c_k, add(rest, sub(one, p)))), f)
         if k < full:
@@ -282,19 +282,14 @@ cdef inline vec curve_of(vec e, vec a, vec b, vec others, vec unit, vec inverse,
 
 cdef inline void curve_steps(const void* e, Py_ssize_t n, const Curve* curve, vec tag, void* hess) noexcept nogil:
     """n entries of a Hessian's diagonal from the exponentials; e_j that leave none count as 0."""
-    cdef int size = step_of(tag)
-    cdef Py_ssize_t k, full = n // size
+    cdef Py_ssize_t k
     cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
     cdef vec a = all_of(curve.a, tag), b = all_of(curve.b, tag), others = all_of(curve.others, tag), q
     cdef vec unit = all_of(curve.unit, tag), inverse = all_of(curve.inverse, tag), floor = all_of(curve.floor, tag)
     cdef vec zero = all_of(0, tag), least = all_of(tiny / (max(fabs(curve.a), fabs(curve.b)) * curve.inverse), tag)
-    for k in range(full + (n > full * size)):
+    for k in range(steps_of(n, tag)):
         q = load(e, k, tag)
-        q = curve_of(if_less(q, least, zero, q), a, b, others, unit, inverse, floor)
-        if k < full:
-            store(q, hess, k)
-        else:
-            store_part(q, hess, k, n - k * size)
+        store_or_part(curve_of(if_less(q, least, zero, q), a, b, others, unit, inverse, floor), hess, k, n)
 
 
 cdef inline void exp_gradient_steps(

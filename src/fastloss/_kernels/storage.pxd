@@ -87,6 +87,18 @@ cdef inline real read_one(const void* x, int storage, Py_ssize_t i, real* tag) n
     return read_block(x, storage, i, 1, &buffer[0])[0]
 
 
+cdef inline const real* gathered(
+    const void* x, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, real* buffer
+) noexcept nogil:
+    """n numbers from x[first] on, `step` apart: in place, or in the buffer."""
+    cdef Py_ssize_t j
+    if step == 1:
+        return read_block(x, storage, first, n, buffer)
+    for j in range(n):
+        buffer[j] = read_one(x, storage, first + j * step, buffer)
+    return buffer
+
+
 cdef inline void write_one(real value, void* y, int storage, Py_ssize_t i) noexcept nogil:
     storage = NATIVE if storage == STREAMED else storage
     block_to_write(y, storage, i, &value)[0] = value

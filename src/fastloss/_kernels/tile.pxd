@@ -1,8 +1,8 @@
 # tile: many samples side by side, one a lane. What `planes` and `short_rows` share: where the numbers of a tile are,
 # its labels and weights, odd samples, and the sum of its values.
 #
-# The bits of a sample depend on it alone. What is odd by its own numbers, NaN, inf, |x| > 1e5, weights far from 1, is
-# left to `rows`, which takes one sample of any layout.
+# The bits of a sample depend on it alone. What is odd by its own numbers, NaN, inf, |x| of `exp_most`, weights far from
+# 1, is left to `rows`, which takes one sample of any layout.
 
 from libc.string cimport memcpy, memset
 from fastloss._kernels.vector cimport *
@@ -52,7 +52,7 @@ cdef struct Tile:
     void* e
     void* spare
     void* out
-    void* label                    # the same, or NO_CLASS
+    void* label                    # the labels as numbers, or NO_CLASS
     void* top
     void* magic
     void* least
@@ -223,12 +223,16 @@ cdef inline void gather_c(real* tag, const ClassJob* job, const Tile* s, Py_ssiz
     gather_planes(job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, j0, m, <real*>s.c)
 
 
+cdef inline void* chosen(const real* tag, void* single, void* double_) noexcept nogil:
+    """The function for the type of the loop, out of line."""
+    return fastloss_out_of_line(single if real is float else double_)
+
+
 cdef inline void uncap(
-    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, bint any_odd, real* y
+    real* tag, vec* type, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, bint any_odd, real* y
 ) noexcept nogil:
     """Make m planes of a gradient by what x is read as one by x, which is gathered once more, and add them to sums."""
-    cdef f16 f
-    cdef d8 d
+    cdef vec step
     cdef Py_ssize_t g
     cdef real* z
     cdef real* x = <real*>s.x
@@ -243,25 +247,18 @@ cdef inline void uncap(
         if job.softcap != 0:
             if is_scaled(job):
                 z = <real*>scale_row(job, z, j0 + g, s.n, s.n, s.spare)
-            if real is float:
-                capped_slope_steps(z, plane, s.n, job.softcap, f, plane)
-            else:
-                capped_slope_steps(z, plane, s.n, job.softcap, d, plane)
+            capped_slope_steps(z, plane, s.n, job.softcap, step, plane)
         if job.summed != 0:
             by_scale = s.by_scale + (j0 + g if job.class_scale != NULL else 0) if s.by_scale != NULL else NULL
             by_bias = s.by_bias + j0 + g if s.by_bias != NULL else NULL
-            if real is float:
-                absorb_steps(plane, x + g * s.n, s.odd if any_odd else NULL, s.count, by_scale, by_bias, False, f)
-            else:
-                absorb_steps(plane, x + g * s.n, s.odd if any_odd else NULL, s.count, by_scale, by_bias, False, d)
-        if real is float:
-            factor = number_of(job.class_scale, j0 + g, job.input_scale if job.summed != 0 else 1, f)
-            if job.grad != NULL and factor != 1:
-                multiplied_steps(plane, s.n, factor, NULL, False, -INFINITY, f, plane)
-        else:
-            factor = number_of(job.class_scale, j0 + g, job.input_scale if job.summed != 0 else 1, d)
-            if job.grad != NULL and factor != 1:
-                multiplied_steps(plane, s.n, factor, NULL, False, -INFINITY, d, plane)
+            absorb_steps(plane, x + g * s.n, s.odd if any_odd else NULL, s.count, by_scale, by_bias, False, step)
+        factor = number_of(job.class_scale, j0 + g, job.input_scale if job.summed != 0 else 1, step)
+        if job.grad != NULL and factor != 1:
+            multiplied_steps(plane, s.n, factor, NULL, False, -INFINITY, step, plane)
+
+ctypedef void (*uncap_function)(
+    void*, void*, const ClassJob*, const Tile*, Py_ssize_t, Py_ssize_t, bint, void*
+) noexcept nogil
 
 
 cdef inline void fill(void* x, Py_ssize_t n, real y) noexcept nogil:
@@ -285,10 +282,7 @@ cdef inline void read_weights(real* tag, const ClassJob* job, Tile* s) noexcept 
         memcpy(s.weight, <const real*>job.sample_weight + s.first, s.count * sizeof(real))
     if job.grad_output != NULL:
         memcpy(s.scale, <const real*>job.grad_output + s.first, s.count * sizeof(real))
-    if real is float:
-        (<weights_function>fastloss_out_of_line(<void*>weights_of[f16]))(NULL, job, s)
-    else:
-        (<weights_function>fastloss_out_of_line(<void*>weights_of[d8]))(NULL, job, s)
+    (<weights_function>chosen(tag, <void*>weights_of[f16], <void*>weights_of[d8]))(NULL, job, s)
 
 
 cdef inline bint read_labels(real* tag, const ClassJob* job, Tile* s) noexcept nogil:

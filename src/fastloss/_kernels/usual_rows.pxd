@@ -222,7 +222,7 @@ cdef inline uint64_t usual_rows_of(
             row.others = rows.others[g]
             row.unit = rows.unit[g]
             if job.op == LOG_SOFTMAX:
-                (<log_softmax_function>fastloss_out_of_line(<void*>log_softmax_any))(job, start + l + g, row)
+                (<log_softmax_function>fastloss_out_of_line(<void*>row_log_softmax[vec]))(NULL, job, start + l + g, row)
             else:
                 write_gradient(
                     MODE, job, start + l + g, 0, job.classes, uniform, batch.a[l + g] + batch.k[l + g], rows.factor[g],

@@ -100,6 +100,30 @@ cdef inline vec all_of(double x, vec tag) noexcept nogil:
         return d8_all(x)
 
 
+cdef inline Py_ssize_t steps_of(Py_ssize_t n, vec tag) noexcept nogil:
+    """How many hold n numbers."""
+    return (n + step_of(tag) - 1) // step_of(tag)
+
+
+cdef inline vec step_or_part(const void* x, Py_ssize_t k, Py_ssize_t n, double fill, vec tag) noexcept nogil:
+    """Step k of n numbers; where they end within it, `fill` follows."""
+    cdef Py_ssize_t rest = n - k * step_of(tag)
+    return load(x, k, tag) if rest >= step_of(tag) else load_part(x, k, rest, fill, tag)
+
+
+cdef inline void store_or_part(vec a, void* y, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t rest = n - k * step_of(a)
+    if rest >= step_of(a):
+        store(a, y, k)
+    else:
+        store_part(a, y, k, rest)
+
+
+cdef inline double element(const void* x, Py_ssize_t j, vec tag) noexcept nogil:
+    """Number j of x, which is of a step's type."""
+    return (<const float*>x)[j] if vec is f16 else (<const double*>x)[j]
+
+
 # ---- Short rows, one after another ----
 
 cdef extern from "vector.h" nogil:
