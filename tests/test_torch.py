@@ -906,3 +906,83 @@ def test_the_same_bits_as_the_core(isa):
     loss.backward()
     assert loss.item() == np.float32(value)
     assert np.array_equal(leaf.grad.numpy(), grad)
+
+
+@pytest.mark.parametrize("rows", [30, 40_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batchmean_divides_by_the_first_axis(rows, dtype):
+    x, t = (torch.rand(rows, 2).to(dtype).t() for _ in range(2))
+    x = x.log().detach().requires_grad_()
+    assert not x.is_contiguous()
+    value = F.kl_div(x, t, reduction="batchmean")
+    own = torch.nn.functional.kl_div(x.double(), t.double(), reduction="batchmean")
+    torch.testing.assert_close(value.double(), own, rtol=2.0**-7, atol=0)
+    expected = torch.autograd.grad(own * 2, x)[0]
+    torch.testing.assert_close(torch.autograd.grad(value * 2, x)[0], expected)
+    by_operator = torch.ops.fastloss.kl_div(x, t, "batchmean", False, False)[0]
+    torch.testing.assert_close(by_operator.double(), own, rtol=2.0**-7, atol=0)
+
+
+@pytest.mark.parametrize("arrives", [math.inf, math.nan])
+def test_what_is_ignored_has_no_gradient_whatever_arrives(arrives, dtype):
+    x = torch.randn(4, 3, dtype=dtype).requires_grad_()
+    target = torch.tensor([0, 1, -100, -100])
+    for reduction, grad_output in (
+        ("none", torch.tensor([1, 1, arrives, 1], dtype=dtype)),
+        ("mean", torch.tensor(arrives, dtype=dtype)),
+    ):
+        value = F.cross_entropy(x, target, reduction=reduction)
+        assert (torch.autograd.grad(value, x, grad_output)[0][2:] == 0).all()
+        value = F.nll_loss(x, target, reduction=reduction)
+        expected = torch.autograd.grad(
+            torch.nn.functional.nll_loss(x, target, reduction=reduction), x, grad_output
+        )
+        torch.testing.assert_close(torch.autograd.grad(value, x, grad_output), expected, equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("name", ["cross_entropy", "mse_loss"])
+def test_gradients_that_arrive_as_something_else(name, dtype):
+    """A tangent, and a subclass, of the gradient that arrives."""
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    x = torch.randn(3, 4, dtype=dtype).requires_grad_()
+    target = torch.tensor([0, 1, 2]) if name == "cross_entropy" else torch.randn(3, 4, dtype=dtype)
+    value = getattr(F, name)(x, target)
+    one, two = torch.ones((), dtype=dtype), torch.full((), 2, dtype=dtype)
+    grad = torch.autograd.grad(value, x, one, retain_graph=True)[0]
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(one, two)
+        found = torch.autograd.grad(value, x, dual, retain_graph=True)[0]
+        assert torch.equal(torch.autograd.forward_ad.unpack_dual(found).tangent, 2 * grad)
+    found = torch.autograd.grad(value, x, TwoTensor(one, two))[0]
+    assert torch.equal(found.a, grad)
+    assert torch.equal(found.b, 2 * grad)
+
+
+@pytest.mark.parametrize("size", [3, 100_000])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_targets_that_are_no_probabilities(size, reduction):
+    for wrong in (255.0, -1.0, math.nan):
+        with pytest.raises(RuntimeError, match="all elements of target should be between 0 and 1"):
+            F.binary_cross_entropy(torch.full((size,), 0.5), torch.full((size,), wrong), reduction=reduction)
+
+
+def test_values_of_classes_are_contiguous():
+    logits = torch.randn(5, 3, 4).permute(1, 2, 0)
+    labels = torch.zeros(3, 5, dtype=torch.long)
+    assert F.cross_entropy(logits, labels, reduction="none").is_contiguous()
+
+
+def test_warnings_name_the_callers_line():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        F.softmax(torch.ones(2, 2))
+        F.log_softmax(torch.ones(2, 2))
+    assert [warning.filename for warning in caught] == [__file__, __file__]
+
+
+def test_logsigmoid_out():
+    out = torch.empty(3)
+    assert F.logsigmoid(torch.ones(3), out=out) is out
+    assert torch.equal(out, torch.nn.functional.logsigmoid(torch.ones(3)))

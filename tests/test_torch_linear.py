@@ -277,3 +277,10 @@ def test_memory_of_a_training_step():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
     assert int(run.stdout) < 48  # MiB; a chunk takes 16
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_options_leave_the_dtype(dtype, reduction):
+    x, w, _, target, _ = make(dtype)
+    assert F.linear_cross_entropy(x, w, target, options=Options(), reduction=reduction).dtype == dtype

@@ -104,8 +104,6 @@ def linear_cross_entropy(
     if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
         dtype, low = torch.float32, torch.get_autocast_dtype("cpu")
         tensors = [t if t is None or t is target else t.to(low) for t in tensors]
-    elif options is not None and dtype == torch.float16:
-        dtype = torch.float32
     wrt = [t is not None and t.requires_grad and is_grad_enabled() for t in (*tensors[:2], tensors[3])]
     ignored = -100 if ignore_index is None else ignore_index
     operator = torch.ops.fastloss.linear_cross_entropy.default

@@ -56,7 +56,13 @@ def _transformed() -> bool:
 
 def _recorded(grad_output: Tensor) -> bool:
     """Whether something sees a backward pass that has to see operations on tensors, all of them."""
-    return is_compiling() or transforms() or tracing() or dispatch_modes() > 0 or batched(grad_output)
+    seen = is_compiling() or transforms() or tracing() or dispatch_modes() > 0
+    return seen or forward_ad._current_level >= 0 or batched(grad_output)
+
+
+def _observed(grad_output: Tensor) -> bool:
+    """The same, or a tensor that is to see them itself."""
+    return type(grad_output) not in PLAIN or _recorded(grad_output)
 
 
 def _way(tensors: Sequence[Any]) -> bool | None:
@@ -159,7 +165,7 @@ class Loss:
         self.weights = weights.split()
         self.options = [*options]
         self.tensors = 2 + len(self.weights)
-        if "unchecked" in signature(made).parameters:  # PyTorch looks at no target
+        if "unchecked" in signature(made).parameters and name != "binary_cross_entropy":  # as PyTorch
             made = partial(made, unchecked=True)
         self._made = made
         self._unweighted = lru_cache(lambda *values: made(**dict(zip(options, values, strict=True))))
@@ -419,6 +425,19 @@ class _ClassLoss(Loss):
     def value_shape(self, shape: torch.Size) -> torch.Size:
         return shape[:-1][:1] + shape[2:]
 
+    def compute(
+        self, args: Sequence[Any], with_grad: bool, grad_output: Tensor | None = None
+    ) -> tuple[Any, Array | None]:
+        """Values are contiguous, as PyTorch's."""
+        value, grad = super().compute(args, with_grad, grad_output)
+        return np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value, grad
+
+    def scaled(self, grad: Tensor, grad_output: Tensor, in_place: bool = False) -> Tensor:
+        """What does not count has gradient 0, whatever arrives."""
+        if not _observed(grad_output) and bool(grad_output.isfinite().all()):
+            return super().scaled(grad, grad_output, in_place)
+        return torch.where(grad == 0, grad, super().scaled(grad, grad_output))
+
 
 class _PointwiseLoss(Loss):
     """Losses of one element of the input and one of the target."""
@@ -443,6 +462,8 @@ class _PointwiseLoss(Loss):
         input = args[0]
         order = None if input.is_contiguous() else _memory_order(input)
         if order is None or self.value_shape(input.shape) != input.shape:
+            return super().compute(args, with_grad, grad_output)
+        if order[0] != 0 and "batchmean" in args[self.tensors :]:  # of the first axis
             return super().compute(args, with_grad, grad_output)
 
         def turned(tensor: Any) -> Any:
@@ -514,7 +535,7 @@ class _Recorded(Function):
         loss, options = ctx.call
         if is_grad_enabled():
             return loss.backward_operator(grad_output, *ctx.saved_tensors, *options), None
-        recorded = _recorded(grad_output)
+        recorded = _observed(grad_output)
         one = not recorded and not grad_output.ndim and grad_output.item() == 1
         try:
             grad = ctx.saved_tensors[0]
@@ -523,6 +544,9 @@ class _Recorded(Function):
         if not (one and grad.numel()):
             if grad_output.dtype in _HALF:
                 args = *ctx.saved_tensors[1:], *options
+                if forward_ad._current_level >= 0 or type(grad_output) not in TRACED:
+                    one_for_all = torch.ones((), dtype=grad_output.dtype)
+                    return loss.scaled(loss.slope(one_for_all, grad, args), grad_output), None
                 if recorded:
                     return loss._gradient(grad_output, *args), None
                 return loss.slope(grad_output, grad, args), None

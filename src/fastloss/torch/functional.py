@@ -79,7 +79,9 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of logits, as `torch.nn.functional.cross_entropy`.
+    """Cross-entropy of logits, w_t (log Σ_j exp(x_j) - x_t), as `torch.nn.functional.cross_entropy`.
+
+    Of probabilities q it is Σ_j w_j q_j (log Σ_k exp(x_k) - x_j).
 
     Parameters
     ----------
@@ -96,6 +98,14 @@ def cross_entropy(
     Returns
     -------
     %(torch.loss)s
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
@@ -166,6 +176,14 @@ def linear_cross_entropy(
     -------
     %(torch.loss)s
 
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
+
     Examples
     --------
     >>> import torch, fastloss.torch as F
@@ -202,7 +220,7 @@ def nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Negative log likelihood of log-probabilities, as `torch.nn.functional.nll_loss`.
+    """Negative log likelihood of log-probabilities, -w_t x_t, as `torch.nn.functional.nll_loss`.
 
     Parameters
     ----------
@@ -219,6 +237,14 @@ def nll_loss(
     Returns
     -------
     %(torch.loss)s
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
@@ -256,6 +282,8 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """Binary cross-entropy of logits, as `torch.nn.functional.binary_cross_entropy_with_logits`.
 
+    It is w (pos_weight y log(1 + exp(-x)) + (1 - y) log(1 + exp(x))).
+
     Parameters
     ----------
     %(torch.input)s
@@ -269,6 +297,14 @@ def binary_cross_entropy_with_logits(
     Returns
     -------
     %(torch.loss)s
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
@@ -304,6 +340,8 @@ def binary_cross_entropy(
 ) -> Tensor:
     """Binary cross-entropy of probabilities, as `torch.nn.functional.binary_cross_entropy`.
 
+    It is -w (y log x + (1 - y) log(1 - x)), each logarithm at least -100.
+
     Parameters
     ----------
     input : Tensor
@@ -317,6 +355,14 @@ def binary_cross_entropy(
     Returns
     -------
     %(torch.loss)s
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
@@ -341,7 +387,9 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """Kullback-Leibler divergence of log-probabilities, as `torch.nn.functional.kl_div`.
+    """Kullback-Leibler divergence of log-probabilities, y (log y - x), as `torch.nn.functional.kl_div`.
+
+    With `log_target` it is exp(y) (y - x).
 
     Parameters
     ----------
@@ -357,6 +405,14 @@ def kl_div(
     Returns
     -------
     %(torch.loss)s
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
@@ -388,7 +444,7 @@ def mse_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Squared error, as `torch.nn.functional.mse_loss`; with `weight` it is PyTorch's.
+    """Squared error, (x - y)^2, as `torch.nn.functional.mse_loss`; with `weight` it is PyTorch's.
 
     Parameters
     ----------
@@ -404,6 +460,14 @@ def mse_loss(
     Returns
     -------
     %(torch.loss)s
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
@@ -441,6 +505,14 @@ def soft_margin_loss(
     Returns
     -------
     %(torch.loss)s
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
@@ -480,6 +552,14 @@ def multilabel_soft_margin_loss(
     Returns
     -------
     %(torch.loss)s
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
@@ -526,6 +606,14 @@ def poisson_nll_loss(
     -------
     %(torch.loss)s
 
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
+
     Examples
     --------
     >>> import torch, fastloss.torch as F
@@ -556,6 +644,14 @@ def softmax(
     Tensor
         Probabilities, of input's shape and dtype.
 
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
+
     Examples
     --------
     >>> import torch, fastloss.torch as F
@@ -567,7 +663,7 @@ def softmax(
         found = ARRAY_FUNCTIONS["softmax"](input, dim, dtype=dtype)
     if found is not None:
         return found
-    return _pytorch("softmax", input, dim=dim, _stacklevel=_stacklevel + 1, dtype=dtype)
+    return _pytorch("softmax", input, dim=dim, _stacklevel=_stacklevel + 2, dtype=dtype)
 
 
 def log_softmax(
@@ -584,6 +680,14 @@ def log_softmax(
     Tensor
         Log-probabilities, of input's shape and dtype.
 
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
+
     Examples
     --------
     >>> import torch, fastloss.torch as F
@@ -595,7 +699,7 @@ def log_softmax(
         found = ARRAY_FUNCTIONS["log_softmax"](input, dim, dtype=dtype)
     if found is not None:
         return found
-    return _pytorch("log_softmax", input, dim=dim, _stacklevel=_stacklevel + 1, dtype=dtype)
+    return _pytorch("log_softmax", input, dim=dim, _stacklevel=_stacklevel + 2, dtype=dtype)
 
 
 def sigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -611,6 +715,14 @@ def sigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     Tensor
         Probabilities, of input's shape and dtype.
 
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
+
     Examples
     --------
     >>> import torch, fastloss.torch as F
@@ -621,17 +733,26 @@ def sigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     return _pytorch("sigmoid", input, out=out) if found is None else found
 
 
-def logsigmoid(input: Tensor) -> Tensor:
+def logsigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Logarithm of the logistic function, min(x, 0) - log1p(exp(-|x|)), as `torch.nn.functional.logsigmoid`.
 
     Parameters
     ----------
     %(torch.input)s
+    %(torch.out)s
 
     Returns
     -------
     Tensor
         Log-probabilities, of input's shape and dtype.
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
@@ -639,8 +760,10 @@ def logsigmoid(input: Tensor) -> Tensor:
     >>> F.logsigmoid(torch.zeros(2))
     tensor([-0.6931, -0.6931])
     """
-    found = ARRAY_FUNCTIONS["logsigmoid"](input)
-    return _pytorch("logsigmoid", input) if found is None else found
+    found = ARRAY_FUNCTIONS["logsigmoid"](input) if out is None else None
+    if found is not None:
+        return found
+    return _pytorch("logsigmoid", input, **({} if out is None else {"out": out}))
 
 
 def logsumexp(
@@ -661,6 +784,14 @@ def logsumexp(
     -------
     Tensor
         Of input's shape without `dim`, and its dtype.
+
+    Raises
+    ------
+    %(torch.raises)s
+
+    References
+    ----------
+    %(torch.references)s
 
     Examples
     --------
