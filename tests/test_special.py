@@ -1,9 +1,11 @@
 """fastloss.special beside scipy.special: signatures, edges, dtypes, accuracy, and the switch."""
 
 import contextlib
+import doctest
 import inspect
 import itertools
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -559,3 +561,30 @@ def test_reachable_after_import():
     code = "import fastloss; print(fastloss.special.softmax([0.0, 0.0]))"
     run = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[0.5 0.5]\n"
+
+
+@pytest.mark.parametrize("name", ONE + TWO)
+def test_docstring(name):
+    doc = getattr(special, name).__doc__
+    sections = re.findall(r"\n(\w+)\n-+\n", doc)
+    assert sections == ["Parameters", "Returns", "Raises", "References", "Examples"]
+    example = doctest.DocTestParser().get_doctest(doc, {}, name, None, None)
+    assert doctest.DocTestRunner(verbose=False).run(example).failed == 0
+    assert example.examples
+
+
+@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_reductions(name, dtype):
+    """Each result is an argument of the next one: as the function itself, step by step."""
+    ours = getattr(special, name)
+    x = (np.random.default_rng(3).random((6, 700)) + 0.1).astype(dtype)
+    steps = [x[:, 0]]
+    for column in x.T[1:]:
+        steps.append(ours(steps[-1], column))
+    np.testing.assert_array_equal(ours.accumulate(x, axis=1), np.stack(steps, axis=1))
+    np.testing.assert_array_equal(ours.reduce(x, axis=1), steps[-1])
+    np.testing.assert_array_equal(ours.accumulate(x[0]), [step[0] for step in steps])
+    np.testing.assert_array_equal(ours.reduceat(x[0], [0, 3]), [steps[2][0], ours.reduce(x[0, 3:])])
+    out = x.copy()
+    np.testing.assert_array_equal(ours(out, x[::-1], out=out), ours(x, x[::-1]))

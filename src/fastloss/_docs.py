@@ -289,6 +289,25 @@ ndarray
     "twin.reduced": """\
 ndarray
     Float64 array of the argument's shape without `axis`, in nats.""",
+    # ------------------------------------------------------------------------------------- special
+    "ufunc.out": """\
+out : ndarray or tuple of ndarray, optional
+    Array of the result's shape to fill.
+where : array_like of bool, optional
+    What is computed; the rest of `out` stays.
+**kwargs
+    Keywords of a ufunc: `dtype`, `casting`, ...
+
+Returns
+-------
+ndarray or scalar
+    Of the arguments' broadcast shape: float32 for float32, float64 for float64 and integers of 32 bits or
+    more, and for what is narrower what SciPy's ufunc gives.
+
+Raises
+------
+TypeError, ValueError
+    Types, shapes or keywords that a ufunc of these loops does not take; NumPy's sentences.""",
     # -------------------------------------------------------------------------------------- threads
     "n": """\
 n : int
@@ -301,10 +320,10 @@ ValueError
     # ---------------------------------------------------------------------------------------- torch
     "torch.logits": """\
 input : Tensor of shape (N, C), (C,) or (N, C, d_1, ...)
-    Logits.""",
+    Logits; float64, float32, float16 or bfloat16.""",
     "torch.input": """\
 input : Tensor
-    Logits, of any shape.""",
+    Logits, of any shape; float64, float32, float16 or bfloat16.""",
     "torch.target": """\
 target : Tensor of input's shape
     Probabilities in [0, 1].""",
@@ -362,6 +381,11 @@ out : Tensor, optional
 Tensor
     The loss, in nats (squared units for `mse_loss`) and in the input's dtype: of no dimensions, or under
     "none" the values.""",
+    "torch.raises": """\
+IndexError, RuntimeError, TypeError, ValueError
+    What PyTorch's function raises of the same arguments.""",
+    "torch.references": """\
+PyTorch's function of this name, which computes what fastloss does not, such as other devices and dtypes.""",
     "torch.forward": """\
 Parameters
 ----------
@@ -373,6 +397,11 @@ Returns
 Tensor
     The loss, in nats (squared units for `mse_loss`) and in the input's dtype: of no dimensions, or under
     "none" the values.
+
+Raises
+------
+IndexError, RuntimeError, TypeError, ValueError
+    What PyTorch's module raises of the same arguments.
 
 Examples
 --------
@@ -398,9 +427,13 @@ def fill(module: dict[str, Any]) -> None:
         _fill(function)
 
 
+def filled(doc: str) -> str:
+    return inspect.cleandoc(doc) % TEXTS + "\n"
+
+
 def _fill(documented: Any) -> None:
     if "%(" in (documented.__doc__ or ""):
-        documented.__doc__ = inspect.cleandoc(documented.__doc__) % TEXTS + "\n"
+        documented.__doc__ = filled(documented.__doc__)
 
 
 def _of_loss(kind: Any) -> None:

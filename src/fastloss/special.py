@@ -12,7 +12,6 @@ all of them in the place of SciPy's, for code that was not written for it.
 from __future__ import annotations
 
 import importlib
-import inspect
 import operator
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike
 
-from . import _checking, _kernels, arrays
+from . import _checking, _docs, _kernels, arrays
 from ._arguments import FLOAT32, FLOAT64, Array, Shape, convert
 from ._runtime import threads_for
 from ._types import Axis
@@ -293,7 +292,7 @@ _LOGSUMEXP, _SOFTMAX, _LOG_SOFTMAX = (_kernels.OPS[op] for op in ("logsumexp", "
 
 def _ufunc(op: str, name: str, inputs: int, types: str, doc: str) -> np.ufunc:
     """An elementwise function of the kernels in use, with loops in the order of SciPy's."""
-    made: np.ufunc = _kernels.module.ufunc(op, name, inputs, types, inspect.cleandoc(doc), threads_for)
+    made: np.ufunc = _kernels.module.ufunc(op, name, inputs, types, _docs.filled(doc), threads_for)
     return made
 
 
@@ -303,6 +302,16 @@ expit = _ufunc(
     1,
     "dfg",
     """Logistic function of each element: 1 / (1 + exp(-x)), as `scipy.special.expit`; within 2 ulp.
+
+    Parameters
+    ----------
+    x : array_like
+        Logits, of any shape.
+    %(ufunc.out)s
+
+    References
+    ----------
+    `scipy.special.expit`.
 
     Examples
     --------
@@ -319,6 +328,16 @@ log_expit = _ufunc(
     "dfg",
     """Logarithm of the logistic function of each element, as `scipy.special.log_expit`; within 2 ulp.
 
+    Parameters
+    ----------
+    x : array_like
+        Logits, of any shape.
+    %(ufunc.out)s
+
+    References
+    ----------
+    `scipy.special.log_expit`.
+
     Examples
     --------
     >>> from fastloss import special
@@ -332,7 +351,17 @@ entr = _ufunc(
     "entr",
     1,
     "fd",
-    """-x log(x), 0 at 0 and -inf below, as `scipy.special.entr`.
+    """-x log(x) in nats, 0 at 0 and -inf below, as `scipy.special.entr`; within 4 ulp.
+
+    Parameters
+    ----------
+    x : array_like
+        Of any shape: numbers of at least 0.
+    %(ufunc.out)s
+
+    References
+    ----------
+    `scipy.special.entr`.
 
     Examples
     --------
@@ -348,6 +377,16 @@ rel_entr = _ufunc(
     2,
     "fd",
     """x log(x / y); 0 where x is 0 and y at least that, and inf elsewhere, as `scipy.special.rel_entr`.
+
+    Parameters
+    ----------
+    x, y : array_like
+        Of shapes that broadcast: numbers of at least 0.
+    %(ufunc.out)s
+
+    References
+    ----------
+    `scipy.special.rel_entr`.
 
     Examples
     --------
@@ -367,6 +406,16 @@ kl_div = _ufunc(
     Where x and y nearly agree it has its digits, other than that difference written out. `fastloss.kl_div` is
     another function, PyTorch's: the loss of log-probabilities.
 
+    Parameters
+    ----------
+    x, y : array_like
+        Of shapes that broadcast: numbers of at least 0.
+    %(ufunc.out)s
+
+    References
+    ----------
+    `scipy.special.kl_div`.
+
     Examples
     --------
     >>> from fastloss import special
@@ -381,6 +430,16 @@ xlogy = _ufunc(
     2,
     "dfDF",
     """x log(y), 0 where x is 0 and y not NaN, as `scipy.special.xlogy`.
+
+    Parameters
+    ----------
+    x, y : array_like
+        Of shapes that broadcast; real or complex.
+    %(ufunc.out)s
+
+    References
+    ----------
+    `scipy.special.xlogy`.
 
     Examples
     --------

@@ -37,6 +37,7 @@ cdef struct Loop:
     Py_ssize_t steps[3]
     bint direct[3]                 # used where it is
     bint all_direct
+    bint one_by_one                # a result is an argument of those after it, as in `reduce` and `accumulate`
     bint streamed
     Py_ssize_t size
     Py_ssize_t chunk
@@ -78,7 +79,9 @@ cdef void loop_chunk(const void* tag, void* given, Py_ssize_t chunk) noexcept no
     job.partial = &partial[0]
     plan_points(&job, 1, 1)
     while first < last:
-        n = last - first if loop.all_direct else min(<Py_ssize_t>POINTWISE_BLOCK, last - first)
+        n = last - first
+        if not loop.all_direct:
+            n = min(n, <Py_ssize_t>(1 if loop.one_by_one else POINTWISE_BLOCK))
         for j in range(inputs + 1):
             data[j] = loop.data[j] + first * loop.steps[j]
             if not loop.direct[j]:
@@ -97,6 +100,17 @@ cdef void loop_chunk(const void* tag, void* given, Py_ssize_t chunk) noexcept no
         first += n
 
 
+cdef inline bint depends(const Loop* loop, int j) noexcept nogil:
+    """Whether input j has results, other than each its own; NumPy copies what overlaps but in a reduction."""
+    cdef const char* x = loop.data[j]
+    cdef const char* y = loop.data[loop.of.inputs]
+    cdef Py_ssize_t x_step = loop.steps[j], y_step = loop.steps[loop.of.inputs], n = loop.size - 1
+    if n <= 0 or x == y and x_step == y_step and x_step != 0:
+        return False
+    return min(x, x + n * x_step) < max(y, y + n * y_step) + loop.of.bytes \
+        and min(y, y + n * y_step) < max(x, x + n * x_step) + loop.of.bytes
+
+
 cdef void real_loop(char** args, cnp.npy_intp* dims, cnp.npy_intp* steps, void* given) noexcept nogil:
     """NumPy's call of an elementwise function in half, single or double precision."""
     cdef Loop loop
@@ -111,11 +125,13 @@ cdef void real_loop(char** args, cnp.npy_intp* dims, cnp.npy_intp* steps, void* 
         loop.steps[j] = steps[j]
         loop.direct[j] = steps[j] == loop.of.bytes and (j == inputs or args[j] != args[inputs])
         loop.all_direct &= loop.direct[j]
+    loop.one_by_one = depends(&loop, 0) or inputs == 2 and depends(&loop, 1)
+    loop.all_direct &= not loop.one_by_one
     loop.streamed = loop.all_direct and loop.of.bytes > 2 \
         and (inputs + 1) * loop.size * loop.of.bytes > STREAM_BYTES
     loop.chunk = chunk_size(loop.size, 1, POINTWISE_BLOCK)
     chunks = (loop.size + loop.chunk - 1) // loop.chunk
-    if loop.size >= SERIAL_ELEMENTS:
+    if loop.size >= SERIAL_ELEMENTS and not loop.one_by_one:
         work.caller = fastloss_own_memory(OWN_BYTES)
         if work.caller != NULL:
             with gil:
