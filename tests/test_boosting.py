@@ -797,3 +797,23 @@ def test_lightgbm_dask(client):
     ours = lightgbm.DaskLGBMClassifier(**options, objective=Objective(SOFTMAX))
     ours.fit(*parts, sample_weight=weights)
     same_trees(ours.booster_, theirs.booster_)
+
+
+@pytest.mark.parametrize("kind", [fastloss.CrossEntropyLoss, fastloss.FocalLoss, fastloss.PolyLoss])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": 2.0},
+        {"scale": -1.0},
+        {"bias": [1.0, 2.0, 3.0]},
+        {"scale": [1.0, -2.0, 0.5], "bias": [1, 0, 2]},
+    ],
+)
+def test_prior_of_logits_that_are_scaled(kind, options):
+    y = np.repeat([0, 1, 2], [5, 3, 2])
+    loss = kind(reduction="sum", **options)
+    x = prior(loss, y)
+    grad = loss.value_and_grad(np.tile(x, (len(y), 1)), y)[1].sum(0)
+    np.testing.assert_allclose(grad, 0, atol=1e-10)
+    with pytest.raises(ValueError, match=r"loss: got scale=0\.0, wanted none of 0"):
+        prior(kind(scale=0.0), y)

@@ -279,3 +279,46 @@ def test_on_a_cluster():
         assert total == fastloss.CrossEntropyLoss().total(x, t)
         assert float(value.compute()) == total.mean
         np.testing.assert_array_equal(grad.compute(), fastloss.CrossEntropyLoss().value_and_grad(x, t)[1])
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "entropy_from_logits"])
+@pytest.mark.parametrize("axis", [None, (0, 1), (1,), 0])
+def test_several_class_axes(name, axis):
+    x = np.random.default_rng(5).standard_normal((12, 7))
+    expected = getattr(fastloss, name)(x, axis)
+    found = getattr(fastloss.dask, name)(da.from_array(x, chunks=(5, 3)), axis)
+    assert found.shape == np.shape(expected)
+    np.testing.assert_array_equal(found.compute(), expected)
+
+
+def test_labels_beside_a_teacher():
+    rng = np.random.default_rng(6)
+    x, teacher = rng.standard_normal((2, 6, 4))
+    target = np.array([0, 1, 2, -100, 3, 0])
+    loss = fastloss.KLDivWithLogitsLoss(alpha=0.3)
+    arrays = [da.from_array(a, chunks=2) for a in (x, teacher, target)]
+    value, grad = loss.value_and_grad(x, teacher, target)
+    for found in (
+        fastloss.dask.kl_div_with_logits_value_and_grad(*arrays, alpha=0.3),
+        fastloss.dask.kl_div_with_logits_value_and_grad(*arrays[:2], target=target, alpha=0.3),
+    ):
+        np.testing.assert_allclose(found[0].compute(), value, rtol=1e-15)
+        np.testing.assert_array_equal(found[1].compute(), grad)
+    assert fastloss.dask.kl_div_with_logits_total(*arrays, alpha=0.3).compute() == loss.total(
+        x, teacher, target
+    )
+    values = fastloss.dask.kl_div_with_logits(*arrays, alpha=0.3, reduction="none").compute()
+    np.testing.assert_array_equal(
+        values, fastloss.KLDivWithLogitsLoss(alpha=0.3, reduction="none")(x, teacher, target)
+    )
+    with pytest.raises(ValueError, match="target: got None"):
+        fastloss.dask.kl_div_with_logits(*arrays[:2], alpha=0.3)
+
+
+def test_distributions_in_several_chunks():
+    rng = np.random.default_rng(7)
+    x, p = (fastloss.softmax(rng.standard_normal((9, 7))) for _ in range(2))
+    chunked = [da.from_array(a, chunks=4) for a in (np.log(x), p)]
+    values = fastloss.dask.kl_div(*chunked, reduction="none")
+    assert values.chunks == chunked[0].chunks
+    np.testing.assert_array_equal(values.compute(), fastloss.kl_div(np.log(x), p, reduction="none"))

@@ -367,3 +367,16 @@ def test_what_the_teacher_all_but_rules_out_keeps_its_digits(dtype, isa):
     expected = 1e-3 * (mp.exp(near) / (1 + mp.exp(near)) - mp.exp(far) / (1 + mp.exp(far)))
     assert float(abs(grad[1] / expected - 1)) < 64 * np.finfo(dtype).eps
     assert float(abs(grad[0] / expected + 1)) < 64 * np.finfo(dtype).eps
+
+
+def test_totals_have_the_labels_share(rng):
+    x, teacher = rng.standard_normal((2, 6, 3))
+    target = np.array([0, 1, 2, -100, 1, 0])
+    loss = KLDivWithLogitsLoss(alpha=0.3, temperature=2.0)
+    total = loss.total(x[:2], teacher[:2], target[:2]) + loss.total(x[2:], teacher[2:], target=target[2:])
+    assert total.mean == pytest.approx(loss(x, teacher, target), rel=1e-15)
+    assert total.count == 5
+    for call in (loss.total, lambda x, teacher: fastloss.stream(loss, x, teacher)):
+        with pytest.raises(ValueError, match=r"target: got None, wanted .* whose weight is alpha=0\.3"):
+            call(x, teacher)
+    assert KLDivWithLogitsLoss().total(x, teacher, target).count == 5

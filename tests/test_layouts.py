@@ -187,3 +187,43 @@ def test_nothing_is_copied(order, kind, rng):
     bits, values = fastloss.BCEWithLogitsLoss(reduction="none"), np.empty(x.shape, np.float32)
     out = {"out": seen(values, order), "grad_out": at[2]}
     assert peak_of(lambda: bits.value_and_grad(at[0], at[5], **out)) < few
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, ">f8"])
+def test_floating_labels_in_another_order(kind, rng):
+    """Whole numbers in a floating dtype are those of their samples, wherever these stand in memory."""
+    x = rng.standard_normal((4, 3, 5)).transpose(1, 2, 0)
+    labels = rng.integers(0, 5, (3, 4))
+    for logits in (x, np.ascontiguousarray(x)):
+        for name in ("cross_entropy", "nll_loss", "focal_loss", "generalized_cross_entropy", "poly_loss"):
+            function = getattr(fastloss, name)
+            z = fastloss.log_softmax(logits, axis=1) if name == "nll_loss" else logits
+            expected = function(z, labels, reduction="none")
+            for other in (
+                labels.astype(kind),
+                np.asfortranarray(labels.astype(kind)),
+                labels.astype(kind).tolist(),
+            ):
+                assert same_bits(function(z, other, reduction="none"), expected)
+
+
+@pytest.mark.parametrize("shape", [(37, 7), (9, 40), (6, 300), (37, 2)])
+def test_slices_have_the_bits_of_the_whole(shape, dtype, rng):
+    """Samples of an array in Fortran order keep their bits where a slice of it has to be copied."""
+    x = np.asfortranarray((3 * rng.standard_normal(shape)).astype(dtype))
+    labels = rng.integers(0, shape[1], shape[0])
+    loss = fastloss.CrossEntropyLoss(reduction="none")
+    for function in (
+        fastloss.softmax,
+        fastloss.log_softmax,
+        fastloss.logsumexp,
+        fastloss.entropy_from_logits,
+    ):
+        assert same_bits(function(x)[:5], function(x[:5]))
+    for whole, part in zip(
+        loss.value_and_grad(x, labels), loss.value_and_grad(x[:5], labels[:5]), strict=True
+    ):
+        assert same_bits(whole[:5], part)
+    loss = fastloss.CrossEntropyLoss()
+    totals = [fastloss.stream(loss, x, labels, rows=rows) for rows in (1, 5, shape[0])]
+    assert totals[0] == totals[1] == totals[2] == loss.total(np.ascontiguousarray(x), labels)

@@ -347,3 +347,21 @@ def test_no_warnings_of_numpy():
         metrics.log_loss([0, 1], [[1.0, 0.0], [0.0, 1.0]])
         metrics.brier_score_loss([0, 1], [[-1e308, 1e308], [0.0, -inf]], from_logits=True)
         metrics.log_loss([0, 1], np.array([[6e4, -6e4], [0, 0]], np.float16), from_logits=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["log_loss", "brier_score_loss", "d2_log_loss_score", "expected_calibration_error"]
+)
+def test_categories(name):
+    pandas = pytest.importorskip("pandas")
+    names = np.array(list("abc"))[[0, 1, 2, 1]]
+    p = fastloss.softmax(np.random.default_rng(0).standard_normal((4, 3)))
+    function = getattr(metrics, name)
+    expected = function(names, p)
+    for labels in (
+        pandas.Categorical(names),
+        pandas.Series(names, dtype="category"),
+        pandas.CategoricalIndex(names),
+    ):
+        assert function(labels, p) == expected
+        assert function(labels, p, labels=pandas.Categorical(list("abc"))) == expected

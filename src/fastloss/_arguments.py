@@ -201,13 +201,16 @@ class OneAxis:
 
 
 def memory_axes(array: Array, axis: int, *, any_order: bool = False) -> Axes:
-    """How the array is read where it stands if its class axis is elsewhere in memory; otherwise as it is.
+    """The order in which the array is read if its class axis is elsewhere in memory; otherwise as it is.
 
-    The samples keep their order there, unless they may be in `any_order` around classes that are neighbours.
+    It is read where it stands if that can be; a slice that has to be copied keeps the order, and its bits.
+    The samples keep theirs, unless they may be in `any_order` around classes that are neighbours.
     """
     if array.flags.c_contiguous or outer_step(array, axis) is not None:
         return (), axis
     by_step, samples = memory_order(array), [a for a in range(array.ndim) if a != axis]
+    long = [a for a in by_step if array.shape[a] > 1]
+    spread = all(array.strides[a] for a in long)
     before = (samples.index(a) + 1 for a in by_step[: by_step.index(axis)] if array.shape[a] > 1)
     place = max(before, default=0)
     orders = [(*samples[:place], axis, *samples[place:])]
@@ -216,7 +219,8 @@ def memory_axes(array: Array, axis: int, *, any_order: bool = False) -> Axes:
     for order in orders:
         place = order.index(axis)
         elsewhere = math.prod(array.shape[a] for a in order[place:]) != math.prod(array.shape[axis:])
-        if elsewhere and outer_step(moved(array, (order, place)), place) is not None:
+        there = spread and [a for a in order if array.shape[a] > 1] == long
+        if elsewhere and (there or outer_step(moved(array, (order, place)), place) is not None):
             return order, place
     return (), axis
 

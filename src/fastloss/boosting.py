@@ -568,6 +568,15 @@ def prior(
     shape = (len(target), _number_of_classes(loss, target, classes)) if indices else target.shape
     weight = _weight_of(_of_rows(loss), sample_weight, shape, FLOAT64)
     summed(np.broadcast_to(np.zeros(shape[1:]), shape), target, sample_weight=weight)  # raises errors
+    scale, bias = getattr(loss, "scale", 1.0), getattr(loss, "bias", None)
+    bias = 0.0 if bias is None else bias
+    if np.ndim(scale) or np.ndim(bias) or scale != 1:  # the same of the logits as they are read
+        if not np.all(scale):
+            raise ValueError(
+                f"loss: got scale={scale}, wanted none of 0, with which the score does not count"
+            )
+        loss = loss._changed(scale=1.0, bias=None)
+        summed = _reduced(loss, "sum")
     if indices:  # rows with one label are one row with their weight
         target, inverse = np.unique(target, return_inverse=True)
         weight, shape = np.bincount(inverse, weight), (len(target), shape[1])
@@ -584,11 +593,11 @@ def prior(
         x, around = _log_shares(_masses(derivatives, shape[1])), AROUND
         linear = isinstance(loss, CrossEntropyLoss | MultinomialNLLLoss | NLLLoss)
         if linear and not loss.z_loss and loss.softcap is None:
-            return x
+            return (x - bias) / scale
     elif isinstance(loss, BCEWithLogitsLoss | MultiLabelSoftMarginLoss | SigmoidFocalLoss | SoftMarginLoss):
         no, yes = _log_shares(np.stack([derivatives(x + FAR)[1], -derivatives(x - FAR)[1]]))
         x, around = yes - no, AROUND
-    x = _least(derivatives, x, around, loss)
+    x = (_least(derivatives, x, around, loss) - bias) / scale
     return float(x) if x.ndim == 0 else x
 
 

@@ -16,6 +16,7 @@ results go back to the chunks of the input. Tasks on threads of a scheduler take
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,9 +27,10 @@ import numpy as np
 
 import fastloss
 
-from ._arguments import class_axis, compute_dtype, one_for_each, stored_dtype
+from ._arguments import class_axes, class_axis, compute_dtype, one_for_each, stored_dtype
 from ._runtime import threads
-from .losses import CLASSES
+from ._types import Axis
+from .losses import CLASSES, KLDivLoss, KLDivWithLogitsLoss
 from .losses.classes import _IndexedLoss, _LabelLoss
 from .losses.partials import Partial
 from .losses.pointwise import _aligned_var
@@ -66,8 +68,9 @@ def _task(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         return function(*args, **options)
 
 
-def _in_one_chunk(x: Any, axis: int) -> Any:
-    return x if len(x.chunks[axis]) == 1 else x.rechunk({axis: -1})
+def _in_one_chunk(x: Any, *axes: int) -> Any:
+    parted = [axis for axis in axes if len(x.chunks[axis]) > 1]
+    return x.rechunk(dict.fromkeys(parted, -1)) if parted else x
 
 
 def _dtypes(x: Any) -> tuple[Any, Any]:
@@ -87,18 +90,17 @@ def _array_function(name: str) -> Any:
         x = da.asarray(x)
         return x.map_blocks(partial(_task, function), dtype=_dtypes(x)[1], meta=np.empty(0, _dtypes(x)[1]))
 
-    def of_classes(x: Any, axis: int = -1) -> Any:
+    def of_classes(x: Any, axis: Axis = -1) -> Any:
         x = da.asarray(x)
-        axis = class_axis(x.shape, axis, "x")
+        axes = class_axes(x.shape, axis, "x")
         computed, stored = _dtypes(x)
         reduced = name in REDUCED
         dtype = computed if reduced else stored
-        whole = _in_one_chunk(x, axis)
-        result = whole.map_blocks(
+        result = _in_one_chunk(x, *axes).map_blocks(
             partial(_task, function, axis=axis),
             dtype=dtype,
-            drop_axis=axis if reduced else None,
-            meta=np.empty((0,) * (x.ndim - reduced), dtype),
+            drop_axis=axes if reduced else None,
+            meta=np.empty((0,) * (x.ndim - reduced * len(axes)), dtype),
         )
         return result if reduced else result.rechunk(x.chunks)
 
@@ -113,8 +115,8 @@ def _array_function(name: str) -> Any:
         ""
         if name in OVER_ELEMENTS
         else '''
-    axis : int, default: -1
-        The class axis.'''
+    axis : int, tuple of int or None, default: -1
+        The class axis, or several; None is all of them.'''
     }
 
     Returns
@@ -165,6 +167,10 @@ class _Batches:
             self.axis = class_axis(self.x.shape, self.loss.axis, "input")
         elif self.loss._value_shape(self.x.shape) != self.x.shape:
             self.axis = self.x.ndim - 1
+        elif (
+            isinstance(self.loss, KLDivLoss) and self.loss.reduction == "none"
+        ):  # of which blocks are checked
+            self.x = _in_one_chunk(self.x, *range(1, self.x.ndim))
         self.parted = isinstance(self.loss, _LabelLoss) and np.ndim(target) < self.x.ndim  # classes may be
         if self.axis is not None and not self.parted:
             self.x = _in_one_chunk(self.x, self.axis)
@@ -174,7 +180,11 @@ class _Batches:
         self.shape = tuple(map(sum, self.chunks))
         self.target = self._cut(target, "target", exact=True)
         self.more: dict[str, Any] = {k: self._cut(v, k) for k, v in given.items() if v is not None}
-        if extra:
+        if isinstance(self.loss, KLDivWithLogitsLoss):
+            labels = self.loss._labels_of(*extra)
+            if labels is not None:
+                self.more["target"] = self._cut(labels, "target", exact=True)
+        elif extra:
             self.more["var"] = self._cut_elements(_aligned_var(da.asarray(extra[0]), self.x.shape), "var")
         for name in WEIGHTS if not hasattr(self.loss, "axis") else ():
             if (array := getattr(self.loss, name)) is not None:
@@ -274,7 +284,8 @@ class _Batches:
     def values(self) -> Any:
         """The values under "none"."""
         tasks = self.tasks(_values_of_part if self.parted else _values_of)
-        return self.array(tasks, self.chunks, _dtypes(self.x)[0])
+        values = self.array(tasks, self.chunks, _dtypes(self.x)[0])
+        return values if self.axis is not None else values.rechunk(self.input.chunks)
 
     def value(self, total: Any) -> Any:
         """The mean or sum of a total, a dask array without dimensions."""
@@ -424,6 +435,9 @@ def _loss_functions(name: str) -> tuple[Any, Any, Any]:
             "    grad : dask array\n        The gradient, in the chunks of the input.",
         ),
     }
+    if kind is KLDivWithLogitsLoss:
+        value, total, value_and_grad = map(_of_teacher, (value, total, value_and_grad))
+        texts = dict(zip((value, total, value_and_grad), texts.values(), strict=True))
     example, arguments = _example(name)
     for function, (what, result) in texts.items():
         function.__name__ = function.__qualname__ = (
@@ -435,10 +449,7 @@ def _loss_functions(name: str) -> tuple[Any, Any, Any]:
     ----------
     input : dask array
         As of `fastloss.{name}`.
-    target : array_like or dask array
-        As of `fastloss.{name}`.
-    *var : array_like or dask array
-        The variances of `gaussian_nll_loss`.{
+    {_others(name)}{
             '''
     grad_output : float, default: 1.0
         Factor of the gradient.'''
@@ -470,6 +481,34 @@ def _loss_functions(name: str) -> tuple[Any, Any, Any]:
     """
     value.total, value.value_and_grad = total, value_and_grad  # type: ignore[attr-defined]
     return value, total, value_and_grad
+
+
+def _of_teacher(function: Any) -> Any:
+    """The function with the arguments of `kl_div_with_logits`."""
+
+    def of_teacher(input: Any, teacher: Any, target: Any = None, **options: Any) -> Any:
+        return function(input, teacher, *(() if target is None else (target,)), **options)
+
+    own = dict(inspect.signature(of_teacher).parameters)
+    options = own.pop("options")
+    more = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    of_teacher.__name__ = function.__name__
+    of_teacher.__signature__ = inspect.Signature([*own.values(), *more, options])  # type: ignore[attr-defined]
+    return of_teacher
+
+
+def _others(name: str) -> str:
+    """The arguments beside the input, as numpydoc has them."""
+    like = f"As of `fastloss.{name}`."
+    if name == "kl_div_with_logits":
+        return f"""teacher : array_like or dask array
+        {like}
+    target : array_like or dask array, optional
+        {like}"""
+    return f"""target : array_like or dask array
+        {like}
+    *var : array_like or dask array
+        The variances of `gaussian_nll_loss`."""
 
 
 def _example(name: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import _remedies
 from ._arguments import FLOAT32, FLOAT64, Array, as_array, compute_dtype, convert, number, widened
 from .arrays import sigmoid, softmax
 from .calibration import FEW_CLASSES, of_blocks
@@ -442,12 +443,17 @@ def _check_finite(least: Any, most: Any, name: str, dtype: np.dtype[Any]) -> Non
 # -------------------------------------------------------------------------------------------- labels
 
 
+def _of_categories(labels: Any) -> Any:
+    """The labels that pandas or polars holds as categories."""
+    return np.asarray(labels) if _remedies.for_categories(labels) else labels
+
+
 class _Labels:
     """Labels of samples: which there are, and which column each is of; or rows of indicators."""
 
     def __init__(self, value: Any, name: str = "y_true") -> None:
         self.name = name
-        y = widened(as_array(value, name))
+        y = widened(as_array(_of_categories(value), name))
         y = y.astype(np.float32) if y.dtype.name == "bfloat16" else y
         if y.ndim == 2 and y.shape[1] == 1:
             y = y.reshape(-1)
@@ -591,7 +597,7 @@ class _Samples:
 
     def _block(self, i: slice) -> Array:
         """A block of the predictions, as float64 or float32."""
-        p = widened(self.p[i])
+        p = np.ascontiguousarray(widened(self.p[i]))
         return convert(p, FLOAT32 if self.dtype.itemsize < 8 else FLOAT64)
 
     def _survey(self, i: slice) -> tuple[float, float, bool]:

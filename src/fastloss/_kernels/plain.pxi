@@ -828,14 +828,19 @@ cdef bint neighbours_of(object axis, int ndim, int* first, int* last):
     return first[0] >= 0
 
 
-cdef bint is_dense(cnp.ndarray x):
-    """Whether elements stand next to each other, in some order."""
-    cdef Py_ssize_t extent = cnp.PyArray_ITEMSIZE(x), step
+cdef bint is_apart_in_order(cnp.ndarray x):
+    """Whether there are gaps between elements, or steps backwards, and the axes are in the order of memory."""
+    cdef Py_ssize_t extent = cnp.PyArray_ITEMSIZE(x), step, before = -1
     cdef int i
     for i in range(cnp.PyArray_NDIM(x)):
-        step = cnp.PyArray_STRIDE(x, i)
-        extent += (cnp.PyArray_DIM(x, i) - 1) * (step if step > 0 else -step)
-    return extent == cnp.PyArray_NBYTES(x)
+        step = abs(cnp.PyArray_STRIDE(x, i))
+        if cnp.PyArray_DIM(x, i) == 1:
+            continue
+        if before >= 0 and step > before:
+            return False
+        before = step
+        extent += (cnp.PyArray_DIM(x, i) - 1) * step
+    return extent != cnp.PyArray_NBYTES(x)
 
 
 def plain_array_pass(int op, input, axis, bint keepdims, threads_for):
@@ -863,7 +868,7 @@ def plain_array_pass(int op, input, axis, bint keepdims, threads_for):
     if not cnp.PyArray_IS_C_CONTIGUOUS(x):
         turned = ndim == 2 and cnp.PyArray_IS_F_CONTIGUOUS(x)
         if not turned:
-            if size >= SERIAL_ELEMENTS or last < ndim - 1 or ndim > 1 and is_dense(x):
+            if size >= SERIAL_ELEMENTS or last < ndim - 1 or ndim > 1 and not is_apart_in_order(x):
                 return None
             x = cnp.PyArray_NewCopy(x, cnp.NPY_CORDER)
     if size >= SERIAL_ELEMENTS:

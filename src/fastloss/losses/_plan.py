@@ -28,6 +28,7 @@ from .._arguments import (
     as_array,
     choice,
     compute_dtype,
+    memory_order,
     native,
     read_only,
     real_operand,
@@ -357,6 +358,7 @@ class Loss(Options, Generic[V]):
         self,
         input: Any,
         target: Any,
+        /,
         sample_weight: Any = None,
         mask: Any = None,
         grad_output: Any = None,
@@ -367,12 +369,17 @@ class Loss(Options, Generic[V]):
         loss = self._changed(reduction="sum" if self._adds_samples else "none")
         weights = (sample_weight, mask, None, grad_output)
         with_grad = grad_out is not None
-        call = Call(loss._options, input, target, *weights, None, grad_out, with_grad=with_grad, **more)
+        call = loss._sample_call(input, target, *weights, None, grad_out, with_grad=with_grad, **more)
+        if hasattr(self, "axis") and memory_order(call.x)[0] != 0:  # else blocks of samples had other bits
+            call.x = np.ascontiguousarray(call.x)
         if self._adds_samples:
             call.exact = np.zeros(COUNTS, np.int64)
         values = np.asarray(loss._evaluate(call)[0])
         numerator = Exact.of(values) if call.exact is None else Exact.of_state(call.exact)
         return Total._of(numerator, *self._weighed(call.kernel, call.samples))
+
+    def _sample_call(self, *arguments: Any, **more: Any) -> Call:
+        return Call(self._options, *arguments, **more)
 
     def _weighed(self, kernel: dict[str, Any], shape: Shape) -> tuple[Exact, int]:
         """What a mean is divided by, and how many samples count, for arguments of a kernel."""
@@ -388,7 +395,9 @@ class Loss(Options, Generic[V]):
             weights = weights * class_weight.astype(np.float64)[np.where(counts, kernel["labels"], 0)]
         return Exact.of(np.where(counts, weights, 0.0)), count
 
-    def _weight_of(self, input: Array, target: Any, sample_weight: Any = None, mask: Any = None) -> Exact:
+    def _weight_of(
+        self, input: Array, target: Any, /, sample_weight: Any = None, mask: Any = None, **more: Any
+    ) -> Exact:
         """What a mean is divided by, whatever the numbers of `input` are."""
         raise AssertionError  # each family has its own
 

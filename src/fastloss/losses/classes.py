@@ -234,9 +234,11 @@ class _ClassLoss(Loss[V]):
             hess.finish() if hess else None,
         )
 
-    def _weight_of(self, input: Array, target: Any, sample_weight: Any = None, mask: Any = None) -> Exact:
-        options = {**self._options, "reduction": "none"}
-        call = Call(options, input, target, sample_weight, mask, with_grad=False)
+    def _weight_of(
+        self, input: Array, target: Any, /, sample_weight: Any = None, mask: Any = None, **more: Any
+    ) -> Exact:
+        loss = self._changed(reduction="none")
+        call = loss._sample_call(input, target, sample_weight, mask, with_grad=False, **more)
         axis = class_axis(input.shape, self.axis, "input")
         self._prepared(call, axis)
         return self._weighed(call.kernel, call.samples)[0]
@@ -481,7 +483,7 @@ class _LogitLoss(_ClassLoss[V]):
 def _whole_labels(y: Array, mask: Array | None) -> Array:
     """Class indices that are stored as floats, as libraries of trees do."""
     with np.errstate(all="ignore"):
-        labels = y.astype(np.int64)
+        labels = y.astype(np.int64, order="C")
         wrong = labels != y
     if wrong.any():
         counts = mask_operand(mask, y.shape)

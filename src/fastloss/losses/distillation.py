@@ -27,6 +27,7 @@ from .._arguments import (
 from .._call import Call, friedman
 from .._errors import shortening
 from .._types import Each, Empty, IndexCall, IndexOptions, Reduced
+from ..totals import Total
 from ._plan import Result, V, counted, kept
 from .classes import CrossEntropyLoss, _axis, _ClassLoss, _IndexedLoss, _labels_ignored
 
@@ -180,14 +181,61 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         compute_dtype(array, "teacher")
         call = Call(self._options, input, array, *rest, **more)
         call.arrays = [("teacher" if name == "target" else name, value) for name, value in call.arrays]
-        if target is not None:
+        if self._labels_of(target) is not None:
             call.more["target"] = as_array(target, "target")
             call.arrays.append(("target", call.more["target"]))
-        elif self.alpha:
-            raise ValueError(f"target: got None, wanted class indices, whose weight is alpha={self.alpha}")
         return call
 
+    def _labels_of(self, target: Any = None) -> Any:
+        if target is None and self.alpha:
+            raise ValueError(f"target: got None, wanted class indices, whose weight is alpha={self.alpha}")
+        return target
+
     _result = shortening(_ClassLoss._evaluate)
+
+    def _sample_call(self, input: Any, teacher: Any, *rest: Any, target: Any = None, **more: Any) -> Call:
+        return self._call(input, teacher, target, *rest, **more)
+
+    def total(  # type: ignore[override]
+        self,
+        input: ArrayLike,
+        teacher: ArrayLike,
+        target: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Total:
+        """Return sum, weight and count over the samples, which add up without rounding.
+
+        Parameters
+        ----------
+        input : array_like of shape (N, C) or (..., C, ...)
+            The student's logits.
+        teacher : array_like of input's shape
+            The teacher's logits.
+        target : array_like of int, of shape (N,) or input's without `axis`, optional
+            Class indices.
+        %(counted)s
+
+        Returns
+        -------
+        Total
+            What the mean and the sum follow from, whatever the loss's `reduction`; totals of batches add up
+            to that of all samples, with the same bits for any batches in any order.
+
+        Raises
+        ------
+        %(raises_of_labels)s
+
+        Examples
+        --------
+        >>> import fastloss
+        >>> loss = fastloss.KLDivWithLogitsLoss(alpha=0.5)
+        >>> total = loss.total([[0.0, 0.0]], [[0.0, 0.0]], [1]) + loss.total([[0.0, 0.0]], [[0.0, 0.0]], [0])
+        >>> print(f"{total.mean:.12f} {total.count}")
+        0.346573590280 2
+        """
+        return self._total(input, teacher, sample_weight, mask, target=target)
 
     def __call__(  # type: ignore[override]
         self,

@@ -173,7 +173,9 @@ class _PointwiseLoss(Loss[V]):
             hess.finish() if hess else None,
         )
 
-    def _weight_of(self, input: Array, target: Any, sample_weight: Any = None, mask: Any = None) -> Exact:
+    def _weight_of(
+        self, input: Array, target: Any, /, sample_weight: Any = None, mask: Any = None, **more: Any
+    ) -> Exact:
         call = Call(self._options, input, target, sample_weight, mask, with_grad=False)
         samples, weights = self._value_shape(input.shape), call.sample_weight
         if weights is not None:
