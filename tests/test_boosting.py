@@ -817,3 +817,10 @@ def test_prior_of_logits_that_are_scaled(kind, options):
     np.testing.assert_allclose(grad, 0, atol=1e-10)
     with pytest.raises(ValueError, match=r"loss: got scale=0\.0, wanted none of 0"):
         prior(kind(scale=0.0), y)
+
+
+def test_prior_names_what_is_not_a_number():
+    with pytest.raises(ValueError, match=r"y\[1\] = nan, wanted a number"):
+        prior(fastloss.MSELoss(), [1.0, np.nan])
+    with pytest.raises(ValueError, match=r"sample_weight\[0\] = nan"):
+        prior(fastloss.CrossEntropyLoss(), [0, 1], sample_weight=[np.nan, 1.0])

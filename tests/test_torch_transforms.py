@@ -846,3 +846,28 @@ def test_patched_before_anything_is_compiled():
 
 def test_every_function_has_its_operator():
     assert {*LOSSES, *ARRAY_FUNCTIONS} <= set(F.__all__)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "mse_loss", "softmax"])
+def test_row_counts_that_the_data_tells(name):
+    """Rows are chosen by two masks, whose lengths agree only when it runs."""
+    x, y = torch.randn(8, 5), torch.tensor([0, 1, -100, 2, 3, -100, 4, 0])
+
+    def chosen(x, y):
+        rows = x[y != -100]
+        if name == "softmax":
+            return F.softmax(rows, 0)
+        return getattr(F, name)(rows, y[y != -100] if name == "cross_entropy" else 2 * x[y != -100])
+
+    class Model(torch.nn.Module):
+        def forward(self, x, y):
+            return chosen(x, y)
+
+    rows = {0: torch.export.Dim("rows")}
+    for strict in (False, True):
+        program = torch.export.export(Model(), (x, y), dynamic_shapes=(rows, rows), strict=strict)
+        assert f"fastloss.{name}" in str(program.graph)
+        torch.testing.assert_close(program.module()(x, y), chosen(x, y))
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(chosen, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(x, y), chosen(x, y))

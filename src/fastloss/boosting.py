@@ -559,6 +559,9 @@ def prior(
     if not target.ndim or not target.size:
         raise ValueError(f"y: got shape {target.shape}, wanted labels")
     compute_dtype(target, "y")
+    _raise_nan(
+        y=target, sample_weight=None if sample_weight is None else as_array(sample_weight, "sample_weight")
+    )
     indices = isinstance(loss, _ClassLoss) and target.ndim == 1
     if not indices and (classes is not None or target.ndim > 2 or (_of_rows(loss) and target.ndim < 2)):
         raise ValueError(

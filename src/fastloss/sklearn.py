@@ -66,6 +66,8 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         names = column_or_1d(names, warn=True)
         check_classification_targets(names)
         self.classes_ = np.unique(names if self.classes is None else self.classes)
+        if not self.classes_.size:
+            raise ValueError(f"classes: got {self.classes!r}, wanted at least one class")
         labels = np.searchsorted(self.classes_, names)
         wrong = self.classes_[np.minimum(labels, len(self.classes_) - 1)] != names
         if wrong.any():

@@ -84,7 +84,7 @@ def stream(
     """
     if not isinstance(loss, Loss):
         raise TypeError(
-            f"loss: got {type(loss).__name__}, wanted a loss of fastloss, such as CrossEntropyLoss()"
+            f"loss: got {type(loss).__name__}, wanted a loss of input and target, such as CrossEntropyLoss()"
         )
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1):
         raise ValueError(f"rows: got {rows!r}, wanted a positive whole number, or None")

@@ -407,23 +407,21 @@ cdef inline bint any_not_within(
     return False
 
 
+ctypedef bint (*not_within_function)(const void*, Py_ssize_t, double, double, const void*) noexcept nogil
+
+
 cdef inline bint any_outside(real* tag, int domain, const Points* block, const real* weight) noexcept nogil:
     """Whether an element is where the loss is not defined, or a target cannot be meant and has a weight."""
     cdef const real* x = <const real*>block.x
     cdef const real* y = <const real*>block.y
     cdef const real* extra = <const real*>block.extra
-    cdef const real* anyway = NULL
-    if domain & UNIT_INTERVAL and any_not_within(x, block.steps, 0, 1, anyway):
-        return True
-    if domain & NOT_NEGATIVE and any_not_within(extra, block.steps, 0, INFINITY, anyway):
-        return True
-    if domain & LOG_PROBABILITY and any_not_within(x, block.steps, -INFINITY, log_one(), weight):
-        return True
-    if domain & LOG_TARGET and any_not_within(y, block.steps, -INFINITY, log_one(), weight):
-        return True
-    if domain & PROBABILITY and any_not_within(y, block.steps, 0, 1, weight):
-        return True
-    return domain & COUNT and any_not_within(y, block.steps, 0, INFINITY, weight)
+    cdef not_within_function not_within = <not_within_function>fastloss_out_of_line(<void*>any_not_within[real])
+    return domain & UNIT_INTERVAL and not_within(x, block.steps, 0, 1, NULL) \
+        or domain & NOT_NEGATIVE and not_within(extra, block.steps, 0, INFINITY, NULL) \
+        or domain & LOG_PROBABILITY and not_within(x, block.steps, -INFINITY, log_one(), weight) \
+        or domain & LOG_TARGET and not_within(y, block.steps, -INFINITY, log_one(), weight) \
+        or domain & PROBABILITY and not_within(y, block.steps, 0, 1, weight) \
+        or domain & COUNT and not_within(y, block.steps, 0, INFINITY, weight)
 
 
 cdef inline void sum_targets(real* tag, const Points* block) noexcept nogil:

@@ -32,6 +32,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import Function, forward_ad
 from torch.compiler import is_compiling
+from torch.fx.experimental.symbolic_shapes import guard_or_true
 from torch.onnx import is_in_onnx_export
 
 from .. import _checking, _kernels, arrays, losses
@@ -63,6 +64,20 @@ def _recorded(grad_output: Tensor) -> bool:
 def _observed(grad_output: Tensor) -> bool:
     """The same, or a tensor that is to see them itself."""
     return type(grad_output) not in PLAIN or _recorded(grad_output)
+
+
+def _holds(truth: Any) -> bool:
+    """A fact about lengths; one that only the data will tell is taken to hold, and asserted when it runs."""
+    if not is_compiling():
+        return bool(truth)
+    found = guard_or_true(truth)
+    if found:
+        torch._check(truth)  # type: ignore[no-untyped-call]
+    return bool(found)
+
+
+def _same(shape: torch.Size, other: torch.Size) -> bool:
+    return len(shape) == len(other) and all(_holds(n == m) for n, m in zip(shape, other, strict=True))
 
 
 def _way(tensors: Sequence[Any]) -> bool | None:
@@ -412,15 +427,14 @@ class _ClassLoss(Loss):
     def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
         shape, dtype = input.shape, input.dtype
         axis = min(1, len(shape) - 1)
-        if dtype not in _FLOATS or axis < 0 or shape[axis] == 0 or not self.knows(*options):
+        if dtype not in _FLOATS or axis < 0 or not _holds(shape[axis] != 0) or not self.knows(*options):
             return False
         for weight in weights:
             if weight.dtype != dtype or weight.shape != shape[axis : axis + 1]:
                 return False
         samples = shape[:axis] + shape[axis + 1 :]
-        return self.suits(target.dtype, dtype, *options) and target.shape == (
-            samples if target.dtype == torch.int64 else shape
-        )
+        wanted = samples if target.dtype == torch.int64 else shape
+        return self.suits(target.dtype, dtype, *options) and _same(target.shape, wanted)
 
     def value_shape(self, shape: torch.Size) -> torch.Size:
         return shape[:-1][:1] + shape[2:]
@@ -448,7 +462,7 @@ class _PointwiseLoss(Loss):
 
     def fits(self, input: Tensor, target: Tensor, weights: Sequence[Tensor], *options: Any) -> bool:
         shape, dtype = input.shape, input.dtype
-        if dtype not in _FLOATS or not self.suits(target.dtype, dtype) or target.shape != shape:
+        if dtype not in _FLOATS or not self.suits(target.dtype, dtype) or not _same(target.shape, shape):
             return False
         for weight in weights:
             if weight.dtype != dtype or not _broadcasts(weight.shape, shape):
@@ -731,7 +745,7 @@ class _AlongAxis(ArrayFunction):
     saves_result = True
 
     def fits(self, input: Tensor, dim: Any) -> bool:
-        return type(dim) is int and -input.ndim <= dim < input.ndim and input.shape[dim] > 0
+        return type(dim) is int and -input.ndim <= dim < input.ndim and _holds(input.shape[dim] > 0)
 
     def axes(self, dim: int) -> Sequence[int]:
         return (dim,)
