@@ -986,3 +986,11 @@ def test_logsigmoid_out():
     out = torch.empty(3)
     assert F.logsigmoid(torch.ones(3), out=out) is out
     assert torch.equal(out, torch.nn.functional.logsigmoid(torch.ones(3)))
+
+
+def test_numpys_names_of_axes():
+    x = torch.randn(3, 4)
+    expected = torch.logsumexp(x, axis=1, keepdims=True)
+    torch.testing.assert_close(F.logsumexp(x, axis=1, keepdims=True), expected)
+    with pytest.raises(TypeError):
+        F.logsumexp(x)

@@ -192,3 +192,8 @@ def test_gradients_of_unequal_batches_add_up_to_that_of_the_whole():
 def test_checked():
     with fastloss.checking():
         assert fastloss.MSELoss().total([3.0], [0.0]).sum == 9.0
+
+
+def test_no_axis_of_samples():
+    with pytest.raises(ValueError, match="0-dimensional"):
+        fastloss.CrossEntropyLoss().total(1.0, 0)

@@ -167,9 +167,7 @@ class _Batches:
             self.axis = class_axis(self.x.shape, self.loss.axis, "input")
         elif self.loss._value_shape(self.x.shape) != self.x.shape:
             self.axis = self.x.ndim - 1
-        elif (
-            isinstance(self.loss, KLDivLoss) and self.loss.reduction == "none"
-        ):  # of which blocks are checked
+        elif isinstance(self.loss, KLDivLoss) and self.loss.reduction == "none":  # each block is checked
             self.x = _in_one_chunk(self.x, *range(1, self.x.ndim))
         self.parted = isinstance(self.loss, _LabelLoss) and np.ndim(target) < self.x.ndim  # classes may be
         if self.axis is not None and not self.parted:

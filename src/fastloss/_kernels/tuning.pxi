@@ -1,17 +1,17 @@
-# Block sizes and thresholds, and nothing else. `python -m bench blocks` measures most of them.
+# Block sizes and thresholds, and nothing else. `python -m bench blocks` measures those that matter most.
 #
 # DEF because most of them are the size of an array or the step of a range, where Cython makes C of literals only.
 
 # What the bits of a result depend on, as the order of additions does:
-DEF WIDTH = 32                     # numbers that the loops compute side by side, in fixed accumulators
+DEF WIDTH = 32                     # accumulators of the values of elements
 DEF LANES = 64                     # samples whose values are added up together
-DEF GROUP = 8                      # terms that are added in the loop's type before their sum is carried on
+DEF GROUP = 8                      # steps, of tiles classes, added in the loop's type before their sum is carried on
 DEF ROWS_BLOCK = 2048              # classes of a sample that stay in L1
 DEF HEADED = 8                     # rows that get their heads together, a step of float64
 DEF POINTWISE_BLOCK = 256          # elements that stay in L1
 DEF ROWS_MIN_CLASSES = 128         # fewer contiguous classes than this are for `tiles`,
 DEF TILES_MAX_CLASSES = 1 << 24    # and more strided ones are not, where labels are float32
-DEF SHORT_ROWS_MIN_CLASSES = 5     # fewer classes are for `planes` also where they are neighbours
+DEF SHORT_ROWS_MIN_CLASSES = 5     # fewer classes are for `planes` also where they are neighbours, but for softmax
 DEF SHORT_ROWS_BYTES = 1024        # of a row of numbers: less are for `short_rows`, whatever ROWS_MIN_CLASSES is,
 DEF SHORT_ROWS_GROUP = 64          # where so many classes are added up, and the sums in float64
 DEF MAX_CHUNKS = 16384
@@ -22,7 +22,7 @@ DEF SUMMED_CHUNKS = 32             # and where it leaves a sum for each class, t
 DEF SERIAL_ELEMENTS = 32768        # less than this stays on the calling thread
 DEF STREAM_BYTES = 64 << 20        # a result passes the caches where it and its arguments are larger together
 DEF LINE_MIN_INNER = 16 * LANES    # fewer neighbours: tiles that begin a line of x too often end beyond the last one
-DEF AHEAD = 12288                  # bytes from what rows compute to what they prefetch into L1: a third of it or less
+DEF AHEAD = 12288                  # bytes from what rows compute to what they prefetch, unless machine.h knows better
 DEF PLANE_SAMPLES = 512            # of float32 in a tile at most, half as many of float64,
 DEF PLANE_BYTES = 4 * PLANE_SAMPLES
 DEF COMPARE_MAX_CLASSES = 6        # more: the numbers of labels are gathered

@@ -370,7 +370,7 @@ class Loss(Options, Generic[V]):
         weights = (sample_weight, mask, None, grad_output)
         with_grad = grad_out is not None
         call = loss._sample_call(input, target, *weights, None, grad_out, with_grad=with_grad, **more)
-        if hasattr(self, "axis") and memory_order(call.x)[0] != 0:  # else blocks of samples had other bits
+        if hasattr(self, "axis") and memory_order(call.x)[:1] > (0,):  # else blocks of samples had other bits
             call.x = np.ascontiguousarray(call.x)
         if self._adds_samples:
             call.exact = np.zeros(COUNTS, np.int64)

@@ -14,6 +14,7 @@ d) Second derivatives, and values that are NaN, are PyTorch's own.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -448,8 +449,10 @@ class _ClassLoss(Loss):
 
     def scaled(self, grad: Tensor, grad_output: Tensor, in_place: bool = False) -> Tensor:
         """What does not count has gradient 0, whatever arrives."""
-        if not _observed(grad_output) and bool(grad_output.isfinite().all()):
-            return super().scaled(grad, grad_output, in_place)
+        if not _observed(grad_output):
+            one = not grad_output.ndim
+            if math.isfinite(grad_output.item()) if one else bool(grad_output.isfinite().all()):
+                return super().scaled(grad, grad_output, in_place)
         return torch.where(grad == 0, grad, super().scaled(grad, grad_output))
 
 

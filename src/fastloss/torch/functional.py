@@ -767,7 +767,13 @@ def logsigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def logsumexp(
-    input: Tensor, dim: int | Sequence[int], keepdim: bool = False, *, out: Tensor | None = None
+    input: Tensor,
+    dim: int | Sequence[int] | None = None,
+    keepdim: bool = False,
+    *,
+    out: Tensor | None = None,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
 ) -> Tensor:
     """Log Σ_j exp(x_j) over one axis or several, as `torch.logsumexp`; with `out` it is PyTorch's.
 
@@ -779,6 +785,10 @@ def logsumexp(
     keepdim : bool, default: False
         Keep them, with length 1.
     %(torch.out)s
+    axis : int or sequence of int, optional
+        NumPy's name of `dim`, which PyTorch takes as well.
+    keepdims : bool, default: False
+        Likewise of `keepdim`.
 
     Returns
     -------
@@ -800,7 +810,8 @@ def logsumexp(
     tensor(0.6931)
     """
     found = None
-    if out is None:
+    dim, keepdim = axis if dim is None else dim, keepdim or keepdims
+    if out is None and dim is not None:
         dims = dim if isinstance(dim, tuple | list) else [dim]
         found = ARRAY_FUNCTIONS["logsumexp"](input, dims, keepdim)
     return _pytorch("logsumexp", input, dim, keepdim, out=out) if found is None else found
