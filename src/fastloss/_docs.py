@@ -26,6 +26,14 @@ target : array_like of input's shape
 var : array_like
     Variances of at least 0: a number, or an array of input's shape, or of that without its last axis, or
     with 1 in place of some of its lengths.""",
+    "student": """\
+input : array_like of shape (N, C) or (..., C, ...)
+    The student's logits.
+teacher : array_like of input's shape
+    The teacher's logits.""",
+    "student.labels": """\
+target : array_like of int, of shape (N,) or input's without `axis`, optional
+    Class indices.""",
     "linear": """\
 input : array_like of shape (N, D) or (..., D)
     Samples of D features; float64, float32, float16, bfloat16, integer or bool.
@@ -122,6 +130,10 @@ grad_out : ndarray, optional
 float or ndarray
     The value, in nats (squared units for `MSELoss`): a float, or under "none" the array of values, float64,
     or float32 for float32 and half precision.""",
+    "total": """\
+Total
+    What the mean and the sum follow from, whatever the loss's `reduction`; totals of batches add up to that
+    of all samples, with the same bits for any batches in any order.""",
     "value_and_grad": """\
 value : float or ndarray
     The value, in nats (squared units for `MSELoss`): a float, or under "none" the array of values, float64,
@@ -290,6 +302,16 @@ ndarray
 ndarray
     Float64 array of the argument's shape without `axis`, in nats.""",
     # ------------------------------------------------------------------------------------- special
+    "ufunc.logits": """\
+Parameters
+----------
+x : array_like
+    Logits, of any shape.""",
+    "ufunc.masses": """\
+Parameters
+----------
+x, y : array_like
+    Of shapes that broadcast: numbers of at least 0.""",
     "ufunc.out": """\
 out : ndarray or tuple of ndarray, optional
     Array of the result's shape to fill.
@@ -382,9 +404,13 @@ Tensor
     The loss, in nats (squared units for `mse_loss`) and in the input's dtype: of no dimensions, or under
     "none" the values.""",
     "torch.raises": """\
+Raises
+------
 IndexError, RuntimeError, TypeError, ValueError
-    What PyTorch's function raises of the same arguments.""",
-    "torch.references": """\
+    What PyTorch's function or module raises of the same arguments.
+
+References
+----------
 PyTorch's function of this name, which computes what fastloss does not, such as other devices and dtypes.""",
     "torch.forward": """\
 Parameters
@@ -398,10 +424,7 @@ Tensor
     The loss, in nats (squared units for `mse_loss`) and in the input's dtype: of no dimensions, or under
     "none" the values.
 
-Raises
-------
-IndexError, RuntimeError, TypeError, ValueError
-    What PyTorch's module raises of the same arguments.
+%(torch.raises)s
 
 Examples
 --------
@@ -409,6 +432,7 @@ Examples
 >>> fastloss.torch.MSELoss().forward(torch.ones(2), torch.zeros(2))
 tensor(1.)""",
 }
+TEXTS["torch.forward"] = TEXTS["torch.forward"].replace("%(torch.raises)s", TEXTS["torch.raises"])
 TEXTS["softmax"] = f"{TEXTS['z_loss']}\n{TEXTS['scale']}"
 TEXTS["samples"] = f"{TEXTS['counted']}\n{TEXTS['normalizer']}"
 
@@ -428,6 +452,7 @@ def fill(module: dict[str, Any]) -> None:
 
 
 def filled(doc: str) -> str:
+    """A docstring with the texts in it."""
     return inspect.cleandoc(doc) % TEXTS + "\n"
 
 

@@ -303,10 +303,7 @@ expit = _ufunc(
     "dfg",
     """Logistic function of each element: 1 / (1 + exp(-x)), as `scipy.special.expit`; within 2 ulp.
 
-    Parameters
-    ----------
-    x : array_like
-        Logits, of any shape.
+    %(ufunc.logits)s
     %(ufunc.out)s
 
     References
@@ -328,10 +325,7 @@ log_expit = _ufunc(
     "dfg",
     """Logarithm of the logistic function of each element, as `scipy.special.log_expit`; within 2 ulp.
 
-    Parameters
-    ----------
-    x : array_like
-        Logits, of any shape.
+    %(ufunc.logits)s
     %(ufunc.out)s
 
     References
@@ -378,10 +372,7 @@ rel_entr = _ufunc(
     "fd",
     """x log(x / y); 0 where x is 0 and y at least that, and inf elsewhere, as `scipy.special.rel_entr`.
 
-    Parameters
-    ----------
-    x, y : array_like
-        Of shapes that broadcast: numbers of at least 0.
+    %(ufunc.masses)s
     %(ufunc.out)s
 
     References
@@ -406,10 +397,7 @@ kl_div = _ufunc(
     Where x and y nearly agree it has its digits, other than that difference written out. `fastloss.kl_div` is
     another function, PyTorch's: the loss of log-probabilities.
 
-    Parameters
-    ----------
-    x, y : array_like
-        Of shapes that broadcast: numbers of at least 0.
+    %(ufunc.masses)s
     %(ufunc.out)s
 
     References

@@ -335,9 +335,7 @@ class Loss(Options, Generic[V]):
 
         Returns
         -------
-        Total
-            What the mean and the sum follow from, whatever the loss's `reduction`; totals of batches add up
-            to that of all samples, with the same bits for any batches in any order.
+        %(total)s
 
         Raises
         ------
@@ -370,7 +368,8 @@ class Loss(Options, Generic[V]):
         weights = (sample_weight, mask, None, grad_output)
         with_grad = grad_out is not None
         call = loss._sample_call(input, target, *weights, None, grad_out, with_grad=with_grad, **more)
-        if hasattr(self, "axis") and memory_order(call.x)[:1] > (0,):  # else blocks of samples had other bits
+        order = memory_order(call.x)
+        if hasattr(self, "axis") and order and order[0] != 0:  # else blocks of samples would have other bits
             call.x = np.ascontiguousarray(call.x)
         if self._adds_samples:
             call.exact = np.zeros(COUNTS, np.int64)

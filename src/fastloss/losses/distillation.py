@@ -209,19 +209,13 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
 
         Parameters
         ----------
-        input : array_like of shape (N, C) or (..., C, ...)
-            The student's logits.
-        teacher : array_like of input's shape
-            The teacher's logits.
-        target : array_like of int, of shape (N,) or input's without `axis`, optional
-            Class indices.
+        %(student)s
+        %(student.labels)s
         %(counted)s
 
         Returns
         -------
-        Total
-            What the mean and the sum follow from, whatever the loss's `reduction`; totals of batches add up
-            to that of all samples, with the same bits for any batches in any order.
+        %(total)s
 
         Raises
         ------
@@ -252,12 +246,8 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
 
         Parameters
         ----------
-        input : array_like of shape (N, C) or (..., C, ...)
-            The student's logits.
-        teacher : array_like of input's shape
-            The teacher's logits.
-        target : array_like of int, of shape (N,) or input's without `axis`, optional
-            Class indices.
+        %(student)s
+        %(student.labels)s
         %(samples)s
         %(out)s
 
@@ -296,12 +286,8 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
 
         Parameters
         ----------
-        input : array_like of shape (N, C) or (..., C, ...)
-            The student's logits.
-        teacher : array_like of input's shape
-            The teacher's logits.
-        target : array_like of int, of shape (N,) or input's without `axis`, optional
-            Class indices.
+        %(student)s
+        %(student.labels)s
         %(samples)s
         %(grad_output)s
         %(out)s
@@ -348,12 +334,8 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
 
         Parameters
         ----------
-        input : array_like of shape (N, C) or (..., C, ...)
-            The student's logits.
-        teacher : array_like of input's shape
-            The teacher's logits.
-        target : array_like of int, of shape (N,) or input's without `axis`, optional
-            Class indices.
+        %(student)s
+        %(student.labels)s
         %(samples)s
         %(grad_output)s It multiplies the second derivatives as well, and must not be negative.
         %(hessian)s
@@ -401,14 +383,10 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
 
         Parameters
         ----------
-        input : array_like of shape (N, C) or (..., C, ...)
-            The student's logits.
-        teacher : array_like of input's shape
-            The teacher's logits.
+        %(student)s
         vector : array_like of input's shape
             What the Hessian is multiplied by.
-        target : array_like of int, of shape (N,) or input's without `axis`, optional
-            Class indices.
+        %(student.labels)s
         %(samples)s
         %(grad_output)s It multiplies the second derivatives as well, and must not be negative.
         out : ndarray, optional

@@ -1234,8 +1234,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
 
         Returns
         -------
-        Total
-            What the mean and the sum follow from, whatever the loss's `reduction`.
+        %(total)s
 
         Raises
         ------

@@ -67,6 +67,10 @@ def _observed(grad_output: Tensor) -> bool:
     return type(grad_output) not in PLAIN or _recorded(grad_output)
 
 
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all()) if tensor.ndim else math.isfinite(tensor.item())
+
+
 def _holds(truth: Any) -> bool:
     """A fact about lengths; one that only the data will tell is taken to hold, and asserted when it runs."""
     if not is_compiling():
@@ -449,10 +453,8 @@ class _ClassLoss(Loss):
 
     def scaled(self, grad: Tensor, grad_output: Tensor, in_place: bool = False) -> Tensor:
         """What does not count has gradient 0, whatever arrives."""
-        if not _observed(grad_output):
-            one = not grad_output.ndim
-            if math.isfinite(grad_output.item()) if one else bool(grad_output.isfinite().all()):
-                return super().scaled(grad, grad_output, in_place)
+        if not _observed(grad_output) and _is_finite(grad_output):
+            return super().scaled(grad, grad_output, in_place)
         return torch.where(grad == 0, grad, super().scaled(grad, grad_output))
 
 

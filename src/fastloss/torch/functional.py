@@ -99,13 +99,7 @@ def cross_entropy(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -176,13 +170,7 @@ def linear_cross_entropy(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -238,13 +226,7 @@ def nll_loss(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -298,13 +280,7 @@ def binary_cross_entropy_with_logits(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -356,13 +332,7 @@ def binary_cross_entropy(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -406,13 +376,7 @@ def kl_div(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -461,13 +425,7 @@ def mse_loss(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -506,13 +464,7 @@ def soft_margin_loss(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -553,13 +505,7 @@ def multilabel_soft_margin_loss(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -606,13 +552,7 @@ def poisson_nll_loss(
     -------
     %(torch.loss)s
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -644,13 +584,7 @@ def softmax(
     Tensor
         Probabilities, of input's shape and dtype.
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -680,13 +614,7 @@ def log_softmax(
     Tensor
         Log-probabilities, of input's shape and dtype.
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -715,13 +643,7 @@ def sigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     Tensor
         Probabilities, of input's shape and dtype.
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -746,13 +668,7 @@ def logsigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     Tensor
         Log-probabilities, of input's shape and dtype.
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
@@ -795,13 +711,7 @@ def logsumexp(
     Tensor
         Of input's shape without `dim`, and its dtype.
 
-    Raises
-    ------
     %(torch.raises)s
-
-    References
-    ----------
-    %(torch.references)s
 
     Examples
     --------
