@@ -120,13 +120,13 @@ cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
     job.headed = job.head != CROSS_ENTROPY or job.z_loss != 0
     cdef bint bent = job.hessian.data != NULL and not (job.head == CROSS_ENTROPY and writes_as_is(job))
     if job.op == NLL or job.op == CHECK_LABELS:
-        function = units.nll[job.float32] if job.op == NLL else units.labels[job.float32]
+        function = units.nll if job.op == NLL else units.labels
         job.chunk = chunk_size(job.samples, 1, 1)
     elif job.op == CHECK_TARGETS:
         function = units.targets[job.float32]
         job.chunk = chunk_size(job.samples, job.classes, LANES)
     elif job.op == LOG_MULTINOMIAL:
-        function = units.log_multinomial[job.float32]
+        function = units.log_multinomial
         job.chunk = chunk_size(job.samples, job.classes, 1)
     elif job.op == SOFTMAX_BACKWARD or job.op == LOG_SOFTMAX_BACKWARD:
         function = units.backward[job.float32]

@@ -9,13 +9,10 @@ from fastloss._kernels.units cimport *
 
 cdef public void fastloss_show_labels(void* shown) noexcept nogil:
     cdef Units* units = <Units*>shown
-    units.nll[0] = <chunk_function><void*>nll_chunk[double]
-    units.nll[1] = <chunk_function><void*>nll_chunk[float]
-    units.labels[0] = <chunk_function><void*>labels_chunk[double]
-    units.labels[1] = <chunk_function><void*>labels_chunk[float]
+    units.nll = <chunk_function><void*>nll_chunk
+    units.labels = <chunk_function><void*>labels_chunk
+    units.log_multinomial = <chunk_function><void*>log_multinomial_chunk
     units.targets[0] = <chunk_function><void*>targets_chunk[double]
     units.targets[1] = <chunk_function><void*>targets_chunk[float]
-    units.log_multinomial[0] = <chunk_function><void*>log_multinomial_chunk[double]
-    units.log_multinomial[1] = <chunk_function><void*>log_multinomial_chunk[float]
     units.backward[0] = <chunk_function><void*>backward_chunk[double]
     units.backward[1] = <chunk_function><void*>backward_chunk[float]

@@ -211,12 +211,12 @@ cdef inline wide_real wide_bend(
     return 0
 
 
-cdef inline double sum_past_inf(const ClassJob* job, real* tag, Py_ssize_t position) noexcept nogil:
+cdef inline double sum_past_inf(const ClassJob* job, Py_ssize_t position) noexcept nogil:
     """`others` of a logsumexp whose sample, at `position`, has no finite maximum: NaN if it holds NaN, otherwise 0."""
     cdef Py_ssize_t j
-    cdef real x
+    cdef double x
     for j in range(job.classes):
-        x = read_one(job.x, job.storage, position + j * job.inner, tag)
+        x = stored(job, job.x, job.storage, position + j * job.inner)
         if x != x:
             return NAN
     return 0
@@ -235,10 +235,10 @@ cdef inline real least_that_counts(real factor) noexcept nogil:
     return tiny / absolute(factor) * <real>0.999
 
 
-cdef inline double gradient_scale(const ClassJob* job, const real* tag, Py_ssize_t i) noexcept nogil:
+cdef inline double gradient_scale(const ClassJob* job, Py_ssize_t i) noexcept nogil:
     """What the gradient of sample i is multiplied by; 0 only if it is, and inf or 2^-1000 out of range."""
-    cdef double weight = per_sample(<const real*>job.sample_weight, i)
-    cdef double upstream = per_sample(<const real*>job.grad_output, i)
+    cdef double weight = per_sample(job, job.sample_weight, i)
+    cdef double upstream = per_sample(job, job.grad_output, i)
     cdef double scale = job.grad_scale * weight * upstream
     cdef wide_real wide
     if 1e-270 <= fabs(scale) <= 1e270:
@@ -300,27 +300,19 @@ cdef inline bint gradient_is_wide(
     return wide & (others == others)
 
 
-cdef inline wide_real wide_coefficient(
-    const real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j
-) noexcept nogil:
+cdef inline wide_real wide_coefficient(const ClassJob* job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
     """c_j of sample i."""
-    cdef const real* w = <const real*>job.linear_weight
+    cdef double w = per_sample(job, job.linear_weight, j), scale = job.coefficient_scale, shift = job.coefficient_shift
     cdef wide_real c = 0
-    cdef Py_ssize_t outer = i // job.inner
     if job.shared != NULL:
-        c = (<const real*>job.shared)[j]
-        return times(w[j], job.coefficient_shift) if w != NULL else c
+        return times(w, shift) if job.linear_weight != NULL else per_sample(job, job.shared, j)
     if job.coefficient != NULL and job.op != DISTILLED:  # whose are the teacher's logits
-        j += outer * job.classes
-        c = read_one(job.coefficient, job.coefficient_storage, j * job.inner + i - outer * job.inner, <real*>tag)
-        c = <real>job.coefficient_scale * c + <real>job.coefficient_shift
-        j -= outer * job.classes
-    return times(w[j], c) if w != NULL else c
+        c = stored(job, job.coefficient, job.coefficient_storage, position_in_results(job, i, j))
+        c = (<float>scale if job.float32 else scale) * c + (<float>shift if job.float32 else shift)
+    return times(w, c) if job.linear_weight != NULL else c
 
 
-cdef inline wide_real wide_read(
-    const real* tag, const ClassJob* job, real x, Py_ssize_t j, wide_real* slope
-) noexcept nogil:
+cdef inline wide_real wide_read(const ClassJob* job, double x, Py_ssize_t j, wide_real* slope) noexcept nogil:
     """What x of class j is read as, and the derivative of the cap.
 
     Beside a maximum that the loop has read, as the loop reads it.
@@ -330,58 +322,53 @@ cdef inline wide_real wide_read(
     cdef d8 d
     slope[0] = 1
     if x != -INFINITY:
-        y *= (<const real*>job.class_scale)[j] if job.class_scale != NULL else job.input_scale
-        y += (<const real*>job.class_bias)[j] if job.class_bias != NULL else 0
+        y *= per_sample(job, job.class_scale, j) if job.class_scale != NULL else job.input_scale
+        y += per_sample(job, job.class_bias, j) if job.class_bias != NULL else 0
     if job.softcap != 0:
         y = wide_capped(y, job.softcap, slope)
     if is_merged(job):
-        y = read_as(job, x, j, f) if real is float else read_as(job, x, j, d)
+        y = read_as(job, x, j, f) if job.float32 else read_as(job, x, j, d)
     return y
 
 
-cdef inline wide_real wide_x(
-    const real* tag, const ClassJob* job, Py_ssize_t first, Py_ssize_t j
-) noexcept nogil:
-    """x of class j, of the sample whose first is at `first`."""
+cdef inline wide_real wide_x(const ClassJob* job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    """x of class j of sample i."""
     cdef wide_real slope
-    return wide_read(tag, job, read_one(job.x, job.storage, first + j * job.inner, <real*>tag), j, &slope)
+    return wide_read(job, stored(job, job.x, job.storage, position_of(job, i) + j * job.inner), j, &slope)
 
 
-cdef inline void wide_statistics(
-    const real* tag, const ClassJob* job, Py_ssize_t i, int64_t t, Wide* wide
-) noexcept nogil:
+cdef inline void wide_statistics(const ClassJob* job, Py_ssize_t i, int64_t t, Wide* wide) noexcept nogil:
     """All of sample i, whose label is t, or -1."""
-    cdef const real* w = <const real*>job.class_weight
-    cdef Py_ssize_t outer = i // job.inner, first = outer * job.x_stride + i - outer * job.inner, j, top = 0
+    cdef Py_ssize_t j, top = 0
     cdef wide_real d, c, own = 1
     wide.k = 0
     if t >= 0 or is_merged(job):
-        wide.k = <wide_real>job.index_scale * (w[i if is_merged(job) else t] if w != NULL else 1)
-    wide.weight = per_sample(<const real*>job.sample_weight, i)
-    wide.scale = times(times(wide.weight, per_sample(<const real*>job.grad_output, i)), job.wide_scale)
+        wide.k = <wide_real>job.index_scale * per_sample(job, job.class_weight, i if is_merged(job) else t)
+    wide.weight = per_sample(job, job.sample_weight, i)
+    wide.scale = times(times(wide.weight, per_sample(job, job.grad_output, i)), job.wide_scale)
     wide.top = -INFINITY
     wide.others = wide.a = wide.b = wide.d = 0
     if is_merged(job):
-        wide.top = (<const real*>job.parts.top)[i]
+        wide.top = per_sample(job, job.parts.top, i)
         wide.others = sum_in_parts(job.parts.others, &job.parts, i)
-        wide.d = (<const real*>job.parts.label)[i] - wide.top
+        wide.d = per_sample(job, job.parts.label, i) - wide.top
         own = expl(wide.d)
         if job.parts.dot != NULL:
             wide.a = job.shared_sum
             wide.b = times(sum_in_parts(job.parts.dot, &job.parts, i), job.coefficient_shift)
     for j in range(job.classes if not is_merged(job) else 0):
-        d = wide_x(tag, job, first, j)
+        d = wide_x(job, i, j)
         if d > wide.top:
             wide.top = d
             top = j
     for j in range(job.classes if not is_merged(job) else 0):
-        d = wide_x(tag, job, first, j) - wide.top
+        d = wide_x(job, i, j) - wide.top
         if j != top:
             wide.others += expl(d)
         if j == t:
             wide.d = d
             own = expl(d)
-        c = wide_coefficient(tag, job, i, j)
+        c = wide_coefficient(job, i, j)
         if c != 0:
             wide.a += c
             wide.b += c * d
@@ -411,22 +398,22 @@ cdef inline void set_wide(Batch* batch, Py_ssize_t l, wide_real value) noexcept 
     batch.wide[l] = value
 
 
-cdef inline real wide_gradient(
-    const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
+cdef inline wide_real wide_gradient(
+    const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, double x
 ) noexcept nogil:
     """Entry j of sample i's gradient, where x_j is x; as `linear_gradient` and `target_gradient`."""
-    cdef wide_real cap_slope, y = wide_read(tag, job, x, j, &cap_slope)
-    cdef wide_real e = expl(y - wide.top), c = wide_coefficient(tag, job, i, j), k = wide.k * wide.slope
+    cdef wide_real cap_slope, y = wide_read(job, x, j, &cap_slope)
+    cdef wide_real e = expl(y - wide.top), c = wide_coefficient(job, i, j), k = wide.k * wide.slope
     cdef wide_real rest = (wide.a - c) + wide.square + (0 if is_target else k)
     c += k if is_target else 0
-    return <real>weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others) * cap_slope, wide.scale)
+    return weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others) * cap_slope, wide.scale)
 
 
-cdef inline real wide_curve(
-    const real* tag, const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, real x
+cdef inline wide_real wide_curve(
+    const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, double x
 ) noexcept nogil:
     """Entry j of the diagonal of sample i's Hessian, as `curve_of` and `curve_of_label`."""
-    cdef wide_real cap_slope, y = wide_read(tag, job, x, j, &cap_slope)
+    cdef wide_real cap_slope, y = wide_read(job, x, j, &cap_slope)
     cdef wide_real e = expl(y - wide.top), total = 1 + wide.others, p = e / total, c, curve, first, tanh
     cdef wide_real not_p = (wide.others + (1 - e)) / total, bend = wide.k * wide.bend
     cdef wide_real a = wide.a + wide.k * wide.slope + wide.square
@@ -438,15 +425,20 @@ cdef inline real wide_curve(
     elif wide.not_p != 0:
         curve += p * (p / wide.not_p) * bend
     if job.softcap != 0:
-        c = wide_coefficient(tag, job, i, j) + (wide.k * wide.slope if is_target else 0)
+        c = wide_coefficient(job, i, j) + (wide.k * wide.slope if is_target else 0)
         tanh = y / job.softcap if fabsl(y) < job.softcap else 1 if y > 0 else -1
         first = ((a - c) * e - c * (wide.others + (1 - e))) / total * cap_slope * (-2 * tanh / job.softcap)
         curve = curve * cap_slope * cap_slope + (0 if job.hessian.convex and first < 0 else first)
     if job.class_scale != NULL:
-        c = (<const real*>job.class_scale)[j]
+        c = per_sample(job, job.class_scale, j)
         curve = times(times(curve, c), c)
     curve = weighted(curve, wide.scale) * job.hessian.factor
-    return <real>(job.hessian.floor if curve < job.hessian.floor else curve)
+    return job.hessian.floor if curve < job.hessian.floor else curve
+
+ctypedef void (*wide_statistics_function)(const ClassJob*, Py_ssize_t, int64_t, Wide*) noexcept nogil
+ctypedef wide_real (*wide_entry_function)(
+    const ClassJob*, const Wide*, Py_ssize_t, Py_ssize_t, bint, double
+) noexcept nogil
 
 
 cdef inline double target_gradient(
@@ -464,23 +456,19 @@ cdef inline void clear(Batch* batch, Py_ssize_t count) noexcept nogil:
         batch.own[l] = 0
 
 
-cdef inline void keep_part(
-    const real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t l, const Batch* batch
-) noexcept nogil:
+cdef inline void keep_part(const ClassJob* job, Py_ssize_t i, Py_ssize_t l, const Batch* batch) noexcept nogil:
     """Store what was collected of sample i, in place l of the batch."""
     cdef bint keep = batch.keep[l] != 0
-    (<real*>job.parts.top)[i] = <real>batch.top[l]
-    (<real*>job.parts.label)[i] = <real>(batch.d[l] if keep else 0)
+    put_sample(job, batch.top[l], job.parts.top, i)
+    put_sample(job, batch.d[l] if keep else 0, job.parts.label, i)
     put_in_parts(batch.others[l] if keep else -1, job.parts.others, &job.parts, i)
     if job.parts.dot != NULL:
         put_in_parts(batch.b[l] if keep else 0, job.parts.dot, &job.parts, i)
 
 
-cdef inline void take_part(
-    const real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t l, Batch* batch
-) noexcept nogil:
+cdef inline void take_part(const ClassJob* job, Py_ssize_t i, Py_ssize_t l, Batch* batch) noexcept nogil:
     """What is known of sample i, from all parts of its classes, into place l of the batch."""
-    cdef double top = (<const real*>job.parts.top)[i]
+    cdef double top = per_sample(job, job.parts.top, i)
     batch.top[l] = top
     batch.others[l] = <double>sum_in_parts(job.parts.others, &job.parts, i)
     batch.keep[l] = batch.others[l] != -1
@@ -489,8 +477,8 @@ cdef inline void take_part(
         batch.top[l] = batch.others[l] = 0
         return
     batch.others[l] += top - top
-    batch.k[l] = job.index_scale * per_sample(<const real*>job.class_weight, i)
-    batch.d[l] = (<const real*>job.parts.label)[i] - top
+    batch.k[l] = job.index_scale * per_sample(job, job.class_weight, i)
+    batch.d[l] = per_sample(job, job.parts.label, i) - top
     batch.own[l] = exp(batch.d[l])
     if job.parts.dot != NULL:
         batch.a[l] = job.shared_sum
@@ -498,8 +486,8 @@ cdef inline void take_part(
 
 
 cdef inline void finish(
-    real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t place, Batch* batch, double* total,
-    double* low, Huge* huge
+    ClassJob* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t place, Batch* batch, double* total, double* low,
+    Huge* huge
 ) noexcept nogil:
     """The values of the samples from `first` on: stored where job.value is set, and added up, from lane `place` on.
 
@@ -512,8 +500,10 @@ cdef inline void finish(
         if not job.with_grad:
             (<heads_function>fastloss_out_of_line(<void*>heads))(job, 0, n, batch)
     else:
-        for l in range(n):
-            batch.log_sum[l] = log1p_nonnegative(<real>batch.others[l])
+        for l in range(n if job.float32 else 0):
+            batch.log_sum[l] = log1p_nonnegative(<float>batch.others[l])
+        for l in range(n if not job.float32 else 0):
+            batch.log_sum[l] = log1p_nonnegative(batch.others[l])
     if job.op == LOSS or job.op == LOSS_LINEAR or job.op == DISTILLED:
         for l in range(n if not headed else 0):
             # A weight of 0 drops an infinite d, but keeps NaN.
@@ -527,11 +517,11 @@ cdef inline void finish(
                 batch.value[l] += job.offset[first + l]
         if job.sample_weight != NULL:
             for l in range(count):
-                weight = (<const real*>job.sample_weight)[first + l]
+                weight = per_sample(job, job.sample_weight, first + l)
                 batch.value[l] = batch.value[l] * weight if weight != 0 or batch.value[l] != batch.value[l] else 0.0
         for l in range(n):
             batch.value[l] = batch.value[l] if batch.keep[l] != 0 else 0.0
-        if real is double:
+        if not job.float32:
             for l in range(n):
                 wide |= fabs(batch.value[l]) > 1e270
         if wide:
@@ -556,15 +546,19 @@ cdef inline void finish(
             batch.value[l] = batch.log_sum[l] - batch.b[l] / (1 + batch.others[l])
     elif job.op == PARTIAL:
         for l in range(count):
-            keep_part(tag, job, first + l, l, batch)
+            keep_part(job, first + l, l, batch)
     elif job.op == MOMENTS:
         for l in range(count):
             batch.value[l] = batch.top[l] + batch.log_sum[l]
-            (<real*>job.first_moment)[first + l] = <real>(batch.b[l] / (1 + batch.others[l]))
-            (<real*>job.second_moment)[first + l] = <real>(batch.a[l] / (1 + batch.others[l]))
+            put_sample(job, batch.b[l] / (1 + batch.others[l]), job.first_moment, first + l)
+            put_sample(job, batch.a[l] / (1 + batch.others[l]), job.second_moment, first + l)
     if job.value != NULL:
         for l in range(count):
-            (<real*>job.value)[first + l] = <real>batch.value[l]
+            put_sample(job, batch.value[l], job.value, first + l)
+
+ctypedef void (*finish_function)(
+    ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Batch*, double*, double*, Huge*
+) noexcept nogil
 
 
 cdef inline real entropy_term(real p) noexcept nogil:
@@ -573,11 +567,10 @@ cdef inline real entropy_term(real p) noexcept nogil:
     return <real>0 if p == <real>0 else -p * (log_p + low)
 
 
-cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void nll_chunk(const void* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """-w_t x_t from log-probabilities; writes the gradient's one entry per sample into zeros."""
     cdef Py_ssize_t first = chunk * job.chunk, i, outer, position
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
-    cdef const real* weight = <const real*>job.class_weight
     cdef int64_t t
     cdef double x, w, value, total = 0, low = 0
     cdef wide_real wide
@@ -587,30 +580,30 @@ cdef inline void nll_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept 
         t = label_of(job, i)
         value = wide = 0
         if t != job.ignore_index:
-            w = per_sample(weight, t)
+            w = per_sample(job, job.class_weight, t)
             outer = i // job.inner
             position = t * job.inner + (i - outer * job.inner)
             if job.grad != NULL:
-                x = gradient_scale(job, tag, i)
+                x = gradient_scale(job, i)
                 value = -w * x
                 if is_out_of_range(x, 1e-270, 1e270) or not 1e-270 <= fabs(value) <= 1e270:
-                    wide = times(times(w, per_sample(<const real*>job.sample_weight, i)), job.wide_scale)
-                    value = <double>-times(wide, per_sample(<const real*>job.grad_output, i))
-                write_one(<real>value, job.grad, job.grad_storage, outer * job.classes * job.inner + position)
+                    wide = times(times(w, per_sample(job, job.sample_weight, i)), job.wide_scale)
+                    value = <double>-times(wide, per_sample(job, job.grad_output, i))
+                store_one(job, value, job.grad, job.grad_storage, outer * job.classes * job.inner + position)
                 continue
-            x = read_one(job.x, job.storage, outer * job.x_stride + position, tag)
-            wide = value = -w * x * per_sample(<const real*>job.sample_weight, i)
+            x = stored(job, job.x, job.storage, outer * job.x_stride + position)
+            wide = value = -w * x * per_sample(job, job.sample_weight, i)
             if not 1e-270 <= fabs(value) <= 1e270:
-                wide = -weighted(weighted(x, w), per_sample(<const real*>job.sample_weight, i))
+                wide = -weighted(weighted(x, w), per_sample(job, job.sample_weight, i))
         if job.value != NULL:
-            (<real*>job.value)[i] = <real>wide
+            put_sample(job, <double>wide, job.value, i)
         add_wide(wide, &total, &low, &huge)
         if job.digits != NULL:
             add_exactly(<double>wide, job.digits + chunk * EXACT_COUNTS)
     sum_chunk(total, low, &huge, job.partial + 3 * chunk)
 
 
-cdef inline void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void log_multinomial_chunk(const void* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """sum_j log k_j! - log n! for each sample, in float64, unless there was a negative count: that goes to `invalid`.
 
     For one thread, which stops at the first.
@@ -629,7 +622,7 @@ cdef inline void log_multinomial_chunk(real* tag, ClassJob* job, Py_ssize_t chun
         n = s = low = 0
         for j in range(job.classes):
             position = (outer * job.classes + j) * job.inner + i - outer * job.inner
-            k = read_one(job.x, job.storage, position, tag)
+            k = stored(job, job.x, job.storage, position)
             if k < 0:
                 job.invalid = position
                 return

@@ -104,8 +104,36 @@ cdef struct ClassJob:
     uint64_t invalid               # position of the first invalid label, count or sample; the largest number for none
 
 
-cdef inline double per_sample(const real* array, Py_ssize_t i) noexcept nogil:
-    return array[i] if array != NULL else 1.0
+cdef inline double per_sample(const ClassJob* job, const void* array, Py_ssize_t i) noexcept nogil:
+    """Number i of an array of the loop's type, 1 where there is none."""
+    if array == NULL:
+        return 1
+    return (<const float*>array)[i] if job.float32 else (<const double*>array)[i]
+
+
+cdef inline void put_sample(const ClassJob* job, double x, void* array, Py_ssize_t i) noexcept nogil:
+    """Number i of an array of the loop's type."""
+    if job.float32:
+        (<float*>array)[i] = <float>x
+    else:
+        (<double*>array)[i] = x
+
+
+cdef inline double stored(const ClassJob* job, const void* array, int storage, Py_ssize_t position) noexcept nogil:
+    """A number of an array that is as x is."""
+    if job.float32:
+        return read_one(array, storage, position, <float*>NULL)
+    return read_one(array, storage, position, <double*>NULL)
+
+
+cdef inline void store_one(
+    const ClassJob* job, double x, void* array, int storage, Py_ssize_t position
+) noexcept nogil:
+    """A number of an array of results that are as x is."""
+    if job.float32:
+        write_one(<float>x, array, storage, position)
+    else:
+        write_one(x, array, storage, position)
 
 
 cdef inline wide_real sum_in_parts(const double* array, const Parts* parts, Py_ssize_t i) noexcept nogil:

@@ -140,13 +140,9 @@ cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexc
         start += n
 
 
-cdef inline void sum_weights(
-    real* tag, ClassJob* job, Py_ssize_t first, Py_ssize_t last, double* partial
-) noexcept nogil:
+cdef inline void sum_weights(ClassJob* job, Py_ssize_t first, Py_ssize_t last, double* partial) noexcept nogil:
     """The weights in force of samples [first, last), side by side."""
     cdef const int64_t* labels64 = <const int64_t*>job.labels
-    cdef const real* by_class = <const real*>job.class_weight
-    cdef const real* by_sample = <const real*>job.sample_weight
     cdef bint usual = job.label_kind == 8 and job.mask == NULL
     cdef Py_ssize_t start, l, n
     cdef int64_t t
@@ -163,14 +159,14 @@ cdef inline void sum_weights(
         for l in range(n):
             t = labels64[start + l] if usual else label_of(job, start + l)
             keep[l] = t != job.ignore_index
-            weight[l] = by_class[t if keep[l] else 0] if by_class != NULL else <real>1
+            weight[l] = per_sample(job, job.class_weight, t if keep[l] else 0)
         for l in range(n):
-            weight[l] *= by_sample[start + l] if by_sample != NULL else <real>1
+            weight[l] *= per_sample(job, job.sample_weight, start + l)
             two_sum(weight[l] if keep[l] else 0.0, total + l, low + l)
     sum_lanes(total, low, LANES, &huge, partial)
 
 
-cdef inline void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void labels_chunk(const void* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Lower job.invalid to the first label that is neither a class nor ignored; the weights in force, summed."""
     cdef Py_ssize_t first = chunk * job.chunk, i, used = 0
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
@@ -196,4 +192,4 @@ cdef inline void labels_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexce
                 return
     partial[0] = used
     if job.class_weight != NULL or job.sample_weight != NULL:
-        sum_weights(tag, job, first, last, partial)
+        sum_weights(job, first, last, partial)

@@ -74,14 +74,11 @@ cdef struct PointJob:
     double* partial
 
 
-cdef inline const real_or_byte* expand(
+cdef inline const void* expanded(
     const Operand* operand, Py_ssize_t first, Py_ssize_t n, real_or_byte* buffer
 ) noexcept nogil:
-    """n elements of the operand from `first` on: in place where they are contiguous, otherwise in `buffer`."""
     cdef const real_or_byte* data = <const real_or_byte*>operand.data
     cdef Py_ssize_t row, offset, done = 0, m, k
-    if operand.column and first + n <= operand.period:
-        return data + first
     if not operand.column and operand.row == 0:
         for k in range(n):
             buffer[k] = data[0]
@@ -104,6 +101,19 @@ cdef inline const real_or_byte* expand(
         row = row + 1 if row + 1 < operand.rows else 0
         data = <const real_or_byte*>operand.data + row * operand.row
     return buffer
+
+ctypedef const void* (*expand_function)(const Operand*, Py_ssize_t, Py_ssize_t, void*) noexcept nogil
+
+
+cdef inline const real_or_byte* expand(
+    const Operand* operand, Py_ssize_t first, Py_ssize_t n, real_or_byte* buffer
+) noexcept nogil:
+    """n elements of the operand from `first` on: in place where they are contiguous, otherwise in `buffer`."""
+    if operand.column and first + n <= operand.period:
+        return <const real_or_byte*>operand.data + first
+    return <const real_or_byte*>(<expand_function>fastloss_out_of_line(<void*>expanded[real_or_byte]))(
+        operand, first, n, buffer
+    )
 
 
 cdef inline real weight_at(const Operand* operand, Py_ssize_t i, real* tag) noexcept nogil:
@@ -306,6 +316,11 @@ cdef inline void odd_block(
             add_wide(wide_value, total + k % WIDTH, low + k % WIDTH, huge)
         if job.digits != NULL:
             add_exactly(<double>wide_value, job.digits + first // job.chunk * EXACT_COUNTS)
+
+ctypedef void (*odd_function)(
+    void*, const PointJob*, block_function, bint, const Points*, const Weights*, const uint8_t*, Py_ssize_t, Py_ssize_t,
+    double*, double*, Huge*
+) noexcept nogil
 
 
 cdef inline d8 wide(const real* a, const real* weight, Py_ssize_t k) noexcept nogil:
@@ -540,7 +555,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef real slope[POINTWISE_BLOCK]
     cdef real curve[POINTWISE_BLOCK]
     cdef real room[4 * POINTWISE_BLOCK]
-    cdef real expanded[4 * POINTWISE_BLOCK]
+    cdef real of_weights[4 * POINTWISE_BLOCK]
     cdef uint8_t mask_buffer[POINTWISE_BLOCK]
     cdef const uint8_t* mask
     cdef const real* of_value
@@ -571,7 +586,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
         mask = read_points(tag, job, i, n, &x_buffer[0], &y_buffer[0], &mask_buffer[0], &block)
         odd = job.odd
         if job.weighted or job.extra.data != NULL:
-            odd |= expand_weights(tag, job, i, n, mask, &expanded[0], &weights)
+            odd |= expand_weights(tag, job, i, n, mask, &of_weights[0], &weights)
         of_value = <const real*>weights.of_value
         whole = n * sizeof(real) % 64 == 0
         value = &buffer[0]
@@ -597,13 +612,15 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
             function(&doubt, &block)
             in_doubt = any_doubt(&doubt, tag)
         if odd or in_doubt:
-            odd_block(tag, job, function, in_doubt, &block, &weights, mask, i, n, &total[0], &low[0], &huge)
+            (<odd_function>fastloss_out_of_line(<void*>odd_block[real]))(
+                NULL, job, function, in_doubt, &block, &weights, mask, i, n, &total[0], &low[0], &huge
+            )
         elif job.value == NULL:
             if job.digits != NULL:
                 for k in range(n):
                     weight = of_value[k] if of_value != NULL else <real>1
                     add_exactly(<double>value[k] * weight, job.digits + chunk * EXACT_COUNTS)
-            add_values(value, of_value, n, &expanded[3 * POINTWISE_BLOCK], &total[0], &low[0])
+            add_values(value, of_value, n, &of_weights[3 * POINTWISE_BLOCK], &total[0], &low[0])
         elif of_value != NULL:
             for k in range(n):
                 value[k] *= of_value[k]

@@ -86,6 +86,13 @@ cdef inline double number_of(const void* array, Py_ssize_t j, double other, vec 
 
 cdef inline double read_as(const ClassJob* job, double x, Py_ssize_t j, vec tag) noexcept nogil:
     """The bits that x of class j is read as."""
+    if reads_as_is(job):
+        return x
+    return (<one_function>fastloss_out_of_line(<void*>read_scaled_or_capped[vec]))(NULL, job, x, j)
+
+
+cdef inline double read_scaled_or_capped(vec* type, const ClassJob* job, double x, Py_ssize_t j) noexcept nogil:
+    cdef vec tag
     cdef vec y = all_of(x, tag), slope
     if is_scaled(job):
         y = scaled(
@@ -93,6 +100,8 @@ cdef inline double read_as(const ClassJob* job, double x, Py_ssize_t j, vec tag)
             all_of(number_of(job.class_bias, j, 0, tag), tag)
         )
     return first(capped(y, job.softcap, &slope) if job.softcap != 0 else y)
+
+ctypedef double (*one_function)(void*, const ClassJob*, double, Py_ssize_t) noexcept nogil
 
 
 cdef inline void multiplied_steps(

@@ -55,7 +55,7 @@ cdef inline void merged_rows(
     """`count` samples from `start` on, of which all statistics are known, into the batch, and their gradients."""
     cdef Py_ssize_t l
     for l in range(count):
-        take_part(tag, job, start + l, l, batch)
+        take_part(job, start + l, l, batch)
     clear(batch, count)
     if job.headed and job.with_grad:
         (<heads_function>fastloss_out_of_line(<void*>heads))(job, 0, (count + 7) // 8 * 8, batch)
@@ -63,7 +63,7 @@ cdef inline void merged_rows(
         if batch.keep[l] != 0:
             row_by_mode(tag, job, start + l, l, RESTORED, row, batch)
         elif job.grad != NULL:
-            zero_row(tag, job.grad, job.grad_storage, job, start + l)
+            zero_row(job.grad, job.grad_storage, job, start + l)
 
 
 cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
@@ -75,6 +75,7 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
     cdef d8 d
     cdef bint headed = job.headed and job.with_grad, usual = are_usual(job)
     cdef usual_function usual_rows_at = <usual_function>fastloss_out_of_line(<void*>usual_rows[real])
+    cdef finish_function finish_rows = <finish_function>fastloss_out_of_line(<void*>finish)
     cdef uint64_t left
     cdef Row row
     cdef Batch batch
@@ -103,13 +104,14 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
                 row_by_mode(tag, job, start + l, l, ALL, &row, &batch)
         if job.op != ENTROPY:
             clear(&batch, count)
-            finish(tag, job, start, count, 0, &batch, total, low, &huge)
+            finish_rows(job, start, count, 0, &batch, total, low, &huge)
     fastloss_stream_end()
     sum_lanes(total, low, LANES, &huge, job.partial + 3 * chunk)
 
 
 cdef inline void odd_rows(real* tag, ClassJob* job, const OddSamples* s) noexcept nogil:
     cdef row_function row_by_mode = row_of_job(job, tag)
+    cdef finish_function finish_rows = <finish_function>fastloss_out_of_line(<void*>finish)
     cdef const real* odd = <const real*>s.odd
     cdef Row row
     cdef Batch batch
@@ -124,4 +126,4 @@ cdef inline void odd_rows(real* tag, ClassJob* job, const OddSamples* s) noexcep
                 row_by_mode(tag, job, s.first + l, 0, ALL, &row, &batch)
             if odd[l] == 2:
                 clear(&batch, 1)
-                finish(tag, job, s.first + l, 1, LANES - 1, &batch, s.total, s.low, s.huge)
+                finish_rows(job, s.first + l, 1, LANES - 1, &batch, s.total, s.low, s.huge)

@@ -186,17 +186,11 @@ cdef inline void* place_to_write(
 cdef inline void write_row_in(
     void* out, int storage, const ClassJob* job, const void* y, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, vec tag
 ) noexcept nogil:
-    cdef Py_ssize_t first = position_in_results(job, i, j0), j
-    if job.inner > 1:
-        for j in range(n):
-            if vec is f16:
-                write_one((<const float*>y)[j], out, storage, first + j * job.inner)
-            else:
-                write_one((<const double*>y)[j], out, storage, first + j * job.inner)
-    elif vec is f16:
-        write_block(<const float*>y, out, storage, first, n)
-    else:
-        write_block(<const double*>y, out, storage, first, n)
+    cdef void* function = <void*>write_apart[float] if vec is f16 else <void*>write_apart[double]
+    if job.inner > 1 or storage != NATIVE:
+        (<writer>fastloss_out_of_line(function))(
+            y, out, storage, position_in_results(job, i, j0), job.inner, n
+        )
 
 
 cdef inline void write_row(
@@ -430,27 +424,32 @@ cdef inline void wide_distilled(real* tag, const ClassJob* job, Py_ssize_t i, Ro
     known.value = <double>value
 
 
+cdef inline void differences_of(
+    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, Sum* total,
+    Sum* moment
+) noexcept nogil:
+    cdef vec step
+    cdef const real* s
+    cdef const real* t
+    read_pair(tag, job, i, j0, n, row, &s, &t)
+    if row.distilled.careful:
+        difference_steps(True, s, t, n, &row.distilled, step, row.e_ahead, row.h, total, moment)
+    else:
+        difference_steps(False, s, t, n, &row.distilled, step, row.e_ahead, row.h, total, moment)
+
+ctypedef void (*difference_function)(
+    void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Row*, Sum*, Sum*
+) noexcept nogil
+
+
 cdef inline void differences(
     real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec step, Sum* total,
     Sum* moment
 ) noexcept nogil:
     """`difference_steps` of a block, into the buffers."""
-    cdef const real* s
-    cdef const real* t
-    read_pair(tag, job, i, j0, n, row, &s, &t)
-    if row.distilled.careful:
-        (<difference_function>fastloss_out_of_line(<void*>careful_differences[vec]))(NULL, s, t, n, row, total, moment)
-    else:
-        difference_steps(False, s, t, n, &row.distilled, step, row.e_ahead, row.h, total, moment)
-
-
-cdef inline void careful_differences(
-    vec* type, const void* s, const void* t, Py_ssize_t n, Row* row, Sum* total, Sum* moment
-) noexcept nogil:
-    cdef vec tag
-    difference_steps(True, s, t, n, &row.distilled, tag, row.e_ahead, row.h, total, moment)
-
-ctypedef void (*difference_function)(void*, const void*, const void*, Py_ssize_t, Row*, Sum*, Sum*) noexcept nogil
+    (<difference_function>fastloss_out_of_line(<void*>differences_of[real, vec]))(
+        NULL, NULL, job, i, j0, n, row, total, moment
+    )
 
 
 cdef inline void find_tops(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
@@ -513,11 +512,12 @@ ctypedef void (*distil_function)(void*, void*, const ClassJob*, Py_ssize_t, Row*
 
 
 cdef inline void add_distilled(
-    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const Row* row, bint added, vec step
+    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, bint added, Row* row
 ) noexcept nogil:
     """A block of the divergence's gradient, to what is in row.e, if `added`, or in its place."""
+    cdef vec step
     cdef const Distilled* known = &row.distilled
-    cdef double factor = gradient_scale(job, tag, i) * job.coefficient_scale * known.inverse \
+    cdef double factor = gradient_scale(job, i) * job.coefficient_scale * known.inverse \
         if job.coefficient_scale != 0 else 0
     cdef real* y = <real*>row.e
     cdef const real* s
@@ -538,19 +538,24 @@ cdef inline void add_distilled(
             y[j] = <real>((y[j] if added else 0) + factor * (q - p))
         return
     if job.classes > ROWS_BLOCK:
-        differences(tag, job, i, j0, n, <Row*>row, step, &unused, &unused)
+        differences(tag, job, i, j0, n, row, step, &unused, &unused)
         divergence_steps(row.e_ahead, n, known, step, row.h, &unused)
     distilled_steps(row.e_ahead, row.h, n, known, factor, added, step, y)
 
+ctypedef void (*add_function)(
+    void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, bint, Row*
+) noexcept nogil
+
 
 cdef inline void write_scaled(
-    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const real* x, const Row* row, vec step
+    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, const void* x, Row* row
 ) noexcept nogil:
     """Write a block of a gradient, in row.e, by what x is scaled to; add it to what is summed."""
+    cdef vec step
     cdef const real* scales = NULL
     cdef real* grad
     if job.op == DISTILLED:
-        add_distilled(tag, job, i, j0, n, row, True, step)
+        (<add_function>fastloss_out_of_line(<void*>add_distilled[real, vec]))(NULL, NULL, job, i, j0, n, True, row)
     if job.summed != 0:
         if job.by_scale != NULL and job.class_scale == NULL:
             absorb_steps(row.e, x, NULL, n, row.by_scale, NULL, False, step)
@@ -567,6 +572,10 @@ cdef inline void write_scaled(
         scales = <const real*>job.class_scale + j0
     multiplied_steps(row.e, n, job.input_scale if job.summed != 0 else 1, scales, False, -INFINITY, step, grad)
     write_row(job, grad, i, j0, n, step)
+
+ctypedef void (*scaled_function)(
+    void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const void*, Row*
+) noexcept nogil
 
 
 cdef inline void write_capped(
@@ -593,7 +602,7 @@ cdef inline void write_capped(
         write_row_in(job.hessian.data, job.hessian.storage, job, hess, i, j0, n, step)
     if job.softcap != 0:
         capped_slope_steps(z, row.e, n, job.softcap, step, row.e)
-    write_scaled(tag, job, i, j0, n, x, row, step)
+    (<scaled_function>fastloss_out_of_line(<void*>write_scaled[real, vec]))(NULL, NULL, job, i, j0, n, x, row)
 
 ctypedef void (*slope_function)(
     void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Row*
@@ -820,8 +829,7 @@ ctypedef void (*log_softmax_function)(void*, const ClassJob*, Py_ssize_t, Row*) 
 
 
 cdef inline void wide_row(
-    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, const Row* row,
-    wide_real* value
+    real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t t, bint gradient, Row* row, wide_real* value
 ) noexcept nogil:
     """The value of row i, whose label is t, or -1, or its gradient, in `wide_real`."""
     cdef vec step
@@ -829,7 +837,9 @@ cdef inline void wide_row(
     cdef Py_ssize_t j0, n, j
     cdef const real* x
     cdef real* grad
-    wide_statistics(tag, job, i, t, &wide)
+    cdef wide_entry_function gradient_at = <wide_entry_function>fastloss_out_of_line(<void*>wide_gradient)
+    cdef wide_entry_function curve_at = <wide_entry_function>fastloss_out_of_line(<void*>wide_curve)
+    (<wide_statistics_function>fastloss_out_of_line(<void*>wide_statistics))(job, i, t, &wide)
     if not gradient:
         value[0] = wide_value(job, &wide, i)
         return
@@ -839,21 +849,21 @@ cdef inline void wide_row(
         if job.hessian.data != NULL:
             grad = <real*>place_in(job.hessian.data, job.hessian.storage, job, i, j0, row.h, step)
             for j in range(n):
-                grad[j] = wide_curve(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])
+                grad[j] = <real>curve_at(job, &wide, i, j0 + j, j0 + j == t, x[j])
             write_row_in(job.hessian.data, job.hessian.storage, job, grad, i, j0, n, step)
         if writes_as_is(job):
             grad = <real*>place_to_write(job, i, j0, row.e, step)
         else:
             grad = <real*>row.e
         for j in range(n):
-            grad[j] = wide_gradient(tag, job, &wide, i, j0 + j, j0 + j == t, x[j])
+            grad[j] = <real>gradient_at(job, &wide, i, j0 + j, j0 + j == t, x[j])
         if writes_as_is(job):
             write_row(job, grad, i, j0, n, step)
         else:
-            write_scaled(tag, job, i, j0, n, x, row, step)
+            (<scaled_function>fastloss_out_of_line(<void*>write_scaled[real, vec]))(NULL, NULL, job, i, j0, n, x, row)
 
 ctypedef void (*wide_function)(
-    void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, bint, const Row*, wide_real*
+    void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, bint, Row*, wide_real*
 ) noexcept nogil
 
 
@@ -879,7 +889,7 @@ cdef inline void row_loss(
 ) noexcept nogil:
     """What a loss needs besides `row_statistics`, and its gradient; t is the label, or -1."""
     cdef double entry = 0, c_t = 0, weight = 1, others = batch.others[l], k = batch.k[l], a = batch.a[l], b = batch.b[l]
-    cdef double scale = gradient_scale(job, tag, i) if job.with_grad else 1.0
+    cdef double scale = gradient_scale(job, i) if job.with_grad else 1.0
     cdef bint usual = not job.headed or is_usual_head(job, batch.top[l])
     cdef bint plain = MODE == PLAIN and job.unweighted and usual, ordinary
     cdef wide_function wide = <wide_function>fastloss_out_of_line(<void*>wide_row[real, vec])
@@ -890,7 +900,7 @@ cdef inline void row_loss(
     if not ordinary and usual and (job.float32 or job.sample_weight == NULL):
         ordinary = is_ordinary(others, k, batch.d[l], a, b, scale)
     if not ordinary:
-        weight = per_sample(<const real*>job.sample_weight, i)
+        weight = per_sample(job, job.sample_weight, i)
         if not usual or value_is_wide(unused, others, k, batch.d[l], a, b, weight):
             wide(NULL, NULL, job, i, t, False, row, &value)
             set_wide(batch, l, value)
@@ -923,15 +933,15 @@ cdef inline void distilled_gradient(real* tag, vec* type, const ClassJob* job, P
     cdef Py_ssize_t j0, n
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-        add_distilled(tag, job, i, j0, n, row, False, step)
+        (<add_function>fastloss_out_of_line(<void*>add_distilled[real, vec]))(NULL, NULL, job, i, j0, n, False, row)
         multiplied_steps(row.e, n, 1, NULL, False, -INFINITY, step, place_to_write(job, i, j0, row.e, step))
         write_row(job, place_to_write(job, i, j0, row.e, step), i, j0, n, step)
 
 
-cdef inline void zero_row(real* tag, void* out, int storage, const ClassJob* job, Py_ssize_t i) noexcept nogil:
+cdef inline void zero_row(void* out, int storage, const ClassJob* job, Py_ssize_t i) noexcept nogil:
     cdef Py_ssize_t j
     for j in range(job.classes):
-        write_one(<real>0, out, storage, position_in_results(job, i, j))
+        store_one(job, 0, out, storage, position_in_results(job, i, j))
 
 
 cdef inline void restore_row(
@@ -969,9 +979,9 @@ cdef inline bint collect_row(
     if skipped:
         batch.top[l] = batch.others[l] = batch.a[l] = batch.b[l] = batch.keep[l] = 0
         if job.grad != NULL:
-            zero_row(tag, job.grad, job.grad_storage, job, i)
+            zero_row(job.grad, job.grad_storage, job, i)
         if job.hessian.data != NULL:
-            zero_row(tag, job.hessian.data, job.hessian.storage, job, i)
+            zero_row(job.hessian.data, job.hessian.storage, job, i)
         return False
     if job.op == DISTILLED:
         (<distil_function>fastloss_out_of_line(<void*>distil_row[real, vec]))(NULL, NULL, job, i, row)
@@ -995,7 +1005,7 @@ cdef inline bint collect_row(
         batch.b[l] /= row.unit
     if job.op == LOGSUMEXP or job.op == PARTIAL:
         if not fabs(row.top) < INFINITY:  # +inf gives +inf and -inf -inf, unless the row also holds NaN
-            batch.others[l] = sum_past_inf(job, tag, position_of(job, i))
+            batch.others[l] = sum_past_inf(job, position_of(job, i))
         if job.op == PARTIAL:
             batch.d[l] = value_of(job, i, t, step) if t >= 0 else NAN
             if t >= 0 and batch.d[l] != batch.d[l]:  # then `others` is NaN, too
@@ -1007,7 +1017,7 @@ cdef inline bint collect_row(
         row_gradient(MODE, job, i, 1, 1, -1, 0, NULL, row, tag, step)
     elif job.op == SOFTMAX_VJP:
         (<product_function>fastloss_out_of_line(<void*>row_product[vec]))(
-            NULL, job, i, gradient_scale(job, tag, i), row
+            NULL, job, i, gradient_scale(job, i), row
         )
     elif job.op == LOG_SOFTMAX:
         (<log_softmax_function>fastloss_out_of_line(<void*>row_log_softmax[vec]))(NULL, job, i, row)
@@ -1046,10 +1056,10 @@ cdef inline void row_of(
     if job.op == DISTILLED and stage != WRITTEN and stage != RESTORED:
         batch.b[l] = -row.distilled.value
         if batch.any_wide and batch.is_wide[l]:
-            batch.wide[l] += weighted(row.distilled.value, per_sample(<const real*>job.sample_weight, i))
+            batch.wide[l] += weighted(row.distilled.value, per_sample(job, job.sample_weight, i))
 
 
-# Called by a pointer, so that their loops have the registers for themselves.
+# Called by pointers, so that their loops have the registers for themselves.
 ctypedef void (*row_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, int, Row*, Batch*) noexcept nogil
 
 
@@ -1070,18 +1080,12 @@ cdef inline void plain_row(
     row_as(PLAIN, tag, job, i, l, stage, row, batch)
 
 
-cdef inline void uniform_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
-) noexcept nogil:
-    row_as(UNIFORM, tag, job, i, l, stage, row, batch)
-
-
 cdef inline void linear_row(
     real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     """That of all other modes, which read more: some branches in a row are not what they wait for."""
     cdef int mode = mode_of(job)
-    if mode == PLAIN or mode == UNIFORM:
+    if mode == PLAIN:
         fastloss_unreachable()
     row_as(mode, tag, job, i, l, stage, row, batch)
 
@@ -1097,10 +1101,7 @@ cdef inline int mode_of(const ClassJob* job) noexcept nogil:
 
 
 cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
-    cdef int mode = mode_of(job)
-    cdef void* function = <void*>plain_row[real] if mode == PLAIN else <void*>uniform_row[real] if mode == UNIFORM \
-        else <void*>linear_row[real]
-    return <row_function>fastloss_out_of_line(function)
+    return <row_function>fastloss_out_of_line(<void*>plain_row[real] if mode_of(job) == PLAIN else <void*>linear_row[real])
 
 
 cdef inline double row_entropy(const ClassJob* job, Py_ssize_t i, Row* row, real* e, vec tag) noexcept nogil:

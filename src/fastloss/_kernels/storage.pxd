@@ -47,20 +47,67 @@ cdef inline bint is_half(int storage) noexcept nogil:
     return storage == FLOAT16 or storage == BFLOAT16
 
 
+# What is not in place is read and written out of line: such loops would be many times as large as what asks for them.
+ctypedef void (*reader)(const void*, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*) noexcept nogil
+ctypedef void (*writer)(const void*, void*, int, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+
+
+cdef inline void read_apart(
+    const void* x, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, real* buffer
+) noexcept nogil:
+    """n numbers from x[first] on, `step` apart, exactly."""
+    cdef Py_ssize_t j, run = n if step == 1 else 1
+    for j in range(n):
+        if real is float and is_half(storage):
+            fastloss_widen(<const uint16_t*>x + first + j * step, run, <float*>buffer + j, storage == BFLOAT16)
+            if run == n:
+                break
+        elif real is double and storage == SINGLE:
+            buffer[j] = (<const float*>x)[first + j * step]
+        else:
+            buffer[j] = (<const real*>x)[first + j * step]
+
+
+cdef inline void write_apart(
+    const real* x, void* y, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n
+) noexcept nogil:
+    """n numbers to y[first] and after it, `step` apart; what is narrowed is rounded to nearest, ties to even."""
+    cdef Py_ssize_t j, run = n if step == 1 else 1
+    if step == 1 and storage == STREAMED:
+        fastloss_stream(x, n * sizeof(real), <real*>y + first)
+        return
+    for j in range(n):
+        if real is float and is_half(storage):
+            fastloss_narrow(<const float*>x + j, run, <uint16_t*>y + first + j * step, storage == BFLOAT16)
+            if run == n:
+                break
+        elif real is double and storage == SINGLE:
+            (<float*>y)[first + j * step] = <float>x[j]
+        else:
+            (<real*>y)[first + j * step] = x[j]
+
+
+cdef inline const real* gathered(
+    const void* x, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, real* buffer
+) noexcept nogil:
+    """n numbers from x[first] on, `step` apart: in place, or in the buffer."""
+    if step == 1 and storage == NATIVE:
+        return <const real*>x + first
+    (<reader>fastloss_out_of_line(<void*>read_apart[real]))(x, storage, first, step, n, buffer)
+    return buffer
+
+
 cdef inline const real* read_block(
     const void* x, int storage, Py_ssize_t first, Py_ssize_t n, real* buffer
 ) noexcept nogil:
     """Numbers [first, first + n) of x: in place, or widened, exactly, in `buffer`."""
-    cdef Py_ssize_t k
-    if real is float:
-        if is_half(storage):
-            fastloss_widen(<const uint16_t*>x + first, n, buffer, storage == BFLOAT16)
-            return buffer
-    elif storage == SINGLE:
-        for k in range(n):
-            buffer[k] = (<const float*>x)[first + k]
-        return buffer
-    return <const real*>x + first
+    return gathered(x, storage, first, 1, n, buffer)
+
+
+cdef inline real read_one(const void* x, int storage, Py_ssize_t i, real* tag) noexcept nogil:
+    """x[i]; tag, which may be NULL, says the type of the loop."""
+    cdef real buffer[1]
+    return gathered(x, storage, i, 1, 1, &buffer[0])[0]
 
 
 cdef inline real* block_to_write(void* y, int storage, Py_ssize_t first, real* buffer) noexcept nogil:
@@ -69,40 +116,16 @@ cdef inline real* block_to_write(void* y, int storage, Py_ssize_t first, real* b
 
 
 cdef inline void write_block(const real* x, void* y, int storage, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """Store what was computed at `block_to_write`; what is narrowed is rounded to nearest, ties to even."""
-    cdef Py_ssize_t k
-    if storage == STREAMED:
-        fastloss_stream(x, n * sizeof(real), <real*>y + first)
-    if real is float:
-        if is_half(storage):
-            fastloss_narrow(x, n, <uint16_t*>y + first, storage == BFLOAT16)
-    elif storage == SINGLE:
-        for k in range(n):
-            (<float*>y)[first + k] = <float>x[k]
-
-
-cdef inline real read_one(const void* x, int storage, Py_ssize_t i, real* tag) noexcept nogil:
-    """x[i]; tag, which may be NULL, says the type of the loop."""
-    cdef real buffer[1]
-    return read_block(x, storage, i, 1, &buffer[0])[0]
-
-
-cdef inline const real* gathered(
-    const void* x, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, real* buffer
-) noexcept nogil:
-    """n numbers from x[first] on, `step` apart: in place, or in the buffer."""
-    cdef Py_ssize_t j
-    if step == 1:
-        return read_block(x, storage, first, n, buffer)
-    for j in range(n):
-        buffer[j] = read_one(x, storage, first + j * step, buffer)
-    return buffer
+    """Store what was computed at `block_to_write`."""
+    if storage != NATIVE:
+        (<writer>fastloss_out_of_line(<void*>write_apart[real]))(x, y, storage, first, 1, n)
 
 
 cdef inline void write_one(real value, void* y, int storage, Py_ssize_t i) noexcept nogil:
-    storage = NATIVE if storage == STREAMED else storage
-    block_to_write(y, storage, i, &value)[0] = value
-    write_block(&value, y, storage, i, 1)
+    if storage == NATIVE or storage == STREAMED:
+        (<real*>y)[i] = value
+    else:
+        write_block(&value, y, storage, i, 1)
 
 
 cdef inline double log_one() noexcept nogil:

@@ -10,13 +10,13 @@ cdef extern from "units.h":        # the names of this file's functions for the 
 # A loop over a chunk of a job, in one type, which `tag` says to the compiler; it is NULL.
 ctypedef void (*chunk_function)(const void* tag, void* job, Py_ssize_t chunk) noexcept nogil
 
-cdef struct Units:                 # loops in float64 and float32
+cdef struct Units:                 # loops in float64 and float32, where they are two
     chunk_function rows[2]         # for a ClassJob
     chunk_function tiles[2]
-    chunk_function nll[2]
-    chunk_function labels[2]
+    chunk_function nll
+    chunk_function labels
     chunk_function targets[2]
-    chunk_function log_multinomial[2]
+    chunk_function log_multinomial
     chunk_function backward[2]
     chunk_function points[2]       # for a PointJob
     const void* losses             # PointLoss of one element, up to one without a name

@@ -160,7 +160,7 @@ cdef inline bint usual_row(
     batch.keep[l] = 1
     if job.op == LOSS or job.op == LOSS_LINEAR:
         if job.with_grad:
-            scale = gradient_scale(job, tag, i)
+            scale = gradient_scale(job, i)
         if not (MODE == PLAIN and job.unweighted and batch.d[l] >= -1e90) \
                 and not is_ordinary(batch.others[l], k, batch.d[l], a, batch.b[l], scale):
             return False
