@@ -368,19 +368,15 @@ def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def read_only(value: Any, name: str) -> Array:
-    """The argument as a read-only array, without a copy.
+def unchanging(array: Array) -> Array:
+    """A read-only array of these numbers; one that is read-only is taken as it is, unless its memory may change.
 
     By `setflags`: for `flags.writeable` NumPy makes its name anew, and Python's type cache keeps them.
     """
-    array = as_array(value, name)[...]
-    array.setflags(write=False)
-    return array
-
-
-def unchanging(array: Array) -> Array:
-    """A read-only array of these numbers; one that is read-only is taken as it is."""
-    if array.flags.writeable:
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and not owner.flags.writeable:
+        owner = owner.base
+    if owner is not None:  # an array that can be written, or memory of something else
         array = array.copy()
         array.setflags(write=False)
     return array

@@ -886,11 +886,17 @@ def _of_distillation(
     of_less = less * of_p + more * of_u + DIVERGENCE * u * less
     of_f = (phi * (of_p + DIVERGENCE_PHI * u) + less * of_u + more * of_u**2).sum(-1, keepdims=True)
     of_f = of_f + f * u * moment * DIVERGENCE_U + (DIVERGENCE_U * u * moment) ** 2
-    value = of_f / (1 + f) + LOG * u * np.log1p(f)
+    size, value = np.log1p(f), of_f / (1 + f)
+    if not np.isfinite(value).all():  # exp(u) is too large: from the logarithms of its terms
+        with np.errstate(divide="ignore"):
+            size = reference.logsumexp(np.log(p.p) + (w - mean), -1, keepdims=True)
+        value = (of_u + np.where(p.p == 0, 0.0, of_p)).max(-1, keepdims=True)
+    value = value + LOG * u * size
     entries = (of_less + p.p * (of_f + f * (of_p + DIVERGENCE * u)) + less * of_f / (1 + f)) / (1 + f)
     entries = np.where(np.isfinite(entries), entries, DIVERGENCE * u * (p.p + q.p))
+    far = exponent.max(-1, keepdims=True) > 20  # where the reference takes differences of probabilities
+    entries = entries + np.where(far, DIVERGENCE * 2.0**-53 * (p.p + q.p), 0.0)
     extra, part = _roundings({**options, "label_smoothing": 0.0}, True) + SCALE, (1 - alpha) * times**2
-    size = np.log1p(f)
     entries = entries + extra * u * np.abs(p.p - q.p)
     values = factor * part * (value + extra * u * size)
     of_labels = _of_classes("cross_entropy", x, labels, dtype, plain, shifted=shifted)

@@ -270,7 +270,7 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
             p = load(b.x, k, one)
             low = min_of(p, low)
             high = max_of(p, high)
-            p = mul(p, scale)
+            p = absolute_of(mul(p, scale))  # -0 has another exponent
             f = sub(mul(p, inverse_power(p, &power)), one)
             leave_logarithm(f, sub(power, bits), b, k)
         for k in range(b.steps):
@@ -549,7 +549,7 @@ cdef inline void wide_poisson_nll(Point* p) noexcept nogil:
     cdef wide_real d = p.x + p.options[0]
     p.value = p.x - times(p.y, logl(d)) if p.x < INFINITY else p.x + 0 * p.y
     p.value += wide_stirling(p.y) if p.options[1] != 0 else 0
-    p.curve = p.y / d if p.y != 0 else 0 * d
+    p.curve = p.y / d if p.y != 0 or d != d else 0
     p.slope = 1 - p.curve
     p.curve = p.curve / d if p.curve != 0 else p.curve
 

@@ -14,7 +14,7 @@ import inspect
 import math
 import sys
 from functools import lru_cache
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,7 +30,6 @@ from .._arguments import (
     compute_dtype,
     memory_order,
     native,
-    read_only,
     real_operand,
     unchanging,
     widened,
@@ -91,6 +90,12 @@ class Options:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (type(self), self.options())
+
+    def __copy__(self) -> Self:
+        return self  # it does not change
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     def __repr__(self) -> str:
         with np.printoptions(threshold=sys.maxsize, floatmode="unique"):  # all of the weights
@@ -487,7 +492,7 @@ class Loss(Options, Generic[V]):
         if weight is self.weight and extra is self.pos_weight:
             return self, {}
         weights = {k: v for k, v in (("weight", weight), ("pos_weight", extra)) if k in self._options}
-        checked = {k: v if _is_usual(v) else weight_option(read_only(v, k), k) for k, v in weights.items()}
+        checked = {k: v if _is_usual(v) else _weight_array(v, k) for k, v in weights.items()}
         return self._changed(**checked), {}
 
     def _evaluate(self, call: Call) -> Result:
@@ -542,7 +547,12 @@ class Loss(Options, Generic[V]):
 
 
 def _unpickled(kind: type[Options], options: dict[str, Any]) -> Options:
-    return kind(**options)
+    """As it was made: a class that is derived from one of the library's may take other arguments."""
+    package = __name__.partition(".")[0]
+    own: Any = next(base for base in kind.__mro__ if base.__module__.partition(".")[0] == package)
+    made = object.__new__(kind)
+    made.__dict__.update(vars(own(**options)))
+    return made
 
 
 @lru_cache
@@ -556,7 +566,12 @@ def _made(kind: Any, *options: Any) -> Any:
     return kind(**dict(zip(_names(kind), options, strict=True)))
 
 
-_cached = lru_cache(typed=True)(_made)
+@lru_cache(typed=True)
+def _cached(kind: Any, *options: Any) -> Any:
+    for option in options:  # other objects, such as a tensor, may be keys and change
+        if not isinstance(option, str | int | float | np.generic | _Labels | None):
+            raise TypeError
+    return _made(kind, *options)
 
 
 def kept(kind: Any, *options: Any) -> Any:
@@ -564,7 +579,7 @@ def kept(kind: Any, *options: Any) -> Any:
     try:
         try:
             return _cached(kind, *options)
-        except TypeError:  # no key, such as an array of labels; or an error, which comes again
+        except TypeError:  # nothing to keep, such as an array; or an error, which comes again
             return _made(kind, *options)
     except Exception as error:
         raise shortened(error) from None
@@ -600,11 +615,13 @@ def _is_usual(weight: Any) -> bool:
 
 def weight_option(value: ArrayLike | None, name: str) -> Array | None:
     """A weight option: checked once, kept from change, converted to the input's dtype when it is used."""
-    if value is None:
-        return None
+    return None if value is None else unchanging(_weight_array(value, name))
+
+
+def _weight_array(value: ArrayLike, name: str) -> Array:
     array = as_array(value, name)
     compute_dtype(array, name)
-    return unchanging(widened(array))
+    return widened(array)
 
 
 def counted(kernel: dict[str, Any], shape: Shape) -> Array:

@@ -275,7 +275,7 @@ class _ClassLoss(Loss[V]):
             result.fill(moved(self._slow_hessp(call, vector), call.axes))
         else:
             shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
-            factors = self._factors(kernel, call.axes[1])
+            factors, counts = self._factors(kernel, call.axes[1]), counted(kernel, shape)
             scale = self._head[4] if self._head else 1.0
             derivatives["factor"] *= float(call.dtype.type(scale))  # and once more, as what is read has it
             if kernel["sample_weight"] is not None:
@@ -287,10 +287,12 @@ class _ClassLoss(Loss[V]):
                 grad=result.buffer,
                 coefficient=native(moved(vector, call.axes), call.dtype),
                 sample_weight=native(np.broadcast_to(factors, shape), call.dtype),
-                mask=native(counted(kernel, shape), np.dtype(np.bool_)),
+                mask=native(counts, np.dtype(np.bool_)),
                 input_scale=scale,
                 **derivatives,
             )
+            if not counts.all():  # where the vector may be NaN
+                np.copyto(result.buffer, 0, where=~np.expand_dims(counts, call.axes[1]))
         return result.finish()
 
     @staticmethod

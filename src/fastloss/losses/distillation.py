@@ -459,7 +459,8 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
     @np.errstate(all="ignore")
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = class_axis(call.x.shape, self.axis, "input")
-        self._prepared(call, axis)
+        kernel = self._prepared(call, axis)[1]
+        counts = counted(kernel, call.x.shape[:axis] + call.x.shape[axis + 1 :])
         result = Output(
             out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes
         )
@@ -467,6 +468,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         x = convert(widened(call.x), call.dtype)
         for times, loss, labels, given in self._hessians(call, axis):
             product = product + times * loss.hessp(x, labels, vector, **given)
+        product = np.where(np.expand_dims(counts, axis), product, 0)  # where the vector may be NaN
         result.fill(moved(product, call.axes))
         return result.finish()
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, is_grad_enabled
 
 from .. import losses
-from .._arguments import Array, read_only
+from .._arguments import Array
 from .._kernels import BFLOAT16
 from .._runtime import threads
 from ..losses.linear import GRADIENTS, Products
@@ -117,7 +117,7 @@ def _compute(
     """Value and gradients of plain CPU tensors; the gradients of half precision are float32 if `wide`."""
     input, linear_weight, target, linear_bias, weight, ignore_index, reduction, label_smoothing, chunk = args
     loss: Any = losses.LinearCrossEntropyLoss(
-        None if weight is None else read_only(_array(weight), "weight"),
+        None if weight is None else _array(weight),
         ignore_index=ignore_index,
         reduction=reduction,
         label_smoothing=label_smoothing,
