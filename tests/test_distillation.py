@@ -78,6 +78,22 @@ def test_against_mpmath(near, temperature, alpha, dtype, isa):
             assert (value >= 0).all()
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.05])
+def test_sharp_distributions_against_mpmath(temperature, dtype, isa):
+    """Nearly one class each, of which the value and most of the gradient are far smaller than 1."""
+    rng = np.random.default_rng(23)
+    s, t = logits(rng, (60, 7), dtype, 3.0)
+    s[::2, 0], t[::2, 0] = 12, 13
+    value, grad = KLDivWithLogitsLoss(temperature=temperature, reduction="none").value_and_grad(s, t)
+    exact = [truth(*row, temperature) for row in zip(s, t, strict=True)]
+    assert min(v for v, _ in exact) < 1e-20
+    allowed = bounds.loss(NAME, s, t, dtype=dtype, temperature=temperature, reduction="none")
+    assert_within(value, oracle.array([v for v, _ in exact]), allowed.value, dtype)
+    assert_within(grad, oracle.array([g for _, g in exact]), allowed.grad, dtype)
+    small = np.array([float(v) for v, _ in exact])
+    assert np.allclose(value, small, rtol=1e5 * bounds.unit(dtype), atol=bounds.smallest(dtype))
+
+
 def test_what_cross_entropy_less_entropy_loses(isa):
     """The example of a student whose logits are some 1e-5 off."""
     rng = np.random.default_rng(12)
@@ -320,6 +336,21 @@ def test_checking(isa):
             made.value_and_grad(s, t, np.zeros(30, int))
             made.value_grad_hess(s, t, np.zeros(30, int))
             made.hessp(s, t, t, np.zeros(30, int))
+
+
+@pytest.mark.parametrize("stored", [np.float16, np.float32, np.float64])
+def test_checking_far_apart(stored, isa):
+    """Where exp of differences leaves float64, probabilities vanish in it, or the student masks a class."""
+    with fastloss.checking():
+        for seed, temperature, size in itertools.product(range(4), (0.01, 0.1, 1.0), (1, 30)):
+            rng = np.random.default_rng(seed)
+            s, t = (rng.normal(0, size, (20, 7)).astype(stored) for _ in range(2))
+            if seed % 2:
+                s[rng.random(s.shape) < 0.1] = -inf
+            for reduction in ("none", "mean"):
+                made = KLDivWithLogitsLoss(temperature=temperature, alpha=seed / 8, reduction=reduction)
+                made.value_and_grad(s, t, rng.integers(0, 7, 20))
+                made.value_grad_hess(s, t, rng.integers(0, 7, 20))
 
 
 def test_a_loss_is_its_options():

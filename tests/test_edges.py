@@ -368,6 +368,24 @@ def test_binary_cross_entropy_at_0_and_1(n, dtype, isa):
     assert_within(grad, wanted, 2 * ulp(wanted, dtype), dtype)
 
 
+@pytest.mark.parametrize("n", [1, 600])
+def test_binary_cross_entropy_at_minus_0(n, dtype, isa):
+    """What relu or clip leaves of it is the probability 0."""
+    y = np.repeat([0, 1, 0.5], n).astype(dtype)
+    found = [
+        loss("binary_cross_entropy", reduction="none").value_and_grad(np.full(3 * n, zero, dtype), y)
+        for zero in (0.0, -0.0)
+    ]
+    assert all(same_bits(abs(a), abs(b)) for a, b in zip(*found, strict=True))
+    assert found[0][0].tolist() == np.repeat([0, 100, 50], n).tolist()
+
+
+def test_poisson_at_infinity_of_target_0(dtype, isa):
+    x, y = np.array([inf, inf, 1], dtype), np.array([0, 1, 0], dtype)
+    value, grad, hess = loss("poisson_nll_loss", log_input=False, reduction="none").value_grad_hess(x, y)
+    assert (value.tolist(), grad.tolist(), hess.tolist()) == ([inf, inf, 1], [1, 1, 1], [0, 0, 0])
+
+
 @pytest.mark.parametrize("bad", [-0.001, 1.5, inf, -inf])
 def test_binary_cross_entropy_outside_0_and_1(bad, dtype, isa):
     for n in (7, 1500):

@@ -71,7 +71,11 @@ def test_weights_do_not_change():
     memory = np.ones(2)
     view = memory[:]
     view.flags.writeable = False
-    assert loss("cross_entropy", weight=view).weight.base is memory  # read-only already: no copy
+    made = [loss("cross_entropy", **{option: array}) for option in ("weight", "bias") for array in (view, view[:])]
+    memory[:] = 5
+    assert made[0] == made[1] == loss("cross_entropy", weight=np.ones(2))
+    assert made[2] == made[3] == loss("cross_entropy", bias=np.ones(2))
+    assert loss("nll_loss", weight=made[0].weight).weight is made[0].weight  # nobody can write it: no copy
 
 
 def test_a_function_copies_no_weight():
@@ -95,6 +99,27 @@ def test_a_function_reads_its_weight_in_each_call():
         for weight.numbers in ([1.0, 1.0], [3.0, 3.0]):
             values.append(getattr(fastloss, name)(x, target, weight=weight, reduction="sum"))
         assert values[1] == 3 * values[0]
+
+
+def test_a_function_reads_its_options_in_each_call():
+    """Also those that can be keys, and change."""
+
+    class Number:
+        def __array__(self, dtype=None, copy=None):
+            return np.array(self.number, dtype)
+
+    number, x = Number(), np.array([[0.5, 2.0, 1.0]])
+    for name, option, target in (
+        ("cross_entropy", "scale", [0]),
+        ("cross_entropy", "bias", [0]),
+        ("cross_entropy", "softcap", [0]),
+        ("focal_loss", "gamma", [0]),
+        ("kl_div_with_logits", "temperature", [[1.0, 0.0, 0.0]]),
+    ):
+        for value in (1.0, 3.0):
+            number.number = [value, 2.0, 1.0] if option == "bias" else value
+            found = getattr(fastloss, name)(x, target, **{option: number})
+            assert found == getattr(fastloss, name)(x, target, **{option: number.number})
 
 
 @pytest.mark.parametrize(("name", "options"), LOSSES)
@@ -140,6 +165,21 @@ def test_a_subclass_is_another_loss():
 
     assert Mine() != fastloss.MSELoss()
     assert Mine()([1.0], [0.0]) == 1
+
+
+class _Smoothed(fastloss.CrossEntropyLoss):
+    """One with a signature of its own."""
+
+    def __init__(self, percent=10):
+        super().__init__(label_smoothing=percent / 100)
+
+
+def test_a_subclass_is_copied_as_it_is():
+    made = _Smoothed(20)
+    for same in (copy.copy(made), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert type(same) is _Smoothed
+        assert same == made
+        assert same([[1.0, 0.0]], [1]) == made([[1.0, 0.0]], [1])
 
 
 def test_options_are_keywords():

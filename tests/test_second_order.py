@@ -245,6 +245,21 @@ def test_rows_that_are_not_finite(name, classes, dtype, layout, rng, isa):
         ).all()
 
 
+@pytest.mark.parametrize("classes", [3, 40, 200])
+@pytest.mark.parametrize("name", ["cross_entropy", "multinomial_nll_loss", "distillation", *HEADS])
+def test_a_vector_counts_where_its_sample_does(name, classes, dtype, layout, rng, isa):
+    arrange, axis, read = layout
+    x, v = (rng.standard_normal((9, classes)).astype(dtype) for _ in range(2))
+    options = {"reduction": "sum", "axis": axis}
+    made = fastloss.KLDivWithLogitsLoss(**options) if name == "distillation" else loss(name, **options)
+    soft = name in ("multinomial_nll_loss", "distillation")
+    y, mask = arrange(np.abs(x)) if soft else np.arange(9) % classes, np.arange(9) % 3 != 1
+    wanted = read(made.hessp(arrange(x), y, arrange(v), mask=mask))
+    v[~mask] = np.nan
+    assert same_bits(read(made.hessp(arrange(x), y, arrange(v), mask=mask)), wanted)
+    assert (wanted[~mask] == 0).all()
+
+
 def test_confident_rows(dtype, isa):
     """p (1 - p) with nothing lost, however near 1 the greatest is."""
     x = np.array([[20, 0, 0], [60, 0, 1], [0, 0, -80]], dtype)

@@ -452,13 +452,15 @@ def loss(
     values, sizes = _known(found.values), _known(found.sizes)
     if upstream is not None:
         found = of(name, x, target, dtype, {**options, "grad_output": upstream})
-    entries, hess = _known(found.entries) + tiny, None
+    lost = tiny * _largest(options.get("scale"))  # by which a gradient is multiplied last, beside a Hessian
+    entries, hess = _known(found.entries) + lost, None
     if hessian is not None:
         hess = entries + unit(dtype) * max(floor, 0.0)
         if hessian != "residual":
             times, (terms, error) = found.second.times(hessian), found.second.diagonal()
             more = SCALE * unit(dtype) * terms if times != 1 else 0.0
-            hess = times * (_known(error + more) + tiny) + unit(dtype) * max(floor, 0.0)
+            lost *= _largest(options.get("scale"))
+            hess = times * (_known(error + more) + lost) + unit(dtype) * max(floor, 0.0)
     if options.get("reduction", "mean") == "none":
         return Bounds(values + tiny, entries, hess)
     total = float(values.sum()) + TOTALS * unit(np.float64) * float(sizes.sum())
@@ -866,8 +868,8 @@ def _of_distillation(
     s, t = (np.moveaxis(np.asarray(a).astype(np.float64), axis, -1) for a in (x, teacher))
     s, t = np.where(factor != 0, s, 0.0), np.where(factor != 0, t, 0.0)
     p, q = reference._shift(t / times), reference._shift(s / times)
-    w = reference._differences(s, t) / times
-    w, far = np.where(p.p == 0, 0.0, w), np.where(np.isinf(p.d), 0.0, np.abs(p.d))
+    differences = reference._differences(s, t) / times
+    w = np.where(p.p == 0, 0.0, differences)
     mean = (p.p * w).sum(-1, keepdims=True)
     exponent = np.abs(w - mean)
     less, more = np.abs(np.where(p.p == 0, 0.0, np.expm1(w - mean))) * p.p, np.exp(w - mean) * p.p
@@ -880,9 +882,13 @@ def _of_distillation(
     moment = (p.p * np.abs(w)).sum(-1, keepdims=True)
     of_u = u * (DIVERGENCE_U * (np.abs(w) + moment) + DOT_ADDED * moment + 2 * exponent)
     additions = _additions(x.shape[axis], u, np.ones_like(f)) + 2 * DOT_ADDED
-    size_of_t = np.where(np.isinf(t), 0.0, np.abs(t / times))
-    far = (2 + EXP) * far + (2 * size_of_t if times != 1 else 0.0)  # what is computed is exp(t / T) itself
-    of_p = u * (DIVERGENCE_P + additions + far + (p.p * far).sum(-1, keepdims=True))
+
+    def of_probability(row: Any, logits: Array) -> Array:
+        far, size = (np.where(np.isinf(a), 0.0, np.abs(a)) for a in (row.d, logits / times))
+        far = (2 + EXP) * far + (2 * size if times != 1 else 0.0)  # what is computed is exp(t / T) itself
+        return np.asarray(u * (DIVERGENCE_P + additions + far + (row.p * far).sum(-1, keepdims=True)))
+
+    of_p = of_probability(p, t)
     of_less = less * of_p + more * of_u + DIVERGENCE * u * less
     of_f = (phi * (of_p + DIVERGENCE_PHI * u) + less * of_u + more * of_u**2).sum(-1, keepdims=True)
     of_f = of_f + f * u * moment * DIVERGENCE_U + (DIVERGENCE_U * u * moment) ** 2
@@ -893,8 +899,9 @@ def _of_distillation(
         value = (of_u + np.where(p.p == 0, 0.0, of_p)).max(-1, keepdims=True)
     value = value + LOG * u * size
     entries = (of_less + p.p * (of_f + f * (of_p + DIVERGENCE * u)) + less * of_f / (1 + f)) / (1 + f)
-    entries = np.where(np.isfinite(entries), entries, DIVERGENCE * u * (p.p + q.p))
-    far = exponent.max(-1, keepdims=True) > 20  # where the reference takes differences of probabilities
+    of_difference = p.p * of_p + q.p * of_probability(q, s) + DIVERGENCE * u * (p.p + q.p)
+    entries = np.where(np.isfinite(entries) & (p.p != 0), entries, of_difference)
+    far = ~(np.abs(differences - mean).max(-1, keepdims=True) <= 20)  # where the reference takes differences of probabilities
     entries = entries + np.where(far, DIVERGENCE * 2.0**-53 * (p.p + q.p), 0.0)
     extra, part = _roundings({**options, "label_smoothing": 0.0}, True) + SCALE, (1 - alpha) * times**2
     entries = entries + extra * u * np.abs(p.p - q.p)

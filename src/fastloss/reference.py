@@ -835,6 +835,8 @@ def _divergence(x: Array, y: Array, temperature: float, axis: int, hessian: Rule
     f = (p.p * phi).sum(-1, keepdims=True)
     value, grad = np.log1p(f), p.p * (np.expm1(u) - f) / (1 + f)
     plain = _times(p.p, (p.d - p.L) - (q.d - q.L)).sum(-1, keepdims=True)
+    masked = np.isneginf(q.d) & ~np.isneginf(p.d)  # by the student alone, whatever p rounds to
+    plain = np.where(masked.any(-1, keepdims=True), plain + math.inf, plain)
     far = ~np.isfinite(f) | (np.abs(u).max(-1, keepdims=True) > 20)  # where nothing cancels, and f may be inf
     value, grad = np.where(far, plain, value)[..., 0], np.where(far, q.p - p.p, grad) / temperature
     if hessian is None:

@@ -397,30 +397,41 @@ cdef inline void read_pair(
 
 
 cdef inline void wide_distilled(real* tag, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
-    """The value of a row whose logits differ too much for `difference_steps`, or are not finite."""
+    """The value of a row whose logits differ too much for `difference_steps`, or are not finite.
+
+    With d_j of t less its maximum and e_j of s, the sums without the maxima's own 1: Σ p_j (d_j - e_j) + log Σ - log Σ.
+    """
     cdef Distilled* known = &row.distilled
-    cdef Py_ssize_t j
+    cdef Py_ssize_t j, at_s = 0, at_t = 0
     cdef const real* s
     cdef const real* t
-    cdef wide_real top_s = -INFINITY, top_t = -INFINITY, sum_s = 0, sum_t = 0, p, value = 0
+    cdef wide_real top_s = -INFINITY, top_t = -INFINITY, others_s, others_t, d, apart, value
     for j in range(job.classes):
         read_pair(tag, job, i, j, 1, row, &s, &t)
-        top_s = s[0] if s[0] > top_s else top_s
-        top_t = t[0] if t[0] > top_t else top_t
+        if s[0] > top_s:
+            top_s, at_s = s[0], j
+        if t[0] > top_t:
+            top_t, at_t = t[0], j
+    others_s = top_s - top_s
+    others_t = top_t - top_t
     for j in range(job.classes):
         read_pair(tag, job, i, j, 1, row, &s, &t)
-        sum_s += expl((s[0] - top_s) * known.inverse)
-        sum_t += expl((t[0] - top_t) * known.inverse)
+        if j != at_s:
+            others_s += expl((s[0] - top_s) * known.inverse)
+        if j != at_t:
+            others_t += expl((t[0] - top_t) * known.inverse)
     known.wide = True
     known.top_of_student = top_s
     known.top = <double>top_t
-    known.log_of_student = logl(sum_s)
-    known.log_of_teacher = logl(sum_t)
+    known.log_of_student = log1pl(others_s)
+    known.log_of_teacher = log1pl(others_t)
+    value = known.log_of_student - known.log_of_teacher
     for j in range(job.classes):
         read_pair(tag, job, i, j, 1, row, &s, &t)
-        p = (t[0] - top_t) * known.inverse - known.log_of_teacher
-        if p != -INFINITY:
-            value += expl(p) * (p - ((s[0] - top_s) * known.inverse - known.log_of_student))
+        d = (t[0] - top_t) * known.inverse
+        if d != -INFINITY:
+            apart = d - (s[0] - top_s) * known.inverse
+            value += expl(d - known.log_of_teacher) * apart if apart < INFINITY else apart
     known.value = <double>value
 
 
@@ -533,9 +544,10 @@ cdef inline void add_distilled(
     read_pair(tag, job, i, j0, n, row, &s, &t)
     if known.wide:
         for j in range(n):
-            p = expl((t[j] - <wide_real>known.top) * known.inverse - known.log_of_teacher)
-            q = expl((s[j] - known.top_of_student) * known.inverse - known.log_of_student)
-            y[j] = <real>((y[j] if added else 0) + factor * (q - p))
+            p = (t[j] - <wide_real>known.top) * known.inverse - known.log_of_teacher
+            q = (s[j] - known.top_of_student) * known.inverse - known.log_of_student
+            q = expm1l(q) - expm1l(p) if p > -0.5 and q > -0.5 else expl(q) - expl(p)  # without what is 1 in both
+            y[j] = <real>((y[j] if added else 0) + factor * q)
         return
     if job.classes > ROWS_BLOCK:
         differences(tag, job, i, j0, n, row, step, &unused, &unused)
