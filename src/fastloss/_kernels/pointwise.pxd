@@ -563,6 +563,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef real weight
     cdef double total[WIDTH]
     cdef double low[WIDTH]
+    cdef double odd_sums[2 * WIDTH]
     cdef Huge huge
     cdef f16 doubt                 # or d8
     cdef f16 mass                  # likewise
@@ -612,9 +613,14 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
             function(&doubt, &block)
             in_doubt = any_doubt(&doubt, tag)
         if odd or in_doubt:
+            # On copies: what other functions know the address of, loops do not keep in registers.
+            memcpy(odd_sums, total, sizeof(total))
+            memcpy(odd_sums + WIDTH, low, sizeof(low))
             (<odd_function>fastloss_out_of_line(<void*>odd_block[real]))(
-                NULL, job, function, in_doubt, &block, &weights, mask, i, n, &total[0], &low[0], &huge
+                NULL, job, function, in_doubt, &block, &weights, mask, i, n, odd_sums, odd_sums + WIDTH, &huge
             )
+            memcpy(total, odd_sums, sizeof(total))
+            memcpy(low, odd_sums + WIDTH, sizeof(low))
         elif job.value == NULL:
             if job.digits != NULL:
                 for k in range(n):
