@@ -3,6 +3,7 @@
 PyTorch in float64 is the truth, and an error may not be larger than PyTorch's own.
 """
 
+import contextlib
 import inspect
 import itertools
 import math
@@ -20,6 +21,7 @@ from tests.support.cases import CLASSES, REDUCTIONS
 
 torch = pytest.importorskip("torch", reason="fastloss.torch needs PyTorch")
 import fastloss.torch as F  # noqa: E402
+from fastloss.torch._operators import _tensor  # noqa: E402
 
 theirs = torch.nn.functional
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -280,6 +282,37 @@ def test_large_calls(dtype):
 
 
 # ---------------------------------------------------------------------------- half precision
+
+
+@pytest.mark.parametrize(("half", "terms"), [(torch.float16, (11, 24)), (torch.bfloat16, (8, 30))], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_sums_are_rounded_once_to_half_precision(half, terms, reduction):
+    """A sum just above the middle of two numbers; rounded to float32 first, it would be at it."""
+    log_p = -torch.tensor([1, *(2.0**-n for n in terms), 0], dtype=half)[:, None]
+    above = torch.nextafter(torch.ones((), dtype=half), torch.tensor(2, dtype=half))
+    wanted = above if reduction == "sum" else above / 4
+    for sign in (1, -1):
+        assert (
+            F.nll_loss(sign * log_p, torch.zeros(4, dtype=torch.int64), reduction=reduction) == sign * wanted
+        )
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+def test_rounding_to_half_precision(half):
+    """Right beside every kind of middle: of normal and subnormal numbers, and at the largest."""
+    known = torch.finfo(half)
+    smallest = known.smallest_normal * known.eps
+    for number in (1.0, 1.5, 1000.0, known.smallest_normal, 3 * smallest, known.max):
+        at = torch.tensor(number, dtype=half)
+        after = torch.nextafter(at, torch.tensor(math.inf, dtype=half))
+        before = torch.nextafter(at, torch.zeros((), dtype=half)).item()
+        middle = number + (after.item() - number if after.isfinite() else number - before) / 2
+        for value, wanted in ((math.nextafter(middle, 0), at), (math.nextafter(middle, math.inf), after)):
+            assert _tensor(value, half) == wanted
+            assert _tensor(-value, half) == -wanted
+    for value in (0.0, math.inf, -math.inf, 1e300):
+        assert _tensor(value, half) == torch.tensor(value, dtype=torch.float64).to(half)
+    assert _tensor(math.nan, half).isnan()
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
@@ -548,6 +581,7 @@ ERRORS = [
     ("logsumexp", (x, torch.tensor(1)), {}),
     ("logsumexp", (x, None), {}),
     ("logsumexp", (x, 1, 1), {}),
+    ("logsumexp", (x, 1, None), {}),
     ("logsumexp", (torch.zeros(3, 0), (0, 1)), {}),
     ("logsumexp", (torch.tensor(1.0), ()), {}),
     ("softmax", (x, 1), {"dtype": "cpu"}),
@@ -867,6 +901,26 @@ def test_what_differs_on_purpose():
     assert leaf.grad[1].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("name", "input", "target", "options", "wanted"),
+    [
+        ("binary_cross_entropy_with_logits", math.inf, 1.0, {}, 0.0),
+        ("binary_cross_entropy_with_logits", -math.inf, 0.0, {}, 0.0),
+        ("binary_cross_entropy_with_logits", -math.inf, 0.5, {}, math.inf),
+        ("kl_div", math.inf, 0.0, {}, 0.0),
+        ("kl_div", -math.inf, 0.0, {}, 0.0),
+        ("kl_div", -1.0, -math.inf, {"log_target": True}, 0.0),
+        ("poisson_nll_loss", math.inf, 1.0, {}, math.inf),
+        ("poisson_nll_loss", -math.inf, 0.0, {}, 0.0),
+        ("poisson_nll_loss", 0.0, 0.0, {"log_input": False, "eps": 0.0}, 0.0),
+    ],
+)
+def test_limits_that_pytorch_has_as_nan(name, input, target, options, wanted):
+    args = torch.tensor([input]), torch.tensor([target])
+    assert own(name)(*args, **options).isnan()
+    assert getattr(F, name)(*args, **options) == wanted
+
+
 def test_threads_are_pytorchs(monkeypatch):
     seen = []
     watch_losses(monkeypatch, lambda *call: seen.append(fastloss.get_num_threads()))
@@ -974,6 +1028,25 @@ def test_values_of_classes_are_contiguous():
     assert F.cross_entropy(logits, labels, reduction="none").is_contiguous()
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+@pytest.mark.parametrize("way", ["small", "strided", "large", "checking", "operator"])
+def test_values_of_one_sample_have_no_dimensions(name, way, dtype):
+    classes = _kernels.SERIAL_ELEMENTS if way == "large" else 5
+    input = torch.randn(classes, 2, dtype=dtype)[:, 0].contiguous().requires_grad_()
+    if way == "strided":
+        input = torch.randn(classes, 2, dtype=dtype, requires_grad=True)[:, 0]
+    with fastloss.checking() if way == "checking" else contextlib.nullcontext():
+        if way == "operator":
+            more = (0.0, True) if name == "cross_entropy" else (True,)
+            operator = getattr(torch.ops.fastloss, name).default
+            value = operator(input, torch.tensor(1), None, -100, "none", *more)[0]
+        else:
+            value = getattr(F, name)(input, torch.tensor(1), reduction="none")
+    assert value.shape == ()
+    (slope,) = torch.autograd.grad(value, input)
+    assert slope.shape == input.shape
+
+
 def test_warnings_name_the_callers_line():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -992,5 +1065,9 @@ def test_numpys_names_of_axes():
     x = torch.randn(3, 4)
     expected = torch.logsumexp(x, axis=1, keepdims=True)
     torch.testing.assert_close(F.logsumexp(x, axis=1, keepdims=True), expected)
-    with pytest.raises(TypeError):
-        F.logsumexp(x)
+    torch.testing.assert_close(F.logsumexp(x, 1, keepdims=True), expected)
+    both = [((1,), {"axis": 0}), ((1, True), {"keepdims": False}), ((1, None), {"keepdims": True})]
+    for args, options in [((), {}), ((1, None), {}), ((1,), {"keepdims": 1}), *both]:
+        for function in (F.logsumexp, torch.logsumexp):
+            with pytest.raises(TypeError):
+                function(x, *args, **options)

@@ -85,7 +85,37 @@ def test_losses(dtype):
             assert there.grad.stride() == x.stride()
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", *ALONG_CLASSES, *ELEMENTWISE])
+LOSSES = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "kl_div",
+    "mse_loss",
+    "poisson_nll_loss",
+    "soft_margin_loss",
+]
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "cross_entropy"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_values_and_gradients_have_the_format_of_input(name, compiled):
+    """Small or large, in eager code or compiled; values of classes are contiguous, as PyTorch's."""
+    for shape in ((2, 3, 2, 2), (8, 8, 16, 16)):
+        x = torch.rand(shape).contiguous(memory_format=LAST).requires_grad_()
+        y = torch.rand(shape).contiguous(memory_format=LAST)
+        for reduction in ("none", "sum"):
+            torch._dynamo.reset()
+
+            def loss(x, y, reduction=reduction):
+                return getattr(F, name)(x, y, reduction=reduction)
+
+            value = torch.compile(loss, backend="aot_eager")(x, y) if compiled else loss(x, y)
+            (grad,) = torch.autograd.grad(value, x, torch.ones_like(value))
+            assert grad.stride() == x.stride()
+            if value.ndim:
+                assert value.stride() == x.stride() if name in LOSSES else value.is_contiguous()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", *LOSSES[3:4], *ALONG_CLASSES, *ELEMENTWISE])
 def test_operators_promise_the_format_that_they_have(name):
     """What torch.compile is told of the strides is what there is."""
     for x in (inputs(torch.float32)[0], torch.randn(5, 6, 7).permute(2, 0, 1), torch.randn(4, 5, 6)[:, ::2]):
@@ -93,6 +123,8 @@ def test_operators_promise_the_format_that_they_have(name):
         if name == "cross_entropy":
             labels = torch.zeros(x.shape[:1] + x.shape[2:], dtype=torch.int64)
             along = (labels, None, -100, "none", 0.0, True)
+        elif name == "mse_loss":
+            along = (torch.zeros(x.shape), "none", True)
         operator = getattr(torch.ops.fastloss, name).default
         real = operator(x, *along)
         with torch._subclasses.FakeTensorMode() as mode:

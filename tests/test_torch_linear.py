@@ -197,6 +197,9 @@ def test_pytorchs_own():
     same(lambda f: f(x[None], w, target))
     same(lambda f: f(x, w[0], target))
     same(lambda f: f(x, w, target[:3]))
+    same(lambda f: f(x, w, target, ignore_index=2**63))
+    same(lambda f: f(x, w, target, ignore_index=-(2**70)))
+    same(lambda f: f(x, w, target, options=Options(batch_chunk_size=2**70)))
     same(lambda f: f(x, w, target, options=Options(batch_chunk_size=3, chunking_method="aspect_ratio")))
     q = p.clone().requires_grad_()
     same(lambda f: torch.autograd.grad(f(x, w, q), q)[0])
@@ -284,3 +287,22 @@ def test_memory_of_a_training_step():
 def test_options_leave_the_dtype(dtype, reduction):
     x, w, _, target, _ = make(dtype)
     assert F.linear_cross_entropy(x, w, target, options=Options(), reduction=reduction).dtype == dtype
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_the_default_dtype_changes_nothing(default, dtype, reduction):
+    found = []
+    for kind in (torch.get_default_dtype(), default):
+        x, w, b, target, weight = make(dtype)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(kind)
+        try:
+            value = F.linear_cross_entropy(x, w, target, linear_bias=b, weight=weight, reduction=reduction)
+            found.append([value, *torch.autograd.grad(value.sum(), (x, w, b))])
+        finally:
+            torch.set_default_dtype(before)
+    for got, wanted in zip(*found, strict=True):
+        assert got.dtype == dtype
+        assert torch.equal(got, wanted)

@@ -137,6 +137,10 @@ def operator_calls():
             yield "soft_margin_loss", (leaf(), SIGNS, reduction, with_grad)
             yield "poisson_nll_loss", (leaf(), Q, True, False, 1e-8, reduction, with_grad)
             yield "multilabel_soft_margin_loss", (leaf(), Q, weight, reduction, with_grad)
+        yield "cross_entropy", (leaf()[1], Y[1], None, -100, "none", 0.0, with_grad)
+        yield "nll_loss", (leaf(torch.bfloat16)[:, 0], Y[1], None, -100, "none", with_grad)
+        there = [t.reshape(2, 5, 3, 1).contiguous(memory_format=torch.channels_last) for t in (X, Q)]
+        yield "mse_loss", (there[0].requires_grad_(), there[1], "none", with_grad)
     yield "softmax", (leaf(), 1)
     yield "log_softmax", (leaf(torch.bfloat16), 0)
     yield "logsumexp", (leaf(), -1, False)
@@ -625,6 +629,18 @@ def test_zeros_that_are_not_stored():
         torch.testing.assert_close(F.mse_loss(input, target), theirs.mse_loss(input, target))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsigmoid", "sigmoid", "mse_loss", "kl_div"])
+def test_zeros_that_are_not_stored_arrive(name, dtype):
+    """As from sgn, whose gradient PyTorch makes of them."""
+    x = leaf(dtype)
+    more = {"softmax": (1,), "log_softmax": (1,), "mse_loss": (Q.to(dtype),), "kl_div": (Q.to(dtype),)}
+    options = {"reduction": "none"} if name in LOSSES else {}
+    value = getattr(F, name)(x, *more.get(name, ()), **options)
+    (grad,) = torch.autograd.grad(torch.sgn(value).sum(), x)
+    assert torch.equal(grad, torch.zeros_like(x))
+
+
 def test_inference_tensors():
     """They give a value, and what would save them for a gradient is PyTorch's error."""
     with torch.inference_mode():
@@ -670,6 +686,39 @@ def test_saved_tensors_elsewhere(call):
                 hidden.zero_()
             (grad,) = torch.autograd.grad(value, x)
         torch.testing.assert_close(grad, slope(lambda x: call(theirs, x), X)[1])
+
+
+@pytest.mark.parametrize("packed", ["tensor", "file"])
+def test_errors_of_hooks_are_raised(call, packed):
+    """Of reading what was saved; what was packed is not taken for the gradient."""
+
+    def pack(tensor):
+        return tensor if packed == "tensor" else "a file"
+
+    def unpack(_):
+        raise RuntimeError("the disk is gone")
+
+    x = leaf()
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        value = call(F, x).sum()
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        value.backward()
+    assert x.grad is None
+
+
+def test_errors_of_a_second_computation_are_raised():
+    """Of another shape, and its own."""
+    for again, message in ((lambda x: F.cross_entropy(x[:2], Y[:2]), "different metadata"), (None, "lost")):
+        todo = [lambda x: F.cross_entropy(x, Y), again]
+
+        def function(x, todo=todo):
+            loss = todo.pop(0)
+            if loss is None:
+                raise RuntimeError("the file is lost")
+            return loss(x * 2)
+
+        with pytest.raises(RuntimeError, match=message):
+            checkpoint(function, leaf(), use_reentrant=False).backward()
 
 
 def test_backward_passes_on_several_threads(call):

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402
 import datetime
+import math
 import os
 import re
 import sys
@@ -36,7 +37,7 @@ def fails(kind, pattern, *args, call=parallel.cross_entropy, **options):
     except kind as error:
         check(re.search(pattern, str(error)), pattern, str(error))
     else:
-        raise AssertionError(f"no {kind.__name__}: {pattern}")
+        raise AssertionError(f"no {kind}: {pattern}")
 
 
 def same_everywhere(tensor):
@@ -175,6 +176,23 @@ for placement, labels in ((Shard(0), Shard(0)), (Shard(1), Replicate())):
     leaf, target = spread(x, y, placement, labels)
     value = F.cross_entropy(leaf, target, distribute_tensor(w, mesh, [Replicate()]), label_smoothing=0.1)
     close(value.full_tensor(), weighted)
+for w in (-torch.ones(5), torch.tensor([-3.0, 1, 1, 1, 1]), torch.tensor([1.0, -1, -1, 1, math.nan])):
+    for name in ("cross_entropy", "nll_loss"):  # PyTorch has a quotient, whatever the weights add up to
+        alone = x.clone().requires_grad_()
+        wanted = getattr(theirs, name)(alone, y, w)
+        leaf, target = spread(x, y, Shard(0), Shard(0))
+        value = getattr(F, name)(leaf, target, distribute_tensor(w, mesh, [Replicate()]))
+        torch.testing.assert_close(value.full_tensor(), wanted, equal_nan=True)
+        value.backward()
+        wanted.backward()
+        torch.testing.assert_close(leaf.grad.full_tensor(), alone.grad, equal_nan=True)
+        checks += 1
+w = torch.tensor([math.inf, 1, 1, 1, 1])
+leaf, target = spread(x, y, Shard(0), Shard(0))
+check(F.cross_entropy(leaf, target, distribute_tensor(w, mesh, [Replicate()])).full_tensor().isnan())
+leaf, target = spread(x, y + 9 * (y == 4), Shard(0), Shard(0))
+said = "Target 13|target.* = 13|^another rank of the mesh refused"
+fails((IndexError, RuntimeError), said, leaf, target, call=F.cross_entropy)
 leaf, target = spread(x, torch.full((8,), -100), Shard(0), Shard(0))
 check(F.cross_entropy(leaf, target).full_tensor().isnan())
 leaf, target = spread(x, y.clamp_min(-100) + 9 * (y == 4), Shard(1), Replicate())

@@ -18,7 +18,7 @@ from .._arguments import Array
 from .._kernels import BFLOAT16
 from .._runtime import threads
 from ..losses.linear import GRADIENTS, Products
-from ._operators import _FLOATS, _HALF, _REDUCTIONS, _array, _recorded, _tensor, _way
+from ._operators import _FLOATS, _HALF, _REDUCTIONS, _array, _is_int64, _recorded, _tensor, _way
 
 ARGUMENTS = (
     "Tensor input, Tensor linear_weight, Tensor target, Tensor? linear_bias, Tensor? weight,"
@@ -70,7 +70,7 @@ def _fits(
     if not isinstance(label_smoothing, float | int) or not 0 <= label_smoothing <= 1:
         return False
     if target.dtype == torch.int64:
-        return target.shape == input.shape[:-1] and (ignore_index is None or type(ignore_index) is int)
+        return target.shape == input.shape[:-1] and (ignore_index is None or _is_int64(ignore_index))
     return target.dtype == dtype and target.shape == (*input.shape[:-1], classes) and ignore_index is None
 
 
@@ -100,6 +100,7 @@ def linear_cross_entropy(
         chunk = options.batch_chunk_size
         if chunk is not None and options.chunking_method not in (None, "auto"):
             return None  # PyTorch compares them
+        chunk = chunk if chunk is None else min(chunk, 2**63 - 1)  # as an operator takes it
     dtype = input.dtype
     if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
         dtype, low = torch.float32, torch.get_autocast_dtype("cpu")
@@ -128,8 +129,9 @@ def _compute(
     given: dict[str, Any] = {}
     for name, array, wanted in zip(GRADIENTS, arrays, wrt, strict=True):
         if wanted:
-            half = array is not None and array.dtype.itemsize == 2 and wide
-            given[name] = torch.empty(array.shape).numpy() if half and array is not None else None
+            given[name] = None
+            if array is not None and array.dtype.itemsize == 2 and wide:
+                given[name] = torch.empty(array.shape, dtype=torch.float32, device="cpu").numpy()
     factor = None if grad_output is None else _array(grad_output)
     if factor is not None and factor.dtype == BFLOAT16:
         factor = _array(grad_output.float())  # type: ignore[union-attr]

@@ -116,6 +116,8 @@ def _on_threads(size: int, call: Callable[..., Any], *args: Any) -> Any:
 def _array(tensor: Tensor) -> Array:
     """The tensor's memory as an array."""
     tensor = tensor.data.resolve_neg()
+    if tensor._is_zerotensor():  # which has no memory
+        tensor = tensor.clone()
     if tensor.dtype == torch.bfloat16:
         bits: Array = tensor.view(torch.int16).numpy()
         return bits.view(BFLOAT16)
@@ -144,11 +146,24 @@ def _lent(tensor: Tensor) -> Array:
     return array
 
 
+def _to_odd(value: float) -> float:
+    """The number, or of the two of float32 around it the one whose last bit is 1.
+
+    PyTorch rounds to half precision by way of float32; what is odd there is on no tie, and so rounded once.
+    """
+    if not math.isfinite(value):
+        return value
+    place = max(math.frexp(value)[1] - 24, -149)  # of float32's last bit
+    steps = math.ldexp(abs(value), -place)
+    whole = int(steps)
+    return math.copysign(math.ldexp(whole | (whole != steps), place), value)
+
+
 def _tensor(result: Any, dtype: torch.dtype) -> Tensor:
     """A number as a tensor, or an array's memory as one; values in float32 are rounded to half precision."""
     if type(result) is float:
         if dtype is not torch.float32:
-            return torch.scalar_tensor(result, dtype=dtype)
+            return torch.scalar_tensor(_to_odd(result) if dtype in _HALF else result, dtype=dtype)
         if -_LARGEST < result < _LARGEST:  # in two thirds of the time
             return torch.from_numpy(np.array(result, FLOAT32))
         return torch.scalar_tensor(result, dtype=torch.float64).float()  # which makes it infinite
@@ -281,6 +296,9 @@ class Loss:
             x, y = _lent(input), _lent(target)
             if plain is None or x.size >= _SMALL or (with_grad and target.requires_grad):
                 return None
+            # The kernels' results would be in C order.
+            if not input.is_contiguous() and self.value_shape(input.shape) == input.shape:
+                return None
             for i in range(2, self.tensors):
                 weight = args[i]
                 if weight is not None:
@@ -370,7 +388,8 @@ class Loss:
             raise
         if self._doubtful(value):
             self.pytorch(*args)  # may raise
-        value = _tensor(value, input.dtype).contiguous()
+        value = _tensor(value, input.dtype)
+        value = _laid_as(value, input) if value.ndim == input.ndim else value.contiguous()
         return value, input.new_empty(0) if grad is None else _laid_as(torch.from_numpy(grad), input)
 
     def _backward_slope(self, grad_output: Tensor, grad: Tensor, *args: Any) -> Tensor:
@@ -379,7 +398,8 @@ class Loss:
     def _forward_fake(self, *args: Any) -> tuple[Tensor, Tensor]:
         input, with_grad = args[0], args[-1]
         none = args[self.tensors + self.options.index("reduction")] == "none"
-        value = input.new_empty(self.value_shape(input.shape) if none else ())
+        shape = self.value_shape(input.shape) if none else ()
+        value = torch.empty_like(input) if len(shape) == input.ndim else input.new_empty(shape)
         kept = with_grad and input.dtype not in _HALF
         return value, torch.empty_like(input) if kept else input.new_empty(0)
 
@@ -421,7 +441,7 @@ class _ClassLoss(Loss):
     """Losses whose input has a class axis."""
 
     def knows(self, ignore_index: Any, reduction: Any, label_smoothing: Any = 0.0) -> bool:
-        if type(ignore_index) is not int or not isinstance(label_smoothing, float | int):
+        if not _is_int64(ignore_index) or not isinstance(label_smoothing, float | int):
             return False
         return reduction in _REDUCTIONS and 0 <= label_smoothing <= 1
 
@@ -449,7 +469,7 @@ class _ClassLoss(Loss):
     ) -> tuple[Any, Array | None]:
         """Values are contiguous, as PyTorch's."""
         value, grad = super().compute(args, with_grad, grad_output)
-        return np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value, grad
+        return np.asarray(value, order="C") if isinstance(value, np.ndarray) else value, grad
 
     def scaled(self, grad: Tensor, grad_output: Tensor, in_place: bool = False) -> Tensor:
         """What does not count has gradient 0, whatever arrives."""
@@ -501,6 +521,11 @@ def _memory_order(tensor: Tensor) -> list[int] | None:
     steps = tensor.stride()
     order = sorted(range(tensor.ndim), key=lambda axis: -steps[axis])
     return order if tensor.permute(order).is_contiguous() else None
+
+
+def _is_int64(value: Any) -> bool:
+    """Whether it is an integer that an operator takes."""
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
@@ -559,7 +584,10 @@ class _Recorded(Function):
         try:
             grad = ctx.saved_tensors[0]
         except RuntimeError:  # the input was overwritten since, and may not be needed; or all has been freed
-            grad = ctx._raw_saved_tensors[0].data
+            raw = ctx._raw_saved_tensors[0]
+            if raw.unpack_hook is not None:  # whose error it is, and what it packed is no gradient
+                raise
+            grad = raw.data
         if not (one and grad.numel()):
             if grad_output.dtype in _HALF:
                 args = *ctx.saved_tensors[1:], *options

@@ -689,7 +689,7 @@ def logsumexp(
     *,
     out: Tensor | None = None,
     axis: int | Sequence[int] | None = None,
-    keepdims: bool = False,
+    keepdims: bool | None = None,
 ) -> Tensor:
     """Log Σ_j exp(x_j) over one axis or several, as `torch.logsumexp`; with `out` it is PyTorch's.
 
@@ -703,7 +703,7 @@ def logsumexp(
     %(torch.out)s
     axis : int or sequence of int, optional
         NumPy's name of `dim`, which PyTorch takes as well.
-    keepdims : bool, default: False
+    keepdims : bool, optional
         Likewise of `keepdim`.
 
     Returns
@@ -720,7 +720,13 @@ def logsumexp(
     tensor(0.6931)
     """
     found = None
-    dim, keepdim = axis if dim is None else dim, keepdim or keepdims
+    if (axis is not None and dim is not None) or (keepdims is not None and keepdim is not False):
+        numpys = {"axis": axis, "keepdims": keepdims}  # beside its own names, which is an error
+        return _pytorch(
+            "logsumexp", input, dim, keepdim, **{k: v for k, v in numpys.items() if v is not None}
+        )
+    dim = axis if dim is None else dim
+    keepdim = keepdim if keepdims is None else keepdims
     if out is None and dim is not None:
         dims = dim if isinstance(dim, tuple | list) else [dim]
         found = ARRAY_FUNCTIONS["logsumexp"](input, dims, keepdim)

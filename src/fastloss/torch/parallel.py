@@ -13,6 +13,7 @@ d) A process that refuses its arguments says so before it raises; the others the
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -212,11 +213,11 @@ class _Ranks:
         dist.all_gather(all_of_them, mine, group=self.group)
         return [found.cpu().numpy().view(array.dtype).reshape(array.shape) for found in all_of_them]
 
-    def add(self, value: float) -> float:
-        """The sum over the processes."""
-        total = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total, group=self.group)
-        return total.item()
+    def add(self, *values: float) -> list[float]:
+        """The sums over the processes."""
+        totals = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(totals, group=self.group)
+        return totals.tolist()
 
 
 class _WithGradient(Function):
@@ -313,20 +314,31 @@ def _mean_of_samples(
 ) -> Tensor:
     """The share that this process has of a mean over the samples of all."""
     own = None if weight is None else _array(weight.float() if weight.dtype in _HALF else weight)
-    made = loss._unweighted(*options)._with(own, None)[0]
+    place = loss.options.index("reduction")
+
+    def made(reduction: str) -> Any:
+        return loss._unweighted(*options[:place], reduction, *options[place + 1 :])._with(own, None)[0]
+
     arrays = _array(x.detach()), _array(target)
     problem, of_mine = None, 0.0
     try:
-        of_mine = made._weight_of(*arrays).over()
+        of_mine = made("mean")._weight_of(*arrays).over()
     except Exception as error:
         problem = error
-    total = ranks.add(float("nan") if problem else of_mine)
-    if problem or total != total:
+    total, refused = ranks.add(of_mine, float(problem is not None))
+    if problem or refused:
         raise problem or RuntimeError("another rank of the mesh refused its arguments")
-    given = {"normalizer": total} if total > 0 else {}
+    if 0 < total < math.inf:
+        loss, given, divisor = made("mean"), {"normalizer": total}, 1.0
+    else:  # of weights that are negative, say, or nan: what PyTorch has, a quotient
+        loss, given, divisor = made("sum"), {}, total
 
+    @np.errstate(divide="ignore", invalid="ignore")
     def gradient(x: Tensor, factor: Any) -> Array:
-        grad: Array = made.value_and_grad(_array(x.detach()), arrays[1], grad_output=factor, **given)[1]
+        factor = np.divide(factor, divisor)
+        grad: Array = loss.value_and_grad(_array(x.detach()), arrays[1], grad_output=factor, **given)[1]
         return grad
 
-    return _with_gradient(x, _on_threads(x.numel(), lambda: made(*arrays, **given)), gradient)
+    value = _on_threads(x.numel(), lambda: loss(*arrays, **given))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _with_gradient(x, float(np.divide(value, divisor)), gradient)
