@@ -369,7 +369,7 @@ def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
 
 
 def unchanging(array: Array) -> Array:
-    """A read-only array of these numbers; one that is read-only is taken as it is, unless its memory may change.
+    """A read-only array of these numbers; one that is read-only and owns its memory is taken as it is.
 
     By `setflags`: for `flags.writeable` NumPy makes its name anew, and Python's type cache keeps them.
     """

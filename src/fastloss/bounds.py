@@ -901,7 +901,8 @@ def _of_distillation(
     entries = (of_less + p.p * (of_f + f * (of_p + DIVERGENCE * u)) + less * of_f / (1 + f)) / (1 + f)
     of_difference = p.p * of_p + q.p * of_probability(q, s) + DIVERGENCE * u * (p.p + q.p)
     entries = np.where(np.isfinite(entries) & (p.p != 0), entries, of_difference)
-    far = ~(np.abs(differences - mean).max(-1, keepdims=True) <= 20)  # where the reference takes differences of probabilities
+    # Where the reference takes differences of probabilities:
+    far = ~(np.abs(differences - mean).max(-1, keepdims=True) <= 20)
     entries = entries + np.where(far, DIVERGENCE * 2.0**-53 * (p.p + q.p), 0.0)
     extra, part = _roundings({**options, "label_smoothing": 0.0}, True) + SCALE, (1 - alpha) * times**2
     entries = entries + extra * u * np.abs(p.p - q.p)

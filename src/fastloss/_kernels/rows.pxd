@@ -1113,7 +1113,8 @@ cdef inline int mode_of(const ClassJob* job) noexcept nogil:
 
 
 cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
-    return <row_function>fastloss_out_of_line(<void*>plain_row[real] if mode_of(job) == PLAIN else <void*>linear_row[real])
+    cdef void* function = <void*>plain_row[real] if mode_of(job) == PLAIN else <void*>linear_row[real]
+    return <row_function>fastloss_out_of_line(function)
 
 
 cdef inline double row_entropy(const ClassJob* job, Py_ssize_t i, Row* row, real* e, vec tag) noexcept nogil:
