@@ -353,3 +353,35 @@ def test_nan_in_a_sample_of_weight_0():
     """As everywhere, a weight of 0 drops what is infinite and keeps NaN."""
     with pytest.raises(ValueError, match=r"sample \[1\] has nan"):
         fastloss.temperature([[1.0, 0.0], [nan, 0.0]], [0, 0], sample_weight=[1.0, 0.0])
+
+
+@pytest.mark.parametrize("power", [1018, 1000, 300, -300, -1000, -1020])
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_extreme_logits(power, probabilities):
+    x, labels, _ = drawn(np.random.default_rng(8), (300, 5))
+    target = fastloss.softmax(0.5 * x) if probabilities else labels
+    scale, bias = fastloss.vector_scaling(x, target)
+    far = np.ldexp(x, power)
+    found = fastloss.temperature(far, target)
+    assert np.ldexp(found, -power) == pytest.approx(fastloss.temperature(x, target), rel=1e-10)
+    far_scale, far_bias = fastloss.vector_scaling(far, target)
+    np.testing.assert_allclose(np.ldexp(far_scale, power), scale, rtol=1e-8)
+    np.testing.assert_allclose(far_bias, bias, atol=1e-8)
+
+
+def test_differences_that_overflow():
+    x, labels = np.tile([1.5, -1.5], (40, 1)), [1] + 39 * [0]
+    expected = fastloss.temperature(x, labels)
+    found = fastloss.temperature(np.ldexp(x, 1023), labels)
+    assert np.ldexp(found, -1023) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [1e308, 1e306, 1e-300, 2.0**-1060])
+def test_extreme_weights(size):
+    x, labels, _ = drawn(np.random.default_rng(9), (300, 5))
+    weight = np.random.default_rng(10).choice([0.25, 0.5, 1.0], 300)
+    expected = fastloss.temperature(x, labels, sample_weight=weight)
+    assert fastloss.temperature(x, labels, sample_weight=size * weight) == pytest.approx(expected, rel=1e-10)
+    scale, bias = fastloss.vector_scaling(x, labels, sample_weight=weight)
+    found = fastloss.vector_scaling(x, labels, sample_weight=size * weight)
+    np.testing.assert_allclose(found, (scale, bias), rtol=1e-8)

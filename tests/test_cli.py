@@ -257,7 +257,15 @@ def test_perplexity(tmp_path):
     assert shown.startswith("perplexity ")
     assert "197 samples" in shown
     np.save(files[1], labels[:-1])
-    wrong = command()
-    assert wrong.returncode == 2
-    assert "wanted (5, 40)" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    np.savez(tmp_path / "archive.npz", logits=logits)
+    np.save(tmp_path / "classless.npy", logits[..., :0])
+    for name, message in (
+        ("logits.npy", "wanted (5, 40)"),
+        ("archive.npz", "got an archive"),
+        ("classless.npy", "wanted (..., classes)"),
+    ):
+        files = str(tmp_path / name), files[1]
+        wrong = command()
+        assert wrong.returncode == 2
+        assert message in wrong.stderr
+        assert "Traceback" not in wrong.stderr

@@ -1,5 +1,6 @@
 """fastloss.dask: what fastloss says, in any chunks, on threads and on a cluster."""
 
+import inspect
 import threading
 
 import numpy as np
@@ -220,6 +221,129 @@ def test_images():
     expected = fastloss.CrossEntropyLoss().value_and_grad(x, t)
     assert float(value) == pytest.approx(expected[0], rel=1e-15)
     np.testing.assert_allclose(grad, expected[1], rtol=2.0**-51, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("cross_entropy", (np.arange(1.0, 8.0),)),
+        ("focal_loss", (0.5, np.arange(1.0, 8.0))),
+        ("poly_loss", (0.5,)),
+        ("generalized_cross_entropy", (0.3,)),
+        ("sigmoid_focal_loss", (0.5, 0.25)),
+        ("binary_cross_entropy_with_logits", (np.arange(1.0, 8.0),)),
+        ("gaussian_nll_loss", (2.0,)),
+    ],
+)
+def test_arguments_mean_what_they_mean_in_eager_functions(name, args):
+    x, t = arrays(np.float64)
+    target = t if hasattr(fastloss.losses.CLASSES[name](), "axis") else fastloss.sigmoid(x)
+    function, eager = getattr(lazy, name), getattr(fastloss, name)
+    logits, expected = da.from_array(x, (9, 7)), eager(x, target, *args)
+    parameters = list(inspect.signature(eager).parameters)
+    named = dict(zip(parameters[2:], args, strict=False))
+    for found in (
+        function(logits, target, *args),
+        function(input=logits, target=target, **named),
+        getattr(lazy, f"{name}_value_and_grad")(logits, target, *args)[0],
+    ):
+        assert float(found) == pytest.approx(expected, rel=1e-14)
+    assert getattr(lazy, f"{name}_total")(logits, target, *args).compute().mean == pytest.approx(expected)
+    assert list(inspect.signature(function).parameters)[: len(named) + 2] == parameters[: len(named) + 2]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x, y: lazy.mse_loss(x, y, 1.0), TypeError, r"mse_loss\(\) too many positional"),
+        (lambda x, y: lazy.mse_loss(x), TypeError, "'target'"),
+        (lambda x, y: lazy.gaussian_nll_loss(x, y), TypeError, "'var'"),
+        (lambda x, y: lazy.mse_loss(x, y, out=np.empty(4)), TypeError, "'out'"),
+        (lambda x, y: lazy.mse_loss_total(x, y, normalizer=3.0), TypeError, "'normalizer'"),
+        (
+            lambda x, y: lazy.mse_loss(x, y, reduction="none", normalizer=3.0),
+            ValueError,
+            "^normalizer: it is",
+        ),
+        (
+            lambda x, y: lazy.cross_entropy(x, [0, 0], weight=da.ones(2)),
+            TypeError,
+            r"^weight: .*pass its \.c",
+        ),
+        (
+            lambda x, y: lazy.mse_loss_value_and_grad(x, y, grad_output="a"),
+            TypeError,
+            "^grad_output: got 'a'",
+        ),
+        (
+            lambda x, y: lazy.mse_loss_value_and_grad(x, y, grad_output=[1, 2]),
+            ValueError,
+            "^grad_output: got",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit(call, error, message):
+    with pytest.raises(error, match=message):
+        call(da.zeros((2, 2), chunks=1), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("normalizer", [0, -1, np.inf, np.nan, [1, 2], "a"])
+def test_normalizers_that_do_not_fit(normalizer):
+    x, t = arrays()
+    for function in (fastloss.cross_entropy, lazy.cross_entropy, lazy.cross_entropy_value_and_grad):
+        with pytest.raises((TypeError, ValueError), match=r"^normalizer: got"):
+            function(x, t, normalizer=normalizer)
+
+
+def test_sums_that_overflow():
+    x = da.from_array(np.full(4, 1e154), 2)
+    assert float(lazy.mse_loss(x, np.zeros(4), reduction="sum")) == np.inf
+    assert float(lazy.mse_loss(x, np.zeros(4), normalizer=8)) == 5e307
+
+
+@pytest.mark.parametrize("chunks", [(3, 4), (3, 2), (2, 4), (1, 1)])
+def test_mean_of_a_batch_in_any_chunks(chunks):
+    x, q = np.log(np.full((3, 4), 0.25)), np.eye(3, 4)
+    lazily, expected = da.from_array(x, chunks), fastloss.KLDivLoss(reduction="batchmean")
+    total = lazy.kl_div_total(lazily, q, reduction="batchmean").compute()
+    assert total == expected.total(x, q)
+    value, grad = lazy.kl_div_value_and_grad(lazily, q, reduction="batchmean")
+    assert float(value) == pytest.approx(expected(x, q), rel=1e-15)
+    np.testing.assert_allclose(grad, expected.value_and_grad(x, q)[1], rtol=1e-15)
+
+
+@pytest.mark.parametrize("size", [1e308, 1e306, 1.0, 1e-305, 1e-308, 1e-318])
+@pytest.mark.parametrize("chunks", [(9, 7), (40, 3)])
+def test_gradients_where_weights_are_extreme(size, chunks):
+    x, t = arrays(np.float64)
+    weight = size * np.array([1.0, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0])
+    expected = fastloss.CrossEntropyLoss(weight).value_and_grad(x, t)
+    grad = lazy.cross_entropy_value_and_grad(da.from_array(x, chunks), t, weight)[1]
+    np.testing.assert_allclose(grad, expected[1], rtol=1e-13)
+    sample_weight = weight[np.maximum(t, 0)]
+    grad = lazy.cross_entropy_value_and_grad(da.from_array(x, chunks), t, sample_weight=sample_weight)[1]
+    np.testing.assert_allclose(grad, expected[1], rtol=1e-13)
+
+
+def test_weights_that_are_lazy():
+    rng = np.random.default_rng(4)
+    x, y, w = rng.random((3, 6, 4))
+    lazily, weights = da.from_array(x, 4), da.from_array(w, 3)
+    for name in ("weight", "pos_weight"):
+        found = lazy.binary_cross_entropy_with_logits_value_and_grad(lazily, y, **{name: weights})
+        expected = fastloss.BCEWithLogitsLoss(**{name: w}).value_and_grad(x, y)
+        assert float(found[0]) == pytest.approx(expected[0], rel=1e-14)
+        np.testing.assert_array_equal(found[1], expected[1])
+    with pytest.raises(TypeError, match=r"^weight: got dtype complex128"):
+        lazy.binary_cross_entropy(lazily, y, weights.astype(complex))
+
+
+def test_tensors():
+    torch = pytest.importorskip("torch")
+    x, t = arrays()
+    found = lazy.cross_entropy(da.from_array(x, 9), torch.tensor(t), sample_weight=torch.ones(40))
+    assert float(found) == pytest.approx(fastloss.cross_entropy(x, t), rel=1e-6)
+    np.testing.assert_array_equal(lazy.softmax(torch.tensor(x)), fastloss.softmax(x))
 
 
 def test_nothing_is_computed_before_it_is_asked_for():

@@ -76,8 +76,11 @@ def test_batches(batch):
     x, y = batch
     total = fastloss.stream(LOSS, (x[i : i + 30] for i in range(0, 200, 30)), np.split(y, range(30, 200, 30)))
     assert total == LOSS.total(x, y)
-    with pytest.raises(ValueError, match="zip"):
-        fastloss.stream(LOSS, iter([x, x]), iter([y]))
+    for batches, message in ((([x, x], [y]), r"^target: got 1 batches"), (([x], [y, y]), r"^input: got 1")):
+        with pytest.raises(ValueError, match=message):
+            fastloss.stream(LOSS, *map(iter, batches))
+    with pytest.raises(IndexError, match=r"^target.*out of range.*in batch 1"):
+        fastloss.stream(LOSS, iter([x, x]), iter([y, y + 30]))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean"])
@@ -152,3 +155,50 @@ print(max(seen) - seen[0])
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 100
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_tensors(batch, dtype):
+    torch = pytest.importorskip("torch")
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    x, y = torch.tensor(batch[0]).to(getattr(torch, dtype)), torch.tensor(batch[1])
+    value, expected = LOSS.value_and_grad(x, y)
+    for grad in (torch.full_like(x, torch.nan), x):  # the last over the input
+        total = fastloss.stream(LOSS, x, y, rows=7, grad_out=grad)
+        assert total.mean == pytest.approx(value, rel=1e-6)
+        tolerance = 2.0**-7 if dtype == "bfloat16" else 2.0**-22
+        np.testing.assert_allclose(grad.double(), expected.astype(float), rtol=tolerance, atol=0)
+
+
+def test_tables(batch):
+    pandas = pytest.importorskip("pandas")
+    x, y = batch
+    labels = pandas.Series(y, index=np.linspace(0, 1, 200))  # which slices of floats would look up
+    assert fastloss.stream(LOSS, pandas.DataFrame(x), labels, rows=30) == LOSS.total(x, y)
+    with pytest.raises(TypeError, match=r"^grad_out: got DataFrame"):
+        fastloss.stream(LOSS, x, y, grad_out=pandas.DataFrame(x))
+
+
+@pytest.mark.parametrize("size", [1e308, 1e306, 1.0, 1e-305, 1e-310])
+def test_gradients_where_weights_are_extreme(batch, size):
+    x, y = batch[0].astype(float), batch[1]
+    loss, grad = fastloss.CrossEntropyLoss(np.where(np.arange(30) % 2, size, size / 2)), np.empty(x.shape)
+    for form in (lambda a: a, Slices):
+        fastloss.stream(loss, x, y, rows=7, grad_out=form(grad))
+        np.testing.assert_allclose(grad, loss.value_and_grad(x, y)[1], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("loss", "input", "message"),
+    [
+        (fastloss.GaussianNLLLoss(), np.zeros((4, 2)), r"^loss: got GaussianNLLLoss, which needs variances"),
+        (fastloss.KLDivWithLogitsLoss(alpha=0.5), np.zeros((4, 2)), r"^loss: .*, which needs labels"),
+        (LOSS, 3, r"^input: got int, wanted an array"),
+        (LOSS, np.float64(3), r"^input: got shape \(\)"),
+        (LOSS, np.zeros(()), r"^input: got shape \(\)"),
+    ],
+)
+def test_what_cannot_be_cut(loss, input, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        fastloss.stream(loss, input, np.zeros(4, int))

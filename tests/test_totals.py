@@ -12,6 +12,7 @@ import fastloss
 from fastloss import Total
 
 SAMPLES = 300
+inf = math.inf
 
 
 def labels(rng, classes):
@@ -197,3 +198,22 @@ def test_checked():
 def test_no_axis_of_samples():
     with pytest.raises(ValueError, match="0-dimensional"):
         fastloss.CrossEntropyLoss().total(1.0, 0)
+
+
+def test_sums_beyond_the_numbers():
+    """They are inf as those of functions, while means are exact."""
+    total = fastloss.MSELoss().total([1e154] * 3, [0.0] * 3)
+    assert total.sum == fastloss.mse_loss([1e154] * 3, [0.0] * 3, reduction="sum") == inf
+    assert total.mean == pytest.approx(1e308)
+    assert repr(total).startswith("Total(mean=1e+308, sum=inf, weight=3.0")
+    lower = fastloss.NLLLoss().total([[1e308, 0.0]] * 3, [0] * 3)
+    assert lower.sum == -inf
+    weighted = fastloss.MSELoss().total([1.0] * 3, [0.0] * 3, sample_weight=[1e308] * 3)
+    assert (weighted.weight, weighted.mean) == (inf, 1.0)
+
+
+def test_totals_do_not_change():
+    total = fastloss.MSELoss().total([1.0], [0.0])
+    for name in ("count", "sum", "weight"):
+        with pytest.raises(AttributeError):
+            setattr(total, name, 2)

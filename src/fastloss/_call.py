@@ -60,7 +60,7 @@ class Call:
         if self.sample_weight is not None and self.sample_weight.shape == (0,) and self.x.size:
             self.sample_weight = None  # as XGBoost says that there are none
         self.mask = None if mask is None else as_array(mask, "mask")
-        self.normalizer = None if normalizer is None else _checked_normalizer(normalizer, self.reduction)
+        self.normalizer = None if normalizer is None else checked_normalizer(normalizer, self.reduction)
         self.grad_output = None if grad_output is None else as_array(grad_output, "grad_output")
         self.out = out
         self.grad_out = grad_out
@@ -235,7 +235,7 @@ def _checked_floor(value: Any) -> float:
     return floor
 
 
-def _checked_normalizer(value: Any, reduction: str) -> float:
+def checked_normalizer(value: Any, reduction: str) -> float:
     if reduction not in ("mean", "batchmean"):
         raise ValueError(f"normalizer: it is what a mean is divided by, and the reduction is {reduction!r}")
     result = scalar(value, "normalizer")

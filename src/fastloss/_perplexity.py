@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.threads is not None:
             fastloss.set_num_threads(options.threads)
-        logits, targets = (np.load(path, mmap_mode="r") for path in (options.logits, options.targets))
+        logits, targets = map(_array, (options.logits, options.targets))
+        if logits.ndim == 0 or logits.shape[-1] == 0:
+            raise ValueError(f"{options.logits}: got shape {logits.shape}, wanted (..., classes)")
         if targets.shape != logits.shape[:-1]:
             raise ValueError(
                 f"{options.targets}: got shape {targets.shape}, wanted {logits.shape[:-1]} beside logits of "
@@ -58,6 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(f"perplexity {total.perplexity:.6g}   ({total.mean:.6f} nats, {total.count:,} samples)")
     return 0
+
+
+def _array(path: str) -> Any:
+    array = np.load(path, mmap_mode="r")
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path}: got an archive of arrays, wanted the file of one, by numpy.save")
+    return array
 
 
 def _can_show() -> bool:

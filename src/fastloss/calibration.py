@@ -37,6 +37,7 @@ from ._arguments import (
 from ._call import Call
 from ._runtime import get_num_threads, threads, threads_for
 from .losses import CrossEntropyLoss
+from .losses._plan import exponent
 
 __all__ = ["temperature", "vector_scaling"]
 
@@ -47,6 +48,7 @@ FEW_CLASSES = 64  # they stand class by class where NumPy works on them
 EACH = 31  # one sample of so many is looked at first: odd, in case that samples recur
 ENOUGH = 2**18  # elements, up to which all samples are looked at
 BLOCK = 2**17  # elements of a block
+FAR = 64  # exponents of margins beyond which logits are taken in other units
 LEAST = 2.0**-200  # β in parts of its upper bound, below which it is 0
 
 
@@ -91,7 +93,12 @@ def temperature(
     >>> fastloss.softmax([4.0 / T, 0.0]).round(6)
     array([0.75, 0.25])
     """
-    return _temperature(_Samples(logits, target, sample_weight, axis))
+    samples = _Samples(logits, target, sample_weight, axis)
+    found = _temperature(samples)
+    if not samples.margin.any():  # a limit, whatever the units
+        return found
+    with np.errstate(all="ignore"):
+        return float(np.ldexp(found, samples.unit))
 
 
 def vector_scaling(
@@ -144,14 +151,16 @@ def vector_scaling(
     classes = samples.x.shape[1]
     scale = np.full(classes, 1 / start if start else 1.0)
     scale, bias = _newton(_Blocks(samples), np.stack([scale, np.zeros(classes)]))
-    return scale, bias - bias.mean()
+    with np.errstate(all="ignore"):
+        return np.ldexp(scale, -samples.unit), bias - bias.mean()
 
 
 class _Samples:
     """Logits as (outer, classes, inner), and what is known of each sample, (outer, inner).
 
     Of a label the margin is w (x_t - max x) and the mass w; of probabilities they are w Σ q_j (x_j - max x)
-    and w Σ q_j. They are 0 for what does not count. A mass of None is 1 each.
+    and w Σ q_j. They are 0 for what does not count. A mass of None is 1 each. Weights are in units of about
+    the largest; where margins are extreme, logits are in those of 2 to the power `unit`.
     """
 
     def __init__(
@@ -175,29 +184,45 @@ class _Samples:
                 self.mass = np.where(self.ignored, 0.0, 1.0 if self.weight is None else self.weight)
         else:
             self.target = widened(kernel["coefficient"]).reshape(self.x.shape)
-            self.mass = np.ones((outer, inner)) if self.weight is None else self.weight.copy()
-        self.margin = np.empty((outer, inner))
-        if not all(of_blocks(self._measure, self.x.shape, BLOCK)):
-            self._refuse()
+            self.mass = np.empty((outer, inner))
+        self.margin, self.unit = np.empty((outer, inner)), 0
+        if not self._measured():
+            self._scale(FAR)  # differences may have overflown
+            if not self._measured():
+                self._refuse()
+        size = exponent(self.margin)
+        if abs(size) > FAR:
+            self._scale(size)
+            self._measured()
         self.total = float(outer * inner if self.mass is None else self.mass.sum())
         if not self.total > 0:
             raise ValueError("target: no sample counts, wanted one that is not ignored and has a weight")
 
     def _weights(self, sample_weight: ArrayLike) -> Array:
-        """The caller's, in float64."""
+        """The caller's, in float64, by a power of two."""
         weight = sample_operand(sample_weight, self.shape, FLOAT64)
         wrong = ~((weight >= 0) & (weight < math.inf))
         if wrong.any():
             value = weight[wrong][0]
             raise ValueError(f"sample_weight[{self._place(wrong)}] = {value}, wanted finite, at least 0")
-        return np.ascontiguousarray(weight)
+        return np.asarray(np.ldexp(np.ascontiguousarray(weight), -exponent(weight)))
+
+    def _scale(self, power: int) -> None:
+        """Take the logits in larger units, by 2 to a power; masks may become -inf where they are smaller."""
+        with np.errstate(all="ignore"):
+            self.x = np.ldexp(self.x.astype(np.float64), -power)
+        self.unit += power
+
+    def _measured(self) -> bool:
+        """Set margins and masses; whether no temperature makes a loss infinite that counts."""
+        return all(of_blocks(self._measure, self.x.shape, BLOCK))
 
     def _measure(self, i: slice, j: slice) -> bool:
-        """Set margin and mass of a block; whether no temperature makes a loss infinite that counts."""
+        """The same of a block."""
         x = self.x[i, :, j]
         top = _maximum(x)
         margin, mass = self.margin[i, j], None if self.mass is None else self.mass[i, j]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             if self.target.ndim == 2:
                 labels = np.maximum(self.target[i, j], 0).astype(np.int64)[:, None]
                 np.subtract(np.take_along_axis(x, labels, 1)[:, 0], top, out=margin, dtype=np.float64)
@@ -208,8 +233,9 @@ class _Samples:
                 q = self.target[i, :, j].astype(np.float64)
                 below = np.subtract(x, top[:, None], dtype=np.float64)
                 np.sum(np.multiply(q, below, where=q > 0, out=np.zeros_like(q)), 1, out=margin)
-                margin *= mass
-                mass *= q.sum(1)
+                weight = 1.0 if self.weight is None else self.weight[i, j]
+                margin *= weight
+                np.multiply(q.sum(1), weight, out=mass)
                 if not (q >= 0).all():
                     raise ValueError("target: got a number below 0 or NaN, wanted probabilities")
         if mass is not None:

@@ -27,14 +27,25 @@ import numpy as np
 
 import fastloss
 
-from ._arguments import class_axes, class_axis, compute_dtype, one_for_each, stored_dtype
+from ._arguments import (
+    as_array,
+    class_axes,
+    class_axis,
+    compute_dtype,
+    one_for_each,
+    read_only,
+    scalar,
+    stored_dtype,
+)
+from ._call import checked_normalizer
 from ._runtime import threads
 from ._types import Axis
-from .losses import CLASSES, KLDivLoss, KLDivWithLogitsLoss
-from .losses.classes import _IndexedLoss, _LabelLoss
+from .losses import CLASSES, KLDivLoss
+from .losses._plan import weight_option
+from .losses.classes import _ClassLoss, _IndexedLoss, _LabelLoss
 from .losses.partials import Partial
 from .losses.pointwise import _aligned_var
-from .totals import Total
+from .totals import Exact, Total
 
 try:
     import dask
@@ -45,6 +56,7 @@ except ImportError as error:
 OVER_CLASSES = ("softmax", "log_softmax")
 REDUCED = ("logsumexp", "entropy", "entropy_from_logits")
 OVER_ELEMENTS = ("sigmoid", "logsigmoid")
+ARRAYS = ("input", "teacher", "target", "var", "sample_weight", "mask")
 WEIGHTS = ("weight", "pos_weight")  # of each element, where there are no classes
 MERGED = 64  # totals that a task adds up
 
@@ -80,6 +92,16 @@ def _dtypes(x: Any) -> tuple[Any, Any]:
     return computed, stored_dtype(sample, computed)
 
 
+def _is_lazy(value: Any) -> bool:
+    return hasattr(value, "__dask_graph__")
+
+
+def _array(value: Any, name: str) -> Any:
+    """An argument as a dask array; what is not one is taken as eager functions take it."""
+    parts = isinstance(value, list | tuple) and any(map(_is_lazy, value))
+    return da.asarray(value if parts or _is_lazy(value) else as_array(value, name))
+
+
 # ---- Array functions ----
 
 
@@ -87,11 +109,11 @@ def _array_function(name: str) -> Any:
     function = getattr(fastloss, name)
 
     def of_elements(x: Any) -> Any:
-        x = da.asarray(x)
+        x = _array(x, "x")
         return x.map_blocks(partial(_task, function), dtype=_dtypes(x)[1], meta=np.empty(0, _dtypes(x)[1]))
 
     def of_classes(x: Any, axis: Axis = -1) -> Any:
-        x = da.asarray(x)
+        x = _array(x, "x")
         axes = class_axes(x.shape, axis, "x")
         computed, stored = _dtypes(x)
         reduced = name in REDUCED
@@ -149,14 +171,18 @@ def _array_function(name: str) -> Any:
 class _Batches:
     """A loss and its arrays, cut into the same samples."""
 
-    def __init__(self, kind: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        input, target, *extra = args
-        given: dict[str, Any] = {
-            k: options.pop(k) for k in ("sample_weight", "mask", "normalizer") if k in options
-        }
-        self.normalizer = given.pop("normalizer", None)
-        self.loss = kind(**options)
-        self.input = da.asarray(input)
+    def __init__(self, kind: Any, given: dict[str, Any]) -> None:
+        names = ARRAYS if issubclass(kind, _ClassLoss) else ARRAYS + WEIGHTS
+        arrays = {name: _array(given.pop(name), name) for name in names if name in given}
+        for name, value in given.items():
+            if _is_lazy(value):
+                raise TypeError(f"{name}: got a Dask collection, wanted it in memory; pass its .compute()")
+        normalizer = given.pop("normalizer", None)
+        self.loss = kind(**given)
+        self.normalizer: float | None = None
+        if normalizer is not None:
+            self.normalizer = checked_normalizer(normalizer, self.loss.reduction)
+        self.input = arrays["input"]
         if any(np.isnan(self.input.shape)):
             raise ValueError(
                 f"input: got shape {self.input.shape}, wanted known lengths: compute_chunk_sizes()"
@@ -167,31 +193,33 @@ class _Batches:
             self.axis = class_axis(self.x.shape, self.loss.axis, "input")
         elif self.loss._value_shape(self.x.shape) != self.x.shape:
             self.axis = self.x.ndim - 1
-        elif isinstance(self.loss, KLDivLoss) and self.loss.reduction == "none":  # each block is checked
-            self.x = _in_one_chunk(self.x, *range(1, self.x.ndim))
-        self.parted = isinstance(self.loss, _LabelLoss) and np.ndim(target) < self.x.ndim  # classes may be
+        elif isinstance(self.loss, KLDivLoss) and self.loss.reduction in ("none", "batchmean"):
+            self.x = _in_one_chunk(self.x, *range(1, self.x.ndim))  # a block is checked; it counts its rows
+        teacher = arrays.pop("teacher", None)
+        target = arrays.pop("target") if teacher is None else teacher
+        self.parted = isinstance(self.loss, _LabelLoss) and target.ndim < self.x.ndim  # classes may be
         if self.axis is not None and not self.parted:
             self.x = _in_one_chunk(self.x, self.axis)
         self.parted &= self.axis is not None and len(self.x.chunks[self.axis]) > 1
         chunks, axis = self.x.chunks, self.axis
         self.chunks = chunks if axis is None else chunks[:axis] + chunks[axis + 1 :]
         self.shape = tuple(map(sum, self.chunks))
-        self.target = self._cut(target, "target", exact=True)
-        self.more: dict[str, Any] = {k: self._cut(v, k) for k, v in given.items() if v is not None}
-        if isinstance(self.loss, KLDivWithLogitsLoss):
-            labels = self.loss._labels_of(*extra)
-            if labels is not None:
-                self.more["target"] = self._cut(labels, "target", exact=True)
-        elif extra:
-            self.more["var"] = self._cut_elements(_aligned_var(da.asarray(extra[0]), self.x.shape), "var")
-        for name in WEIGHTS if not hasattr(self.loss, "axis") else ():
-            if (array := getattr(self.loss, name)) is not None:
-                self.more[name] = self._cut_elements(array, name)
-                self.loss = self.loss._changed(**{name: None})
+        self.target = self._cut(target, "target" if teacher is None else "teacher", exact=True)
+        self.more: dict[str, Any] = {}
+        for name in ("sample_weight", "mask", "target"):  # here of labels beside a teacher
+            if name in arrays:
+                self.more[name] = self._cut(arrays[name], name, exact=name == "target")
+        if teacher is not None:
+            self.loss._labels_of(arrays.get("target"))
+        if "var" in arrays:
+            self.more["var"] = self._cut_elements(_aligned_var(arrays["var"], self.x.shape), "var")
+        for name in WEIGHTS:
+            if name in arrays:
+                compute_dtype(np.empty(0, arrays[name].dtype), name)
+                self.more[name] = self._cut_elements(arrays[name], name)
 
     def _cut(self, array: Any, name: str, exact: bool = False) -> Any:
         """Delayed blocks of an array of the samples, or, of a target, of input's shape."""
-        array = da.asarray(array)
         shape, chunks = self.shape, self.chunks
         if exact and array.ndim == self.x.ndim:
             shape, chunks = self.x.shape, self.x.chunks
@@ -254,7 +282,7 @@ class _Batches:
         return self.total(tasks)
 
     def totals_and_grads(self, scale: Any, dtype: Any) -> tuple[Any, Any]:
-        """A total for each block of samples, and a gradient for each chunk of x."""
+        """A total for each block of samples, and a gradient, times two factors, for each chunk of x."""
         totals, grads = np.empty(tuple(map(len, self.chunks)), object), np.empty(self.x.numblocks, object)
         if not self.parted:
             pairs = self.tasks(_total_and_grad_of, scale, dtype)
@@ -287,8 +315,7 @@ class _Batches:
 
     def value(self, total: Any) -> Any:
         """The mean or sum of a total, a dask array without dimensions."""
-        batch = self.shape[0] if self.shape else 1
-        return da.from_delayed(_value_of(total, self.loss, self.normalizer, batch), (), float)
+        return da.from_delayed(_value_of(total, self.loss, self.normalizer), (), float)
 
     def array(self, tasks: Any, chunks: Any, dtype: Any) -> Any:
         """The array of which tasks give the blocks."""
@@ -315,7 +342,7 @@ def _blocks(array: Any, name: str, given: tuple[int, ...], shape: tuple[int, ...
 
 def _of_block(loss: Any, more: dict[str, Any]) -> Any:
     """The loss with the weights of a block's elements."""
-    weights = {name: more.pop(name) for name in WEIGHTS if name in more}
+    weights = {name: weight_option(read_only(more.pop(name), name), name) for name in WEIGHTS if name in more}
     return loss._changed(**weights) if weights else loss
 
 
@@ -357,9 +384,10 @@ def _values_of_part(whole: Partial[Any]) -> Any:
 
 
 @dask.delayed  # type: ignore[untyped-decorator]
-def _grad_of_part(whole: Partial[Any], x: Any, y: Any, start: int, scale: float) -> Any:
+def _grad_of_part(whole: Partial[Any], x: Any, y: Any, start: int, scale: tuple[float, float]) -> Any:
     with _as_task():
-        return whole.grad(x, y, start=start, grad_output=scale)
+        grad = whole.grad(x, y, start=start, grad_output=scale[0])
+    return grad if scale[1] == 1 else grad * scale[1]
 
 
 @dask.delayed  # type: ignore[untyped-decorator]
@@ -373,89 +401,111 @@ def _weight_of(loss: Any, shape: tuple[int, ...], dtype: Any, y: Any, **more: An
 
 
 @dask.delayed(nout=2)  # type: ignore[untyped-decorator]
-def _total_and_grad_of(loss: Any, x: Any, y: Any, scale: float, dtype: Any, **more: Any) -> Any:
+def _total_and_grad_of(loss: Any, x: Any, y: Any, scale: tuple[float, float], dtype: Any, **more: Any) -> Any:
     loss, grad = _of_block(loss, more), np.empty(x.shape, dtype)
     with _as_task():
-        total = loss._total(x, y, grad_output=scale, grad_out=grad, **more)
-    return total, grad
+        total = loss._total(x, y, grad_output=scale[0], grad_out=grad, **more)
+    return total, grad if scale[1] == 1 else grad * scale[1]
 
 
 @dask.delayed(pure=True)  # type: ignore[untyped-decorator]
-def _scale_of(total: Total | None, grad_output: float, divisor: float) -> float:
-    divisor = divisor if total is None else total.weight
-    return grad_output / divisor if divisor else 0.0
+def _scale_of(weights: Total | None, grad_output: Any, divisor: float) -> tuple[float, float]:
+    """What the gradient of a sum is multiplied by, first in its kernel and then."""
+    exact = Exact.of(np.array([divisor])) if weights is None else weights._weight
+    return exact.share(scalar(grad_output, "grad_output"))
 
 
 @dask.delayed  # type: ignore[untyped-decorator]
-def _value_of(total: Total, loss: Any, normalizer: float | None, batch: int) -> Any:
+def _value_of(total: Total, loss: Any, normalizer: float | None) -> Any:
     if loss.reduction == "sum":
         return np.float64(total.sum)
-    if normalizer is not None or loss.reduction == "batchmean":
-        return np.float64(total.sum) / (normalizer or batch)
+    if normalizer is not None:
+        return np.float64(total._numerator.over(Exact.of(np.array([normalizer]))))
     return np.float64(loss._of_nothing() if total.weight == 0 else total.mean)
 
 
-def _loss_functions(name: str) -> tuple[Any, Any, Any]:
-    kind = CLASSES[name]
+def _value(batches: _Batches) -> Any:
+    return batches.values() if batches.loss.reduction == "none" else batches.value(batches.totals())
 
-    def value(input: Any, target: Any, *var: Any, **options: Any) -> Any:
-        batches = _Batches(kind, (input, target, *var), options)
-        if batches.loss.reduction == "none":
-            return batches.values()
-        return batches.value(batches.totals())
 
-    def total(input: Any, target: Any, *var: Any, **options: Any) -> Any:
-        return _Batches(kind, (input, target, *var), options).totals()
+def _value_and_grad(batches: _Batches, grad_output: Any = 1.0) -> tuple[Any, Any]:
+    if not _is_lazy(grad_output):
+        grad_output = scalar(grad_output, "grad_output")
+    reduction = batches.loss.reduction
+    weights, divisor = None, 1.0
+    if reduction == "batchmean" or batches.normalizer is not None:
+        divisor = batches.normalizer or float(batches.shape[0] if batches.shape else 1)
+    elif reduction == "mean":
+        weights = batches.weights()
+    stored = _dtypes(batches.x)[1]
+    totals, grads = batches.totals_and_grads(_scale_of(weights, grad_output, divisor), stored)
+    grad = batches.array(grads, batches.x.chunks, stored).rechunk(batches.input.chunks)
+    if reduction == "none":
+        return batches.values(), grad
+    return batches.value(batches.total(totals)), grad
 
-    def value_and_grad(
-        input: Any, target: Any, *var: Any, grad_output: float = 1.0, **options: Any
-    ) -> tuple[Any, Any]:
-        batches = _Batches(kind, (input, target, *var), options)
-        reduction = batches.loss.reduction
-        weights, divisor = None, 1.0
-        if reduction == "batchmean" or batches.normalizer is not None:
-            divisor = batches.normalizer or float(batches.shape[0] if batches.shape else 1)
-        elif reduction == "mean":
-            weights = batches.weights()
-        stored = _dtypes(batches.x)[1]
-        totals, grads = batches.totals_and_grads(_scale_of(weights, grad_output, divisor), stored)
-        grad = batches.array(grads, batches.x.chunks, stored).rechunk(batches.input.chunks)
-        if reduction == "none":
-            return batches.values(), grad
-        return batches.value(batches.total(totals)), grad
 
-    texts = {
-        value: ("value of", 'dask array\n        The value, without dimensions; under "none" the values.'),
-        total: ("`fastloss.Total` of", "Delayed\n        The total, once it is computed."),
-        value_and_grad: (
-            "value and gradient of",
-            "value : dask array\n        The value.\n"
-            "    grad : dask array\n        The gradient, in the chunks of the input.",
-        ),
-    }
-    if kind is KLDivWithLogitsLoss:
-        value, total, value_and_grad = map(_of_teacher, (value, total, value_and_grad))
-        texts = dict(zip((value, total, value_and_grad), texts.values(), strict=True))
+# What ends the name, what is computed, what the docstring says of it, and what it returns
+FUNCTIONS = (
+    (
+        "",
+        _value,
+        "value of",
+        'dask array\n        The value, without dimensions; under "none" the values.',
+    ),
+    (
+        "_total",
+        _Batches.totals,
+        "`fastloss.Total` of",
+        "Delayed\n        The total, once it is computed.",
+    ),
+    (
+        "_value_and_grad",
+        _value_and_grad,
+        "value and gradient of",
+        "value : dask array\n        The value.\n"
+        "    grad : dask array\n        The gradient, in the chunks of the input.",
+    ),
+)
+
+
+def _loss_function(name: str, ending: str, computed: Callable[..., Any], what: str, result: str) -> Any:
+    """The function of a loss, whose arguments mean what they mean in the eager one."""
+    kind, own = CLASSES[name], inspect.signature(getattr(fastloss, name)).parameters
+    left_out = ("out", "normalizer") if ending == "_total" else ("out",)
+    further = [inspect.Parameter("grad_output", inspect.Parameter.KEYWORD_ONLY, default=1.0)]
+    further = further if ending == "_value_and_grad" else []
+    signature = inspect.Signature([*(p for p in own.values() if p.name not in left_out), *further])
+
+    def function(*args: Any, **options: Any) -> Any:
+        try:
+            given = signature.bind(*args, **options).arguments
+        except TypeError as error:
+            raise TypeError(f"{function.__name__}() {error}") from None
+        more = {p.name: given.pop(p.name) for p in further if p.name in given}
+        default = {k for k, v in given.items() if v is None and own[k].default is None}
+        return computed(_Batches(kind, {k: v for k, v in given.items() if k not in default}), **more)
+
+    function.__name__ = function.__qualname__ = name + ending
+    by_position = [p for p in own.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    options = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)
+    function.__signature__ = inspect.Signature([*by_position, *further, options])  # type: ignore[attr-defined]
     example, arguments = _example(name)
-    for function, (what, result) in texts.items():
-        function.__name__ = function.__qualname__ = (
-            name if function is value else f"{name}_{function.__name__}"
-        )
-        function.__doc__ = f"""Return the {what} `fastloss.{name}` of dask arrays, lazily.
+    function.__doc__ = f"""Return the {what} `fastloss.{name}` of dask arrays, lazily.
 
     Parameters
     ----------
     input : dask array
         As of `fastloss.{name}`.
-    {_others(name)}{
-            '''
+    {_others(name, by_position[1:])}{
+        '''
     grad_output : float, default: 1.0
         Factor of the gradient.'''
-            if function is value_and_grad
-            else ""
-        }
+        if further
+        else ""
+    }
     **options
-        Those of `fastloss.{kind.__name__}`, and sample_weight, mask and normalizer.
+        Those of `fastloss.{name}` but {" and ".join(left_out)}, by keyword.
 
     Returns
     -------
@@ -477,36 +527,17 @@ def _loss_functions(name: str) -> tuple[Any, Any, Any]:
     >>> {example}
     >>> result = fastloss.dask.{function.__name__}({arguments})
     """
-    value.total, value.value_and_grad = total, value_and_grad  # type: ignore[attr-defined]
-    return value, total, value_and_grad
+    return function
 
 
-def _of_teacher(function: Any) -> Any:
-    """The function with the arguments of `kl_div_with_logits`."""
-
-    def of_teacher(input: Any, teacher: Any, target: Any = None, **options: Any) -> Any:
-        return function(input, teacher, *(() if target is None else (target,)), **options)
-
-    own = dict(inspect.signature(of_teacher).parameters)
-    options = own.pop("options")
-    more = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    of_teacher.__name__ = function.__name__
-    of_teacher.__signature__ = inspect.Signature([*own.values(), *more, options])  # type: ignore[attr-defined]
-    return of_teacher
-
-
-def _others(name: str) -> str:
-    """The arguments beside the input, as numpydoc has them."""
-    like = f"As of `fastloss.{name}`."
-    if name == "kl_div_with_logits":
-        return f"""teacher : array_like or dask array
-        {like}
-    target : array_like or dask array, optional
-        {like}"""
-    return f"""target : array_like or dask array
-        {like}
-    *var : array_like or dask array
-        The variances of `gaussian_nll_loss`."""
+def _others(name: str, parameters: list[inspect.Parameter]) -> str:
+    """The arguments beside the input that have a position, as numpydoc has them."""
+    lines = []
+    for p in parameters:
+        what = "array_like or dask array" if p.name in ARRAYS + WEIGHTS else "float"
+        default = f", default: {p.default}" if p.default is not None else ", optional"
+        lines.append(f"{p.name} : {what}{default if p.default is not p.empty else ''}")
+    return "\n    ".join(f"{line}\n        As of `fastloss.{name}`." for line in lines)
 
 
 def _example(name: str) -> tuple[str, str]:
@@ -519,5 +550,7 @@ def _example(name: str) -> tuple[str, str]:
 for _name in (*OVER_CLASSES, *REDUCED, *OVER_ELEMENTS):
     globals()[_name] = _array_function(_name)
 for _name in CLASSES:
-    for _function in _loss_functions(_name):
+    _value_of_loss, *_more = (_loss_function(_name, *_function) for _function in FUNCTIONS)
+    _value_of_loss.total, _value_of_loss.value_and_grad = _more
+    for _function in (_value_of_loss, *_more):
         globals()[_function.__name__] = _function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import mmap
 from collections.abc import Callable, Iterator
@@ -10,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import Array, class_axis
+from ._arguments import Array, as_array, class_axis
+from .losses import GaussianNLLLoss, KLDivWithLogitsLoss
 from .losses._plan import Loss
 from .totals import Exact, Total
 
 __all__ = ["stream"]
 
 BLOCK_BYTES = 32 << 20  # of input in a block, unless `rows` says otherwise
+END: Any = object()  # of the shorter one of two iterables
 
 Progress = Callable[[int, int | None], object]
 
@@ -40,7 +43,7 @@ def stream(
         A loss of fastloss; samples are along the first axis, so that classes must not be.
     input : sliceable or iterable
         What has a shape and gives arrays by slices, such as an array, `numpy.memmap`, or an array of zarr or
-        h5py; or an iterable of batches, each an array.
+        h5py; a tensor or a table of data; or an iterable of batches, each an array.
     target : sliceable or iterable
         The targets, of as many samples; or an iterable of as many batches.
     rows : int, optional
@@ -86,17 +89,32 @@ def stream(
         raise TypeError(
             f"loss: got {type(loss).__name__}, wanted a loss of input and target, such as CrossEntropyLoss()"
         )
+    if more := _beside_target(loss):
+        raise TypeError(
+            f"loss: got {type(loss).__name__}, which needs {more} beside input and target; "
+            "add up loss.total of blocks"
+        )
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1):
         raise ValueError(f"rows: got {rows!r}, wanted a positive whole number, or None")
     with _shown(progress) as report:
-        if _is_sliceable(input):
-            return _of_arrays(loss, input, target, rows, grad_out, report)
+        if hasattr(input, "shape"):
+            return _of_arrays(loss, _held(input, "input"), _held(target, "target"), rows, grad_out, report)
+        for name, batches in (("input", input), ("target", target)):
+            if not hasattr(batches, "__iter__"):
+                wanted = "an array, what has a shape and slices, or an iterable of batches"
+                raise TypeError(f"{name}: got {type(batches).__name__}, wanted {wanted}")
         if rows is not None or grad_out is not None:
             name = "rows" if grad_out is None else "grad_out"
             raise ValueError(f"{name}: it needs an input with a shape and slices, got {type(input).__name__}")
         total, done = Total(), 0
-        for x, y in zip(input, target, strict=True):
-            total += loss.total(x, y)
+        for count, (x, y) in enumerate(itertools.zip_longest(input, target, fillvalue=END)):
+            if x is END or y is END:
+                name, other = ("target", "input") if y is END else ("input", "target")
+                raise ValueError(
+                    f"{name}: got {count} batches, wanted as many as {other} has, which are more"
+                )
+            with _named(f"in batch {count}, from 0"):
+                total += loss.total(x, y)
             done += len(x)
             report(done, None)
         return total
@@ -106,68 +124,91 @@ def _of_arrays(
     loss: Loss[Any], input: Any, target: Any, rows: int | None, grad_out: Any, report: Progress
 ) -> Total:
     shape = tuple(input.shape)
-    if not _is_sliceable(target):
-        target = np.asarray(target)
+    if not shape:
+        raise ValueError("input: got shape (), wanted (N, ...)")
+    if hasattr(grad_out, "__dlpack__") and not isinstance(grad_out, np.ndarray):
+        grad_out = as_array(grad_out, "grad_out")  # the same memory
     for name, array in (("target", target), ("grad_out", grad_out)):
         if array is None:
             continue
         if not _is_sliceable(array):
             raise TypeError(f"{name}: got {type(array).__name__}, wanted what has a shape and slices")
         wanted = shape if name == "grad_out" else shape[:1]
-        if tuple(array.shape)[: len(wanted)] != wanted or not shape:
-            raise ValueError(
-                f"{name}: got shape {tuple(array.shape)}, wanted {wanted or '(N, ...)'} as input"
-            )
+        if tuple(array.shape)[: len(wanted)] != wanted:
+            raise ValueError(f"{name}: got shape {tuple(array.shape)}, wanted {wanted} as input")
     if hasattr(loss, "axis") and class_axis(shape, loss.axis, "input") == 0:
         raise ValueError(f"input: shape {shape} has its classes on the first axis, where samples should be")
     samples = shape[0]
     size = rows or max(1, BLOCK_BYTES // max(1, input.dtype.itemsize * math.prod(shape[1:])))
     blocks = [slice(start, min(start + size, samples)) for start in range(0, max(samples, 1), size)]
-    options: dict[str, Any] = {}
+    scale = 1.0, 1.0
     if grad_out is not None:
-        weight = Exact()
+        weight, nothing = Exact(), np.zeros((), as_array(input[:0], "input").dtype)
         for block in blocks:
-            with _named(block):
+            with _named(_place(block)):
                 part = (block.stop - block.start, *shape[1:])
-                weight += loss._weight_of(np.broadcast_to(np.zeros((), input.dtype), part), target[block])
-        divisor = 1.0 if loss.reduction in ("none", "sum") else weight.over()
-        options["grad_output"] = 1 / divisor if divisor else 0.0
+                weight += loss._weight_of(np.broadcast_to(nothing, part), target[block])
+        if loss.reduction not in ("none", "sum"):
+            scale = weight.share(1.0)
     total = Total()
     for block, after in zip(blocks, [*blocks[1:], slice(samples, samples)], strict=True):
         for array in (input, target):
             _advise(array, after, "MADV_WILLNEED")
-        with _named(block):
-            total += _total_of(loss, input[block], target[block], grad_out, block, options)
+        with _named(_place(block)):
+            total += _total_of(loss, input[block], target[block], grad_out, block, scale)
         for array in (input, target, grad_out):
             _advise(array, block, "MADV_DONTNEED")
         report(block.stop, samples)
     return total
 
 
-def _total_of(loss: Loss[Any], x: Any, y: Any, grad_out: Any, block: slice, options: dict[str, Any]) -> Total:
-    """Of a block, whose gradient goes where it belongs, in place if that can be."""
+def _total_of(
+    loss: Loss[Any], x: Any, y: Any, grad_out: Any, block: slice, scale: tuple[float, float]
+) -> Total:
+    """Of a block, whose gradient, times two factors, goes where it belongs, in place if that can be."""
     if grad_out is None:
         return loss._total(x, y)
     place = grad_out[block]
     in_place = isinstance(grad_out, np.ndarray)
     grad = place if in_place else np.empty(place.shape, place.dtype)
-    total = loss._total(x, y, grad_out=grad, **options)
+    total = loss._total(x, y, grad_output=scale[0], grad_out=grad)
+    if scale[1] != 1:
+        grad *= scale[1]
     if not in_place:
         grad_out[block] = grad
     return total
+
+
+def _beside_target(loss: Loss[Any]) -> str | None:
+    """What a loss needs besides, which does not come in blocks."""
+    if isinstance(loss, GaussianNLLLoss):
+        return "variances"
+    return "labels" if isinstance(loss, KLDivWithLogitsLoss) and loss.alpha else None
+
+
+def _held(array: Any, name: str) -> Any:
+    """What is in memory and no array, such as a list, a tensor or a table, as an array; all else as it is."""
+    if isinstance(array, np.ndarray):
+        return array
+    in_memory = not _is_sliceable(array) or hasattr(array, "__dlpack__") or hasattr(array, "iloc")
+    return as_array(array, name) if in_memory else array
 
 
 def _is_sliceable(array: Any) -> bool:
     return hasattr(array, "shape") and hasattr(array, "dtype") and hasattr(array, "__getitem__")
 
 
+def _place(block: slice) -> str:
+    return f"positions are those in the samples from {block.start} to {block.stop}"
+
+
 @contextlib.contextmanager
-def _named(block: slice) -> Iterator[None]:
-    """Errors name the block that they are of."""
+def _named(place: str) -> Iterator[None]:
+    """Errors name the place that they are of."""
     try:
         yield
     except (IndexError, TypeError, ValueError) as error:
-        error.args = (f"{error} (positions are those in the samples from {block.start} to {block.stop})",)
+        error.args = (f"{error} ({place})",)
         raise
 
 

@@ -80,7 +80,21 @@ class Exact:
         try:
             return self.units / parts
         except OverflowError:
-            return math.copysign(math.inf, self.units * sign)
+            return -sign * math.inf if self.units < 0 else sign * math.inf
+
+    def share(self, number: float) -> tuple[float, float]:
+        """A number by the sum, or 0, as two factors: times the first the terms of the sum are moderate.
+
+        The second is 1 unless the sum is extreme.
+        """
+        if not self.units and not any(self.odd):
+            return 0.0, 1.0
+        exponent = abs(self.units).bit_length() - UNIT.bit_length()
+        if abs(exponent) <= 1000 or any(self.odd):
+            return number / self.over(), 1.0
+        step = math.copysign(1000, exponent)
+        units = self.units >> 1000 if exponent > 0 else self.units << 1000
+        return 2.0**-step, number / Exact(units).over()
 
 
 class Total:
@@ -113,21 +127,23 @@ class Total:
     7.0
     """
 
-    __slots__ = ("_numerator", "_weight", "count")
-
-    count: int
-    """Samples that count: neither ignored nor masked."""
+    __slots__ = ("_count", "_numerator", "_weight")
 
     def __init__(self) -> None:
         self._numerator = Exact()
         self._weight = Exact()
-        self.count = 0
+        self._count = 0
 
     @classmethod
     def _of(cls, numerator: Exact, weight: Exact, count: int) -> Total:
         total = cls()
-        total._numerator, total._weight, total.count = numerator, weight, count
+        total._numerator, total._weight, total._count = numerator, weight, count
         return total
+
+    @property
+    def count(self) -> int:
+        """Samples that count: neither ignored nor masked."""
+        return self._count
 
     @property
     def sum(self) -> float:

@@ -654,13 +654,13 @@ def rescaled(
     weights = np.ones(shape, dtype) if weights is None else weights
     if dtype == FLOAT32:
         return weights
-    size = _exponent(weights)
-    step = 900 - size - (0 if class_weight is None else _exponent(class_weight))
+    size = exponent(weights)
+    step = 900 - size - (0 if class_weight is None else exponent(class_weight))
     with np.errstate(all="ignore"):
         return native(np.ldexp(weights, min(step, 1000 - size)), dtype)
 
 
-def _exponent(array: Array) -> int:
+def exponent(array: Array) -> int:
     """2 to this power is about the largest finite number."""
     with np.errstate(all="ignore"):
         magnitude = np.abs(array, where=np.isfinite(array), out=np.zeros(array.shape, array.dtype))

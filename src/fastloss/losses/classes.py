@@ -237,10 +237,10 @@ class _ClassLoss(Loss[V]):
     def _weight_of(
         self, input: Array, target: Any, /, sample_weight: Any = None, mask: Any = None, **more: Any
     ) -> Exact:
-        loss = self._changed(reduction="none")
+        loss = cast("_ClassLoss[V]", self._changed(reduction="none"))  # a mean may rescale the weights
         call = loss._sample_call(input, target, sample_weight, mask, with_grad=False, **more)
         axis = class_axis(input.shape, self.axis, "input")
-        self._prepared(call, axis)
+        loss._prepared(call, axis)
         return self._weighed(call.kernel, call.samples)[0]
 
     def _check_targets(self, call: Call, axis: int) -> None:
