@@ -33,7 +33,6 @@ from ._arguments import (
     class_axis,
     compute_dtype,
     one_for_each,
-    read_only,
     scalar,
     stored_dtype,
 )
@@ -41,7 +40,7 @@ from ._call import checked_normalizer
 from ._runtime import threads
 from ._types import Axis
 from .losses import CLASSES, KLDivLoss
-from .losses._plan import weight_option
+from .losses._plan import weight_array
 from .losses.classes import _ClassLoss, _IndexedLoss, _LabelLoss
 from .losses.partials import Partial
 from .losses.pointwise import _aligned_var
@@ -342,7 +341,7 @@ def _blocks(array: Any, name: str, given: tuple[int, ...], shape: tuple[int, ...
 
 def _of_block(loss: Any, more: dict[str, Any]) -> Any:
     """The loss with the weights of a block's elements."""
-    weights = {name: weight_option(read_only(more.pop(name), name), name) for name in WEIGHTS if name in more}
+    weights = {name: weight_array(more.pop(name), name) for name in WEIGHTS if name in more}
     return loss._changed(**weights) if weights else loss
 
 

@@ -492,7 +492,7 @@ class Loss(Options, Generic[V]):
         if weight is self.weight and extra is self.pos_weight:
             return self, {}
         weights = {k: v for k, v in (("weight", weight), ("pos_weight", extra)) if k in self._options}
-        checked = {k: v if _is_usual(v) else _weight_array(v, k) for k, v in weights.items()}
+        checked = {k: v if _is_usual(v) else weight_array(v, k) for k, v in weights.items()}
         return self._changed(**checked), {}
 
     def _evaluate(self, call: Call) -> Result:
@@ -615,10 +615,10 @@ def _is_usual(weight: Any) -> bool:
 
 def weight_option(value: ArrayLike | None, name: str) -> Array | None:
     """A weight option: checked once, kept from change, converted to the input's dtype when it is used."""
-    return None if value is None else unchanging(_weight_array(value, name))
+    return None if value is None else unchanging(weight_array(value, name))
 
 
-def _weight_array(value: ArrayLike, name: str) -> Array:
+def weight_array(value: ArrayLike, name: str) -> Array:
     array = as_array(value, name)
     compute_dtype(array, name)
     return widened(array)
