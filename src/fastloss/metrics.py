@@ -350,7 +350,7 @@ class _InvalidParameterError(ValueError, TypeError):
 
 
 def _has_shape(value: Any) -> bool:
-    """Whether it is an array, or becomes one, and so has a shape; lists are not made arrays to know theirs."""
+    """Whether it is an array, or becomes one; lists are not made arrays to know their length."""
     return hasattr(value, "shape") or (hasattr(value, "__array__") and not hasattr(value, "__len__"))
 
 
