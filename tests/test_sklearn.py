@@ -129,7 +129,7 @@ def test_classes_that_no_label_is_of(kind):
 
 @pytest.mark.parametrize("kind", [TemperatureScaling, VectorScaling])
 def test_no_sample_counts(kind):
-    with pytest.raises(ValueError, match="^sample_weight: all are 0"):
+    with pytest.raises(ValueError, match=r"^sample_weight: all are zero"):
         kind().fit([[4.0, 0.0]] * 2, [0, 1], sample_weight=[0, 0])
 
 
