@@ -511,9 +511,13 @@ def test_prior_of_what_is_not_there():
 
 
 def test_prior_errors():
-    with pytest.raises(ValueError, match=r"target\[1\].*0\.5"):
+    with pytest.raises(ValueError, match=r"^y\[1\].*0\.5"):
         prior(SOFTMAX, [0, 0.5])
-    with pytest.raises(IndexError, match=r"target\[1\] = 3"):
+    with pytest.raises(ValueError, match=r"^y\[0\] = -1\.0 is outside \[0, 1\]$"):  # nothing about a mask
+        prior(BINARY, [-1, 0, 1])
+    with pytest.raises(TypeError, match=r"^sample_weight: got dtype <U1"):
+        prior(BINARY, [0, 1], ["a", "b"])
+    with pytest.raises(IndexError, match=r"^y\[1\] = 3"):
         prior(SOFTMAX, [0, 3], classes=2)
     with pytest.raises(ValueError, match=r"sample_weight: got shape \(3,\), wanted \(2,\)"):
         prior(SOFTMAX, [0, 1], [1, 1, 1])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastloss
+from fastloss import _kernels
 
 jax = pytest.importorskip("jax")
 jnp = pytest.importorskip("jax.numpy")
@@ -161,6 +162,40 @@ def test_labels_of_any_integer_type(rng, label_dtype):
     x, target, _ = problem(rng, (6, 5), 1, "float32")
     equal(fj.cross_entropy(x, target.astype(label_dtype)), fj.cross_entropy(x, target))
     equal(fj.cross_entropy(x, target > 2), fj.cross_entropy(x, (target > 2).astype(int)))
+
+
+@pytest.mark.parametrize(("label_dtype", "most"), [("int4", 7), ("uint4", 15), ("int2", 1), ("uint2", 3)])
+@pytest.mark.parametrize("run", [lambda f: f, jax.jit])
+def test_labels_of_less_than_a_byte(rng, label_dtype, most, run):
+    x, target = logits(rng, (50, 70_000), "float32"), jnp.asarray(rng.integers(0, most + 1, 50))
+    equal(run(fj.cross_entropy)(x, target.astype(label_dtype)), fj.cross_entropy(x, target))
+
+
+@pytest.mark.parametrize("x_dtype", ["float32", "float8_e5m2", "complex64", "int4"])
+def test_a_dtype_that_a_handler_does_not_know(x_dtype):
+    for name, op in ("fastloss_classes", _kernels.OPS["loss"]), ("fastloss_points", 0):
+        operands = {"x": jnp.zeros((2, 3), x_dtype), "labels": jnp.zeros(2, "int4")}
+        results = {"value": jax.ShapeDtypeStruct((), jnp.float32)}
+        with pytest.raises(jax.errors.JaxRuntimeError, match="has a dtype that the kernels do not read"):
+            fj._call(name, op, operands, results, reduction="sum")[0].block_until_ready()
+
+
+@pytest.mark.parametrize(
+    ("label_dtype", "ignore_index"),
+    [("uint8", -100), ("int8", 259), ("int8", -1), ("uint8", 3), ("int32", 2**40), ("bool", -1), ("bool", 1)],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_second_derivatives_whatever_the_labels_are_stored_in(rng, label_dtype, ignore_index, weighted):
+    """`ignore_index`, and the number of classes, may be beyond their dtype."""
+    x = logits(rng, (4, 300), "float64")
+    target = jnp.array([0, 3, 3, 1] if label_dtype != "uint8" else [156, 3, 255, 1]).astype(label_dtype)
+    weight = jnp.asarray(rng.uniform(0.5, 2, 300)) if weighted else None
+    v = logits(rng, x.shape, "float64")
+    result, wanted = (
+        jax.jvp(jax.grad(lambda x: f(x, y, weight, ignore_index=ignore_index)), (x,), (v,))[1]  # noqa: B023
+        for f, y in ((fj.cross_entropy, target), (plain, target.astype("int64")))
+    )
+    near(result, wanted, 64)
 
 
 def plain(
@@ -414,7 +449,7 @@ def test_errors_of_types():
         fj.cross_entropy(x.astype(complex), jnp.zeros(2, int))
     with pytest.raises(TypeError, match="target: got dtype complex"):
         fj.cross_entropy(x, jnp.zeros(2, complex))
-    with pytest.raises(ValueError, match="integers are class indices"):
+    with pytest.raises(ValueError, match=r"axis=1; integers are class indices$"):
         fj.cross_entropy(x, jnp.zeros(2))
     with pytest.raises(ValueError, match=r"target: got shape \(3,\), wanted \(2, 3\)"):
         fj.binary_cross_entropy_with_logits(x, jnp.zeros(3))
@@ -422,6 +457,16 @@ def test_errors_of_types():
         fj.sigmoid(x.astype(complex))
     with pytest.raises(TypeError, match="axis: got None"):
         fj.softmax(x, axis=None)
+
+
+def test_numbers_of_jax_as_options(rng):
+    x, target, _ = problem(rng, (6, 5), 1, "float32")
+    given = {"ignore_index": jnp.int32(1), "label_smoothing": jnp.float32(0.5)}
+    plain = {"ignore_index": 1, "label_smoothing": 0.5}
+    equal(fj.cross_entropy(x, target, **given), fj.cross_entropy(x, target, **plain))
+    for wrong in (jnp.float32(1), jnp.bool_(True), jnp.array([1])):
+        with pytest.raises(TypeError, match="ignore_index: got "):
+            fj.cross_entropy(x, target, ignore_index=wrong)
 
 
 def test_no_derivative_by_the_target():

@@ -215,6 +215,67 @@ def test_calibration_error_of_one_column_and_at_the_edges():
         metrics.expected_calibration_error(np.eye(2), np.eye(2))
 
 
+@pytest.mark.parametrize("bins", [7, 15, 30, 49, 100])
+def test_a_confidence_on_an_edge_is_in_the_bin_above(bins):
+    edges = np.arange(bins // 2 + 1, bins) / bins
+    around = np.concatenate([edges, np.nextafter(edges, 0), np.nextafter(edges, 1)])
+    p, labels = np.stack([1 - around, around], 1), np.arange(around.size) % 2
+    got = metrics.expected_calibration_error(labels, p, n_bins=bins)
+    assert got == pytest.approx(calibration_error(p, labels, np.ones(len(p)), bins), abs=1e-12)
+
+
+class Holder:
+    """What becomes an array, and has nothing else of one."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+ALL = pytest.mark.parametrize("name", [*NAMES, "expected_calibration_error"])
+
+
+@ALL
+@pytest.mark.parametrize("kind", [np.ma.array, Holder])
+def test_arrays_of_other_kinds(name, kind):
+    _, p, labels, weight = drawn((60, 3))
+    metric = getattr(metrics, name)
+    assert metric(kind(labels), kind(p), sample_weight=kind(weight)) == metric(
+        labels, p, sample_weight=weight
+    )
+    if kind is np.ma.array:  # scikit-learn takes the data
+        masked = np.ma.array(p, mask=p < 0.3), np.ma.array(weight, mask=weight < 1)
+        wanted = metric(labels, p, sample_weight=weight)
+        assert metric(labels, masked[0], sample_weight=masked[1]) == wanted
+        with pytest.raises(TypeError, match="y_true: got a masked array, wanted all labels"):
+            metric(np.ma.array(labels, mask=labels == 1), p)
+
+
+@ALL
+@pytest.mark.parametrize("wrong", ["y_true", "y_proba", "sample_weight", "labels"])
+@pytest.mark.parametrize("kind", [np.array, Holder])
+def test_no_dimensions_are_named(name, wrong, kind):
+    given = {"y_true": [0, 1], "y_proba": [0.25, 0.75]} | {wrong: kind(1)}
+    with pytest.raises(TypeError, match=rf"'{wrong}' parameter of {name} must be an array-like"):
+        getattr(metrics, name)(**given)
+
+
+@ALL
+def test_missing_numbers_of_pandas(name):
+    pandas = pytest.importorskip("pandas")
+    p = pandas.DataFrame({"a": [0.5, 1.0], "b": [0.5, None]}, dtype="Float64")
+    with pytest.raises(ValueError, match=r"Input contains NaN\."):
+        getattr(metrics, name)([0, 1], p)
+    assert np.isfinite(getattr(metrics, name)([0, 1], p.fillna(0)))
+
+
+def test_indicators_of_nothing():
+    with pytest.raises(ZeroDivisionError, match="y_true: no sample has a label"):  # as scikit-learn
+        metrics.d2_log_loss_score(np.zeros((4, 3), int), np.full((4, 3), 1 / 3))
+
+
 def test_perplexity():
     logits, p, labels, weight = drawn((60, 7))
     own = p[np.arange(60), labels]

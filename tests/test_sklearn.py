@@ -127,6 +127,12 @@ def test_classes_that_no_label_is_of(kind):
         kind(classes=["a", "b", "c", "d"]).fit(logits, y, sample_weight=np.where(np.arange(200) == 3, -1, 1))
 
 
+@pytest.mark.parametrize("kind", [TemperatureScaling, VectorScaling])
+def test_no_sample_counts(kind):
+    with pytest.raises(ValueError, match=r"^sample_weight: all are zero"):
+        kind().fit([[4.0, 0.0]] * 2, [0, 1], sample_weight=[0, 0])
+
+
 def test_limits_of_the_temperature():
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     sure = TemperatureScaling().fit(logits[:2], [0, 1])

@@ -403,6 +403,15 @@ def test_long_double_and_complex(rng):
     assert np.isnan(special.xlogy(0j, complex(nan, 0)))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+def test_softplus_keeps_the_dtype(dtype):
+    x = np.linspace(-5, 5, 50).astype(getattr(pytest.importorskip("ml_dtypes"), dtype))
+    for given in ({}, {"out": np.empty(50, x.dtype)}, {"dtype": "f"}, {"dtype": x.dtype}):
+        result, wanted = special.softplus(x, **given), theirs("softplus", x, **given)
+        assert result.dtype == wanted.dtype
+        np.testing.assert_array_equal(result, wanted)
+
+
 def test_softplus_calls():
     for x in (
         1,
@@ -485,6 +494,27 @@ def test_patched():
     finally:
         for m in (module, mine, late):
             sys.modules.pop(m.__name__, None)
+
+
+@pytest.mark.parametrize("mode", ["0", "1"])
+def test_scipys_mode_of_array_libraries(mode):
+    """Dask arrays are SciPy's; its elementwise functions stay where they take arrays of other libraries."""
+    pytest.importorskip("dask.array")
+    code = (
+        "import numpy as np, dask.array as da, scipy.special as theirs\n"
+        "from fastloss import special\n"
+        "own, lazy = {name: getattr(theirs, name) for name in special._OF_SCIPY}, da.ones((2, 3), chunks=1)\n"
+        "same = [type(getattr(special, n)(lazy)) is type(own[n](lazy)) for n in ('logsumexp', 'softmax')]\n"
+        "same.append(type(special.logsumexp(lazy, b=lazy)) is type(own['logsumexp'](lazy, b=lazy)))\n"
+        "with special.patched():\n"
+        "    bare = [n for n in own if isinstance(getattr(theirs, n), np.ufunc)]\n"
+        "    mine = [n for n in own if getattr(theirs, n) is getattr(special, n)]\n"
+        "print(all(same))\n"
+        "print(set(bare) == {n for n in own if isinstance(own[n], np.ufunc)})\n"
+        "print(set(mine) == {n for n in own if n in bare or not isinstance(getattr(special, n), np.ufunc)})\n"
+        "print(own == {name: getattr(theirs, name) for name in own})\n"
+    )
+    assert answers(code, SCIPY_ARRAY_API=mode).split() == ["True"] * 4
 
 
 def test_patched_ends_with_an_exception():

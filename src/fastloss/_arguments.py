@@ -36,9 +36,8 @@ def as_array(value: Any, name: str) -> Array:
         if type(value) is np.ndarray:
             return value
         if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(
-                f"{name}: got a masked array; pass its data, and mask=~numpy.ma.getmaskarray(array)"
-            )
+            mask = "where there is a mask=, ~numpy.ma.getmaskarray(array)"
+            raise TypeError(f"{name}: got a masked array; pass its .data, and {mask}")
         return value.view(np.ndarray)
     if value is None:
         raise TypeError(f"{name}: got None, wanted an array")

@@ -33,7 +33,8 @@ cdef enum:
     NEWEST_MINOR = 3               # XLA_FFI_API_MINOR
     METADATA = 1                   # XLA_FFI_Extension_Metadata
     EXECUTE = 3                    # XLA_FFI_ExecutionStage_EXECUTE
-    RESOURCE_EXHAUSTED = 8         # XLA_FFI_Error_Code_...
+    INVALID_ARGUMENT = 3           # XLA_FFI_Error_Code_...
+    RESOURCE_EXHAUSTED = 8
     OUT_OF_RANGE = 11
 
 cdef enum:                         # XLA_FFI_DataType_...
@@ -213,11 +214,14 @@ cdef inline Py_ssize_t size_of(const Buffer* buffer) noexcept nogil:
 
 
 cdef inline int bytes_of_item(int dtype) noexcept nogil:
+    """0 for a dtype that is not known."""
     if dtype == F64 or dtype == S64 or dtype == U64:
         return 8
     if dtype == F32 or dtype == S32 or dtype == U32:
         return 4
-    return 1 if dtype == PRED or dtype == S8 or dtype == U8 else 2
+    if dtype == F16 or dtype == BF16 or dtype == S16 or dtype == U16:
+        return 2
+    return 1 if dtype == PRED or dtype == S8 or dtype == U8 else 0
 
 
 cdef inline int kind_of_labels(int dtype) noexcept nogil:
@@ -253,9 +257,19 @@ cdef inline Buffer* next_result(Buffers* buffers, int* taken, bint given) noexce
     return result
 
 
-cdef void read_call(Frame* frame, Call* call) noexcept nogil:
+cdef inline bint are_known(const Buffers* buffers) noexcept nogil:
+    cdef int64_t i
+    for i in range(buffers.size):
+        if bytes_of_item(buffers.buffers[i].dtype) == 0:
+            return False
+    return True
+
+
+cdef void* read_call(Frame* frame, Call* call) noexcept nogil:
     cdef const Options* options = <const Options*>frame.attributes.values[0].data
     cdef int args = 0, rets = 0
+    if not are_known(&frame.args) or not are_known(&frame.rets):
+        return error(frame, INVALID_ARGUMENT, b"fastloss: an array has a dtype that the kernels do not read")
     call.options = options
     call.x = next_of(&frame.args, &args, True)
     call.target = next_of(&frame.args, &args, options.given & (LABELS | SHARES) != 0)
@@ -267,6 +281,7 @@ cdef void read_call(Frame* frame, Call* call) noexcept nogil:
     call.float32 = call.x.dtype != F64
     call.storage = storage_as(call.x.dtype)
     call.groups = 1
+    return NULL
 
 
 cdef inline int storage_of_gradient(const Call* call) noexcept nogil:
@@ -356,7 +371,9 @@ cdef void* classes_handler(Frame* frame) noexcept nogil:
     cdef Py_ssize_t group
     if tells_version(frame) or frame.stage != EXECUTE:
         return NULL
-    read_call(frame, &call)
+    failed = read_call(frame, &call)
+    if failed != NULL:
+        return failed
     if call.value != NULL and call.options.reduction != NONE:
         call.groups = size_of(call.value)
     elif call.weight != NULL:
@@ -388,10 +405,13 @@ cdef void* points_handler(Frame* frame) noexcept nogil:
     cdef PointJob job
     cdef const Options* options
     cdef double divisor, total = 0
+    cdef void* failed
     cdef Py_ssize_t group
     if tells_version(frame) or frame.stage != EXECUTE:
         return NULL
-    read_call(frame, &call)
+    failed = read_call(frame, &call)
+    if failed != NULL:
+        return failed
     options = call.options
     if options.reduction != NONE:
         call.groups = size_of(call.value)

@@ -289,6 +289,7 @@ class Objective(_Adapter):
         instead = "MultiClass" if isinstance(self.loss, _ClassLoss) else several
         raise TypeError(
             f"CatBoost asks Python for one row of several scores a call: use loss_function={instead!r}"
+            + (", and a metric of CatBoost" if instead == several else "")
         )
 
     def _fill(self, x: Array, y: Array, w: Array | None, own: str, grad: Array, hess: Array) -> None:
@@ -345,14 +346,14 @@ class Metric(_Adapter):
 
     - `custom_metric` of `xgboost.train`, or `eval_metric` of XGBoost's scikit-learn interface;
     - `feval` of `lightgbm.train`, or `eval_metric` of LightGBM's scikit-learn interface;
-    - `eval_metric` of CatBoost.
+    - `eval_metric` of CatBoost, but for its MultiRMSE, MultiLogloss and MultiCrossEntropy.
 
     Parameters
     ----------
     loss : loss of fastloss
         Any of them but GaussianNLLLoss; its mean, whatever `reduction` it has.
     name : str, optional
-        What the library prints; None is the name of the loss's function.
+        What XGBoost and LightGBM print; None is the name of the loss's function. CatBoost prints "Metric".
 
     Raises
     ------
@@ -559,9 +560,9 @@ def prior(
     if not target.ndim or not target.size:
         raise ValueError(f"y: got shape {target.shape}, wanted labels")
     compute_dtype(target, "y")
-    _raise_nan(
-        y=target, sample_weight=None if sample_weight is None else as_array(sample_weight, "sample_weight")
-    )
+    if sample_weight is not None:
+        sample_weight = real_operand(sample_weight, "sample_weight", FLOAT64)
+    _raise_nan(y=target, sample_weight=sample_weight)
     indices = isinstance(loss, _ClassLoss) and target.ndim == 1
     if not indices and (classes is not None or target.ndim > 2 or (_of_rows(loss) and target.ndim < 2)):
         raise ValueError(
@@ -570,7 +571,7 @@ def prior(
         )
     shape = (len(target), _number_of_classes(loss, target, classes)) if indices else target.shape
     weight = _weight_of(_of_rows(loss), sample_weight, shape, FLOAT64)
-    summed(np.broadcast_to(np.zeros(shape[1:]), shape), target, sample_weight=weight)  # raises errors
+    _raise_wrong(summed, np.broadcast_to(np.zeros(shape[1:]), shape), target, weight)
     scale, bias = getattr(loss, "scale", 1.0), getattr(loss, "bias", None)
     bias = 0.0 if bias is None else bias
     if np.ndim(scale) or np.ndim(bias) or scale != 1:  # the same of the logits as they are read
@@ -692,6 +693,15 @@ def _weight_of(of_rows: bool, weight: Any, shape: Shape, dtype: np.dtype[Any]) -
     if w.shape != shape[:1]:
         raise ValueError(f"sample_weight: got shape {w.shape}, wanted {shape[:1]}, one for each row")
     return w if of_rows or len(shape) == 1 else w[:, None]
+
+
+def _raise_wrong(loss: Loss[Any], scores: Array, y: Array, weight: Array | None) -> None:
+    """The error of a loss, whose target is `y` here; there is no `mask` and no `unchecked` to pass."""
+    try:
+        loss(scores, y, sample_weight=weight)
+    except (IndexError, TypeError, ValueError) as error:
+        said = [part for part in str(error).split("; ") if not re.search("(mask|unchecked)=", part)]
+        raise type(error)(re.sub(r"\btarget\b", "y", "; ".join(said))) from None
 
 
 def _raise_nan(**arrays: Array | None) -> None:

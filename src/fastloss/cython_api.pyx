@@ -58,10 +58,12 @@ cdef inline Py_ssize_t cross_entropy(
     job.ignore_index = ignore_index
     job.value = value
     set_result(&job, grad)
+    if value != NULL or total == NULL:
+        total = &unused
     invalid = kernels.invalid_label(&job, 1, False, &unused)
     if invalid != -1:
         return invalid + 1 if invalid >= 0 else NO_MEMORY
-    return ended(kernels.compute_class(&job, 1, scale, 1, False, total if total != NULL else &unused))
+    return ended(kernels.compute_class(&job, 1, scale, 1, False, total))
 
 
 cdef inline Py_ssize_t of_elements(
@@ -74,7 +76,9 @@ cdef inline Py_ssize_t of_elements(
     set_point_job(&job, kernels.point_losses + op, sizeof(real) == 4, x, target, n)
     job.value = value
     job.grad = grad
-    return ended(kernels.compute_points(&job, 1, scale, 1, False, False, total if total != NULL else &unused))
+    if value != NULL or total == NULL:
+        total = &unused
+    return ended(kernels.compute_points(&job, 1, scale, 1, False, False, total))
 
 
 cdef Py_ssize_t logsumexp_float(

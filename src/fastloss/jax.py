@@ -204,8 +204,9 @@ class _CrossEntropy(NamedTuple):
         of_sample, weight = operands.get("sample_weight"), operands.get("weight")
         smoothing, classes = self.label_smoothing, x.shape[self.axis]
         if (labels := operands.get("labels")) is not None:
-            counted = (labels != self.ignore_index).astype(dtype)
-            own = counted if weight is None else counted * weight[jnp.clip(labels, 0, classes - 1)]
+            counted = self._counted(labels).astype(dtype)
+            places = jnp.clip(labels.astype(jnp.int32), 0, classes - 1)  # in int8 there may be more classes
+            own = counted if weight is None else counted * weight[places]
             mean = counted if weight is None else counted * weight.mean()
             factor, divisor = (1 - smoothing) * own + smoothing * mean, own
         else:
@@ -223,6 +224,15 @@ class _CrossEntropy(NamedTuple):
             factor = factor / jnp.where(total == 0, 1, total)
         factor = jnp.expand_dims(factor, self.axis)
         return jnp.where(factor == 0, 0, factor * _centred(p, v, self.axis)).astype(x.dtype)
+
+    def _counted(self, labels: Array) -> Array:
+        """Which labels are not `ignore_index`, that JAX would cast to their dtype."""
+        if labels.dtype == jnp.bool_:
+            labels = labels.astype(jnp.uint8)
+        limits = jnp.iinfo(labels.dtype)
+        if not limits.min <= self.ignore_index <= limits.max:
+            return jnp.ones(labels.shape, jnp.bool_)
+        return labels != self.ignore_index
 
 
 class _BCEWithLogits(NamedTuple):
@@ -399,6 +409,8 @@ def cross_entropy(
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing: got {label_smoothing}, wanted a number in [0, 1]")
     soft = _is_soft(x, y, place)
+    if isinstance(ignore_index, Array) and ignore_index.ndim == 0:
+        ignore_index = ignore_index.item()
     loss = _CrossEntropy(
         place,
         choice(reduction, "reduction", ("mean", "sum", "none")),
@@ -406,7 +418,7 @@ def cross_entropy(
         smoothing,
     )
     operands = {
-        "labels": None if soft else y,
+        "labels": None if soft else _labels(y),
         "probabilities": _soft_target(y, x) if soft else None,
         "weight": _class_weight(weight, x.shape[place], dtype),
         "sample_weight": _spread(sample_weight, "sample_weight", samples, dtype),
@@ -425,9 +437,16 @@ def _is_soft(x: Array, y: Array, axis: int) -> bool:
         raise ValueError(
             f"target: got shape {y.shape} and {y.dtype}, wanted {wanted} of input {x.shape} with axis={axis}"
             + ("; integers are class indices" if soft and y.shape == samples else "")
-            + ("; axis=-1 for classes on the last axis?" if y.shape == x.shape[:-1] else "")
+            + ("; axis=-1 for classes on the last axis?" if y.shape == x.shape[:-1] != samples else "")
         )
     return soft
+
+
+def _labels(y: Array) -> Array:
+    """Class indices in a dtype that the kernels read: in whole bytes."""
+    if y.dtype == jnp.bool_ or jnp.iinfo(y.dtype).bits >= 8:
+        return y
+    return y.astype(jnp.int8 if jnp.issubdtype(y.dtype, jnp.signedinteger) else jnp.uint8)
 
 
 def _class_weight(weight: Any, classes: int, dtype: Any) -> Array | None:

@@ -219,8 +219,10 @@ def d2_log_loss_score(
         return math.nan
     samples = _Samples(y_proba, from_logits)
     samples.set_classes(y_true, sample_weight, labels)
-    null = samples.frequencies()
-    return float(1 - np.float64(samples.total(samples.log_losses)) / samples.total_of_null(null))
+    null = samples.total_of_null(samples.frequencies())
+    if null == 0:
+        raise ZeroDivisionError("y_true: no sample has a label, so that there is no loss to compare with")
+    return 1 - samples.total(samples.log_losses) / null
 
 
 def expected_calibration_error(
@@ -347,11 +349,15 @@ class _InvalidParameterError(ValueError, TypeError):
     """An argument of a wrong type."""
 
 
+def _has_shape(value: Any) -> bool:
+    """Whether it is an array, or becomes one; lists are not made arrays to know their length."""
+    return hasattr(value, "shape") or (hasattr(value, "__array__") and not hasattr(value, "__len__"))
+
+
 def _is_array_like(value: Any) -> bool:
     if np.isscalar(value) or hasattr(value, "toarray"):  # a number, a string; a sparse matrix
         return False
-    shape = getattr(value, "shape", None)
-    return hasattr(value, "__len__") or hasattr(value, "__array__") or shape not in (None, ())
+    return np.ndim(value) > 0 if _has_shape(value) else hasattr(value, "__len__")
 
 
 def _is_label(value: Any) -> bool:
@@ -402,7 +408,7 @@ def _renamed(function: str, y_proba: Any, y_pred: Any) -> Any:
 
 
 def _length(value: Any) -> int:
-    return int(np.shape(value)[0]) if hasattr(value, "shape") else len(value)
+    return int(np.shape(value)[0]) if _has_shape(value) else len(value)
 
 
 def _check_lengths(*values: Any) -> None:
@@ -411,11 +417,18 @@ def _check_lengths(*values: Any) -> None:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: {lengths}")
 
 
+def _array(value: Any, name: str) -> Array:
+    """An array; of a masked one the data, as scikit-learn takes it."""
+    return as_array(np.ma.getdata(value) if isinstance(value, np.ma.MaskedArray) else value, name)
+
+
 def _numbers(value: Any, name: str) -> Array:
     """An array of real numbers, of one dimension or two, that is not empty."""
-    array = as_array(value, name)
+    array = _array(value, name)
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported\n{array}\n")
+    if array.dtype.kind == "O" and (pandas := sys.modules.get("pandas")):
+        array = np.where(pandas.isna(array), np.nan, array)  # its NA is no float
     if array.dtype.kind in "OUST":
         array = array.astype(np.float64)
     compute_dtype(array, name)
@@ -453,7 +466,9 @@ class _Labels:
 
     def __init__(self, value: Any, name: str = "y_true") -> None:
         self.name = name
-        y = widened(as_array(_of_categories(value), name))
+        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+            raise TypeError(f"{name}: got a masked array, wanted all labels; leave out what has none")
+        y = widened(_array(_of_categories(value), name))
         y = y.astype(np.float32) if y.dtype.name == "bfloat16" else y
         if y.ndim == 2 and y.shape[1] == 1:
             y = y.reshape(-1)
@@ -778,6 +793,10 @@ class _Samples:
         else:
             top = p.argmax(1)
             confidence, right = np.take_along_axis(p, top[:, None], 1)[:, 0], top == t
-        gap, weight = right - confidence.astype(np.float64), self._weight(i)
-        place = np.fmin(confidence * bins, bins - 1).astype(np.intp)  # NaN has one too
+        confidence = confidence.astype(np.float64)
+        gap, weight = right - confidence, self._weight(i)
+        edges = np.append(np.arange(bins) / bins, np.inf)
+        place = np.fmin(confidence * bins, bins - 1).astype(np.intp)  # but for rounding; NaN has one too
+        place -= confidence < edges[place]
+        place += confidence >= edges[place + 1]
         return np.bincount(place, gap if weight is None else gap * weight, bins)

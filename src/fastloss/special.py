@@ -266,8 +266,9 @@ def _real(value: Any) -> Array | None:
     """An array of real numbers that fastloss computes with, or None for all that SciPy takes otherwise."""
     known = list, tuple, int, float, np.generic
     if not isinstance(value, known) and type(value) not in (np.ndarray, np.memmap):
-        foreign = isinstance(value, np.ndarray) or hasattr(value, "__array_namespace__")
-        if foreign or hasattr(value, "__dlpack__") or not hasattr(value, "__array__"):
+        theirs = "__array_namespace__", "__dlpack__", "__dask_graph__"
+        foreign = isinstance(value, np.ndarray) or any(hasattr(value, name) for name in theirs)
+        if foreign or not hasattr(value, "__array__"):
             return None
     array = np.asarray(value)
     return array if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8 else None
@@ -474,10 +475,11 @@ def softplus(x: ArrayLike, **kwargs: Any) -> Any:
     >>> special.softplus([-1000.0, 0.0, 1000.0])
     array([0.00000000e+00, 6.93147181e-01, 1.00000000e+03])
     """
-    if {"sig", "signature"} & kwargs.keys():
-        return np.logaddexp(0, x, **kwargs)  # which SciPy's is, and whose signatures are of two arguments
     if isinstance(x, list | tuple | bool):
         x = np.asarray(x)
+    added = getattr(getattr(x, "dtype", None), "kind", "") == "V"  # a dtype such as bfloat16
+    if added or {"sig", "signature"} & kwargs.keys():
+        return np.logaddexp(0, x, **kwargs)  # which SciPy's is, and whose signatures are of two arguments
     if getattr(x, "dtype", None) == np.bool_:
         x = np.asarray(x, np.int64)  # beside the integer 0
     return _softplus(x, **kwargs)
@@ -542,7 +544,8 @@ def patch() -> None:
     Each `patch` looks through the names of all loaded modules, as there are from ``from scipy.special import
     logsumexp``; where scikit-learn is loaded, its own softmax and logsumexp are replaced too. It holds for
     the process, for all threads, until as many `unpatch` have been called. What it cannot reach is compiled
-    code, and a function that an object keeps.
+    code, and a function that an object keeps. With SCIPY_ARRAY_API=1 SciPy's elementwise functions stay, but
+    for those that are ufuncs even so: they take arrays of other libraries, which a ufunc does not.
 
     Raises
     ------
@@ -576,7 +579,8 @@ def patch() -> None:
             module_name, _, name = place.rpartition(".")
             module = sys.modules.get(module_name)
             found = getattr(module, name, None)
-            if found is not None and found is not ours:
+            bare = isinstance(ours, np.ufunc) and not isinstance(found, np.ufunc)
+            if found is not None and found is not ours and not bare:
                 _replaced[place] = found, ours
         for names, name, ours in _names_of({id(theirs): ours for theirs, ours in _replaced.values()}):
             names[name] = ours
@@ -585,7 +589,8 @@ def patch() -> None:
 def unpatch() -> None:
     """Undo one `patch`; the last one puts back what the first one found. Without one it does nothing.
 
-    Modules that were loaded in between have SciPy's functions then, too.
+    Modules that were loaded in between have SciPy's functions then, too: also where they took them from
+    `fastloss.special` by name, for that cannot be told.
 
     See Also
     --------
