@@ -1,6 +1,7 @@
 """From what the caller passed to what the kernels take: checked, aligned, native arrays of one dtype.
 
-a) A C-contiguous, aligned, native array of floats is used in place; anything else is copied once.
+a) An aligned, native array of floats is read in place if it is C-contiguous, by rows that lie apart, or with
+   the class axis elsewhere in memory (`memory_axes`, `outer_step`); anything else is copied once.
 b) Half precision is computed in float32, integers and bools in float64. The kernels read and write the large
    arrays of half precision as they are (`stored_dtype`); weights are converted.
 c) Every error names the argument, what came and what was wanted, and comes before anything is written.
