@@ -16,10 +16,11 @@ from .._arguments import (
     Output,
     Shape,
     as_array,
-    choice,
+    choices_of,
     class_axis,
     convert,
     flag,
+    integer,
     mask_operand,
     memory_axes,
     moved,
@@ -134,7 +135,7 @@ class _ClassLoss(Loss[V]):
             self._head,
             self.ignore_index if isinstance(self.ignore_index, tuple) else (self.ignore_index,),
             self.label_smoothing,
-            None if self.axis is None else max(-99, min(int(self.axis), 99)),  # which no array has
+            None if self.axis is None else max(-99, min(self.axis, 99)),  # which no array has
             self.full,
             _kernels.CHECKED["" if self.unchecked else self._meaning],
         )
@@ -266,9 +267,7 @@ class _ClassLoss(Loss[V]):
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = self._class_axis_of(call)
         op, kernel, derivatives, divisor = self._prepared(call, axis, ahead=True)
-        result = Output(
-            out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes
-        )
+        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays, axes=call.axes)
         if not divisor or op == "nll":
             result.buffer.fill(0)
         elif self._by_class or (self._head and any(self._head[:4])):
@@ -318,7 +317,7 @@ class _ClassLoss(Loss[V]):
         if y.dtype.kind in "biu":
             return native(y, y.dtype.newbyteorder("="))
         if y.dtype.kind == "f" or y.dtype.name == "bfloat16":
-            return _whole_labels(widened(y), call.mask)
+            return _whole_labels(widened(y), call.mask, x.shape[axis])
         hint = _remedies.for_dtype(y.dtype, "target")
         raise TypeError(f"target: got dtype {y.dtype}, wanted class indices, whole numbers{hint}")
 
@@ -449,9 +448,7 @@ class _LogitLoss(_ClassLoss[V]):
     @shortening
     def _derivatives(self, wrt: str | Sequence[str], *arguments: Any) -> tuple[V, Any]:
         """The value, and its derivatives by input, scale and bias."""
-        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-        for name in names:
-            choice(name, "wrt", ("input", "scale", "bias"))
+        names = choices_of(wrt, "wrt", ("input", "scale", "bias"))
         if arguments[-1] is not None and "input" not in names:
             raise ValueError("grad_out: it is for the gradient by 'input', which wrt does not name")
         call = Call(self._options, *arguments, with_grad="input" in names)
@@ -480,7 +477,7 @@ class _LogitLoss(_ClassLoss[V]):
         return result
 
 
-def _whole_labels(y: Array, mask: Array | None) -> Array:
+def _whole_labels(y: Array, mask: Array | None, classes: int) -> Array:
     """Class indices that are stored as floats, as libraries of trees do."""
     with np.errstate(all="ignore"):
         labels = y.astype(np.int64, order="C")
@@ -488,16 +485,18 @@ def _whole_labels(y: Array, mask: Array | None) -> Array:
     if wrong.any():
         counts = mask_operand(mask, y.shape)
         wrong = wrong if counts is None else wrong & counts
-        if wrong.any():
-            where, hint = first_wrong(wrong, None, y, "target"), _remedies.for_no_label(y[wrong])
+        no_label = wrong & (~np.isfinite(y) | (y != np.rint(y)))
+        if no_label.any():
+            where, hint = first_wrong(no_label, None, y, "target"), _remedies.for_no_label(y[no_label])
             raise ValueError(f"{where} is no class index, wanted whole numbers{hint}")
+        if wrong.any():  # beyond 64 bits
+            where = first_wrong(wrong, None, y, "target")
+            raise IndexError(f"{where} is out of range for {classes} classes")
     return labels
 
 
 def _axis(value: int | None) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
-        raise TypeError(f"axis: got {type(value).__name__}, wanted an integer or None")
-    return value
+    return None if value is None else integer(value, "axis", "an integer or None")
 
 
 def _softmax_options(

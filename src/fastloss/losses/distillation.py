@@ -460,9 +460,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = class_axis(call.x.shape, self.axis, "input")
         self._prepared(call, axis)
-        result = Output(
-            out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes
-        )
+        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays, axes=call.axes)
         product: Any = 0.0
         x = convert(widened(call.x), call.dtype)
         for times, loss, labels, given in self._hessians(call, axis):

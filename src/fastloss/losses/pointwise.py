@@ -15,7 +15,7 @@ from .._arguments import (
     Array,
     Output,
     Shape,
-    choice,
+    choices_of,
     class_axis,
     compute_dtype,
     convert,
@@ -183,7 +183,7 @@ class _PointwiseLoss(Loss[V]):
         return self._weighed({"mask": mask_operand(call.mask, samples), "sample_weight": weights}, samples)[0]
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
-        result = Output(out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays)
+        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays)
         call.stored = call.dtype  # only the product is rounded
         call.x = convert(widened(call.x), call.dtype)
         hess = self._run(call)[2]
@@ -1142,9 +1142,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         >>> fastloss.GaussianNLLLoss().value_and_grad([2.0], [0.0], 1.0, wrt="var")
         (2.0, array(-1.5))
         """
-        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-        for name in names:
-            choice(name, "wrt", ("input", "var"))
+        names = choices_of(wrt, "wrt", ("input", "var"))
         if grad_out is not None and "input" not in names:
             raise ValueError("grad_out: it is for the gradient by 'input', which wrt does not name")
         weights = (sample_weight, mask, normalizer, grad_output)
@@ -1155,6 +1153,8 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
             value, grads["var"] = by_var._reduced(input, target, *weights, out, with_grad=True, var=var)
         if "input" in names:
             value, grads["input"] = self._evaluated(input, target, (None, var), *weights, out, grad_out, True)
+        if not names:
+            value = self._evaluated(input, target, (None, var), *weights, out, None, False)
         return value, grads[wrt] if isinstance(wrt, str) else tuple(grads[name] for name in names)
 
     def value_grad_hess(  # type: ignore[override]
