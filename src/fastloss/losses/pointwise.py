@@ -1062,7 +1062,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         mask: ArrayLike | None = None,
         normalizer: float | None = None,
         out: Array | None = None,
-    ) -> Any:
+    ) -> V:
         """Return the value.
 
         Parameters
@@ -1090,7 +1090,8 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         2.0
         """
         weights = (sample_weight, mask, normalizer, None)
-        return self._evaluated(input, target, (None, var), *weights, out, None, False)
+        value: V = self._evaluated(input, target, (None, var), *weights, out, None, False)
+        return value
 
     def value_and_grad(  # type: ignore[override]
         self,
@@ -1105,7 +1106,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         grad_output: ArrayLike | None = None,
         out: Array | None = None,
         grad_out: Array | None = None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[V, Any]:
         """Return the value and its derivative with respect to `input`, the variances, or both.
 
         Parameters
@@ -1172,7 +1173,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         out: Array | None = None,
         grad_out: Array | None = None,
         hess_out: Array | None = None,
-    ) -> tuple[Any, Array, Array]:
+    ) -> tuple[V, Array, Array]:
         """Return the value, its derivative by `input`, and the diagonal of its Hessian, from one pass.
 
         Parameters
@@ -1207,7 +1208,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         """
         weights = (sample_weight, mask, normalizer, grad_output)
         second = (hessian, floor, hess_out)
-        three: tuple[Any, Array, Array] = self._evaluated(
+        three: tuple[V, Array, Array] = self._evaluated(
             input, target, (None, var), *weights, out, grad_out, True, second
         )
         return three
