@@ -566,6 +566,9 @@ class _IndexedLoss(_ClassLoss[V]):
     def _op(self) -> str:
         raise AssertionError
 
+    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
+        return self._op(), self._indexed(call, axis)
+
     def _indexed(self, call: Call, axis: int) -> dict[str, Any]:
         shape = call.x.shape
         samples = shape[:axis] + shape[axis + 1 :]
@@ -811,9 +814,6 @@ class _HeadLoss(_LabelLoss[V]):
     def _head_of_label(self) -> tuple[int, float]:
         return _kernels.HEADS[self._kind], vars(self)[self._parameter]
 
-    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
-        return self._op(), self._indexed(call, axis)
-
 
 class FocalLoss(_HeadLoss[V]):
     """Focal loss of class indices, from logits: -w_t (1 - p_t)^γ log p_t with p = softmax(x).
@@ -905,11 +905,11 @@ class FocalLoss(_HeadLoss[V]):
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
     ) -> None:
-        number = scalar(gamma, "gamma")
-        if not 0 <= number < math.inf:
+        parameter = scalar(gamma, "gamma")
+        if not 0 <= parameter < math.inf:
             raise ValueError(f"gamma: got {gamma}, wanted a finite number of at least 0")
         softmax = _softmax_options(z_loss, softcap, scale, bias)
-        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
+        super().__init__(parameter, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
@@ -999,11 +999,11 @@ class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
     ) -> None:
-        number = scalar(q, "q")
-        if not 0 < number <= 1:
+        parameter = scalar(q, "q")
+        if not 0 < parameter <= 1:
             raise ValueError(f"q: got {q}, wanted a number in (0, 1]")
         softmax = _softmax_options(z_loss, softcap, scale, bias)
-        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
+        super().__init__(parameter, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class PolyLoss(_HeadLoss[V]):
@@ -1090,11 +1090,11 @@ class PolyLoss(_HeadLoss[V]):
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
     ) -> None:
-        number = scalar(epsilon, "epsilon")
-        if not math.isfinite(number):
+        parameter = scalar(epsilon, "epsilon")
+        if not math.isfinite(parameter):
             raise ValueError(f"epsilon: got {epsilon}, wanted a finite number")
         softmax = _softmax_options(z_loss, softcap, scale, bias)
-        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
+        super().__init__(parameter, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class NLLLoss(_IndexedLoss[V]):
@@ -1172,9 +1172,6 @@ class NLLLoss(_IndexedLoss[V]):
 
     def _op(self) -> str:
         return "nll"
-
-    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
-        return self._op(), self._indexed(call, axis)
 
 
 class MultinomialNLLLoss(_LogitLoss[V]):

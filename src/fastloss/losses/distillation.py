@@ -97,7 +97,6 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
     """
 
     _function = "kl_div_with_logits"
-    weight: None = None
 
     temperature: float
     alpha: float

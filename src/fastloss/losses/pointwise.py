@@ -79,7 +79,6 @@ class _PointwiseLoss(Loss[V]):
     """Losses of one element of the input and one of the target."""
 
     _weighted_op: ClassVar[str | None] = None  # with pos_weight
-    _averaged: ClassVar[int] = 0  # axes that the value lacks under "none"
     _of_variances: ClassVar[bool] = False
 
     unchecked: bool = False
@@ -92,8 +91,10 @@ class _PointwiseLoss(Loss[V]):
         return ()
 
     def _value_shape(self, shape: Shape) -> Shape:
-        """The shape of the value under "none", which may lack the last axis."""
-        return shape
+        """The shape of the value under "none"."""
+        if self._averaged:
+            class_axis(shape, -1, "input")
+        return shape[: len(shape) - self._averaged]
 
     def _extra(self, call: Call) -> tuple[str, Array | None]:
         """What the kernel reads for each element beside input and target, broadcastable to the input."""
@@ -823,14 +824,8 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
     def _op(self) -> str:
         return "bce_with_logits"
 
-    _adds_samples = False  # but of the elements'
-
     def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
         return _targets.probability(x, y)
-
-    def _value_shape(self, shape: Shape) -> Shape:
-        class_axis(shape, -1, "input")
-        return shape[:-1]
 
 
 class PoissonNLLLoss(_PointwiseLoss[V]):
