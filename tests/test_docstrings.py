@@ -85,6 +85,12 @@ def test_package_names_what_it_has():
     assert set(fastloss.__all__) - names == {"CheckError", "__version__"}
 
 
+def test_reference_has_what_is_public():
+    listed = re.findall(r"^   ~fastloss\.(\w+)$", (ROOT / "docs/reference/index.rst").read_text(), re.M)
+    public = [name for name in fastloss.__all__ if callable(getattr(fastloss, name))]
+    assert sorted(listed) == sorted(public)
+
+
 def test_function_documents_what_its_class_does():
     for function, kind in fastloss.losses.CLASSES.items():
         text = getattr(fastloss, function).__doc__

@@ -318,7 +318,10 @@ def test_unchecked_changes_no_bit_of_what_can_be_meant(variant, isa, rng):
     for shape, dtype in itertools.product([(9, 5), (3, 300), (2, 3, 5)], (np.float32, np.float64)):
         case = make(variant, rng, shape, dtype)
         if "unchecked" not in loss(case.name).options():
-            assert variant in [*INDEXED, "mse_loss", "soft_margin_loss"]
+            assert variant in [*INDEXED, *POINTWISE]
+            if variant in POINTWISE:  # any number can be meant
+                case.target = 1e3 * rng.standard_normal(shape).astype(dtype)
+                assert np.isfinite(run(case)[0])
             continue
         results = []
         for case.options["unchecked"] in (False, True):
@@ -413,6 +416,18 @@ REMEDIES = {
     "label -1": (fastloss.cross_entropy, X, [0, -1, 1, 2], "ignore_index=-1"),
     "NaN as integer": (fastloss.cross_entropy, X, [0, -(2**63), 1, 2], "NaN.*mask="),
     "fractions": (fastloss.cross_entropy, X, [0.0, 1.5, 1, 2], "astype"),
+    "labels beyond 64 bits": (
+        fastloss.cross_entropy,
+        X,
+        [0, 1e300, 1, 2],
+        r"\[1\] = 1e\+300 is out of range for 5",
+    ),
+    "label 2^63": (fastloss.cross_entropy, X, [-1, 2**63, 1, 2], r"\[1\] = 9.*e\+18 is out of range for 5"),
+    "inf in labels": (fastloss.cross_entropy, X, [0, np.inf, 1, 2], "mask=numpy.isfinite"),
+    "a set": (fastloss.cross_entropy, X, {0, 1, 2, 3}, "got set, wanted numbers.* list"),
+    "a generator": (fastloss.cross_entropy, X, iter(range(4)), "got range_iterator, wanted numbers.* list"),
+    "a dict": (fastloss.mse_loss, X, {0: 1.0}, "got dict, wanted numbers.* list"),
+    "bytes": (fastloss.cross_entropy, X, b"0123", "got bytes, wanted numbers.* list"),
     "NaN in labels": (fastloss.cross_entropy, X, [0.0, np.nan, 1, 2], "mask=~numpy.isnan"),
     "probabilities as labels": (fastloss.cross_entropy, X, [0.5, 0.25, 0.1, 0.2], "shape of the input"),
     "one-hot integers": (fastloss.cross_entropy, X, np.eye(5, dtype=int)[T], r"argmax\(1\)"),
@@ -453,6 +468,48 @@ def test_remedies(kind):
     function, x, y, remedy = REMEDIES[kind]
     with pytest.raises((TypeError, ValueError, IndexError), match=f"^(input|target)\\b.*{remedy}"):
         function(x, y)
+
+
+WRT = {
+    "of softmax": lambda wrt: fastloss.CrossEntropyLoss().value_and_grad(X, T, wrt=wrt),
+    "of variances": lambda wrt: fastloss.GaussianNLLLoss().value_and_grad(X, X, 1.0, wrt=wrt),
+    "of a layer": lambda wrt: fastloss.LinearCrossEntropyLoss().value_and_grad(X, X, T, wrt=wrt),
+}
+
+
+@pytest.mark.parametrize("kind", WRT)
+def test_what_to_differentiate_by(kind):
+    for wrong in (None, 3):
+        with pytest.raises(TypeError, match=f"^wrt: got {type(wrong).__name__}, wanted one of 'input', "):
+            WRT[kind](wrong)
+    value, grads = WRT[kind](())
+    assert (value, grads) == (WRT[kind]("input")[0], ())
+
+
+MASKED = np.ma.array(X, mask=X == 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: fastloss.softmax(0.5, axis=1), r"^axis: got 1, wanted one in \[-1, 1\) for x of shape \(\)"),
+        (lambda: fastloss.softmax(MASKED), r"^x: got a masked array.* where=~numpy.ma"),
+        (
+            lambda: fastloss.linear_cross_entropy(X, MASKED, T),
+            r"^linear_weight: got a masked array.* \.filled",
+        ),
+        (
+            lambda: fastloss.LinearCrossEntropyLoss().value_and_grad(
+                X, X.astype(np.float16), T, grad_weight_out=X.copy()
+            ),
+            "^grad_weight_out: got dtype float64, wanted float16 or float32",
+        ),
+    ],
+    ids=["no dimensions", "masked entries", "masked layer", "wider gradient"],
+)
+def test_what_was_wanted(call, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        call()
 
 
 class Graph:

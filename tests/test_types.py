@@ -39,6 +39,20 @@ assert_type(part.merge(part).value(), float)
 assert_type(part.total(), fastloss.Total)
 assert_type(fastloss.PolyLoss(reduction="none").partial(x, labels, start=3).value(), NDArray[Any])
 assert_type(part.grad(x, labels), NDArray[Any])
+gaussian = fastloss.GaussianNLLLoss()
+assert_type(gaussian(x, x, 1.0), float)
+assert_type(gaussian.value_and_grad(x, x, 1.0)[0], float)
+assert_type(gaussian.value_grad_hess(x, x, 1.0), tuple[float, NDArray[Any], NDArray[Any]])
+assert_type(fastloss.GaussianNLLLoss(reduction="none")(x, x, 1.0), NDArray[Any])
+assert_type(fastloss.metrics.perplexity(x, labels, ignore_index=(-1, -2)), float)
+assert_type(sum([loss.total(x, labels)], fastloss.Total()).perplexity, float)
+"""
+
+DASK = """
+import fastloss.dask
+
+value, grad = fastloss.dask.cross_entropy_value_and_grad([[0.0, 1.0]], [0])
+total = fastloss.dask.mse_loss_total([0.0], [0.0])
 """
 
 TORCH = """
@@ -98,6 +112,12 @@ def check(checker, script, tmp_path):
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_right(checker, tmp_path):
     status, _, output = check(checker, RIGHT, tmp_path)
+    assert status == 0, output
+
+
+def test_dask(tmp_path):
+    pytest.importorskip("dask")
+    status, _, output = check("mypy", DASK, tmp_path)
     assert status == 0, output
 
 

@@ -1,6 +1,7 @@
 """From what the caller passed to what the kernels take: checked, aligned, native arrays of one dtype.
 
-a) A C-contiguous, aligned, native array of floats is used in place; anything else is copied once.
+a) An aligned, native array of floats is read in place if it is C-contiguous, by rows that lie apart, or with
+   the class axis elsewhere in memory (`memory_axes`, `outer_step`); anything else is copied once.
 b) Half precision is computed in float32, integers and bools in float64. The kernels read and write the large
    arrays of half precision as they are (`stored_dtype`); weights are converted.
 c) Every error names the argument, what came and what was wanted, and comes before anything is written.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -36,8 +37,7 @@ def as_array(value: Any, name: str) -> Array:
         if type(value) is np.ndarray:
             return value
         if isinstance(value, np.ma.MaskedArray):
-            mask = "where there is a mask=, ~numpy.ma.getmaskarray(array)"
-            raise TypeError(f"{name}: got a masked array; pass its .data, and {mask}")
+            raise TypeError(f"{name}: got a masked array; {_remedies.for_masked(name)}")
         return value.view(np.ndarray)
     if value is None:
         raise TypeError(f"{name}: got None, wanted an array")
@@ -58,6 +58,8 @@ def as_array(value: Any, name: str) -> Array:
             return _of_bfloat16(value)
         raise TypeError(f"{name}: {error}{_remedies.for_tensor(value)}") from None
     if array.dtype.kind == "O" and (problem := _remedies.for_categories(value)):
+        raise TypeError(f"{name}: {problem}")
+    if array.ndim == 0 and array.dtype.kind in "OS" and (problem := _remedies.for_iterable(value)):
         raise TypeError(f"{name}: {problem}")
     return array
 
@@ -152,21 +154,19 @@ def class_axes(shape: Shape, axis: Any, name: str) -> Shape:
     if axis is None:
         return tuple(range(len(shape)))
     wanted = "an integer, a tuple of integers or None"
-    axes = [_place(shape or (1,), i, name, wanted) for i in (axis if isinstance(axis, tuple) else (axis,))]
+    axes = [_place(shape, i, name, wanted, 1) for i in (axis if isinstance(axis, tuple) else (axis,))]
     if len(set(axes)) < len(axes):
         raise ValueError(f"axis: got {axis}, which has an axis twice")
     return tuple(sorted(axes)) if shape else ()
 
 
-def _place(shape: Shape, axis: Any, name: str, wanted: str) -> int:
-    ndim = len(shape)
-    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-        raise TypeError(f"axis: got {type(axis).__name__}, wanted {wanted}")
+def _place(shape: Shape, axis: Any, name: str, wanted: str, least: int = 0) -> int:
+    place, ndim = integer(axis, "axis", wanted), max(len(shape), least)
     if ndim == 0:
         raise ValueError(f"{name}: got a 0-dimensional array, wanted a class axis")
-    if not -ndim <= axis < ndim:
+    if not -ndim <= place < ndim:
         raise ValueError(f"axis: got {axis}, wanted one in [{-ndim}, {ndim}) for {name} of shape {shape}")
-    return int(axis) % ndim
+    return place % ndim
 
 
 class OneAxis:
@@ -348,13 +348,19 @@ def scalar(value: Any, name: str) -> float:
     return float(array.astype(np.float64))  # float() alone reads a byte-swapped bfloat16 wrongly
 
 
-def number(value: Any, name: str, wanted: str) -> int:
-    """A 64-bit integer; `wanted` says what else there may be."""
+def integer(value: Any, name: str, wanted: str) -> int:
+    """An integer of any size; `wanted` says what else there may be."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: got {type(value).__name__}, wanted {wanted}")
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"{name}: got {value}, wanted a 64-bit integer")
     return int(value)
+
+
+def number(value: Any, name: str, wanted: str) -> int:
+    """The same of 64 bits."""
+    whole = integer(value, name, wanted)
+    if not -(2**63) <= whole < 2**63:
+        raise ValueError(f"{name}: got {value}, wanted a 64-bit integer")
+    return whole
 
 
 def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
@@ -365,6 +371,14 @@ def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
         *most, last = map(repr, choices)
         raise ValueError(f"{name}: got {value!r}, wanted {', '.join(most)} or {last}")
     return value
+
+
+def choices_of(value: Any, name: str, choices: tuple[str, ...]) -> tuple[str, ...]:
+    """One of several words, or any of them in a sequence."""
+    if not isinstance(value, Iterable):
+        wanted = ", ".join(map(repr, choices))
+        raise TypeError(f"{name}: got {type(value).__name__}, wanted one of {wanted}, or a sequence of them")
+    return tuple(choice(word, name, choices) for word in ((value,) if isinstance(value, str) else value))
 
 
 def unchanging(array: Array) -> Array:
@@ -389,7 +403,10 @@ def flag(value: bool, name: str) -> bool:
 
 
 class Output:
-    """An array to fill: the caller's, or a new one; through a temporary where the kernels cannot write it."""
+    """An array to fill: the caller's, or a new one; through a temporary where the kernels cannot write it.
+
+    `dtype` is what is computed, `also` what the caller's may be besides, and the kernels can write.
+    """
 
     def __init__(
         self,
@@ -397,8 +414,8 @@ class Output:
         name: str,
         shape: Shape,
         dtype: np.dtype[Any],
-        computed: np.dtype[Any],
         *,
+        also: Sequence[np.dtype[Any]] = (),
         apart_from: Sequence[tuple[str, Array | None]] = (),
         in_place: Sequence[str] = (),
         zeros: bool = False,
@@ -409,25 +426,23 @@ class Output:
             make = np.zeros if zeros else np.empty
             self.result: Array = moved(make([shape[a] for a in axes[0]] or shape, dtype), self.back)
         else:
-            self.result = self._check(given, name, shape, dtype)
+            self.result = self._check(given, name, shape, (dtype, *also))
             for other_name, other in apart_from:
                 if other is None or not _overlap(given, other):
                     continue
                 if other_name not in in_place or not _same(given, other):
                     raise ValueError(f"{name}: overlaps {other_name} in memory")
         view = moved(self.result, axes)
-        kept = view.dtype == computed or (view.dtype == FLOAT32 and computed == FLOAT64)
-        direct = kept and view.flags.c_contiguous and view.flags.aligned
-        self.buffer: Array = view if direct else np.empty(view.shape, computed)
+        direct = view.dtype in (dtype, *also) and view.flags.c_contiguous and view.flags.aligned
+        self.buffer: Array = view if direct else np.empty(view.shape, dtype)
         self.direct, self.given = direct, given is not None
 
     @staticmethod
-    def _check(given: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    def _check(given: Any, name: str, shape: Shape, kinds: Sequence[np.dtype[Any]]) -> Array:
         if not isinstance(given, np.ndarray):
             raise TypeError(f"{name}: got {type(given).__name__}, wanted a NumPy array")
         if given.shape != shape:
             raise ValueError(f"{name}: got shape {given.shape}, wanted {shape}")
-        kinds = (dtype, FLOAT32) if dtype == FLOAT64 and name in ("grad_out", "hess_out") else (dtype,)
         if given.dtype not in kinds and (given.dtype.isnative or given.dtype.newbyteorder("=") not in kinds):
             raise TypeError(f"{name}: got dtype {given.dtype}, wanted {' or '.join(map(str, kinds))}")
         if not given.flags.writeable:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ._arguments import (
+    FLOAT32,
+    FLOAT64,
     Array,
     Axes,
     Output,
@@ -152,8 +154,9 @@ class Call:
     def outputs(self, shape: Shape, *, zeros: bool = False) -> tuple[Output | None, ...]:
         """The arrays to fill: the values under "none", the gradient, and the Hessian's diagonal."""
         value = grad = hess = None
+        also = (FLOAT32,) if self.stored == FLOAT64 else ()
         if self.reduction == "none":
-            value = Output(self.out, "out", shape, self.dtype, self.dtype, apart_from=self.arrays)
+            value = Output(self.out, "out", shape, self.dtype, apart_from=self.arrays)
         elif self.out is not None:
             raise ValueError(f"out: the value under reduction {self.reduction!r} is a float")
         if self.with_grad:
@@ -163,7 +166,7 @@ class Call:
                 "grad_out",
                 self.x.shape,
                 self.stored,
-                self.stored,
+                also=also,
                 apart_from=apart_from,
                 in_place=("input",),
                 zeros=zeros,
@@ -176,7 +179,7 @@ class Call:
                 "hess_out",
                 self.x.shape,
                 self.stored,
-                self.stored,
+                also=also,
                 apart_from=apart_from,
                 axes=self.axes,
             )

@@ -135,9 +135,7 @@ Total
     What the mean and the sum follow from, whatever the loss's `reduction`; totals of batches add up to that
     of all samples, with the same bits for any batches in any order.""",
     "value_and_grad": """\
-value : float or ndarray
-    The value, in nats (squared units for `MSELoss`): a float, or under "none" the array of values, float64,
-    or float32 for float32 and half precision.
+value : %(value)s
 grad : ndarray
     The gradient; it has the shape of `input`, and its dtype if that is a float. Under "none" it is the
     derivative of the sum of the values.""",
@@ -420,9 +418,7 @@ input, target : Tensor
 
 Returns
 -------
-Tensor
-    The loss, in nats (squared units for `mse_loss`) and in the input's dtype: of no dimensions, or under
-    "none" the values.
+%(torch.loss)s
 
 %(torch.raises)s
 
@@ -432,7 +428,9 @@ Examples
 >>> fastloss.torch.MSELoss().forward(torch.ones(2), torch.zeros(2))
 tensor(1.)""",
 }
+TEXTS["value_and_grad"] = TEXTS["value_and_grad"].replace("%(value)s", TEXTS["value"])
 TEXTS["torch.forward"] = TEXTS["torch.forward"].replace("%(torch.raises)s", TEXTS["torch.raises"])
+TEXTS["torch.forward"] = TEXTS["torch.forward"].replace("%(torch.loss)s", TEXTS["torch.loss"])
 TEXTS["softmax"] = f"{TEXTS['z_loss']}\n{TEXTS['scale']}"
 TEXTS["samples"] = f"{TEXTS['counted']}\n{TEXTS['normalizer']}"
 

@@ -12,6 +12,8 @@ import numpy as np
 
 import fastloss
 
+from ._report import optional
+
 
 def parsed(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Read the options."""
@@ -71,8 +73,4 @@ def _array(path: str) -> Any:
 
 def _can_show() -> bool:
     """Whether there is a terminal for a bar, and rich to draw it."""
-    try:
-        import rich  # noqa: F401
-    except ImportError:
-        return False
-    return sys.stderr.isatty() and sys.stdout.isatty()
+    return sys.stderr.isatty() and sys.stdout.isatty() and optional("rich") is not None

@@ -39,6 +39,22 @@ def for_kind(value: Any) -> str | None:
     return None
 
 
+def for_masked(name: str) -> str:
+    """A masked array: of samples, of entries, or of what has no mask."""
+    if name in ("input", "target", "teacher", "var", "sample_weight"):
+        return "pass its data, and mask=~numpy.ma.getmaskarray(array)"
+    if name in ("x", "p"):
+        return "pass its data, and where=~numpy.ma.getmaskarray(array)"
+    return "pass its .filled(...)"
+
+
+def for_iterable(value: Any) -> str | None:
+    """What has numbers, and becomes one object."""
+    if hasattr(value, "__iter__") and not isinstance(value, str):
+        return f"got {type(value).__name__}, wanted numbers, several in an array or a list"
+    return None
+
+
 def for_lists(error: ValueError) -> str:
     """Lists of which NumPy makes no array."""
     return "; lists of different lengths? pad them, and pass mask=" if "inhomogeneous" in str(error) else ""
@@ -108,6 +124,8 @@ def for_no_label(wrong: Array) -> str:
     """Floats that are no class indices."""
     if np.isnan(wrong).all():
         return "; NaN for what is missing? pass mask=~numpy.isnan(target)"
+    if not np.isfinite(wrong).any():
+        return "; inf for what is missing? pass mask=numpy.isfinite(target)"
     if ((wrong > 0) & (wrong < 1)).all():
         return "; probabilities have the shape of the input"
     return "; .astype(int) drops the fraction"

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from . import _kernels
+from ._arguments import integer
 
 try:
     from ._version import __version__ as __version__  # type: ignore[import-not-found,unused-ignore]
@@ -64,11 +65,10 @@ def _usable_cpus() -> int:
 
 
 def _check_count(n: object) -> int:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer):
-        raise TypeError(f"n: got {type(n).__name__}, wanted a positive integer")
-    if not 1 <= n <= 4096:
+    count = integer(n, "n", "a positive integer")
+    if not 1 <= count <= 4096:
         raise ValueError(f"n: got {n}, wanted a number of threads from 1 to 4096")
-    return int(n)
+    return count
 
 
 def get_num_threads() -> int:

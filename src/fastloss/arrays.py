@@ -84,7 +84,7 @@ def _over_classes(
         shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
         if not keepdims:
             places = tuple(a - (a > axes[0]) for a in memory[0] if a != axes[0]), 0
-    output = Output(out, "out", shape, kind, kind, apart_from=apart_from, axes=places)
+    output = Output(out, "out", shape, kind, apart_from=apart_from, axes=places)
     data = array if counted is None else _replaced(array, counted, stored, uncounted)
     if math.prod(array.shape[i] for i in axes) == 0:
         output.buffer.fill(_OF_NOTHING.get(op, 0.0))
@@ -131,7 +131,7 @@ def _over_elements(op: str, x: Any, out: Any, where: Any) -> Any:
     counted = None if where is None else _counted(where, array)
     apart_from = [("x", array), ("where", counted)]
     axes = element_axes(array) if counted is None else ((), 0)
-    output = Output(out, "out", array.shape, stored, stored, apart_from=apart_from, axes=axes)
+    output = Output(out, "out", array.shape, stored, apart_from=apart_from, axes=axes)
     data = array if counted is None else _replaced(array, counted, stored, -math.inf)
     data = native(moved(data, axes), stored)
     threads = threads_for(array.size)
@@ -153,9 +153,7 @@ def _vjp(name: str, result: Any, grad_output: Any, along: tuple[Any, ...], out: 
     if classes and not one:
         axes = memory_axes(array, classes[0][0], any_order=True)
     apart_from, either = [(result_name, array), ("grad_output", upstream)], (result_name, "grad_output")
-    output = Output(
-        out, "out", array.shape, stored, stored, apart_from=apart_from, in_place=either, axes=axes
-    )
+    output = Output(out, "out", array.shape, stored, apart_from=apart_from, in_place=either, axes=axes)
     args: tuple[Any, ...] = ()
     if _checking.enabled():  # before one of them is overwritten
         args = array.copy(), real_operand(upstream.copy(), "grad_output", dtype), *classes

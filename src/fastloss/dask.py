@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial, reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,6 +51,11 @@ try:
     import dask.array as da
 except ImportError as error:
     raise ImportError("fastloss.dask needs dask: pip install 'dask[array]'") from error
+
+if TYPE_CHECKING:  # the functions of losses are made below
+
+    def __getattr__(name: str) -> Any: ...
+
 
 OVER_CLASSES = ("softmax", "log_softmax")
 REDUCED = ("logsumexp", "entropy", "entropy_from_logits")

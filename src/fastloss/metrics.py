@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -288,7 +288,7 @@ def perplexity(
     logits: ArrayLike,
     target: ArrayLike,
     *,
-    ignore_index: int = -100,
+    ignore_index: int | Sequence[int] = -100,
     axis: int | None = None,
     sample_weight: ArrayLike | None = None,
     mask: ArrayLike | None = None,

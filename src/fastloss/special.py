@@ -5,7 +5,8 @@
     softplus                                             a function around one
 
 What fastloss does not compute goes to SciPy, which is imported then: of the first three complex numbers, long
-double, integers of less than 32 bits, masked arrays, matrices, and arrays of other libraries. `patched` puts
+double, masked arrays, matrices, and arrays of other libraries; of softmax and log_softmax bools and integers
+of less than 32 bits, too. `patched` puts
 all of them in the place of SciPy's, for code that was not written for it.
 """
 

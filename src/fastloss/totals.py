@@ -105,7 +105,7 @@ class Total:
 
     See Also
     --------
-    fastloss.CrossEntropyLoss.total : The total of a batch; all losses have it.
+    fastloss.CrossEntropyLoss.total : The total of a batch; all losses but the linear one have it.
 
     Notes
     -----

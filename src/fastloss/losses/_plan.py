@@ -110,7 +110,7 @@ class Loss(Options, Generic[V]):
     _reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
     _factors_of_rules: ClassVar[dict[Any, float]] = {"exact": 1.0, "bound": 1.0}  # of the short way
 
-    _adds_samples: ClassVar[bool] = True  # the kernel's sum is that of the samples' values
+    _averaged: ClassVar[int] = 0  # last axes that a sample's value is the mean over
 
     reduction: str
     empty: str
@@ -369,14 +369,15 @@ class Loss(Options, Generic[V]):
         **more: Any,
     ) -> Total:
         """The total, and the gradient of the sum where there is an array for it."""
-        loss = self._changed(reduction="sum" if self._adds_samples else "none")
+        adds_samples = not self._averaged  # the kernel's sum is that of the samples' values
+        loss = self._changed(reduction="sum" if adds_samples else "none")
         weights = (sample_weight, mask, None, grad_output)
         with_grad = grad_out is not None
         call = loss._sample_call(input, target, *weights, None, grad_out, with_grad=with_grad, **more)
         order = memory_order(call.x)
         if hasattr(self, "axis") and order and order[0] != 0:  # else blocks of samples would have other bits
             call.x = np.ascontiguousarray(call.x)
-        if self._adds_samples:
+        if adds_samples:
             call.exact = np.zeros(COUNTS, np.int64)
         values = np.asarray(loss._evaluate(call)[0])
         numerator = Exact.of(values) if call.exact is None else Exact.of_state(call.exact)

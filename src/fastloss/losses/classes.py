@@ -16,10 +16,11 @@ from .._arguments import (
     Output,
     Shape,
     as_array,
-    choice,
+    choices_of,
     class_axis,
     convert,
     flag,
+    integer,
     mask_operand,
     memory_axes,
     moved,
@@ -134,7 +135,7 @@ class _ClassLoss(Loss[V]):
             self._head,
             self.ignore_index if isinstance(self.ignore_index, tuple) else (self.ignore_index,),
             self.label_smoothing,
-            None if self.axis is None else max(-99, min(int(self.axis), 99)),  # which no array has
+            None if self.axis is None else max(-99, min(self.axis, 99)),  # which no array has
             self.full,
             _kernels.CHECKED["" if self.unchecked else self._meaning],
         )
@@ -266,9 +267,7 @@ class _ClassLoss(Loss[V]):
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = self._class_axis_of(call)
         op, kernel, derivatives, divisor = self._prepared(call, axis, ahead=True)
-        result = Output(
-            out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes
-        )
+        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays, axes=call.axes)
         if not divisor or op == "nll":
             result.buffer.fill(0)
         elif self._by_class or (self._head and any(self._head[:4])):
@@ -320,7 +319,7 @@ class _ClassLoss(Loss[V]):
         if y.dtype.kind in "biu":
             return native(y, y.dtype.newbyteorder("="))
         if y.dtype.kind == "f" or y.dtype.name == "bfloat16":
-            return _whole_labels(widened(y), call.mask)
+            return _whole_labels(widened(y), call.mask, x.shape[axis])
         hint = _remedies.for_dtype(y.dtype, "target")
         raise TypeError(f"target: got dtype {y.dtype}, wanted class indices, whole numbers{hint}")
 
@@ -451,9 +450,7 @@ class _LogitLoss(_ClassLoss[V]):
     @shortening
     def _derivatives(self, wrt: str | Sequence[str], *arguments: Any) -> tuple[V, Any]:
         """The value, and its derivatives by input, scale and bias."""
-        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-        for name in names:
-            choice(name, "wrt", ("input", "scale", "bias"))
+        names = choices_of(wrt, "wrt", ("input", "scale", "bias"))
         if arguments[-1] is not None and "input" not in names:
             raise ValueError("grad_out: it is for the gradient by 'input', which wrt does not name")
         call = Call(self._options, *arguments, with_grad="input" in names)
@@ -482,7 +479,7 @@ class _LogitLoss(_ClassLoss[V]):
         return result
 
 
-def _whole_labels(y: Array, mask: Array | None) -> Array:
+def _whole_labels(y: Array, mask: Array | None, classes: int) -> Array:
     """Class indices that are stored as floats, as libraries of trees do."""
     with np.errstate(all="ignore"):
         labels = y.astype(np.int64, order="C")
@@ -490,16 +487,18 @@ def _whole_labels(y: Array, mask: Array | None) -> Array:
     if wrong.any():
         counts = mask_operand(mask, y.shape)
         wrong = wrong if counts is None else wrong & counts
-        if wrong.any():
-            where, hint = first_wrong(wrong, None, y, "target"), _remedies.for_no_label(y[wrong])
+        no_label = wrong & (~np.isfinite(y) | (y != np.rint(y)))
+        if no_label.any():
+            where, hint = first_wrong(no_label, None, y, "target"), _remedies.for_no_label(y[no_label])
             raise ValueError(f"{where} is no class index, wanted whole numbers{hint}")
+        if wrong.any():  # beyond 64 bits
+            where = first_wrong(wrong, None, y, "target")
+            raise IndexError(f"{where} is out of range for {classes} classes")
     return labels
 
 
 def _axis(value: int | None) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
-        raise TypeError(f"axis: got {type(value).__name__}, wanted an integer or None")
-    return value
+    return None if value is None else integer(value, "axis", "an integer or None")
 
 
 def _softmax_options(
@@ -568,6 +567,9 @@ class _IndexedLoss(_ClassLoss[V]):
 
     def _op(self) -> str:
         raise AssertionError
+
+    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
+        return self._op(), self._indexed(call, axis)
 
     def _indexed(self, call: Call, axis: int) -> dict[str, Any]:
         shape = call.x.shape
@@ -814,9 +816,6 @@ class _HeadLoss(_LabelLoss[V]):
     def _head_of_label(self) -> tuple[int, float]:
         return _kernels.HEADS[self._kind], vars(self)[self._parameter]
 
-    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
-        return self._op(), self._indexed(call, axis)
-
 
 class FocalLoss(_HeadLoss[V]):
     """Focal loss of class indices, from logits: -w_t (1 - p_t)^γ log p_t with p = softmax(x).
@@ -908,11 +907,11 @@ class FocalLoss(_HeadLoss[V]):
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
     ) -> None:
-        number = scalar(gamma, "gamma")
-        if not 0 <= number < math.inf:
+        parameter = scalar(gamma, "gamma")
+        if not 0 <= parameter < math.inf:
             raise ValueError(f"gamma: got {gamma}, wanted a finite number of at least 0")
         softmax = _softmax_options(z_loss, softcap, scale, bias)
-        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
+        super().__init__(parameter, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
@@ -1002,11 +1001,11 @@ class GeneralizedCrossEntropyLoss(_HeadLoss[V]):
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
     ) -> None:
-        number = scalar(q, "q")
-        if not 0 < number <= 1:
+        parameter = scalar(q, "q")
+        if not 0 < parameter <= 1:
             raise ValueError(f"q: got {q}, wanted a number in (0, 1]")
         softmax = _softmax_options(z_loss, softcap, scale, bias)
-        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
+        super().__init__(parameter, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class PolyLoss(_HeadLoss[V]):
@@ -1093,11 +1092,11 @@ class PolyLoss(_HeadLoss[V]):
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
     ) -> None:
-        number = scalar(epsilon, "epsilon")
-        if not math.isfinite(number):
+        parameter = scalar(epsilon, "epsilon")
+        if not math.isfinite(parameter):
             raise ValueError(f"epsilon: got {epsilon}, wanted a finite number")
         softmax = _softmax_options(z_loss, softcap, scale, bias)
-        super().__init__(number, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
+        super().__init__(parameter, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
 
 class NLLLoss(_IndexedLoss[V]):
@@ -1175,9 +1174,6 @@ class NLLLoss(_IndexedLoss[V]):
 
     def _op(self) -> str:
         return "nll"
-
-    def _kernel(self, call: Call, axis: int) -> tuple[str, dict[str, Any]]:
-        return self._op(), self._indexed(call, axis)
 
 
 class MultinomialNLLLoss(_LogitLoss[V]):

@@ -97,7 +97,6 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
     """
 
     _function = "kl_div_with_logits"
-    weight: None = None
 
     temperature: float
     alpha: float
@@ -461,9 +460,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         axis = class_axis(call.x.shape, self.axis, "input")
         kernel = self._prepared(call, axis)[1]
         counts = counted(kernel, call.x.shape[:axis] + call.x.shape[axis + 1 :])
-        result = Output(
-            out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays, axes=call.axes
-        )
+        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays, axes=call.axes)
         product: Any = 0.0
         x = convert(widened(call.x), call.dtype)
         for times, loss, labels, given in self._hessians(call, axis):

@@ -27,7 +27,7 @@ from .._arguments import (
     Array,
     Output,
     as_array,
-    choice,
+    choices_of,
     compute_dtype,
     flag,
     native,
@@ -534,10 +534,8 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         (0.6931471805599453, array([[-0.5],
                [ 0.5]]))
         """
-        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+        names = choices_of(wrt, "wrt", tuple(GRADIENTS))
         outs = dict(zip(GRADIENTS, (grad_input_out, grad_weight_out, grad_bias_out), strict=True))
-        for name in names:
-            choice(name, "wrt", tuple(GRADIENTS))
         for name, array in outs.items():
             if array is not None and name not in names:
                 raise ValueError(f"{GRADIENTS[name]}: it is for the gradient by {name!r}, not named by wrt")
@@ -606,15 +604,16 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         for name, array in given.items():
             own = arrays[name]
             dtype = stored_dtype(own, compute_dtype(own, name))
-            if isinstance(array, np.ndarray) and array.dtype == FLOAT32 and dtype.itemsize == 2:
-                dtype = FLOAT32
+            wider = (FLOAT32,) if dtype.itemsize == 2 else ()
+            if wider and isinstance(array, np.ndarray) and array.dtype.newbyteorder("=") == FLOAT32:
+                dtype, wider = FLOAT32, ()
             place = GRADIENTS[name]
             outputs[name] = Output(
                 array,
                 place,
                 own.shape,
                 dtype,
-                dtype,
+                also=wider,
                 apart_from=taken,
                 in_place=("input",) if name == "input" else (),
             )

@@ -15,7 +15,7 @@ from .._arguments import (
     Array,
     Output,
     Shape,
-    choice,
+    choices_of,
     class_axis,
     compute_dtype,
     convert,
@@ -79,7 +79,6 @@ class _PointwiseLoss(Loss[V]):
     """Losses of one element of the input and one of the target."""
 
     _weighted_op: ClassVar[str | None] = None  # with pos_weight
-    _averaged: ClassVar[int] = 0  # axes that the value lacks under "none"
     _of_variances: ClassVar[bool] = False
 
     unchecked: bool = False
@@ -92,8 +91,10 @@ class _PointwiseLoss(Loss[V]):
         return ()
 
     def _value_shape(self, shape: Shape) -> Shape:
-        """The shape of the value under "none", which may lack the last axis."""
-        return shape
+        """The shape of the value under "none"."""
+        if self._averaged:
+            class_axis(shape, -1, "input")
+        return shape[: len(shape) - self._averaged]
 
     def _extra(self, call: Call) -> tuple[str, Array | None]:
         """What the kernel reads for each element beside input and target, broadcastable to the input."""
@@ -183,7 +184,7 @@ class _PointwiseLoss(Loss[V]):
         return self._weighed({"mask": mask_operand(call.mask, samples), "sample_weight": weights}, samples)[0]
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
-        result = Output(out, "out", call.x.shape, call.stored, call.stored, apart_from=call.arrays)
+        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays)
         call.stored = call.dtype  # only the product is rounded
         call.x = convert(widened(call.x), call.dtype)
         hess = self._run(call)[2]
@@ -823,14 +824,8 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
     def _op(self) -> str:
         return "bce_with_logits"
 
-    _adds_samples = False  # but of the elements'
-
     def _wrong(self, x: Array, y: Array) -> Iterator[Wrong]:
         return _targets.probability(x, y)
-
-    def _value_shape(self, shape: Shape) -> Shape:
-        class_axis(shape, -1, "input")
-        return shape[:-1]
 
 
 class PoissonNLLLoss(_PointwiseLoss[V]):
@@ -1062,7 +1057,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         mask: ArrayLike | None = None,
         normalizer: float | None = None,
         out: Array | None = None,
-    ) -> Any:
+    ) -> V:
         """Return the value.
 
         Parameters
@@ -1090,7 +1085,8 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         2.0
         """
         weights = (sample_weight, mask, normalizer, None)
-        return self._evaluated(input, target, (None, var), *weights, out, None, False)
+        value: V = self._evaluated(input, target, (None, var), *weights, out, None, False)
+        return value
 
     def value_and_grad(  # type: ignore[override]
         self,
@@ -1105,7 +1101,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         grad_output: ArrayLike | None = None,
         out: Array | None = None,
         grad_out: Array | None = None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[V, Any]:
         """Return the value and its derivative with respect to `input`, the variances, or both.
 
         Parameters
@@ -1142,9 +1138,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         >>> fastloss.GaussianNLLLoss().value_and_grad([2.0], [0.0], 1.0, wrt="var")
         (2.0, array(-1.5))
         """
-        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-        for name in names:
-            choice(name, "wrt", ("input", "var"))
+        names = choices_of(wrt, "wrt", ("input", "var"))
         if grad_out is not None and "input" not in names:
             raise ValueError("grad_out: it is for the gradient by 'input', which wrt does not name")
         weights = (sample_weight, mask, normalizer, grad_output)
@@ -1155,6 +1149,8 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
             value, grads["var"] = by_var._reduced(input, target, *weights, out, with_grad=True, var=var)
         if "input" in names:
             value, grads["input"] = self._evaluated(input, target, (None, var), *weights, out, grad_out, True)
+        if not names:
+            value = self._evaluated(input, target, (None, var), *weights, out, None, False)
         return value, grads[wrt] if isinstance(wrt, str) else tuple(grads[name] for name in names)
 
     def value_grad_hess(  # type: ignore[override]
@@ -1172,7 +1168,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         out: Array | None = None,
         grad_out: Array | None = None,
         hess_out: Array | None = None,
-    ) -> tuple[Any, Array, Array]:
+    ) -> tuple[V, Array, Array]:
         """Return the value, its derivative by `input`, and the diagonal of its Hessian, from one pass.
 
         Parameters
@@ -1207,7 +1203,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         """
         weights = (sample_weight, mask, normalizer, grad_output)
         second = (hessian, floor, hess_out)
-        three: tuple[Any, Array, Array] = self._evaluated(
+        three: tuple[V, Array, Array] = self._evaluated(
             input, target, (None, var), *weights, out, grad_out, True, second
         )
         return three
