@@ -239,6 +239,7 @@ def _checked_floor(value: Any) -> float:
 
 
 def checked_normalizer(value: Any, reduction: str) -> float:
+    """What a mean is to be divided by."""
     if reduction not in ("mean", "batchmean"):
         raise ValueError(f"normalizer: it is what a mean is divided by, and the reduction is {reduction!r}")
     result = scalar(value, "normalizer")

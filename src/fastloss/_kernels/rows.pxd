@@ -399,7 +399,8 @@ cdef inline void read_pair(
 cdef inline void wide_distilled(real* tag, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
     """The value of a row whose logits differ too much for `difference_steps`, or are not finite.
 
-    With d_j of t less its maximum and e_j of s, the sums without the maxima's own 1: Σ p_j (d_j - e_j) + log Σ - log Σ.
+    That is Σ p_j (d_j - e_j) + log Σ exp(e_j) - log Σ exp(d_j), with d_j and e_j of teacher and student less their
+    maxima: log1p of the sums without the maxima's own 1 keeps what is far smaller than 1.
     """
     cdef Distilled* known = &row.distilled
     cdef Py_ssize_t j, at_s = 0, at_t = 0

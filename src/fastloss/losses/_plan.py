@@ -620,6 +620,7 @@ def weight_option(value: ArrayLike | None, name: str) -> Array | None:
 
 
 def weight_array(value: ArrayLike, name: str) -> Array:
+    """The same of a weight that is there, for one call: where it stands."""
     array = as_array(value, name)
     compute_dtype(array, name)
     return widened(array)

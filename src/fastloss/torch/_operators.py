@@ -296,9 +296,6 @@ class Loss:
             x, y = _lent(input), _lent(target)
             if plain is None or x.size >= _SMALL or (with_grad and target.requires_grad):
                 return None
-            # The kernels' results would be in C order.
-            if not input.is_contiguous() and self.value_shape(input.shape) == input.shape:
-                return None
             for i in range(2, self.tensors):
                 weight = args[i]
                 if weight is not None:
@@ -310,6 +307,9 @@ class Loss:
         except _REFUSED:  # by tensors that have no strides, too
             return None
         with_grad = with_grad and input.requires_grad
+        arrays = with_grad or options[self.options.index("reduction")] == "none"
+        if arrays and not input.is_contiguous() and self.value_shape(input.shape) == input.shape:
+            return None  # the kernels' results would be in C order
         call = (*own, None, None, None, None, None, None, with_grad, None, None, threads_for)
         result = _kernels.module.plain_loss(plain, x, y, *call)
         if result is None:
