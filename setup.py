@@ -33,7 +33,7 @@ import tempfile
 import threading
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -208,18 +208,18 @@ class Build(build_ext):
         """Compile all objects; what is left of the extensions is to link them."""
         units = [f"_kernels._{unit}" for unit in UNITS]
         names = [*units, *(extension.name.removeprefix("fastloss.") for extension in self.extensions)]
-        self._start("Cython", len(names))
-        sources = dict(zip(names, pool.map(self._cythonize, names), strict=True))
-        self._start("C compiler", len(UNITS) * len(self.isas) + len(self.extensions))
+        self.number, self.done = len(names) + len(UNITS) * len(self.isas) + len(self.extensions), 0
+        # in this order: a compiler that waits for its source waits for what was begun before; long ones first
+        sources = {name: pool.submit(self._cythonize, name) for name in names}
         built = [("FASTLOSS_ISAS(X)", " ".join(f"X({isa})" for isa in self.isas))]
-        objects = [
-            pool.submit(self._compile, sources[name], isa, unit_macros(name, isa), level(name, isa))
-            for name in units
-            for isa in self.isas
-        ]
         modules = [
             pool.submit(self._compile, sources[name], "base", built, level(name, "none"))
             for name in names[len(units) :]
+        ]
+        objects = [
+            pool.submit(self._compile, sources[name], isa, unit_macros(name, isa), level(name, isa))
+            for name in units
+            for isa in reversed(self.isas)
         ]
         for extension, module in zip(self.extensions, modules, strict=True):
             extension.extra_objects = [module.result()]
@@ -234,11 +234,14 @@ class Build(build_ext):
         folder = self._folder("cython", DIRECTIVES)
         arguments = map(repr, (source, DIRECTIVES, bool(self.force), folder))
         subprocess.run([sys.executable, "-c", CYTHONIZE, *arguments], check=True)
-        self._progress(name)
+        self._progress(f"Cython: {name}")
         return os.path.join(folder, source.removesuffix(".pyx") + ".c")
 
-    def _compile(self, source: str, isa: str, macros: list[tuple[str, str | None]], level: str) -> str:
+    def _compile(
+        self, cythonized: Future[str], isa: str, macros: list[tuple[str, str | None]], level: str
+    ) -> str:
         """The object of C for an instruction set, compiled if it is not up to date."""
+        source = cythonized.result()
         flags = [*self.flags, *(self.isa_flags[isa] or []), level]
         folder = self._folder(isa, self.compiler.compiler_so, flags, macros)
         (compiled,) = self.compiler.object_filenames([source], strip_dir=True, output_dir=folder)
@@ -252,20 +255,17 @@ class Build(build_ext):
                 extra_postargs=flags,
             )
             os.replace(made, compiled)
-        self._progress(f"{os.path.basename(source)} for {isa}")
+        self._progress(f"C compiler: {os.path.basename(source)} for {isa}")
         return compiled
 
     def _folder(self, name: str, *options: object) -> str:
         """Where files made with these options are: with others they are not up to date."""
         return os.path.join(self.build_temp, f"{name}-{zlib.crc32(repr(options).encode()):08x}")
 
-    def _start(self, what: str, number: int) -> None:
-        self.what, self.number, self.done = what, number, 0
-
     def _progress(self, name: str) -> None:
         with self.lock:
             self.done += 1
-            self._say(f"{self.what}: {self.done} of {self.number}, {name}")
+            self._say(f"{self.done} of {self.number}, {name}")
 
     def _say(self, text: str) -> None:
         """What pip shows with -v; else it keeps the output to itself."""
