@@ -1,6 +1,7 @@
 # labels: class indices are read, and checked; coefficients are checked.
 
 from libc.math cimport fabs
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
@@ -36,6 +37,58 @@ cdef inline bint masked(const ClassJob* job, Py_ssize_t i) noexcept nogil:
 cdef inline int64_t label_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
     """Label of sample i; `ignore_index` where it does not count, whatever stands there."""
     return job.ignore_index if masked(job, i) else load_label(job.labels, job.label_kind, i)
+
+
+ctypedef fused small_int:
+    int8_t
+    uint8_t
+    int16_t
+    uint16_t
+    int32_t
+    uint32_t
+
+
+cdef inline void widen(const small_int* labels, Py_ssize_t n, int64_t* y) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = labels[i]
+
+
+cdef inline void widen_labels(const ClassJob* job, Py_ssize_t first, Py_ssize_t n, int64_t* y) noexcept nogil:
+    """`label_of` for samples [first, first + n)."""
+    cdef int kind = job.label_kind
+    cdef const char* at = <const char*>job.labels + first * abs(kind)
+    cdef const uint8_t* mask = job.mask
+    cdef int64_t ignore_index = job.ignore_index
+    cdef Py_ssize_t i
+    if kind == 4:
+        widen(<const int32_t*>at, n, y)
+    elif kind == -1:
+        widen(<const uint8_t*>at, n, y)
+    elif kind == 2:
+        widen(<const int16_t*>at, n, y)
+    elif kind == 1:
+        widen(<const int8_t*>at, n, y)
+    elif kind == -2:
+        widen(<const uint16_t*>at, n, y)
+    elif kind == -4:
+        widen(<const uint32_t*>at, n, y)
+    else:
+        memcpy(y, at, n * sizeof(int64_t))
+    for i in range(n if job.mask != NULL else 0):
+        y[i] = y[i] if mask[first + i] else ignore_index
+
+ctypedef void (*labels_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, int64_t*) noexcept nogil
+
+
+cdef inline const int64_t* labels_of(
+    const ClassJob* job, Py_ssize_t first, Py_ssize_t n, int64_t* buffer
+) noexcept nogil:
+    """`label_of` for samples [first, first + n), in place where all count and the type is int64."""
+    if job.label_kind == 8 and job.mask == NULL:
+        return <const int64_t*>job.labels + first
+    (<labels_function>fastloss_out_of_line(<void*>widen_labels))(job, first, n, buffer)
+    return buffer
 
 
 cdef inline double sum_of(vec a) noexcept nogil:
@@ -142,10 +195,9 @@ cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexc
 
 cdef inline void sum_weights(ClassJob* job, Py_ssize_t first, Py_ssize_t last, double* partial) noexcept nogil:
     """The weights in force of samples [first, last), side by side."""
-    cdef const int64_t* labels64 = <const int64_t*>job.labels
-    cdef bint usual = job.label_kind == 8 and job.mask == NULL
+    cdef const int64_t* labels
     cdef Py_ssize_t start, l, n
-    cdef int64_t t
+    cdef int64_t buffer[LANES]
     cdef int64_t keep[LANES]
     cdef double weight[LANES]
     cdef double total[LANES]
@@ -156,10 +208,10 @@ cdef inline void sum_weights(ClassJob* job, Py_ssize_t first, Py_ssize_t last, d
         total[l] = low[l] = 0
     for start in range(first, last, LANES):
         n = min(<Py_ssize_t>LANES, last - start)
+        labels = labels_of(job, start, n, buffer)
         for l in range(n):
-            t = labels64[start + l] if usual else label_of(job, start + l)
-            keep[l] = t != job.ignore_index
-            weight[l] = per_sample(job, job.class_weight, t if keep[l] else 0)
+            keep[l] = labels[l] != job.ignore_index
+            weight[l] = per_sample(job, job.class_weight, labels[l] if keep[l] else 0)
         for l in range(n):
             weight[l] *= per_sample(job, job.sample_weight, start + l)
             two_sum(weight[l] if keep[l] else 0.0, total + l, low + l)
@@ -168,27 +220,25 @@ cdef inline void sum_weights(ClassJob* job, Py_ssize_t first, Py_ssize_t last, d
 
 cdef inline void labels_chunk(const void* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Lower job.invalid to the first label that is neither a class nor ignored; the weights in force, summed."""
-    cdef Py_ssize_t first = chunk * job.chunk, i, used = 0
+    cdef Py_ssize_t first = chunk * job.chunk, start, l, n, used = 0
     cdef Py_ssize_t last = min(first + job.chunk, job.samples)
     cdef int64_t t, counts, classes = job.classes, ignore_index = job.ignore_index
     cdef uint64_t invalid = 0      # the sign bit
-    cdef const int64_t* labels64 = <const int64_t*>job.labels
-    cdef bint usual = job.label_kind == 8 and job.mask == NULL
+    cdef const int64_t* labels
+    cdef int64_t buffer[BLOCK_OF_LABELS]
     cdef double* partial = job.partial + 3 * chunk
-    if usual:  # vectorised
-        for i in range(first, last):
-            counts = labels64[i] != ignore_index
-            used += counts
-            invalid |= (<uint64_t>labels64[i] | (<uint64_t>(classes - 1) - <uint64_t>labels64[i])) & <uint64_t>-counts
     partial[1] = partial[2] = 0
-    if invalid >> 63 or not usual:
-        used = 0
-        for i in range(first, last):
-            t = label_of(job, i)
-            used += t != ignore_index
-            if t != ignore_index and (t < 0 or t >= classes):
-                fastloss_lower(&job.invalid, i)
-                partial[0] = used
+    for start in range(first, last, BLOCK_OF_LABELS):
+        n = min(<Py_ssize_t>BLOCK_OF_LABELS, last - start)
+        labels = labels_of(job, start, n, buffer)
+        for l in range(n):  # vectorised
+            counts = labels[l] != ignore_index
+            used += counts
+            invalid |= (<uint64_t>labels[l] | (<uint64_t>(classes - 1) - <uint64_t>labels[l])) & <uint64_t>-counts
+        for l in range(n if invalid >> 63 else 0):
+            t = labels[l]
+            if t != ignore_index and not 0 <= t < classes:
+                fastloss_lower(&job.invalid, start + l)
                 return
     partial[0] = used
     if job.class_weight != NULL or job.sample_weight != NULL:

@@ -952,9 +952,10 @@ cdef inline void distilled_gradient(real* tag, vec* type, const ClassJob* job, P
 
 
 cdef inline void zero_row(void* out, int storage, const ClassJob* job, Py_ssize_t i) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(job.classes):
-        store_one(job, 0, out, storage, position_in_results(job, i, j))
+    cdef Py_ssize_t item = bytes_of(storage, <float*>NULL) if job.float32 else bytes_of(storage, <double*>NULL), j, n
+    n = job.classes * item if job.inner == 1 else item
+    for j in range(job.classes if job.inner > 1 else 1):
+        memset(<char*>out + position_in_results(job, i, j) * item, 0, n)
 
 
 cdef inline void restore_row(

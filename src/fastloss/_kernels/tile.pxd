@@ -129,12 +129,16 @@ cdef inline vec headed(
 ) noexcept nogil:
     """The value of a loss of a label with a head, NaN where it is odd, and what its gradient is multiplied by, p_j for
     most classes, and 1 for the label."""
-    cdef vec k = load(s.k, i, l), square = all_of(0, l), value = mul(k, head_of(job, l, p, not_p, slope))
+    cdef vec k = load(s.k, i, l), zero = all_of(0, l), square = zero, value = head_of(job, l, p, not_p, slope)
+    cdef vec least = all_of(1e-30 if vec is f16 else 1e-270, l), tiny = all_of(2e-38 if vec is f16 else 4e-308, l)
+    cdef vec size = absolute_of(value), share = min_of(p, not_p) if job.head == GENERALIZED else not_p
+    value = mul(k, if_equal(k, zero, log_sum, value))  # as in `heads`; a label that is ignored has any l
+    slope[0] = mul(k, if_equal(k, zero, zero, slope[0]))
+    # `rows` has more range for what is that small
+    size = if_less(share, least, zero, min_of(absolute_of(value), size))
+    value = if_equal(k, zero, value, if_less(size, tiny, all_of(NAN, l), value))
     if job.z_loss != 0:
         square = within(square_of(job, load(s.top, i, l), log_sum, &value), 0, 1e6)
-    # `rows` has more digits and range for what is that small.
-    value = if_less(min_of(p, not_p), all_of(1e-12 if vec is f16 else 1e-60, l), all_of(NAN, l), value)
-    slope[0] = mul(k, slope[0])
     entry[0] = sub(mul(square, p), mul(slope[0], not_p))
     slope[0] = add(slope[0], square)
     return value
@@ -287,19 +291,15 @@ cdef inline void read_weights(real* tag, const ClassJob* job, Tile* s) noexcept 
 
 cdef inline bint read_labels(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
     """The labels, in place if they are usual; whether one does not count: then it is -1."""
-    cdef const int64_t* usual = <const int64_t*>job.labels + s.first
-    cdef bint in_place = job.label_kind == 8 and job.mask == NULL
-    cdef int64_t t, ignored = 0
+    cdef const int64_t* labels = labels_of(job, s.first, s.count, s.label_buffer)
+    cdef int64_t ignored = 0
     cdef Py_ssize_t l
-    s.labels = usual
-    if in_place:
+    for l in range(s.count):
+        ignored |= labels[l] == job.ignore_index
+    s.labels = labels
+    if ignored:
         for l in range(s.count):
-            ignored |= usual[l] == job.ignore_index
-    if ignored or not in_place:
-        for l in range(s.count):
-            t = usual[l] if in_place else label_of(job, s.first + l)
-            ignored |= t == job.ignore_index
-            s.label_buffer[l] = t | -<int64_t>(t == job.ignore_index)
+            s.label_buffer[l] = labels[l] | -<int64_t>(labels[l] == job.ignore_index)
         s.labels = s.label_buffer
     return ignored != 0
 

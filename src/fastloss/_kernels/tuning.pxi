@@ -27,6 +27,7 @@ DEF PLANE_SAMPLES = 512            # of float32 in a tile at most, half as many 
 DEF PLANE_BYTES = 4 * PLANE_SAMPLES
 DEF COMPARE_MAX_CLASSES = 6        # more: the numbers of labels are gathered
 DEF TILE_BYTES = 16384             # and what a tile should have of x: that stays in L1
+DEF BLOCK_OF_LABELS = 512          # of labels that are checked
 DEF RUN_MIN_INNER = 512            # as few neighbours are copied: one class's of several outer indices make a tile
 DEF KEPT_BYTES = 131072            # of a tile of many classes: that stays in L2
 DEF MOST_SHARED = 512             # classes whose smoothed coefficients are on the stack
