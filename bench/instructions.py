@@ -46,6 +46,7 @@ def kernels(scale: int) -> Iterator[tuple[str, int, Callable[[], object]]]:
                 x.size,
                 lambda a=loss, x=x, y=target, g=grad: a.value_and_grad(x, y, grad_out=g),
             )
+    yield from labelled(scale, rng)
     n = 4096 * scale
     x, y = rng.standard_normal(n, np.float32), rng.random(n, np.float32)
     p, log_p, out = fastloss.sigmoid(x), fastloss.logsigmoid(x), np.zeros(n, np.float32)
@@ -65,6 +66,27 @@ def kernels(scale: int) -> Iterator[tuple[str, int, Callable[[], object]]]:
         )
     for function in (fastloss.sigmoid, fastloss.logsigmoid):
         yield function.__name__, n, lambda function=function: function(x, out=out)
+
+
+def labelled(scale: int, rng: np.random.Generator) -> Iterator[tuple[str, int, Callable[[], object]]]:
+    """What depends on the labels: their type, those that are ignored, confident predictions."""
+    x = rng.standard_normal((512 * scale, 10), np.float32)
+    target, grad = rng.integers(0, 10, len(x)), np.zeros_like(x)
+    loss, nll, focal = fastloss.CrossEntropyLoss(), fastloss.NLLLoss(), fastloss.FocalLoss()
+    narrow, ignored, half = target.astype(np.uint8), np.where(target > 6, -100, target), x.astype(np.float16)
+    sure = x + 30 * (np.arange(10) == target[:, None]).astype(np.float32)
+    rows, none = x[: 50 * scale].reshape(-1, 500), np.full(scale, -100)
+    yield "cross_entropy 10, uint8", x.size, lambda: loss(x, narrow)
+    yield "cross_entropy 10, ignored", x.size, lambda: loss.value_and_grad(x, ignored, grad_out=grad)
+    yield "focal_loss 10, ignored", x.size, lambda: focal(x, ignored)
+    yield "poly_loss 10, confident", x.size, lambda: fastloss.poly_loss(sure, target)
+    yield "nll_loss 10", x.size, lambda: nll(x, target)
+    yield "nll_loss 10, float16", x.size, lambda: nll(half, target)
+    yield (
+        "cross_entropy 500, all ignored, gradient",
+        rows.size,
+        lambda: loss.value_and_grad(rows, none, grad_out=grad[: 50 * scale].reshape(-1, 500)),
+    )
 
 
 def run_under_callgrind(library: str) -> None:

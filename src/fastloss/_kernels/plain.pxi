@@ -547,9 +547,9 @@ cdef object plain_classes(
     if y is None or smoothing != 0 and job.classes > MOST_SHARED:
         return None
     if job.samples * job.classes >= SERIAL_ELEMENTS:
-        if job.op == NLL:  # the general way starts its gradient from the system's zeros
+        if job.op == NLL and with_grad and grad_out is None:  # the general way starts it from the system's zeros
             return None
-        threads = threads_for(job.samples * job.classes)
+        threads = threads_for(job.samples if job.op == NLL else job.samples * job.classes)
     # where results go
     number = cnp.NPY_FLOAT32 if job.float32 else cnp.NPY_FLOAT64
     if out is not None or grad_out is not None or hess_out is not None:
