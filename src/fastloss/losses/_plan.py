@@ -409,9 +409,7 @@ class Loss(Options, Generic[V]):
     @shortening
     def _times(self, out: Array | None, *arguments: Any, **more: Any) -> Array:
         """The Hessian of a call times its vector."""
-        return self._product(Call(self._options, *arguments, with_grad=True, hessian="exact", **more), out)
-
-    def _product(self, call: Call, out: Array | None) -> Array:
+        call = self._sample_call(*arguments, with_grad=True, hessian="exact", **more)
         vector = call.more.pop("vector")
         if vector.shape != call.x.shape:
             raise ValueError(f"vector: got shape {vector.shape}, wanted {call.x.shape} as input")
@@ -474,7 +472,7 @@ class Loss(Options, Generic[V]):
             if second is not None:
                 more |= {"hessian": checked_rule(second[0]), "floor": second[1], "hess_out": second[2]}
             weights = (sample_weight, mask, normalizer, grad_output)
-            call = Call(loss._options, input, target, *weights, out, grad_out, with_grad=with_grad, **more)
+            call = loss._sample_call(input, target, *weights, out, grad_out, with_grad=with_grad, **more)
             result = tuple(part for part in loss._evaluate(call) if part is not None)
             return result if with_grad else result[0]
         except Exception as error:

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from .. import _kernels, _remedies
 from .._arguments import (
     Array,
-    Output,
     Shape,
     choices_of,
     class_axis,
@@ -116,7 +115,7 @@ class _PointwiseLoss(Loss[V]):
 
     def _run(self, call: Call) -> Result:
         shape, dtype = call.x.shape, call.dtype
-        samples = self._value_shape(shape)
+        call.samples = samples = self._value_shape(shape)
         each = 1 if samples == shape else shape[-1]  # elements of a sample
 
         def spread(array: Array | None) -> Array | None:
@@ -128,9 +127,9 @@ class _PointwiseLoss(Loss[V]):
         weights = call.sample_weight
         if weights is not None:
             weights = sample_operand(weights, samples, dtype)
-        call.kernel, call.samples = {"mask": mask, "sample_weight": weights}, samples
-        factor, upstream = call.upstream(samples)
-        value, grad, hess = call.outputs(samples)
+        call.kernel = {"mask": mask, "sample_weight": weights}
+        factor, upstream = call.upstream()
+        value, grad, hess = call.outputs()
         if call.second_order:
             call.check_convex(factor, upstream)
         divisor = call.normalizer or self._divisor(samples, weights, mask)
@@ -184,17 +183,16 @@ class _PointwiseLoss(Loss[V]):
         return self._weighed({"mask": mask_operand(call.mask, samples), "sample_weight": weights}, samples)[0]
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
-        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays)
+        result = call.like_input(out, "out")
         call.stored = call.dtype  # only the product is rounded
         call.x = convert(widened(call.x), call.dtype)
         hess = self._run(call)[2]
         assert hess is not None
         with np.errstate(all="ignore"):
             np.multiply(hess, vector, out=result.result, casting="unsafe")
-        samples = self._value_shape(call.x.shape)
-        mask = mask_operand(call.mask, samples, whole=False)
+        mask = call.kernel["mask"]
         if mask is not None:  # where the vector may be NaN
-            np.copyto(result.result, 0, where=~(mask if samples == call.x.shape else mask[..., None]))
+            np.copyto(result.result, 0, where=~(mask if call.samples == call.x.shape else mask[..., None]))
         return result.result
 
     def _pass(self, call: Call, mask: Array | None) -> tuple[Callable[..., Any], dict[str, Any]]:
