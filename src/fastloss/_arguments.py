@@ -348,6 +348,14 @@ def scalar(value: Any, name: str) -> float:
     return float(array.astype(np.float64))  # float() alone reads a byte-swapped bfloat16 wrongly
 
 
+def at_least_0(value: Any, name: str) -> float:
+    """The same of an option that is neither negative nor infinite."""
+    result = scalar(value, name)
+    if not 0 <= result < math.inf:
+        raise ValueError(f"{name}: got {value}, wanted a finite number of at least 0")
+    return result
+
+
 def integer(value: Any, name: str, wanted: str) -> int:
     """An integer of any size; `wanted` says what else there may be."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):

@@ -27,6 +27,7 @@ from ._arguments import (
     scalar,
     stored_dtype,
 )
+from ._errors import place
 
 HESSIANS = ("exact", "bound", "friedman", "residual")
 
@@ -202,8 +203,8 @@ class Call:
             raise ValueError(f"grad_output: got {factor}, wanted at least 0 beside a Hessian")
         if array is not None and (array < 0).any():
             where = np.unravel_index(int(np.argmax(array < 0)), array.shape)
-            place = ", ".join(map(str, where))
-            raise ValueError(f"grad_output[{place}] = {array[where]}, wanted at least 0 beside a Hessian")
+            got = f"{place('grad_output', where)} = {array[where]}"
+            raise ValueError(f"{got}, wanted at least 0 beside a Hessian")
 
 
 def friedman(classes: int) -> float:

@@ -35,7 +35,7 @@ from .._arguments import (
     widened,
 )
 from .._call import Call, checked_rule
-from .._errors import shortened, shortening
+from .._errors import place, shortened, shortening
 from .._runtime import threads_for
 from ..totals import COUNTS, Exact, Total
 
@@ -635,8 +635,7 @@ def first_wrong(wrong: Array, mask: Array | None, array: Array, name: str) -> st
     """Name the first element of an array that is wrong and counts, and what it is."""
     wrong = wrong if mask is None else wrong & mask
     where = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-    place = f"{name}[{', '.join(map(str, where))}]" if where else name
-    return f"{place} = {array[where]}"
+    return f"{place(name, where)} = {array[where]}"
 
 
 def is_moderate(divisor: float) -> bool:

@@ -15,6 +15,7 @@ from .._arguments import (
     Array,
     Shape,
     as_array,
+    at_least_0,
     choices_of,
     class_axis,
     convert,
@@ -32,7 +33,7 @@ from .._arguments import (
     with_class_axis,
 )
 from .._call import Call, friedman
-from .._errors import shortening
+from .._errors import place, shortening
 from .._runtime import threads_for
 from .._types import (
     CheckedCall,
@@ -60,7 +61,7 @@ from ._plan import (
     sum_of_weights,
     weight_option,
 )
-from ._targets import place, raise_of_classes
+from ._targets import raise_of_classes
 from .partials import Partial, part_of
 
 if TYPE_CHECKING:
@@ -501,9 +502,7 @@ def _axis(value: int | None) -> int | None:
 def _softmax_options(
     z_loss: float, softcap: float | None, scale: ArrayLike, bias: ArrayLike | None
 ) -> dict[str, Any]:
-    z = scalar(z_loss, "z_loss")
-    if not 0 <= z < math.inf:
-        raise ValueError(f"z_loss: got {z_loss}, wanted a finite number of at least 0")
+    z = at_least_0(z_loss, "z_loss")
     cap = None if softcap is None else scalar(softcap, "softcap")
     if cap is not None and not 1e-30 <= cap <= 1e30:
         raise ValueError(f"softcap: got {softcap}, wanted a number in [1e-30, 1e30], or None")
@@ -901,9 +900,7 @@ class FocalLoss(_HeadLoss[V]):
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
     ) -> None:
-        parameter = scalar(gamma, "gamma")
-        if not 0 <= parameter < math.inf:
-            raise ValueError(f"gamma: got {gamma}, wanted a finite number of at least 0")
+        parameter = at_least_0(gamma, "gamma")
         softmax = _softmax_options(z_loss, softcap, scale, bias)
         super().__init__(parameter, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
@@ -1284,9 +1281,9 @@ class MultinomialNLLLoss(_LogitLoss[V]):
             position = _kernels.module.log_multinomial(counts, outer, classes, inner, mask, kernel["offset"])
             if position >= 0:
                 where = np.unravel_index(position, shape)
-                places = list(map(str, where))
-                places.insert(axis, places.pop(there))
-                raise ValueError(f"target[{', '.join(places)}] = {counts[where]} is negative, wanted counts")
+                own = [*where]  # of the caller's axes
+                own.insert(axis, own.pop(there))
+                raise ValueError(f"{place('target', own)} = {counts[where]} is negative, wanted counts")
         return "loss_linear", kernel
 
 

@@ -14,6 +14,7 @@ from .. import _kernels, _remedies
 from .._arguments import (
     Array,
     Shape,
+    at_least_0,
     choices_of,
     class_axis,
     compute_dtype,
@@ -570,13 +571,6 @@ class MSELoss(_PointwiseLoss[V]):
         return "mse"
 
 
-def _at_least_0(value: float, name: str) -> float:
-    result = scalar(value, name)
-    if not 0 <= result < math.inf:
-        raise ValueError(f"{name}: got {value}, wanted a number of at least 0")
-    return result
-
-
 class SigmoidFocalLoss(_PointwiseLoss[V]):
     """Focal loss of sigmoid(input), from logits: α_t (1 - p_t)^γ times the binary cross-entropy.
 
@@ -664,7 +658,7 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"alpha: got {alpha}, wanted one in [0, 1] or None")
         super().__init__(
-            gamma=_at_least_0(gamma, "gamma"),
+            gamma=at_least_0(gamma, "gamma"),
             alpha=share,
             reduction=reduction,
             empty=empty,
@@ -914,7 +908,7 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         super().__init__(
             log_input=flag(log_input, "log_input"),
             full=flag(full, "full"),
-            eps=_at_least_0(eps, "eps"),
+            eps=at_least_0(eps, "eps"),
             reduction=reduction,
             empty=empty,
             unchecked=flag(unchecked, "unchecked"),
@@ -1019,7 +1013,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
     ) -> None:
-        least = _at_least_0(eps, "eps")
+        least = at_least_0(eps, "eps")
         if least == 0:
             raise ValueError(f"eps: got {eps}, wanted a positive number")
         super().__init__(full=flag(full, "full"), eps=least, reduction=reduction, empty=empty)
