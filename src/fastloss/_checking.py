@@ -54,7 +54,10 @@ enabled = _scope.get
 
 @contextmanager
 def checking() -> Iterator[None]:
-    """Recompute every call inside the `with` block by its NumPy reference.
+    """Recompute every loss and array function that is called inside the `with` block by its NumPy reference.
+
+    In this Python thread or task only; the environment variable FASTLOSS_CHECK=1 is for all. Parts of
+    classes, metrics, calibration and the elementwise functions of `special` are not recomputed.
 
     Yields
     ------
