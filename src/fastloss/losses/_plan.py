@@ -386,6 +386,7 @@ class Loss(Options, Generic[V]):
     def _sample_call(self, *arguments: Any, **more: Any) -> Call:
         return Call(self._options, *arguments, **more)
 
+    @np.errstate(all="ignore")
     def _weighed(self, kernel: dict[str, Any], shape: Shape) -> tuple[Exact, int]:
         """What a mean is divided by, and how many samples count, for arguments of a kernel."""
         counts = counted(kernel, shape)

@@ -437,6 +437,7 @@ def _equal(a: Array | None, b: Array | None) -> bool:
     return a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True))
 
 
+@np.errstate(all="ignore")
 def _weights(counts: Array, *given: Array | None) -> Array:
     """Of each sample, 0 where it does not count."""
     weights: Any = counts.astype(np.float64)
