@@ -216,6 +216,35 @@ def test_options(name, option, bad):
         refuses(option, [out], lambda: loss(name, reduction="none", **{option: bad})(X, target, out=out))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: fastloss.CrossEntropyLoss(reduction=None),
+            "reduction: got NoneType, wanted 'mean', 'sum' or",
+        ),
+        (lambda: fastloss.KLDivLoss(reduction=1), "reduction: got int, wanted 'mean', 'batchmean', 'sum' or"),
+        (lambda: fastloss.MSELoss(empty=0), "empty: got int, wanted 'nan' or 'zero"),
+        (
+            lambda: fastloss.CrossEntropyLoss().value_and_grad(X, LABELS, wrt=[1]),
+            "wrt: got int, wanted 'input",
+        ),
+        (
+            lambda: fastloss.CrossEntropyLoss(label_smoothing=None),
+            "label_smoothing: got None, wanted a number",
+        ),
+        (lambda: fastloss.FocalLoss(gamma=None), "gamma: got None, wanted a number"),
+        (
+            lambda: fastloss.MSELoss().value_grad_hess(X, Y, floor=None),
+            "floor: got None, wanted a number",
+        ),
+    ],
+)
+def test_what_is_wanted_of_an_option(call, message):
+    """A word is wanted of those that there are, and in place of None a number, not an array."""
+    refuses(re.escape(message), [], call)
+
+
 def values(name):
     """A call's values under "none"."""
     return loss(name, reduction="none")(X, LOSSES[name][0])

@@ -256,13 +256,22 @@ def test_perplexity(tmp_path):
     shown = command("--threads", "1").stdout
     assert shown.startswith("perplexity ")
     assert "197 samples" in shown
+    assert "--threads: got 0, wanted" in command("--threads", "0").stderr
+    assert "--rows: got 0, wanted" in command("--rows", "0").stderr
     np.save(files[1], labels[:-1])
     np.savez(tmp_path / "archive.npz", logits=logits)
     np.save(tmp_path / "classless.npy", logits[..., :0])
+    np.save(tmp_path / "objects.npy", np.array([None]))
+    for name, content in (("empty.npy", b""), ("text.npy", b"0.5 0.5"), ("broken.npz", b"PK\3\4")):
+        (tmp_path / name).write_bytes(content)
     for name, message in (
         ("logits.npy", "wanted (5, 40)"),
         ("archive.npz", "got an archive"),
         ("classless.npy", "wanted (..., classes)"),
+        ("empty.npy", "empty.npy: wanted an array of numbers"),
+        ("text.npy", "text.npy: wanted an array of numbers"),
+        ("broken.npz", "broken.npz: wanted an array of numbers"),
+        ("objects.npy", "objects.npy: wanted an array of numbers"),
     ):
         files = str(tmp_path / name), files[1]
         wrong = command()

@@ -331,3 +331,12 @@ def test_what_fits_no_part_is_said():
         part.grad(x[:2], t[:2])
     with pytest.raises(ValueError, match=r"^target: got shape \(3,\)"):
         loss.partial(x, t[:3])
+
+
+def test_infinite_weights_of_what_does_not_count_are_no_accident():
+    x, t = np.zeros((2, 2)), np.array([0, 1])
+    given = {"sample_weight": np.array([np.inf, 1.0]), "mask": np.array([False, True])}
+    with np.errstate(all="raise"):
+        assert fastloss.CrossEntropyLoss().partial(x, t, **given).value() == pytest.approx(
+            np.log(2), rel=1e-15
+        )

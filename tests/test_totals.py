@@ -217,3 +217,11 @@ def test_totals_do_not_change():
     for name in ("count", "sum", "weight"):
         with pytest.raises(AttributeError):
             setattr(total, name, 2)
+
+
+def test_infinite_weights_are_no_accident():
+    """A product of weights that is NaN gives no warning, nor an error where NumPy is told to raise."""
+    loss = fastloss.CrossEntropyLoss(weight=[0.0, 1.0])
+    with np.errstate(all="raise"):
+        total = loss.total([[0.0, 0.0], [0.0, 0.0]], [0, 1], sample_weight=[np.inf, 1.0])
+    assert math.isnan(total.weight)

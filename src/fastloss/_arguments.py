@@ -340,12 +340,22 @@ def element_operand(array: Array) -> tuple[Array, int, int, int, bool]:
 
 def scalar(value: Any, name: str) -> float:
     """A number, also as an array of no dimensions."""
+    if value is None:
+        raise TypeError(f"{name}: got None, wanted a number")
     array = as_array(value, name)
     if array.shape != ():
         raise ValueError(f"{name}: got shape {array.shape}, wanted a number")
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise TypeError(f"{name}: got {value!r}, wanted a number")
     return float(array.astype(np.float64))  # float() alone reads a byte-swapped bfloat16 wrongly
+
+
+def at_least_0(value: Any, name: str) -> float:
+    """The same of an option that is neither negative nor infinite."""
+    result = scalar(value, name)
+    if not 0 <= result < math.inf:
+        raise ValueError(f"{name}: got {value}, wanted a finite number of at least 0")
+    return result
 
 
 def integer(value: Any, name: str, wanted: str) -> int:
@@ -365,12 +375,13 @@ def number(value: Any, name: str, wanted: str) -> int:
 
 def choice(value: str, name: str, choices: tuple[str, ...]) -> str:
     """One of several words."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: got {type(value).__name__}, wanted a string")
-    if value not in choices:
-        *most, last = map(repr, choices)
-        raise ValueError(f"{name}: got {value!r}, wanted {', '.join(most)} or {last}")
-    return value
+    if isinstance(value, str) and value in choices:
+        return value
+    *most, last = map(repr, choices)
+    wanted = f"wanted {', '.join(most)} or {last}"
+    if isinstance(value, str):
+        raise ValueError(f"{name}: got {value!r}, {wanted}")
+    raise TypeError(f"{name}: got {type(value).__name__}, {wanted}")
 
 
 def choices_of(value: Any, name: str, choices: tuple[str, ...]) -> tuple[str, ...]:

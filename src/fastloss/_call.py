@@ -27,6 +27,7 @@ from ._arguments import (
     scalar,
     stored_dtype,
 )
+from ._errors import place
 
 HESSIANS = ("exact", "bound", "friedman", "residual")
 
@@ -76,8 +77,8 @@ class Call:
         self.order: tuple[int, ...] = ()  # in which arrays have the caller's axes, if that is another
         self.class_axis: int | None = None  # where the classes are then
         self.exact: Array | None = None  # for the digits of the sum
-        self.kernel: dict[str, Any] = {}  # what a kernel was told of the samples,
-        self.samples: Shape = ()  # and their shape
+        self.samples: Shape = ()  # their shape, that of the value under "none",
+        self.kernel: dict[str, Any] = {}  # and what a kernel was told of them
         self.more = {name: as_array(value, name) for name, value in more.items()}
         self.arrays = self._arrays()
         self.hessian: str | float = checked_rule(hessian) if self.with_hess else 1.0
@@ -151,39 +152,28 @@ class Call:
         beside: Array = broadcast(array, name, shape, self.dtype).transpose(self.order)
         return beside
 
-    def outputs(self, shape: Shape, *, zeros: bool = False) -> tuple[Output | None, ...]:
+    def outputs(self, *, zeros: bool = False) -> tuple[Output | None, ...]:
         """The arrays to fill: the values under "none", the gradient, and the Hessian's diagonal."""
         value = grad = hess = None
         also = (FLOAT32,) if self.stored == FLOAT64 else ()
         if self.reduction == "none":
-            value = Output(self.out, "out", shape, self.dtype, apart_from=self.arrays)
+            value = Output(self.out, "out", self.samples, self.dtype, apart_from=self.arrays)
         elif self.out is not None:
             raise ValueError(f"out: the value under reduction {self.reduction!r} is a float")
         if self.with_grad:
-            apart_from = [*self.arrays, ("out", self.out if value else None)]
-            grad = Output(
-                self.grad_out,
-                "grad_out",
-                self.x.shape,
-                self.stored,
-                also=also,
-                apart_from=apart_from,
-                in_place=("input",),
-                zeros=zeros,
-                axes=self.axes,
-            )
+            given = self.grad_out, "grad_out", ("out", self.out)
+            grad = self.like_input(*given, also=also, in_place=("input",), zeros=zeros)
         if self.with_hess:
-            apart_from = [*self.arrays, ("out", self.out if value else None), ("grad_out", self.grad_out)]
-            hess = Output(
-                self.hess_out,
-                "hess_out",
-                self.x.shape,
-                self.stored,
-                also=also,
-                apart_from=apart_from,
-                axes=self.axes,
-            )
+            given = self.hess_out, "hess_out", ("out", self.out)
+            hess = self.like_input(*given, ("grad_out", self.grad_out), also=also)
         return value, grad, hess
+
+    def like_input(self, given: Any, name: str, *others: tuple[str, Any], **options: Any) -> Output:
+        """An array of input's shape and dtype to fill, apart from what was passed and from others to fill."""
+        apart_from = [*self.arrays, *others]
+        return Output(
+            given, name, self.x.shape, self.stored, apart_from=apart_from, axes=self.axes, **options
+        )
 
     def rule(self, bound: float, friedman: float) -> tuple[bool, float, float]:
         """How the kernels compute the Hessian's diagonal: without negative terms, its factor, and its floor.
@@ -194,8 +184,9 @@ class Call:
         factor = factors.get(self.hessian, 1.0) if isinstance(self.hessian, str) else self.hessian
         return self.hessian == "bound", factor, self.floor
 
-    def upstream(self, shape: Shape) -> tuple[float, Array | None]:
+    def upstream(self) -> tuple[float, Array | None]:
         """grad_output as one number, or as an array shaped as the value under "none"."""
+        shape = self.samples
         if self.grad_output is None:
             return 1.0, None
         if self.reduction == "none":
@@ -212,8 +203,8 @@ class Call:
             raise ValueError(f"grad_output: got {factor}, wanted at least 0 beside a Hessian")
         if array is not None and (array < 0).any():
             where = np.unravel_index(int(np.argmax(array < 0)), array.shape)
-            place = ", ".join(map(str, where))
-            raise ValueError(f"grad_output[{place}] = {array[where]}, wanted at least 0 beside a Hessian")
+            got = f"{place('grad_output', where)} = {array[where]}"
+            raise ValueError(f"{got}, wanted at least 0 beside a Hessian")
 
 
 def friedman(classes: int) -> float:

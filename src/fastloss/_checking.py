@@ -13,6 +13,7 @@ import numpy as np
 from . import bounds, reference
 from ._arguments import Array, compute_dtype, real_operand, widened
 from ._call import Call
+from ._errors import place
 
 SWITCH = {"": False, "0": False, "false": False, "no": False, "off": False}
 SWITCH |= {"1": True, "true": True, "yes": True, "on": True}
@@ -53,7 +54,10 @@ enabled = _scope.get
 
 @contextmanager
 def checking() -> Iterator[None]:
-    """Recompute every call inside the `with` block by its NumPy reference.
+    """Recompute every loss and array function that is called inside the `with` block by its NumPy reference.
+
+    In this Python thread or task only; the environment variable FASTLOSS_CHECK=1 is for all. Parts of
+    classes, metrics, calibration and the elementwise functions of `special` are not recomputed.
 
     Yields
     ------
@@ -100,9 +104,9 @@ def _compare(name: str, what: str, got: Any, want: Any, bound: Any, dtype: np.dt
     worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(share)), share.shape))
     with np.errstate(all="ignore"):
         apart = abs(result[worst] - expected[worst]) / bounds.ulp(expected[worst], stored)
-    place = f"[{', '.join(map(str, worst))}]" if np.ndim(got) else ""
+    what = place(what, worst if np.ndim(got) else ())
     raise CheckError(
-        f"{name}: {what}{place} is {result[worst]!r}, its reference {expected[worst]!r}: {apart:.3g} ulp"
+        f"{name}: {what} is {result[worst]!r}, its reference {expected[worst]!r}: {apart:.3g} ulp"
         f" apart, {share[worst]:.3g} times the bound ({int(wrong.sum())} of {wrong.size} numbers disagree)"
     )
 

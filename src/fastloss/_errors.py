@@ -1,8 +1,8 @@
-"""Tracebacks of user errors: the public function, and the place that says what is wrong."""
+"""User errors: the element that is wrong; of tracebacks the public function and the place that says so."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -17,6 +17,11 @@ def shortened(error: E) -> E:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return error.with_traceback(trace)
+
+
+def place(name: str, where: Sequence[object]) -> str:
+    """An element of an argument, as messages name it."""
+    return f"{name}[{', '.join(map(str, where))}]" if len(where) else name
 
 
 def shortening(function: Callable[P, R]) -> Callable[P, R]:

@@ -7,12 +7,16 @@ import json
 import sys
 from collections.abc import Sequence
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 import fastloss
 
 from ._report import optional
+
+#: Options by the names that errors give them.
+OPTIONS = {"n": "--threads", "rows": "--rows", "ignore_index": "--ignore-index"}
 
 
 def parsed(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -55,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
         total = fastloss.stream(loss, *rows, rows=options.rows, progress=_can_show())
     except (OSError, IndexError, TypeError, ValueError) as error:
-        parser.error(str(error))
+        name, colon, rest = str(error).partition(": ")
+        parser.error(OPTIONS.get(name, name) + colon + rest)
     result: dict[str, Any] = {"perplexity": total.perplexity, "nats": total.mean, "samples": total.count}
     if options.json:
         print(json.dumps({k: v if np.isfinite(v) else str(v) for k, v in result.items()}))
@@ -65,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _array(path: str) -> Any:
-    array = np.load(path, mmap_mode="r")
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (BadZipFile, EOFError, ValueError):  # NumPy's name no file, or advise to unpickle it
+        raise ValueError(f"{path}: wanted an array of numbers, as numpy.save writes it") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path}: got an archive of arrays, wanted the file of one, by numpy.save")
     return array

@@ -222,7 +222,7 @@ class _Samples:
         x = self.x[i, :, j]
         top = _maximum(x)
         margin, mass = self.margin[i, j], None if self.mass is None else self.mass[i, j]
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             if self.target.ndim == 2:
                 labels = np.maximum(self.target[i, j], 0).astype(np.int64)[:, None]
                 np.subtract(np.take_along_axis(x, labels, 1)[:, 0], top, out=margin, dtype=np.float64)

@@ -35,7 +35,7 @@ from .._arguments import (
     widened,
 )
 from .._call import Call, checked_rule
-from .._errors import shortened, shortening
+from .._errors import place, shortened, shortening
 from .._runtime import threads_for
 from ..totals import COUNTS, Exact, Total
 
@@ -386,6 +386,7 @@ class Loss(Options, Generic[V]):
     def _sample_call(self, *arguments: Any, **more: Any) -> Call:
         return Call(self._options, *arguments, **more)
 
+    @np.errstate(all="ignore")
     def _weighed(self, kernel: dict[str, Any], shape: Shape) -> tuple[Exact, int]:
         """What a mean is divided by, and how many samples count, for arguments of a kernel."""
         counts = counted(kernel, shape)
@@ -409,9 +410,7 @@ class Loss(Options, Generic[V]):
     @shortening
     def _times(self, out: Array | None, *arguments: Any, **more: Any) -> Array:
         """The Hessian of a call times its vector."""
-        return self._product(Call(self._options, *arguments, with_grad=True, hessian="exact", **more), out)
-
-    def _product(self, call: Call, out: Array | None) -> Array:
+        call = self._sample_call(*arguments, with_grad=True, hessian="exact", **more)
         vector = call.more.pop("vector")
         if vector.shape != call.x.shape:
             raise ValueError(f"vector: got shape {vector.shape}, wanted {call.x.shape} as input")
@@ -474,7 +473,7 @@ class Loss(Options, Generic[V]):
             if second is not None:
                 more |= {"hessian": checked_rule(second[0]), "floor": second[1], "hess_out": second[2]}
             weights = (sample_weight, mask, normalizer, grad_output)
-            call = Call(loss._options, input, target, *weights, out, grad_out, with_grad=with_grad, **more)
+            call = loss._sample_call(input, target, *weights, out, grad_out, with_grad=with_grad, **more)
             result = tuple(part for part in loss._evaluate(call) if part is not None)
             return result if with_grad else result[0]
         except Exception as error:
@@ -637,8 +636,7 @@ def first_wrong(wrong: Array, mask: Array | None, array: Array, name: str) -> st
     """Name the first element of an array that is wrong and counts, and what it is."""
     wrong = wrong if mask is None else wrong & mask
     where = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-    place = f"{name}[{', '.join(map(str, where))}]" if where else name
-    return f"{place} = {array[where]}"
+    return f"{place(name, where)} = {array[where]}"
 
 
 def is_moderate(divisor: float) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import _kernels
 from .._arguments import Array, Shape
+from .._errors import place
 
 LOG_ONE = 1e-3  # `log_one` of the kernels
 UNCHECKED = "; unchecked=True takes it as it is"
@@ -28,11 +29,6 @@ class Wrong(NamedTuple):
     where: Array
     problem: str  # what follows "target[3] = 2.0"
     always: bool = False  # also where the weight is 0, and there is no `unchecked`
-
-
-def place(name: str, where: tuple[int, ...]) -> str:
-    """An element of an argument."""
-    return f"{name}[{', '.join(map(str, where))}]" if where else name
 
 
 def raise_wrong(found: Iterator[Wrong], counted: Array | None, weighted: Array | None) -> None:

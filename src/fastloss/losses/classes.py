@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 from .. import _checking, _kernels, _remedies
 from .._arguments import (
     Array,
-    Output,
     Shape,
     as_array,
+    at_least_0,
     choices_of,
     class_axis,
     convert,
@@ -33,7 +33,7 @@ from .._arguments import (
     with_class_axis,
 )
 from .._call import Call, friedman
-from .._errors import shortening
+from .._errors import place, shortening
 from .._runtime import threads_for
 from .._types import (
     CheckedCall,
@@ -61,7 +61,7 @@ from ._plan import (
     sum_of_weights,
     weight_option,
 )
-from ._targets import place, raise_of_classes
+from ._targets import raise_of_classes
 from .partials import Partial, part_of
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ class _ClassLoss(Loss[V]):
         Targets are checked `ahead`, or where something is to be filled, and otherwise as they are read.
         """
         call.axes = memory_axes(call.x, axis)
-        shape, classes = call.x.shape[:axis] + call.x.shape[axis + 1 :], call.x.shape[axis]
+        call.samples = shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
+        classes = call.x.shape[axis]
         op, kernel = self._kernel(call, axis)
         if self._head:
             names = ("head", "head_parameter", "z_loss", "softcap", "input_scale")
@@ -166,7 +167,7 @@ class _ClassLoss(Loss[V]):
         weights = None
         if call.sample_weight is not None:
             weights = native(sample_operand(call.sample_weight, shape, call.dtype), call.dtype)
-        factor, upstream = call.upstream(shape)
+        factor, upstream = call.upstream()
         if call.second_order:
             call.check_convex(factor, upstream)
         divisor = self._divisor(call, kernel, weights, shape, classes)
@@ -176,7 +177,7 @@ class _ClassLoss(Loss[V]):
             weights = rescaled(weights, shape, call.dtype, kernel.get("class_weight"))
             divisor = self._divisor(call, kernel, weights, shape, classes)
         kernel["sample_weight"] = weights
-        call.kernel, call.samples = kernel, shape
+        call.kernel = kernel
         if not self.unchecked and "coefficient" in kernel and self._meaning:
             kernel["targets"] = _kernels.CHECKED[self._meaning]
             kernel["tolerance"] = _kernels.module.tolerance_of(call.y, classes)
@@ -195,10 +196,9 @@ class _ClassLoss(Loss[V]):
 
     def _run(self, call: Call) -> Result:
         axis = self._class_axis_of(call)
-        shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
         op, kernel, gradient, divisor = self._prepared(call, axis)
         nll = op == "nll"
-        value, grad, hess = call.outputs(shape, zeros=nll)
+        value, grad, hess = call.outputs(zeros=nll)
         place = (*with_class_axis(call.x, call.axes, call.stored), threads_for(call.x.size))
         run = partial(_kernels.module.class_pass, _kernels.OPS[op], *place, **kernel)
         gradient["grad"] = grad.buffer if grad else None
@@ -225,7 +225,7 @@ class _ClassLoss(Loss[V]):
             array.fill(0)
         if grad and hess and not (curved and divisor):
             slope = np.abs(grad.buffer) if call.hessian == "residual" else 0.0
-            counts = np.expand_dims(counted(kernel, shape), call.axes[1])
+            counts = np.expand_dims(counted(kernel, call.samples), call.axes[1])
             hess.fill(np.where(counts, np.maximum(slope, np.float64(call.floor)), 0))
         if not divisor:
             total = self._of_nothing()
@@ -267,14 +267,13 @@ class _ClassLoss(Loss[V]):
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = self._class_axis_of(call)
         op, kernel, derivatives, divisor = self._prepared(call, axis, ahead=True)
-        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays, axes=call.axes)
+        result = call.like_input(out, "out")
         if not divisor or op == "nll":
             result.buffer.fill(0)
         elif self._by_class or (self._head and any(self._head[:4])):
             result.fill(moved(self._slow_hessp(call, vector), call.axes))
         else:
-            shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
-            factors, counts = self._factors(kernel, call.axes[1]), counted(kernel, shape)
+            factors, counts = self._factors(kernel, call.axes[1]), counted(kernel, call.samples)
             scale = self._head[4] if self._head else 1.0
             derivatives["factor"] *= float(call.dtype.type(scale))  # and once more, as what is read has it
             if kernel["sample_weight"] is not None:
@@ -285,7 +284,7 @@ class _ClassLoss(Loss[V]):
                 threads_for(call.x.size),
                 grad=result.buffer,
                 coefficient=native(moved(vector, call.axes), call.dtype),
-                sample_weight=native(np.broadcast_to(factors, shape), call.dtype),
+                sample_weight=native(np.broadcast_to(factors, call.samples), call.dtype),
                 mask=native(counts, np.dtype(np.bool_)),
                 input_scale=scale,
                 **derivatives,
@@ -310,8 +309,7 @@ class _ClassLoss(Loss[V]):
 
     def _labels(self, call: Call, axis: int) -> Array:
         """Class indices, of any integer type."""
-        x, y = call.x, call.y
-        shape = x.shape[:axis] + x.shape[axis + 1 :]
+        x, y, shape = call.x, call.y, call.samples
         if y.shape != shape:
             or_more = f", or {x.shape} for probabilities" if self._function == "cross_entropy" else ""
             hint = _remedies.for_label_shape(x, y, axis)
@@ -504,9 +502,7 @@ def _axis(value: int | None) -> int | None:
 def _softmax_options(
     z_loss: float, softcap: float | None, scale: ArrayLike, bias: ArrayLike | None
 ) -> dict[str, Any]:
-    z = scalar(z_loss, "z_loss")
-    if not 0 <= z < math.inf:
-        raise ValueError(f"z_loss: got {z_loss}, wanted a finite number of at least 0")
+    z = at_least_0(z_loss, "z_loss")
     cap = None if softcap is None else scalar(softcap, "softcap")
     if cap is not None and not 1e-30 <= cap <= 1e30:
         raise ValueError(f"softcap: got {softcap}, wanted a number in [1e-30, 1e30], or None")
@@ -572,10 +568,8 @@ class _IndexedLoss(_ClassLoss[V]):
         return self._op(), self._indexed(call, axis)
 
     def _indexed(self, call: Call, axis: int) -> dict[str, Any]:
-        shape = call.x.shape
-        samples = shape[:axis] + shape[axis + 1 :]
         labels, ignored = self._labels(call, axis), self.ignore_index
-        mask = mask_operand(call.mask, samples)
+        mask = mask_operand(call.mask, call.samples)
         if isinstance(ignored, tuple):
             if len(ignored) > 1:
                 mask = np.asarray(~np.isin(labels, ignored) & (True if mask is None else mask))
@@ -584,7 +578,7 @@ class _IndexedLoss(_ClassLoss[V]):
             "labels": labels,
             "mask": mask,
             "ignore_index": ignored,
-            "class_weight": self._class_weight(self.weight, call, shape[axis]),
+            "class_weight": self._class_weight(self.weight, call, call.x.shape[axis]),
         }
 
 
@@ -776,10 +770,9 @@ class CrossEntropyLoss(_LabelLoss[V]):
         smoothing = self.label_smoothing
         if call.y.shape == call.x.shape:
             if call.y.dtype.kind in "biu":  # counts, a one-hot array, or labels that lack or have an axis
-                rest = call.x.shape[:axis] + call.x.shape[axis + 1 :]
                 raise TypeError(
                     f"target: got dtype {call.y.dtype} in input's shape {call.x.shape}, wanted class indices "
-                    f"of shape {rest}, as of one-hot numbers argmax({axis}) gives them, or class "
+                    f"of shape {call.samples}, as of one-hot numbers argmax({axis}) gives them, or class "
                     "probabilities in a floating dtype, .astype(float)"
                 )
             return "loss_linear", {
@@ -787,7 +780,7 @@ class CrossEntropyLoss(_LabelLoss[V]):
                 "scale": 1 - smoothing,
                 "shift": smoothing / classes,
                 "linear_weight": self._class_weight(self.weight, call, classes),
-                "mask": mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :]),
+                "mask": mask_operand(call.mask, call.samples),
             }
         return self._op(), {**self._indexed(call, axis), **self._smoothed(classes, call.dtype)}
 
@@ -907,9 +900,7 @@ class FocalLoss(_HeadLoss[V]):
         scale: ArrayLike = 1.0,
         bias: ArrayLike | None = None,
     ) -> None:
-        parameter = scalar(gamma, "gamma")
-        if not 0 <= parameter < math.inf:
-            raise ValueError(f"gamma: got {gamma}, wanted a finite number of at least 0")
+        parameter = at_least_0(gamma, "gamma")
         softmax = _softmax_options(z_loss, softcap, scale, bias)
         super().__init__(parameter, weight, ignore_index, axis, softmax, reduction=reduction, empty=empty)
 
@@ -1281,7 +1272,7 @@ class MultinomialNLLLoss(_LogitLoss[V]):
             hint = _remedies.for_element_shape(call.x.shape, call.y.shape)
             raise ValueError(f"target: got shape {call.y.shape}, wanted {call.x.shape}{hint}")
         counts = target_operand(call.y, call.dtype, call.axes)
-        mask = mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :])
+        mask = mask_operand(call.mask, call.samples)
         kernel: dict[str, Any] = {"coefficient": counts, "mask": mask}
         if self.full:
             shape, there = counts.shape, call.axes[1]
@@ -1290,9 +1281,9 @@ class MultinomialNLLLoss(_LogitLoss[V]):
             position = _kernels.module.log_multinomial(counts, outer, classes, inner, mask, kernel["offset"])
             if position >= 0:
                 where = np.unravel_index(position, shape)
-                places = list(map(str, where))
-                places.insert(axis, places.pop(there))
-                raise ValueError(f"target[{', '.join(places)}] = {counts[where]} is negative, wanted counts")
+                own = [*where]  # of the caller's axes
+                own.insert(axis, own.pop(there))
+                raise ValueError(f"{place('target', own)} = {counts[where]} is negative, wanted counts")
         return "loss_linear", kernel
 
 

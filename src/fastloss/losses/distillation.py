@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from .. import _remedies
 from .._arguments import (
     Array,
-    Output,
     as_array,
     class_axis,
     compute_dtype,
@@ -25,10 +24,9 @@ from .._arguments import (
     widened,
 )
 from .._call import Call, friedman
-from .._errors import shortening
 from .._types import Each, Empty, IndexCall, IndexOptions, Reduced
 from ..totals import Total
-from ._plan import Result, V, counted, kept
+from ._plan import Loss, Result, V, counted, kept
 from .classes import CrossEntropyLoss, _axis, _ClassLoss, _IndexedLoss, _labels_ignored
 
 if TYPE_CHECKING:
@@ -163,7 +161,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
             kernel |= _IndexedLoss._indexed(cast(Any, self), of_labels, axis)
             kernel["index_scale"] = self.alpha
         else:
-            kernel["mask"] = mask_operand(call.mask, call.x.shape[:axis] + call.x.shape[axis + 1 :])
+            kernel["mask"] = mask_operand(call.mask, call.samples)
         return "distilled", kernel
 
     def _plain_op(self) -> None:
@@ -172,10 +170,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
     def _run_in_place(self, call: Call) -> Result:
         return self._run(call)
 
-    @shortening
-    def _call(
-        self, input: ArrayLike, teacher: ArrayLike, target: ArrayLike | None, *rest: Any, **more: Any
-    ) -> Call:
+    def _sample_call(self, input: Any, teacher: Any, *rest: Any, target: Any = None, **more: Any) -> Call:
         array = as_array(teacher, "teacher")
         compute_dtype(array, "teacher")
         call = Call(self._options, input, array, *rest, **more)
@@ -190,10 +185,8 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
             raise ValueError(f"target: got None, wanted class indices, whose weight is alpha={self.alpha}")
         return target
 
-    _result = shortening(_ClassLoss._evaluate)
-
-    def _sample_call(self, input: Any, teacher: Any, *rest: Any, target: Any = None, **more: Any) -> Call:
-        return self._call(input, teacher, target, *rest, **more)
+    def _with(self, weight: Any, extra: Any) -> tuple[Loss[V], dict[str, Any]]:
+        return self, {"target": extra}
 
     def total(  # type: ignore[override]
         self,
@@ -264,9 +257,9 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         >>> print(f"{fastloss.KLDivWithLogitsLoss()([[1.0, 0.0]], [[0.0, 0.0]]):.12f}")
         0.120114506958
         """
-        weights = (sample_weight, mask, normalizer)
-        call = self._call(input, teacher, target, *weights, out=out, with_grad=False)
-        return cast(V, self._result(call)[0])
+        weights = (sample_weight, mask, normalizer, None)
+        value: V = self._evaluated(input, teacher, (None, target), *weights, out, None, False)
+        return value
 
     def value_and_grad(  # type: ignore[override]
         self,
@@ -309,9 +302,8 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         0.346573590280 [[ 0.25 -0.25]]
         """
         weights = (sample_weight, mask, normalizer, grad_output)
-        call = self._call(input, teacher, target, *weights, out, grad_out, with_grad=True)
-        value, grad, _ = self._result(call)
-        return cast(V, value), cast(Array, grad)
+        both: tuple[V, Array] = self._evaluated(input, teacher, (None, target), *weights, out, grad_out, True)
+        return both
 
     def value_grad_hess(  # type: ignore[override]
         self,
@@ -360,10 +352,11 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         array([[0.25, 0.25]])
         """
         weights = (sample_weight, mask, normalizer, grad_output)
-        rule = {"hessian": hessian, "floor": floor, "hess_out": hess_out}
-        call = self._call(input, teacher, target, *weights, out, grad_out, with_grad=True, **rule)
-        value, grad, hess = self._result(call)
-        return cast(V, value), cast(Array, grad), cast(Array, hess)
+        second = (hessian, floor, hess_out)
+        three: tuple[V, Array, Array] = self._evaluated(
+            input, teacher, (None, target), *weights, out, grad_out, True, second
+        )
+        return three
 
     def hessp(  # type: ignore[override]
         self,
@@ -407,16 +400,13 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         array([[ 0.25, -0.25]])
         """
         weights = (sample_weight, mask, normalizer, grad_output)
-        more = {"hessian": "exact", "vector": vector}
-        call = self._call(input, teacher, target, *weights, with_grad=True, **more)
-        return self._product(call, out)
+        return self._times(out, input, teacher, *weights, target=target, vector=vector)
 
     def _hessians(
         self, call: Call, axis: int
     ) -> list[tuple[float, CrossEntropyLoss[Any], Array, dict[str, Any]]]:
         """Cross-entropies whose Hessians make up this one's: how many times, labels and arguments."""
-        samples = call.x.shape[:axis] + call.x.shape[axis + 1 :]
-        labels = call.more.get("target", np.zeros(samples, np.int8))
+        labels = call.more.get("target", np.zeros(call.samples, np.int8))
         ignored = self.ignore_index if "target" in call.more else ()
         given = {
             "sample_weight": call.sample_weight,
@@ -438,8 +428,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
             return super()._run(call)
         axis = class_axis(call.x.shape, self.axis, "input")
         kernel = self._prepared(call, axis)[1]
-        shape = call.x.shape[:axis] + call.x.shape[axis + 1 :]
-        hess = call.outputs(shape)[2]
+        hess = call.outputs()[2]
         assert hess is not None
         curve: Any = 0.0
         x = convert(widened(call.x), call.dtype)  # so that half precision is rounded once
@@ -451,7 +440,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         value, grad, _ = super()._run(call)
         assert grad is not None
         curve = np.maximum(np.abs(grad) if call.hessian == "residual" else curve, call.floor)
-        curve = np.where(np.expand_dims(counted(kernel, shape), axis), curve, 0)
+        curve = np.where(np.expand_dims(counted(kernel, call.samples), axis), curve, 0)
         hess.fill(moved(curve, call.axes))
         return value, grad, hess.finish()
 
@@ -459,8 +448,8 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
         axis = class_axis(call.x.shape, self.axis, "input")
         kernel = self._prepared(call, axis)[1]
-        counts = counted(kernel, call.x.shape[:axis] + call.x.shape[axis + 1 :])
-        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays, axes=call.axes)
+        counts = counted(kernel, call.samples)
+        result = call.like_input(out, "out")
         product: Any = 0.0
         x = convert(widened(call.x), call.dtype)
         for times, loss, labels, given in self._hessians(call, axis):

@@ -568,7 +568,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         arrays = {"input": x, "linear_weight": w, "linear_bias": b}
         call.arrays += arrays.items()
         kernel = self._kernel(call, len(shape))
-        value = call.outputs(shape)[0]
+        value = call.outputs()[0]
         outputs = self._outputs(call, arrays, given or {})
         expected = None
         if _checking.enabled():
@@ -587,7 +587,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
     def _kernel(self, call: Call, axis: int) -> _Kernel:
         """What the kernels are told of the loss, and of each row that counts."""
         op, kernel, derivatives, divisor = self._loss._prepared(call, axis, ahead=True)
-        counts = counted(kernel, call.x.shape[:axis]).ravel()
+        counts = counted(kernel, call.samples).ravel()
         kernel |= derivatives
         kernel["mask"] = None
         each = {name: kernel.pop(name, None) for name in ("labels", "sample_weight", "grad_output")}

@@ -359,8 +359,8 @@ class Partial(Generic[V]):
             raise ValueError(f"input: got {got}, wanted {wanted} as the parts have")
         if found.stop > self.stop:
             raise ValueError(f"start: got classes {found.classes()}, wanted a slice of {self._classes()}")
-        factor, upstream = call.upstream(self.shape)
-        grad = call.outputs(self.shape)[1]
+        factor, upstream = call.upstream()
+        grad = call.outputs()[1]
         assert grad is not None
         if not divisor or found.start == found.stop:
             grad.buffer.fill(0)
@@ -437,6 +437,7 @@ def _equal(a: Array | None, b: Array | None) -> bool:
     return a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True))
 
 
+@np.errstate(all="ignore")
 def _weights(counts: Array, *given: Array | None) -> Array:
     """Of each sample, 0 where it does not count."""
     weights: Any = counts.astype(np.float64)
@@ -457,7 +458,7 @@ class Slice:
         axis = class_axis(tuple(max(n, 1) for n in x.shape), loss.axis, "input")  # there may be no classes
         if call.y.shape == x.shape:
             raise ValueError(f"target: got input's shape {x.shape}, wanted class indices, as parts take them")
-        self.shape: Shape = x.shape[:axis] + x.shape[axis + 1 :]
+        self.shape = call.samples = x.shape[:axis] + x.shape[axis + 1 :]
         self.stop = self.start + x.shape[axis]
         for name in ("weight", "scale", "bias"):
             array = getattr(loss, name)

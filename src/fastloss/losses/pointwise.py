@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from .. import _kernels, _remedies
 from .._arguments import (
     Array,
-    Output,
     Shape,
+    at_least_0,
     choices_of,
     class_axis,
     compute_dtype,
@@ -116,7 +116,7 @@ class _PointwiseLoss(Loss[V]):
 
     def _run(self, call: Call) -> Result:
         shape, dtype = call.x.shape, call.dtype
-        samples = self._value_shape(shape)
+        call.samples = samples = self._value_shape(shape)
         each = 1 if samples == shape else shape[-1]  # elements of a sample
 
         def spread(array: Array | None) -> Array | None:
@@ -128,9 +128,9 @@ class _PointwiseLoss(Loss[V]):
         weights = call.sample_weight
         if weights is not None:
             weights = sample_operand(weights, samples, dtype)
-        call.kernel, call.samples = {"mask": mask, "sample_weight": weights}, samples
-        factor, upstream = call.upstream(samples)
-        value, grad, hess = call.outputs(samples)
+        call.kernel = {"mask": mask, "sample_weight": weights}
+        factor, upstream = call.upstream()
+        value, grad, hess = call.outputs()
         if call.second_order:
             call.check_convex(factor, upstream)
         divisor = call.normalizer or self._divisor(samples, weights, mask)
@@ -184,17 +184,16 @@ class _PointwiseLoss(Loss[V]):
         return self._weighed({"mask": mask_operand(call.mask, samples), "sample_weight": weights}, samples)[0]
 
     def _run_hessp(self, call: Call, vector: Array, out: Array | None) -> Array:
-        result = Output(out, "out", call.x.shape, call.stored, apart_from=call.arrays)
+        result = call.like_input(out, "out")
         call.stored = call.dtype  # only the product is rounded
         call.x = convert(widened(call.x), call.dtype)
         hess = self._run(call)[2]
         assert hess is not None
         with np.errstate(all="ignore"):
             np.multiply(hess, vector, out=result.result, casting="unsafe")
-        samples = self._value_shape(call.x.shape)
-        mask = mask_operand(call.mask, samples, whole=False)
+        mask = call.kernel["mask"]
         if mask is not None:  # where the vector may be NaN
-            np.copyto(result.result, 0, where=~(mask if samples == call.x.shape else mask[..., None]))
+            np.copyto(result.result, 0, where=~(mask if call.samples == call.x.shape else mask[..., None]))
         return result.result
 
     def _pass(self, call: Call, mask: Array | None) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -572,13 +571,6 @@ class MSELoss(_PointwiseLoss[V]):
         return "mse"
 
 
-def _at_least_0(value: float, name: str) -> float:
-    result = scalar(value, name)
-    if not 0 <= result < math.inf:
-        raise ValueError(f"{name}: got {value}, wanted a number of at least 0")
-    return result
-
-
 class SigmoidFocalLoss(_PointwiseLoss[V]):
     """Focal loss of sigmoid(input), from logits: α_t (1 - p_t)^γ times the binary cross-entropy.
 
@@ -666,7 +658,7 @@ class SigmoidFocalLoss(_PointwiseLoss[V]):
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"alpha: got {alpha}, wanted one in [0, 1] or None")
         super().__init__(
-            gamma=_at_least_0(gamma, "gamma"),
+            gamma=at_least_0(gamma, "gamma"),
             alpha=share,
             reduction=reduction,
             empty=empty,
@@ -916,7 +908,7 @@ class PoissonNLLLoss(_PointwiseLoss[V]):
         super().__init__(
             log_input=flag(log_input, "log_input"),
             full=flag(full, "full"),
-            eps=_at_least_0(eps, "eps"),
+            eps=at_least_0(eps, "eps"),
             reduction=reduction,
             empty=empty,
             unchecked=flag(unchecked, "unchecked"),
@@ -1021,7 +1013,7 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
         reduction: Each | Reduced = "mean",
         empty: Empty = "nan",
     ) -> None:
-        least = _at_least_0(eps, "eps")
+        least = at_least_0(eps, "eps")
         if least == 0:
             raise ValueError(f"eps: got {eps}, wanted a positive number")
         super().__init__(full=flag(full, "full"), eps=least, reduction=reduction, empty=empty)
