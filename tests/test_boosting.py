@@ -282,7 +282,16 @@ def test_errors_of_options(error, words, options):
 
 
 @pytest.mark.parametrize("kind", [Objective, Metric, lambda made: prior(made, [0, 1])])
-@pytest.mark.parametrize("made", ["logloss", fastloss.BCEWithLogitsLoss, None, fastloss.GaussianNLLLoss()])
+@pytest.mark.parametrize(
+    "made",
+    [
+        "logloss",
+        fastloss.BCEWithLogitsLoss,
+        None,
+        fastloss.GaussianNLLLoss(),
+        fastloss.KLDivWithLogitsLoss(alpha=0.5),
+    ],
+)
 def test_what_is_no_loss_of_scores_and_labels(kind, made):
     with pytest.raises(TypeError, match=r"^loss: got .*wanted a loss of scores and labels"):
         kind(made)
@@ -352,6 +361,14 @@ def test_copies(rng, copied):
 def test_deep_copies_share_what_is_large():
     made = Objective(BINARY, target=np.zeros(1000))
     assert copy.deepcopy(made).target is made.target
+
+
+def test_scikit_learn_clones_catboosts_estimators():
+    """Which copy what they are asked for, while `clone` wants the very object that it has passed."""
+    catboost = pytest.importorskip("catboost")
+    clone = pytest.importorskip("sklearn.base").clone
+    made = catboost.CatBoostRegressor(loss_function=Objective(BINARY), eval_metric=Metric(BINARY))
+    assert clone(made).get_params()["loss_function"] is made.get_params()["loss_function"]
 
 
 def test_target_is_not_followed():

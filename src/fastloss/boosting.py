@@ -19,7 +19,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,7 +43,6 @@ from ._runtime import threads as use_threads
 from .losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
-    GaussianNLLLoss,
     MSELoss,
     MultiLabelSoftMarginLoss,
     MultinomialNLLLoss,
@@ -78,6 +77,12 @@ class _Adapter:
         self._reduced = _reduced(loss, reduction)
         self._of_rows = _of_rows(loss)
 
+    def __copy__(self) -> Self:
+        return self  # it does not change
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # and scikit-learn's clone of CatBoost's estimators wants the same object
+
     def _operands(self, scores: Any, labels: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         """Scores, labels in the shape that belongs to them, and weights or None."""
         x, y = as_array(scores, "y_pred"), as_array(labels, "y_true")
@@ -111,8 +116,8 @@ class Objective(_Adapter):
     Parameters
     ----------
     loss : loss of fastloss
-        Any of them but GaussianNLLLoss. Those with classes, and MultiLabelSoftMarginLoss, need a matrix of
-        scores: `num_class` of the booster.
+        Any of them but GaussianNLLLoss, and KLDivWithLogitsLoss with `alpha`. Those with classes, and
+        MultiLabelSoftMarginLoss, need a matrix of scores: `num_class` of the booster.
     hessian : {"library", "exact", "bound", "friedman", "residual"} or float, default: "library"
         Rule of the Hessian, as in `value_grad_hess`. "library" is the rule of the built-in objectives of
         the one that calls, which its defaults are made for: "bound" for XGBoost to 3.4 and "residual"
@@ -351,7 +356,7 @@ class Metric(_Adapter):
     Parameters
     ----------
     loss : loss of fastloss
-        Any of them but GaussianNLLLoss; its mean, whatever `reduction` it has.
+        Any of them that Objective takes; its mean, whatever `reduction` it has.
     name : str, optional
         What XGBoost and LightGBM print; None is the name of the loss's function. CatBoost prints "Metric".
 
@@ -519,7 +524,7 @@ def prior(
     Parameters
     ----------
     loss : loss of fastloss
-        Any of them but GaussianNLLLoss, whatever `reduction` it has.
+        Any of them that Objective takes, whatever `reduction` it has.
     y : array_like of shape (n,) or (n, k)
         What the loss takes as target; whole numbers may be floats.
     sample_weight : array_like of shape (n,), optional
@@ -674,9 +679,12 @@ def _of_rows(loss: Loss[Any]) -> bool:
 
 def _reduced(loss: Any, reduction: str) -> Any:
     """The loss with another reduction, and the classes on the second axis."""
-    if not isinstance(loss, Loss) or isinstance(loss, GaussianNLLLoss):
-        wanted = "a loss of scores and labels, such as fastloss.BCEWithLogitsLoss()"
-        raise TypeError(f"loss: got {loss if isinstance(loss, type) else type(loss)}, wanted {wanted}")
+    if not isinstance(loss, Loss) or loss._beside_target:
+        besides = f", which needs {loss._beside_target} besides" if isinstance(loss, Loss) else ""
+        raise TypeError(
+            f"loss: got {loss if isinstance(loss, type) else type(loss)}{besides}, "
+            "wanted a loss of scores and labels, such as fastloss.BCEWithLogitsLoss()"
+        )
     options = {**loss.options(), "reduction": reduction}
     if "axis" in options:
         options["axis"] = 1

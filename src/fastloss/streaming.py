@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ._arguments import Array, as_array, class_axis
-from .losses import GaussianNLLLoss, KLDivWithLogitsLoss
 from .losses._plan import Loss
 from .totals import Exact, Total
 
@@ -89,9 +88,9 @@ def stream(
         raise TypeError(
             f"loss: got {type(loss).__name__}, wanted a loss of input and target, such as CrossEntropyLoss()"
         )
-    if more := _beside_target(loss):
+    if loss._beside_target:
         raise TypeError(
-            f"loss: got {type(loss).__name__}, which needs {more} beside input and target; "
+            f"loss: got {type(loss).__name__}, which needs {loss._beside_target} beside input and target; "
             "add up loss.total of blocks"
         )
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1):
@@ -177,13 +176,6 @@ def _total_of(
     if not in_place:
         grad_out[block] = grad
     return total
-
-
-def _beside_target(loss: Loss[Any]) -> str | None:
-    """What a loss needs besides, which does not come in blocks."""
-    if isinstance(loss, GaussianNLLLoss):
-        return "variances"
-    return "labels" if isinstance(loss, KLDivWithLogitsLoss) and loss.alpha else None
 
 
 def _held(array: Any, name: str) -> Any:
