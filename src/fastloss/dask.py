@@ -37,6 +37,7 @@ from ._arguments import (
     stored_dtype,
 )
 from ._call import checked_normalizer
+from ._remedies import is_lazy
 from ._runtime import threads
 from ._types import Axis
 from .losses import CLASSES, KLDivLoss
@@ -96,14 +97,10 @@ def _dtypes(x: Any) -> tuple[Any, Any]:
     return computed, stored_dtype(sample, computed)
 
 
-def _is_lazy(value: Any) -> bool:
-    return hasattr(value, "__dask_graph__")
-
-
 def _array(value: Any, name: str) -> Any:
     """An argument as a dask array; what is not one is taken as eager functions take it."""
-    parts = isinstance(value, list | tuple) and any(map(_is_lazy, value))
-    return da.asarray(value if parts or _is_lazy(value) else as_array(value, name))
+    parts = isinstance(value, list | tuple) and any(map(is_lazy, value))
+    return da.asarray(value if parts or is_lazy(value) else as_array(value, name))
 
 
 # ---- Array functions ----
@@ -179,7 +176,7 @@ class _Batches:
         names = ARRAYS if issubclass(kind, _ClassLoss) else ARRAYS + WEIGHTS
         arrays = {name: _array(given.pop(name), name) for name in names if name in given}
         for name, value in given.items():
-            if _is_lazy(value):
+            if is_lazy(value):
                 raise TypeError(f"{name}: got a Dask collection, wanted it in memory; pass its .compute()")
         normalizer = given.pop("normalizer", None)
         self.loss = kind(**given)
@@ -433,7 +430,7 @@ def _value(batches: _Batches) -> Any:
 
 
 def _value_and_grad(batches: _Batches, grad_output: Any = 1.0) -> tuple[Any, Any]:
-    if not _is_lazy(grad_output):
+    if not is_lazy(grad_output):
         grad_output = scalar(grad_output, "grad_output")
     reduction = batches.loss.reduction
     weights, divisor = None, 1.0
