@@ -112,7 +112,7 @@ def stream(
                 raise ValueError(
                     f"{name}: got {count} batches, wanted as many as {other} has, which are more"
                 )
-            with _named(f"in batch {count}, from 0"):
+            with named(f"in batch {count}, from 0"):
                 total += loss.total(x, y)
             done += len(x)
             report(done, None)
@@ -144,7 +144,7 @@ def _of_arrays(
     if grad_out is not None:
         weight, nothing = Exact(), np.zeros((), as_array(input[:0], "input").dtype)
         for block in blocks:
-            with _named(_place(block)):
+            with named(_place(block)):
                 part = (block.stop - block.start, *shape[1:])
                 weight += loss._weight_of(np.broadcast_to(nothing, part), target[block])
         if loss.reduction not in ("none", "sum"):
@@ -153,7 +153,7 @@ def _of_arrays(
     for block, after in zip(blocks, [*blocks[1:], slice(samples, samples)], strict=True):
         for array in (input, target):
             _advise(array, after, "MADV_WILLNEED")
-        with _named(_place(block)):
+        with named(_place(block)):
             total += _total_of(loss, input[block], target[block], grad_out, block, scale)
         for array in (input, target, grad_out):
             _advise(array, block, "MADV_DONTNEED")
@@ -195,7 +195,7 @@ def _place(block: slice) -> str:
 
 
 @contextlib.contextmanager
-def _named(place: str) -> Iterator[None]:
+def named(place: str) -> Iterator[None]:
     """Errors name the place that they are of."""
     try:
         yield
