@@ -256,13 +256,19 @@ def test_perplexity(tmp_path):
     shown = command("--threads", "1").stdout
     assert shown.startswith("perplexity ")
     assert "197 samples" in shown
+    assert "error: --threads: got 0" in command("--threads", "0").stderr
     np.save(files[1], labels[:-1])
     np.savez(tmp_path / "archive.npz", logits=logits)
     np.save(tmp_path / "classless.npy", logits[..., :0])
+    for name, start in (("nothing.npy", b""), ("zip.npy", b"PK\x03\x04"), ("text.npy", b"text")):
+        (tmp_path / name).write_bytes(start)
     for name, message in (
         ("logits.npy", "wanted (5, 40)"),
         ("archive.npz", "got an archive"),
         ("classless.npy", "wanted (..., classes)"),
+        ("nothing.npy", "nothing.npy: "),
+        ("zip.npy", "zip.npy: "),
+        ("text.npy", "text.npy: "),
     ):
         files = str(tmp_path / name), files[1]
         wrong = command()

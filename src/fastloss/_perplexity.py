@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.threads is not None:
             fastloss.set_num_threads(options.threads)
+    except ValueError as error:
+        parser.error(str(error).replace("n: got", "--threads: got"))
+    try:
         logits, targets = map(_array, (options.logits, options.targets))
         if logits.ndim == 0 or logits.shape[-1] == 0:
             raise ValueError(f"{options.logits}: got shape {logits.shape}, wanted (..., classes)")
@@ -65,7 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _array(path: str) -> Any:
-    array = np.load(path, mmap_mode="r")
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (BadZipFile, EOFError, ValueError) as error:  # others name the file
+        raise ValueError(f"{path}: {error}") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path}: got an archive of arrays, wanted the file of one, by numpy.save")
     return array
