@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import Array, as_array, class_axis
+from ._arguments import Array, as_array, check_apart, class_axis
 from .losses._plan import Loss
 from .totals import Exact, Total
 
@@ -135,6 +135,9 @@ def _of_arrays(
         wanted = shape if name == "grad_out" else shape[:1]
         if tuple(array.shape)[: len(wanted)] != wanted:
             raise ValueError(f"{name}: got shape {tuple(array.shape)}, wanted {wanted} as input")
+    if isinstance(grad_out, np.ndarray):  # whose blocks may be those of others, read later
+        read = [(n, a) for n, a in (("input", input), ("target", target)) if isinstance(a, np.ndarray)]
+        check_apart(grad_out, "grad_out", read, ("input",))
     if hasattr(loss, "axis") and class_axis(shape, loss.axis, "input") == 0:
         raise ValueError(f"input: shape {shape} has its classes on the first axis, where samples should be")
     samples = shape[0]
