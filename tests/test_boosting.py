@@ -840,6 +840,27 @@ def test_prior_of_logits_that_are_scaled(kind, options):
         prior(kind(scale=0.0), y)
 
 
+@pytest.mark.parametrize("kind", [fastloss.CrossEntropyLoss, fastloss.FocalLoss, fastloss.PolyLoss])
+@pytest.mark.parametrize("z_loss", [0.0, 0.001, 0.1])
+@pytest.mark.parametrize("softcap", [None, 2.0, 30.0])
+def test_prior_of_logits_that_are_held_back(kind, z_loss, softcap):
+    loss = kind(z_loss=z_loss, softcap=softcap, scale=0.5, bias=[0.5, 0.0, -0.5])
+    y = np.array([0] * 10 + [1] * 12 + [2] * 9)
+    x = prior(loss, y)
+    grad = loss.value_and_grad(np.tile(x, (len(y), 1)), y)[1].sum(0)
+    np.testing.assert_allclose(grad, 0, atol=1e-10)
+
+
+def test_prior_beyond_the_cap():
+    y = [0] * 1000 + [1]
+    for softcap in (4.0, 6.9):  # logits that are half of log 1000 apart
+        x = prior(fastloss.CrossEntropyLoss(softcap=softcap), y)
+        assert np.ptp(softcap * np.tanh(x / softcap)) == pytest.approx(math.log(1000))
+    for options in ({"softcap": 3.0}, {"softcap": 6.9, "z_loss": 0.1}):
+        with pytest.raises(ValueError, match=r"^loss: no constant score minimises"):
+            prior(fastloss.CrossEntropyLoss(**options), y)
+
+
 def test_prior_names_what_is_not_a_number():
     with pytest.raises(ValueError, match=r"y\[1\] = nan, wanted a number"):
         prior(fastloss.MSELoss(), [1.0, np.nan])

@@ -40,6 +40,7 @@ from ._arguments import (
     widened,
 )
 from ._runtime import threads as use_threads
+from .arrays import logsumexp
 from .losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
@@ -577,14 +578,9 @@ def prior(
     shape = (len(target), _number_of_classes(loss, target, classes)) if indices else target.shape
     weight = _weight_of(_of_rows(loss), sample_weight, shape, FLOAT64)
     _raise_wrong(summed, np.broadcast_to(np.zeros(shape[1:]), shape), target, weight)
-    scale, bias = getattr(loss, "scale", 1.0), getattr(loss, "bias", None)
-    bias = 0.0 if bias is None else bias
-    if np.ndim(scale) or np.ndim(bias) or scale != 1:  # the same of the logits as they are read
-        if not np.all(scale):
-            raise ValueError(
-                f"loss: got scale={scale}, wanted none of 0, with which the score does not count"
-            )
-        loss = loss._changed(scale=1.0, bias=None)
+    given = loss
+    if "scale" in loss.options():  # the same of the logits as they are read
+        loss = loss._changed(scale=1.0, bias=None, z_loss=0.0, softcap=None)
         summed = _reduced(loss, "sum")
     if indices:  # rows with one label are one row with their weight
         target, inverse = np.unique(target, return_inverse=True)
@@ -600,14 +596,32 @@ def prior(
     around = math.inf
     if isinstance(loss, _ClassLoss):
         x, around = _log_shares(_masses(derivatives, shape[1])), AROUND
-        linear = isinstance(loss, CrossEntropyLoss | MultinomialNLLLoss | NLLLoss)
-        if linear and not loss.z_loss and loss.softcap is None:
-            return (x - bias) / scale
+        if isinstance(loss, CrossEntropyLoss | MultinomialNLLLoss | NLLLoss):
+            return _as_passed(x, given)
     elif isinstance(loss, BCEWithLogitsLoss | MultiLabelSoftMarginLoss | SigmoidFocalLoss | SoftMarginLoss):
         no, yes = _log_shares(np.stack([derivatives(x + FAR)[1], -derivatives(x - FAR)[1]]))
         x, around = yes - no, AROUND
-    x = (_least(derivatives, x, around, loss) - bias) / scale
+    x = _as_passed(_least(derivatives, x, around, loss), given)
     return float(x) if x.ndim == 0 else x
+
+
+def _as_passed(x: Array, loss: Any) -> Array:
+    """The scores that the loss reads as x, or as x and a number: of all of these its z-loss is least at 0."""
+    if "scale" not in loss.options():
+        return x
+    if not np.all(loss.scale):
+        raise ValueError(
+            f"loss: got scale={loss.scale}, wanted none of 0, with which the score does not count"
+        )
+    if loss.z_loss or loss.softcap is not None:
+        x = x - logsumexp(x)
+    if loss.softcap is not None:
+        if not loss.z_loss and x.min() <= -loss.softcap:
+            x = x - (x.min() + x.max()) / 2
+        if np.abs(x).max() >= loss.softcap:
+            raise ValueError(f"loss: no constant score minimises {loss!r}")
+        x = loss.softcap * np.arctanh(x / loss.softcap)
+    return np.asarray((x - (0.0 if loss.bias is None else loss.bias)) / loss.scale)
 
 
 def _number_of_classes(loss: Any, labels: Array, classes: int | None) -> int:
