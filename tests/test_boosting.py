@@ -282,7 +282,16 @@ def test_errors_of_options(error, words, options):
 
 
 @pytest.mark.parametrize("kind", [Objective, Metric, lambda made: prior(made, [0, 1])])
-@pytest.mark.parametrize("made", ["logloss", fastloss.BCEWithLogitsLoss, None, fastloss.GaussianNLLLoss()])
+@pytest.mark.parametrize(
+    "made",
+    [
+        "logloss",
+        fastloss.BCEWithLogitsLoss,
+        None,
+        fastloss.GaussianNLLLoss(),
+        fastloss.KLDivWithLogitsLoss(alpha=0.5),
+    ],
+)
 def test_what_is_no_loss_of_scores_and_labels(kind, made):
     with pytest.raises(TypeError, match=r"^loss: got .*wanted a loss of scores and labels"):
         kind(made)
@@ -352,6 +361,14 @@ def test_copies(rng, copied):
 def test_deep_copies_share_what_is_large():
     made = Objective(BINARY, target=np.zeros(1000))
     assert copy.deepcopy(made).target is made.target
+
+
+def test_scikit_learn_clones_catboosts_estimators():
+    """Which copy what they are asked for, while `clone` wants the very object that it has passed."""
+    catboost = pytest.importorskip("catboost")
+    clone = pytest.importorskip("sklearn.base").clone
+    made = catboost.CatBoostRegressor(loss_function=Objective(BINARY), eval_metric=Metric(BINARY))
+    assert clone(made).get_params()["loss_function"] is made.get_params()["loss_function"]
 
 
 def test_target_is_not_followed():
@@ -821,6 +838,27 @@ def test_prior_of_logits_that_are_scaled(kind, options):
     np.testing.assert_allclose(grad, 0, atol=1e-10)
     with pytest.raises(ValueError, match=r"loss: got scale=0\.0, wanted none of 0"):
         prior(kind(scale=0.0), y)
+
+
+@pytest.mark.parametrize("kind", [fastloss.CrossEntropyLoss, fastloss.FocalLoss, fastloss.PolyLoss])
+@pytest.mark.parametrize("z_loss", [0.0, 0.001, 0.1])
+@pytest.mark.parametrize("softcap", [None, 2.0, 30.0])
+def test_prior_of_logits_that_are_held_back(kind, z_loss, softcap):
+    loss = kind(z_loss=z_loss, softcap=softcap, scale=0.5, bias=[0.5, 0.0, -0.5])
+    y = np.array([0] * 10 + [1] * 12 + [2] * 9)
+    x = prior(loss, y)
+    grad = loss.value_and_grad(np.tile(x, (len(y), 1)), y)[1].sum(0)
+    np.testing.assert_allclose(grad, 0, atol=1e-10)
+
+
+def test_prior_beyond_the_cap():
+    y = [0] * 1000 + [1]
+    for softcap in (4.0, 6.9):  # logits that are half of log 1000 apart
+        x = prior(fastloss.CrossEntropyLoss(softcap=softcap), y)
+        assert np.ptp(softcap * np.tanh(x / softcap)) == pytest.approx(math.log(1000))
+    for options in ({"softcap": 3.0}, {"softcap": 6.9, "z_loss": 0.1}):
+        with pytest.raises(ValueError, match=r"^loss: no constant score minimises"):
+            prior(fastloss.CrossEntropyLoss(**options), y)
 
 
 def test_prior_names_what_is_not_a_number():

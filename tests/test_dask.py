@@ -1,6 +1,7 @@
 """fastloss.dask: what fastloss says, in any chunks, on threads and on a cluster."""
 
 import inspect
+import pickle
 import threading
 
 import numpy as np
@@ -381,11 +382,26 @@ def test_errors():
     with pytest.raises(TypeError, match="gamma"):
         lazy.cross_entropy(logits, t, gamma=2.0)
     t[20] = 9
-    with pytest.raises(IndexError, match="= 9 is out of range for 7 classes"):
-        lazy.cross_entropy(logits, t).compute()
+    for classes in (7, 3):
+        for function in (lazy.cross_entropy, lazy.cross_entropy_value_and_grad, lazy.cross_entropy_total):
+            value = function(logits.rechunk((9, classes)), t)
+            with pytest.raises(IndexError, match=r"^target\[2\].* in chunk \(2,\) of the samples\)$"):
+                dask.compute(value)
     unknown = logits[logits[:, 0] > 0]
-    with pytest.raises(ValueError, match="compute_chunk_sizes"):
+    with pytest.raises(ValueError, match=r"^input: .*compute_chunk_sizes"):
         lazy.cross_entropy(unknown, t)
+    with pytest.raises(ValueError, match=r"^target: .*compute_chunk_sizes"):
+        lazy.cross_entropy(logits, unknown[:, 0])
+    with pytest.raises(ValueError, match=r"^sample_weight: .*compute_chunk_sizes"):
+        lazy.cross_entropy(logits, t, sample_weight=unknown[:, 0])
+
+
+@pytest.mark.parametrize("classes", [7, 3])
+def test_graphs_can_be_pickled(classes):
+    x, t = arrays()
+    both = lazy.cross_entropy_value_and_grad(da.from_array(x, (9, classes)), t)
+    for made, sent in zip(both, pickle.loads(pickle.dumps(both)), strict=True):
+        np.testing.assert_array_equal(made.compute(), sent.compute())
 
 
 def test_on_a_cluster():

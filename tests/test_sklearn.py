@@ -98,6 +98,19 @@ def test_vector_scaling(digits, dtype):
     assert (own.predict(logits) == own.classes_[p.argmax(1)]).all()
 
 
+class Column:
+    """One of polars: an array without `ndim`."""
+
+    def __init__(self, numbers):
+        self.numbers, self.shape = numbers, numbers.shape
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.numbers.astype(dtype or float)
+
+
 @pytest.mark.parametrize("kind", [TemperatureScaling, VectorScaling])
 def test_two_classes_as_one_column(kind):
     rng = np.random.default_rng(1)
@@ -106,6 +119,7 @@ def test_two_classes_as_one_column(kind):
     both = kind().fit(np.stack([0 * logit, logit], 1), y)
     p = both.predict_proba(np.stack([0 * logit, logit], 1))
     assert kind().fit(logit, y).predict_proba(logit) == pytest.approx(p, abs=1e-12)
+    assert kind().fit(Column(logit), y).predict_proba(Column(logit)) == pytest.approx(p, abs=1e-12)
     assert kind().fit(logit[:, None], y).predict_proba(logit[:, None]) == pytest.approx(p, abs=1e-12)
     model = LogisticRegression(C=inf).fit(logit[:, None], y)  # Platt's scaling, without his labels
     if kind is VectorScaling:

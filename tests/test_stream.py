@@ -136,6 +136,19 @@ def test_errors(batch, change, error, message):
         fastloss.stream(**arguments)
 
 
+def test_gradients_apart_from_what_is_read_later(batch):
+    """Of which each block by itself is apart from those of the same samples."""
+    x, y = batch
+    room = np.concatenate([x, x[:1]])
+    for input, grad in ((room[:-1], room[1:]), (x, x[::-1])):
+        before = input.copy()
+        with pytest.raises(ValueError, match=r"^grad_out: overlaps input in memory$"):
+            fastloss.stream(LOSS, input, y, rows=1, grad_out=grad)
+        np.testing.assert_array_equal(input, before)
+    with pytest.raises(ValueError, match=r"^grad_out: overlaps target in memory$"):
+        fastloss.stream(fastloss.MSELoss(), x.copy(), x, rows=1, grad_out=x[::-1])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow(tmp_path):
     """A map of 256 MB, and a gradient into another, in 100 MB beyond what there was."""

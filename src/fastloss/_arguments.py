@@ -438,11 +438,7 @@ class Output:
             self.result: Array = moved(make([shape[a] for a in axes[0]] or shape, dtype), self.back)
         else:
             self.result = self._check(given, name, shape, (dtype, *also))
-            for other_name, other in apart_from:
-                if other is None or not _overlap(given, other):
-                    continue
-                if other_name not in in_place or not _same(given, other):
-                    raise ValueError(f"{name}: overlaps {other_name} in memory")
+            check_apart(given, name, apart_from, in_place)
         view = moved(self.result, axes)
         direct = view.dtype in (dtype, *also) and view.flags.c_contiguous and view.flags.aligned
         self.buffer: Array = view if direct else np.empty(view.shape, dtype)
@@ -473,6 +469,17 @@ class Output:
             with np.errstate(all="ignore"):
                 np.copyto(self.result, moved(self.buffer, self.back), casting="unsafe")
         return self.result
+
+
+def check_apart(
+    given: Array, name: str, apart_from: Sequence[tuple[str, Array | None]], in_place: Sequence[str]
+) -> None:
+    """Refuse to write where others are read, but for those whose place may be taken."""
+    for other_name, other in apart_from:
+        if other is None or not _overlap(given, other):
+            continue
+        if other_name not in in_place or not _same(given, other):
+            raise ValueError(f"{name}: overlaps {other_name} in memory")
 
 
 def _overlap(a: Array, b: Array) -> bool:

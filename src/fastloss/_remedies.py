@@ -30,9 +30,15 @@ def for_dtype(dtype: np.dtype[Any], name: str) -> str:
     return f"; {_OF_KINDS[dtype.kind]}" if dtype.kind in _OF_KINDS else ""
 
 
+def is_lazy(value: Any) -> bool:
+    """Whether it is a Dask collection, as Dask tells: an array of xarray in memory has no graph."""
+    graph = getattr(value, "__dask_graph__", None)
+    return callable(graph) and graph() is not None
+
+
 def for_kind(value: Any) -> str | None:
     """What an argument is that would become an array of something else, and what to pass in its place."""
-    if hasattr(value, "__dask_graph__"):
+    if is_lazy(value):
         return "got a Dask collection, wanted an array in memory; take fastloss.dask, or pass its .compute()"
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         return "got a sparse matrix, wanted a dense array; pass its .toarray()"

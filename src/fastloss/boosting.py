@@ -19,7 +19,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,10 +40,10 @@ from ._arguments import (
     widened,
 )
 from ._runtime import threads as use_threads
+from .arrays import logsumexp
 from .losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
-    GaussianNLLLoss,
     MSELoss,
     MultiLabelSoftMarginLoss,
     MultinomialNLLLoss,
@@ -78,6 +78,12 @@ class _Adapter:
         self._reduced = _reduced(loss, reduction)
         self._of_rows = _of_rows(loss)
 
+    def __copy__(self) -> Self:
+        return self  # it does not change
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # and scikit-learn's clone of CatBoost's estimators wants the same object
+
     def _operands(self, scores: Any, labels: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         """Scores, labels in the shape that belongs to them, and weights or None."""
         x, y = as_array(scores, "y_pred"), as_array(labels, "y_true")
@@ -111,8 +117,8 @@ class Objective(_Adapter):
     Parameters
     ----------
     loss : loss of fastloss
-        Any of them but GaussianNLLLoss. Those with classes, and MultiLabelSoftMarginLoss, need a matrix of
-        scores: `num_class` of the booster.
+        Any of them but GaussianNLLLoss, and KLDivWithLogitsLoss with `alpha`. Those with classes, and
+        MultiLabelSoftMarginLoss, need a matrix of scores: `num_class` of the booster.
     hessian : {"library", "exact", "bound", "friedman", "residual"} or float, default: "library"
         Rule of the Hessian, as in `value_grad_hess`. "library" is the rule of the built-in objectives of
         the one that calls, which its defaults are made for: "bound" for XGBoost to 3.4 and "residual"
@@ -351,7 +357,7 @@ class Metric(_Adapter):
     Parameters
     ----------
     loss : loss of fastloss
-        Any of them but GaussianNLLLoss; its mean, whatever `reduction` it has.
+        Any of them that Objective takes; its mean, whatever `reduction` it has.
     name : str, optional
         What XGBoost and LightGBM print; None is the name of the loss's function. CatBoost prints "Metric".
 
@@ -519,7 +525,7 @@ def prior(
     Parameters
     ----------
     loss : loss of fastloss
-        Any of them but GaussianNLLLoss, whatever `reduction` it has.
+        Any of them that Objective takes, whatever `reduction` it has.
     y : array_like of shape (n,) or (n, k)
         What the loss takes as target; whole numbers may be floats.
     sample_weight : array_like of shape (n,), optional
@@ -572,14 +578,9 @@ def prior(
     shape = (len(target), _number_of_classes(loss, target, classes)) if indices else target.shape
     weight = _weight_of(_of_rows(loss), sample_weight, shape, FLOAT64)
     _raise_wrong(summed, np.broadcast_to(np.zeros(shape[1:]), shape), target, weight)
-    scale, bias = getattr(loss, "scale", 1.0), getattr(loss, "bias", None)
-    bias = 0.0 if bias is None else bias
-    if np.ndim(scale) or np.ndim(bias) or scale != 1:  # the same of the logits as they are read
-        if not np.all(scale):
-            raise ValueError(
-                f"loss: got scale={scale}, wanted none of 0, with which the score does not count"
-            )
-        loss = loss._changed(scale=1.0, bias=None)
+    given = loss
+    if "scale" in loss.options():  # the same of the logits as they are read
+        loss = loss._changed(scale=1.0, bias=None, z_loss=0.0, softcap=None)
         summed = _reduced(loss, "sum")
     if indices:  # rows with one label are one row with their weight
         target, inverse = np.unique(target, return_inverse=True)
@@ -595,14 +596,32 @@ def prior(
     around = math.inf
     if isinstance(loss, _ClassLoss):
         x, around = _log_shares(_masses(derivatives, shape[1])), AROUND
-        linear = isinstance(loss, CrossEntropyLoss | MultinomialNLLLoss | NLLLoss)
-        if linear and not loss.z_loss and loss.softcap is None:
-            return (x - bias) / scale
+        if isinstance(loss, CrossEntropyLoss | MultinomialNLLLoss | NLLLoss):
+            return _as_passed(x, given)
     elif isinstance(loss, BCEWithLogitsLoss | MultiLabelSoftMarginLoss | SigmoidFocalLoss | SoftMarginLoss):
         no, yes = _log_shares(np.stack([derivatives(x + FAR)[1], -derivatives(x - FAR)[1]]))
         x, around = yes - no, AROUND
-    x = (_least(derivatives, x, around, loss) - bias) / scale
+    x = _as_passed(_least(derivatives, x, around, loss), given)
     return float(x) if x.ndim == 0 else x
+
+
+def _as_passed(x: Array, loss: Any) -> Array:
+    """The scores that the loss reads as x, or as x and a number: of all of these its z-loss is least at 0."""
+    if "scale" not in loss.options():
+        return x
+    if not np.all(loss.scale):
+        raise ValueError(
+            f"loss: got scale={loss.scale}, wanted none of 0, with which the score does not count"
+        )
+    if loss.z_loss or loss.softcap is not None:
+        x = x - logsumexp(x)
+    if loss.softcap is not None:
+        if not loss.z_loss and x.min() <= -loss.softcap:
+            x = x - (x.min() + x.max()) / 2
+        if np.abs(x).max() >= loss.softcap:
+            raise ValueError(f"loss: no constant score minimises {loss!r}")
+        x = loss.softcap * np.arctanh(x / loss.softcap)
+    return np.asarray((x - (0.0 if loss.bias is None else loss.bias)) / loss.scale)
 
 
 def _number_of_classes(loss: Any, labels: Array, classes: int | None) -> int:
@@ -674,9 +693,12 @@ def _of_rows(loss: Loss[Any]) -> bool:
 
 def _reduced(loss: Any, reduction: str) -> Any:
     """The loss with another reduction, and the classes on the second axis."""
-    if not isinstance(loss, Loss) or isinstance(loss, GaussianNLLLoss):
-        wanted = "a loss of scores and labels, such as fastloss.BCEWithLogitsLoss()"
-        raise TypeError(f"loss: got {loss if isinstance(loss, type) else type(loss)}, wanted {wanted}")
+    if not isinstance(loss, Loss) or loss._beside_target:
+        besides = f", which needs {loss._beside_target} besides" if isinstance(loss, Loss) else ""
+        raise TypeError(
+            f"loss: got {loss if isinstance(loss, type) else type(loss)}{besides}, "
+            "wanted a loss of scores and labels, such as fastloss.BCEWithLogitsLoss()"
+        )
     options = {**loss.options(), "reduction": reduction}
     if "axis" in options:
         options["axis"] = 1

@@ -37,6 +37,7 @@ from ._arguments import (
     stored_dtype,
 )
 from ._call import checked_normalizer
+from ._remedies import is_lazy
 from ._runtime import threads
 from ._types import Axis
 from .losses import CLASSES, KLDivLoss
@@ -44,6 +45,7 @@ from .losses._plan import weight_array
 from .losses.classes import _ClassLoss, _IndexedLoss, _LabelLoss
 from .losses.partials import Partial
 from .losses.pointwise import _aligned_var
+from .streaming import named
 from .totals import Exact, Total
 
 try:
@@ -96,14 +98,10 @@ def _dtypes(x: Any) -> tuple[Any, Any]:
     return computed, stored_dtype(sample, computed)
 
 
-def _is_lazy(value: Any) -> bool:
-    return hasattr(value, "__dask_graph__")
-
-
 def _array(value: Any, name: str) -> Any:
     """An argument as a dask array; what is not one is taken as eager functions take it."""
-    parts = isinstance(value, list | tuple) and any(map(_is_lazy, value))
-    return da.asarray(value if parts or _is_lazy(value) else as_array(value, name))
+    parts = isinstance(value, list | tuple) and any(map(is_lazy, value))
+    return da.asarray(value if parts or is_lazy(value) else as_array(value, name))
 
 
 # ---- Array functions ----
@@ -179,18 +177,18 @@ class _Batches:
         names = ARRAYS if issubclass(kind, _ClassLoss) else ARRAYS + WEIGHTS
         arrays = {name: _array(given.pop(name), name) for name in names if name in given}
         for name, value in given.items():
-            if _is_lazy(value):
+            if is_lazy(value):
                 raise TypeError(f"{name}: got a Dask collection, wanted it in memory; pass its .compute()")
         normalizer = given.pop("normalizer", None)
         self.loss = kind(**given)
         self.normalizer: float | None = None
         if normalizer is not None:
             self.normalizer = checked_normalizer(normalizer, self.loss.reduction)
+        for name, array in arrays.items():
+            if any(np.isnan(array.shape)):
+                wanted = "wanted known lengths: compute_chunk_sizes()"
+                raise ValueError(f"{name}: got shape {array.shape}, {wanted}")
         self.input = arrays["input"]
-        if any(np.isnan(self.input.shape)):
-            raise ValueError(
-                f"input: got shape {self.input.shape}, wanted known lengths: compute_chunk_sizes()"
-            )
         self.x = self.input
         self.axis: int | None = None  # of the classes, or elements, which are together
         if hasattr(self.loss, "axis"):
@@ -247,12 +245,12 @@ class _Batches:
         tasks = np.empty(tuple(map(len, self.chunks)), object)
         if self.parted:
             for block in np.ndindex(tasks.shape):
-                tasks[block] = function(self.merged[block])
+                tasks[block] = _lazy(function, block)(self.merged[block])
             return tasks
         x = self.x.to_delayed()
         for block in np.ndindex(tasks.shape):
             place, target, more = self._arguments(block)
-            tasks[block] = function(self.loss, x[place], target, *args, **more)
+            tasks[block] = _lazy(function, block)(self.loss, x[place], target, *args, **more)
         return tasks
 
     @cached_property
@@ -265,8 +263,8 @@ class _Batches:
             parts = []
             for part, start in enumerate(starts):
                 place, target, more = self._arguments(block, part)
-                parts.append(_part_of(loss, x[place], target, start=start, **more))
-            tasks[block] = _merged(parts)
+                parts.append(_lazy(_part_of, block)(loss, x[place], target, start=start, **more))
+            tasks[block] = _lazy(_merged)(parts)
         return tasks
 
     def _starts(self) -> list[int]:
@@ -282,7 +280,7 @@ class _Batches:
             shape = [lengths[i] for lengths, i in zip(self.x.chunks, place, strict=True)]
             if self.parted and self.axis is not None:
                 shape[self.axis] = self.x.shape[self.axis]
-            tasks[block] = _weight_of(self.loss, tuple(shape), self.x.dtype, target, **more)
+            tasks[block] = _lazy(_weight_of, block)(self.loss, tuple(shape), self.x.dtype, target, **more)
         return self.total(tasks)
 
     def totals_and_grads(self, scale: Any, dtype: Any) -> tuple[Any, Any]:
@@ -291,20 +289,20 @@ class _Batches:
         if not self.parted:
             pairs = self.tasks(_total_and_grad_of, scale, dtype)
             for block in np.ndindex(pairs.shape):
-                totals[block], grads[self._arguments(block)[0]] = pairs[block]
+                totals[block], grads[self._arguments(block)[0]] = pairs[block][0], pairs[block][1]
             return totals, grads
         x = self.x.to_delayed()
         for block in np.ndindex(totals.shape):
             for part, start in enumerate(self._starts()):
                 place, target, _ = self._arguments(block, part)
-                grads[place] = _grad_of_part(self.merged[block], x[place], target, start, scale)
+                grads[place] = _lazy(_grad_of_part)(self.merged[block], x[place], target, start, scale)
         return self.tasks(_total_of_part), grads
 
     def total(self, tasks: Any) -> Any:
         """All totals in one, by a tree."""
         totals = list(tasks.flat)
         while len(totals) > 1:
-            totals = [_sum(totals[i : i + MERGED]) for i in range(0, len(totals), MERGED)]
+            totals = [_lazy(_sum)(totals[i : i + MERGED]) for i in range(0, len(totals), MERGED)]
         return totals[0]
 
     def totals(self) -> Any:
@@ -319,7 +317,7 @@ class _Batches:
 
     def value(self, total: Any) -> Any:
         """The mean or sum of a total, a dask array without dimensions."""
-        return da.from_delayed(_value_of(total, self.loss, self.normalizer), (), float)
+        return da.from_delayed(_lazy(_value_of)(total, self.loss, self.normalizer), (), float)
 
     def array(self, tasks: Any, chunks: Any, dtype: Any) -> Any:
         """The array of which tasks give the blocks."""
@@ -330,7 +328,19 @@ class _Batches:
         return da.block(blocks.tolist()) if blocks.ndim else blocks[()]
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
+def _lazy(function: Callable[..., Any], block: tuple[int, ...] | None = None) -> Any:
+    """The function as one whose calls are tasks; it keeps its name here, by which they are pickled."""
+    return dask.delayed(function if block is None else partial(_of_block_of_samples, function, block))
+
+
+def _of_block_of_samples(
+    function: Callable[..., Any], block: tuple[int, ...], *args: Any, **more: Any
+) -> Any:
+    """The errors of a function name the chunks of the samples that they are of."""
+    with named(f"positions are those in chunk {block} of the samples"):
+        return function(*args, **more)
+
+
 def _sum(totals: list[Total]) -> Total:
     return sum(totals, Total())
 
@@ -350,51 +360,43 @@ def _of_block(loss: Any, more: dict[str, Any]) -> Any:
     return loss._changed(**weights) if weights else loss
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
 def _total_of(loss: Any, x: Any, y: Any, **more: Any) -> Total:
     loss = _of_block(loss, more)
     with _as_task():
         return loss._total(x, y, **more)  # type: ignore[no-any-return]
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
 def _values_of(loss: Any, x: Any, y: Any, **more: Any) -> Any:
     loss = _of_block(loss, more)
     with _as_task():
         return loss(x, y, *([more.pop("var")] if "var" in more else []), **more)
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
 def _part_of(loss: Any, x: Any, y: Any, start: int, **more: Any) -> Partial[Any]:
     with _as_task():
         return loss.partial(x, y, start=start, **more)  # type: ignore[no-any-return]
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
 def _merged(parts: list[Partial[Any]]) -> Partial[Any]:
     return reduce(Partial.merge, parts)
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
 def _total_of_part(whole: Partial[Any]) -> Total:
     with _as_task():
         return whole.total()
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
 def _values_of_part(whole: Partial[Any]) -> Any:
     with _as_task():
         return whole.value()
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
 def _grad_of_part(whole: Partial[Any], x: Any, y: Any, start: int, scale: tuple[float, float]) -> Any:
     with _as_task():
         grad = whole.grad(x, y, start=start, grad_output=scale[0])
     return grad if scale[1] == 1 else grad * scale[1]
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
 def _weight_of(loss: Any, shape: tuple[int, ...], dtype: Any, y: Any, **more: Any) -> Total:
     """What there is to know before a gradient: the weights, from targets alone."""
     nothing = np.broadcast_to(np.zeros((), dtype), shape)
@@ -404,7 +406,6 @@ def _weight_of(loss: Any, shape: tuple[int, ...], dtype: Any, y: Any, **more: An
         return Total._of(Total()._numerator, loss._weight_of(nothing, y, **more), 0)
 
 
-@dask.delayed(nout=2)  # type: ignore[untyped-decorator]
 def _total_and_grad_of(loss: Any, x: Any, y: Any, scale: tuple[float, float], dtype: Any, **more: Any) -> Any:
     loss, grad = _of_block(loss, more), np.empty(x.shape, dtype)
     with _as_task():
@@ -412,14 +413,12 @@ def _total_and_grad_of(loss: Any, x: Any, y: Any, scale: tuple[float, float], dt
     return total, grad if scale[1] == 1 else grad * scale[1]
 
 
-@dask.delayed(pure=True)  # type: ignore[untyped-decorator]
 def _scale_of(weights: Total | None, grad_output: Any, divisor: float) -> tuple[float, float]:
     """What the gradient of a sum is multiplied by, first in its kernel and then."""
     exact = Exact.of(np.array([divisor])) if weights is None else weights._weight
     return exact.share(scalar(grad_output, "grad_output"))
 
 
-@dask.delayed  # type: ignore[untyped-decorator]
 def _value_of(total: Total, loss: Any, normalizer: float | None) -> Any:
     if loss.reduction == "sum":
         return np.float64(total.sum)
@@ -433,7 +432,7 @@ def _value(batches: _Batches) -> Any:
 
 
 def _value_and_grad(batches: _Batches, grad_output: Any = 1.0) -> tuple[Any, Any]:
-    if not _is_lazy(grad_output):
+    if not is_lazy(grad_output):
         grad_output = scalar(grad_output, "grad_output")
     reduction = batches.loss.reduction
     weights, divisor = None, 1.0
@@ -442,7 +441,7 @@ def _value_and_grad(batches: _Batches, grad_output: Any = 1.0) -> tuple[Any, Any
     elif reduction == "mean":
         weights = batches.weights()
     stored = _dtypes(batches.x)[1]
-    totals, grads = batches.totals_and_grads(_scale_of(weights, grad_output, divisor), stored)
+    totals, grads = batches.totals_and_grads(_lazy(_scale_of)(weights, grad_output, divisor), stored)
     grad = batches.array(grads, batches.x.chunks, stored).rechunk(batches.input.chunks)
     if reduction == "none":
         return batches.values(), grad

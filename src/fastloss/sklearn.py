@@ -59,9 +59,8 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         >>> round(model.temperature_, 6)
         3.640957
         """
-        flat = getattr(logits, "ndim", None) == 1 or (
-            isinstance(logits, list | tuple) and np.ndim(logits) == 1
-        )
+        shape = np.shape(logits) if isinstance(logits, list | tuple) else getattr(logits, "shape", ())
+        flat = len(shape) == 1
         given, names = validate_data(self, logits, y, dtype=[np.float64, np.float32], ensure_2d=not flat)
         names = column_or_1d(names, warn=True)
         check_classification_targets(names)

@@ -478,6 +478,8 @@ def softplus(x: ArrayLike, **kwargs: Any) -> Any:
     """
     if isinstance(x, list | tuple | bool):
         x = np.asarray(x)
+    elif type(x) is int:
+        x = float(x)  # of any size
     added = getattr(getattr(x, "dtype", None), "kind", "") == "V"  # a dtype such as bfloat16
     if added or {"sig", "signature"} & kwargs.keys():
         return np.logaddexp(0, x, **kwargs)  # which SciPy's is, and whose signatures are of two arguments

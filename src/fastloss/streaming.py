@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import Array, as_array, class_axis
-from .losses import GaussianNLLLoss, KLDivWithLogitsLoss
+from ._arguments import Array, as_array, check_apart, class_axis
 from .losses._plan import Loss
 from .totals import Exact, Total
 
@@ -89,9 +88,9 @@ def stream(
         raise TypeError(
             f"loss: got {type(loss).__name__}, wanted a loss of input and target, such as CrossEntropyLoss()"
         )
-    if more := _beside_target(loss):
+    if loss._beside_target:
         raise TypeError(
-            f"loss: got {type(loss).__name__}, which needs {more} beside input and target; "
+            f"loss: got {type(loss).__name__}, which needs {loss._beside_target} beside input and target; "
             "add up loss.total of blocks"
         )
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1):
@@ -113,7 +112,7 @@ def stream(
                 raise ValueError(
                     f"{name}: got {count} batches, wanted as many as {other} has, which are more"
                 )
-            with _named(f"in batch {count}, from 0"):
+            with named(f"in batch {count}, from 0"):
                 total += loss.total(x, y)
             done += len(x)
             report(done, None)
@@ -136,6 +135,9 @@ def _of_arrays(
         wanted = shape if name == "grad_out" else shape[:1]
         if tuple(array.shape)[: len(wanted)] != wanted:
             raise ValueError(f"{name}: got shape {tuple(array.shape)}, wanted {wanted} as input")
+    if isinstance(grad_out, np.ndarray):  # whose blocks may be those of others, read later
+        read = [(n, a) for n, a in (("input", input), ("target", target)) if isinstance(a, np.ndarray)]
+        check_apart(grad_out, "grad_out", read, ("input",))
     if hasattr(loss, "axis") and class_axis(shape, loss.axis, "input") == 0:
         raise ValueError(f"input: shape {shape} has its classes on the first axis, where samples should be")
     samples = shape[0]
@@ -145,7 +147,7 @@ def _of_arrays(
     if grad_out is not None:
         weight, nothing = Exact(), np.zeros((), as_array(input[:0], "input").dtype)
         for block in blocks:
-            with _named(_place(block)):
+            with named(_place(block)):
                 part = (block.stop - block.start, *shape[1:])
                 weight += loss._weight_of(np.broadcast_to(nothing, part), target[block])
         if loss.reduction not in ("none", "sum"):
@@ -154,7 +156,7 @@ def _of_arrays(
     for block, after in zip(blocks, [*blocks[1:], slice(samples, samples)], strict=True):
         for array in (input, target):
             _advise(array, after, "MADV_WILLNEED")
-        with _named(_place(block)):
+        with named(_place(block)):
             total += _total_of(loss, input[block], target[block], grad_out, block, scale)
         for array in (input, target, grad_out):
             _advise(array, block, "MADV_DONTNEED")
@@ -179,13 +181,6 @@ def _total_of(
     return total
 
 
-def _beside_target(loss: Loss[Any]) -> str | None:
-    """What a loss needs besides, which does not come in blocks."""
-    if isinstance(loss, GaussianNLLLoss):
-        return "variances"
-    return "labels" if isinstance(loss, KLDivWithLogitsLoss) and loss.alpha else None
-
-
 def _held(array: Any, name: str) -> Any:
     """What is in memory and no array, such as a list, a tensor or a table, as an array; all else as it is."""
     if isinstance(array, np.ndarray):
@@ -203,7 +198,7 @@ def _place(block: slice) -> str:
 
 
 @contextlib.contextmanager
-def _named(place: str) -> Iterator[None]:
+def named(place: str) -> Iterator[None]:
     """Errors name the place that they are of."""
     try:
         yield

@@ -130,6 +130,11 @@ class Loss(Options, Generic[V]):
         self.__dict__["_options"] = {k: v for k, v in vars(self).items() if not k.startswith("_")}
         self.__dict__["_plain"] = self._plain_op()
 
+    @property
+    def _beside_target(self) -> str | None:
+        """What it needs beside input and target, if anything."""
+        return None
+
     def __call__(
         self,
         input: ArrayLike,

@@ -144,6 +144,10 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
             empty=empty,
         )
 
+    @property
+    def _beside_target(self) -> str | None:
+        return "labels" if self.alpha else None
+
     def _head_of_label(self) -> tuple[int, float]:
         return 0, 1 / self.temperature
 

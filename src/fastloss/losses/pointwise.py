@@ -1018,6 +1018,10 @@ class GaussianNLLLoss(_PointwiseLoss[V]):
             raise ValueError(f"eps: got {eps}, wanted a positive number")
         super().__init__(full=flag(full, "full"), eps=least, reduction=reduction, empty=empty)
 
+    @property
+    def _beside_target(self) -> str | None:
+        return "variances"
+
     def _op(self) -> str:
         return "gaussian_nll"
 
