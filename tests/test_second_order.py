@@ -398,6 +398,19 @@ def test_products_of_vectors_and_weights_of_any_size(variant, size, dtype, rng):
                 assert_near(product, wanted, allowed)
 
 
+@pytest.mark.parametrize("degree", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_distillation_with_weights_of_any_size(size, degree, dtype, isa):
+    size = size**9 if dtype == np.float64 else size
+    made = fastloss.KLDivWithLogitsLoss(temperature=degree, alpha=0.25, reduction="sum")
+    given = np.array([[0.0, 0.0]], dtype), np.array([[0.0, 0.0]], dtype)
+    weight = np.array([size], dtype)
+    hess = made.value_grad_hess(*given, [0], sample_weight=weight)[2]
+    product = made.hessp(*given, np.array([[1, -1]], dtype), [0], sample_weight=weight)
+    assert np.allclose(hess / weight, 0.25, rtol=1e-6, atol=0)
+    assert np.allclose(product / weight, [[0.5, -0.5]], rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("variant", [*VARIANTS, "kl_div_with_logits"])
 def test_what_overflows_is_inf_without_a_warning(variant, kind, rng):
