@@ -534,6 +534,15 @@ def test_a_large_square_of_logsumexp(kind, offset, classes, dtype, isa):
     assert not grad[1].any()
 
 
+@pytest.mark.parametrize("classes", [1, 2, 600])
+@pytest.mark.parametrize(("count", "weight"), [(1e-18, 1.0), (1e-15, 1e-3), (1e-14, 1e-6), (1e-12, 1e-6)])
+def test_small_counts_times_small_weights_of_a_sure_row(count, weight, classes, isa):
+    x, counts = np.full((1, classes), -200, np.float32), np.zeros((1, classes), np.float32)
+    x[0, 0], counts[0, 0] = 3.05, count
+    made = fastloss.MultinomialNLLLoss(reduction="sum")
+    assert not made.value_and_grad(x, counts, sample_weight=np.float32([weight]))[1].any()
+
+
 @pytest.mark.parametrize("classes", [3, 600])
 def test_a_scale_of_classes_beside_weights_whose_product_is_out_of_range(classes, isa):
     scale = np.full(classes, 1e-10, np.float32)

@@ -705,6 +705,8 @@ cdef inline double lead_in_range(int MODE, double scale, double coefficients, do
     if vec is f16:
         if MODE != PLAIN and fabs(coefficients) * total > 1e36:
             return 26
+    if MODE != PLAIN and 0 < fabs(coefficients) < 1:  # their product is what exponentials are multiplied by
+        scale *= coefficients
     return 0 if fabs(scale) < least_ratio(tag) * total else -1
 
 
