@@ -513,6 +513,47 @@ def test_heads(dtype, name, options, row, target, factors, family, isa):
         made.value_and_grad(given, t, **arguments)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 130])
+@pytest.mark.parametrize("offset", [0.0, 9e4])
+@pytest.mark.parametrize("kind", ["labels", "smoothed", "probabilities", "counts"])
+def test_a_large_square_of_logsumexp(kind, offset, classes, dtype, isa):
+    x = np.zeros((2, classes), dtype)
+    x[:, :3] = [1, 2, 0.5]
+    q = np.full((2, classes), 1 / classes)
+    options = {"z_loss": 20.0 if offset else 1e7, "reduction": "sum"}
+    options |= {"label_smoothing": 0.1} if kind == "smoothed" else {}
+    name = "multinomial_nll_loss" if kind == "counts" else "cross_entropy"
+    target = q if kind in ("probabilities", "counts") else [0, 1]
+    made = (fastloss.MultinomialNLLLoss if kind == "counts" else fastloss.CrossEntropyLoss)(**options)
+    wanted = getattr(reference, name)(x + dtype(offset), target, mask=[True, False], **options)
+    with checking():
+        value, grad = made.value_and_grad(x + dtype(offset), target, mask=[True, False])
+    assert np.allclose(value, wanted[0], rtol=1e-6)
+    assert np.allclose(grad, wanted[1], rtol=1e-5)
+    assert not grad[1].any()
+
+
+@pytest.mark.parametrize("classes", [1, 2, 600])
+@pytest.mark.parametrize(("count", "weight"), [(1e-18, 1.0), (1e-15, 1e-3), (1e-14, 1e-6), (1e-12, 1e-6)])
+def test_small_counts_times_small_weights_of_a_sure_row(count, weight, classes, isa):
+    x, counts = np.full((1, classes), -200, np.float32), np.zeros((1, classes), np.float32)
+    x[0, 0], counts[0, 0] = 3.05, count
+    made = fastloss.MultinomialNLLLoss(reduction="sum")
+    assert not made.value_and_grad(x, counts, sample_weight=np.float32([weight]))[1].any()
+
+
+@pytest.mark.parametrize("classes", [3, 600])
+def test_a_scale_of_classes_beside_weights_whose_product_is_out_of_range(classes, isa):
+    scale = np.full(classes, 1e-10, np.float32)
+    scale[-1] = 0
+    made = fastloss.CrossEntropyLoss(np.full(classes, 1e25, np.float32), scale=scale, reduction="sum")
+    given = np.zeros((1, classes), np.float32), [0]
+    grad = made.value_and_grad(*given, sample_weight=np.float32([1e20]))[1][0]
+    p = 1 / classes
+    assert np.allclose(grad, 1e35 * np.array([p - 1, *[p] * (classes - 2), 0]), rtol=1e-6, atol=0)
+
+
 def test_cross_entropy_beside_the_largest_numbers(isa):
     b = np.float32(2.5e38)
     value, grad = fastloss.CrossEntropyLoss().value_and_grad(np.array([[b, -b]]), np.float32([[0.75, 0.25]]))

@@ -377,6 +377,40 @@ def test_products(variant, kind, rng):
             assert abs(left.sum() - right.sum()) <= 1e-11 * (np.abs(left).sum() + np.abs(right).sum())
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_products_of_vectors_and_weights_of_any_size(variant, size, dtype, rng):
+    size = size**8 if dtype == np.float64 else size
+    for shape, axis in [((9, 5), 1), ((3, 200), 1), ((3, 7, 4), 1)]:
+        case = make(variant, rng, shape, dtype, axis)
+        v = rng.standard_normal(shape).astype(dtype)
+        weighted = {"sample_weight": (size * (0.5 + rng.random(case.value_shape))).astype(dtype)}
+        for vector, given in [((size * v).astype(dtype), {}), (v, weighted)]:
+            options = {**case.options, **given, "reduction": "mean"}
+            wanted = reference.hessp(case.name, case.input, case.target, vector, **options)
+            allowed = bound_of(bounds.hessp, case, vector, **options)
+            made = loss(case.name, **case.options)
+            for (product,) in on_each_isa(
+                lambda made=made, case=case, vector=vector, given=given: [
+                    made.hessp(case.input, case.target, vector, **given)
+                ]
+            ):
+                assert_near(product, wanted, allowed)
+
+
+@pytest.mark.parametrize("degree", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_distillation_with_weights_of_any_size(size, degree, dtype, isa):
+    size = size**9 if dtype == np.float64 else size
+    made = fastloss.KLDivWithLogitsLoss(temperature=degree, alpha=0.25, reduction="sum")
+    given = np.array([[0.0, 0.0]], dtype), np.array([[0.0, 0.0]], dtype)
+    weight = np.array([size], dtype)
+    hess = made.value_grad_hess(*given, [0], sample_weight=weight)[2]
+    product = made.hessp(*given, np.array([[1, -1]], dtype), [0], sample_weight=weight)
+    assert np.allclose(hess / weight, 0.25, rtol=1e-6, atol=0)
+    assert np.allclose(product / weight, [[0.5, -0.5]], rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("variant", [*VARIANTS, "kl_div_with_logits"])
 def test_what_overflows_is_inf_without_a_warning(variant, kind, rng):

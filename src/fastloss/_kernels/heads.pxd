@@ -401,12 +401,17 @@ cdef inline void set_wide(Batch* batch, Py_ssize_t l, wide_real value) noexcept 
 cdef inline wide_real wide_gradient(
     const ClassJob* job, const Wide* wide, Py_ssize_t i, Py_ssize_t j, bint is_target, double x
 ) noexcept nogil:
-    """Entry j of sample i's gradient, where x_j is x; as `linear_gradient` and `target_gradient`."""
+    """Entry j of sample i's gradient, where x_j is x; as `linear_gradient` and `target_gradient`.
+
+    By x; where there are sums by scale or bias, by what it is scaled to.
+    """
     cdef wide_real cap_slope, y = wide_read(job, x, j, &cap_slope)
+    cdef double by_x = per_sample(job, job.class_scale, j) if job.summed == 0 else 1.0
     cdef wide_real e = expl(y - wide.top), c = wide_coefficient(job, i, j), k = wide.k * wide.slope
     cdef wide_real rest = (wide.a - c) + wide.square + (0 if is_target else k)
     c += k if is_target else 0
-    return weighted((rest * e - c * (wide.others + (1 - e))) / (1 + wide.others) * cap_slope, wide.scale)
+    y = (rest * e - c * (wide.others + (1 - e))) / (1 + wide.others) * cap_slope
+    return weighted(weighted(y, wide.scale), by_x)
 
 
 cdef inline wide_real wide_curve(

@@ -174,6 +174,7 @@ cdef inline vec loss_of(
         if job.z_loss != 0:
             a = load(s.a, i, total)
             square = within(square_of(job, load(s.top, i, total), log_sum, &y), 0, 1e6)
+            scale[0] = if_equal(square, square, scale[0], square)  # then the gradient is odd
             slope = add(a, square)
             lost = add(sub(a, sub(slope, sub(slope, a))), sub(square, sub(slope, a)))
             store(add(load(s.a_low, i, total), lost), s.a_low, i)
@@ -232,7 +233,9 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
             store(div(load(s.b, i, tag), total), s.b, i)
         elif job.op == SOFTMAX_VJP:
             scale = load(s.scale, i, tag) if s.weighted else all_of(s.scale_of_all, tag)
-            store(div(load(s.b, i, tag), total), s.b, i)
+            f = div(load(s.b, i, tag), total)
+            scale = if_less(absolute_of(f), all_of(INFINITY, tag), scale, all_of(NAN, tag))
+            store(f, s.b, i)
         store(y, s.value, i)
         if job.with_grad:
             f = div(scale, total)

@@ -705,6 +705,8 @@ cdef inline double lead_in_range(int MODE, double scale, double coefficients, do
     if vec is f16:
         if MODE != PLAIN and fabs(coefficients) * total > 1e36:
             return 26
+    if MODE != PLAIN and 0 < fabs(coefficients) < 1:  # their product is what exponentials are multiplied by
+        scale *= coefficients
     return 0 if fabs(scale) < least_ratio(tag) * total else -1
 
 
@@ -796,8 +798,11 @@ cdef inline void row_log_softmax(vec* type, const ClassJob* job, Py_ssize_t i, R
         write_row(job, out, i, j0, n, tag)
 
 
-cdef inline void row_product(vec* type, const ClassJob* job, Py_ssize_t i, double scale, Row* row) noexcept nogil:
-    """scale p_j ((v_j - v_m) - sum p (v - v_m)), v the coefficients and v_m that of the greatest: nothing cancels."""
+cdef inline bint row_product(vec* type, const ClassJob* job, Py_ssize_t i, double scale, Row* row) noexcept nogil:
+    """scale p_j ((v_j - v_m) - sum p (v - v_m)), v the coefficients and v_m that of the greatest: nothing cancels.
+
+    False, and nothing is written, where a sum or a factor leaves the range.
+    """
     cdef vec tag
     cdef Py_ssize_t j0, k, n
     cdef int size = step_of(tag), turn
@@ -816,6 +821,8 @@ cdef inline void row_product(vec* type, const ClassJob* job, Py_ssize_t i, doubl
             for k in range(size):
                 of_greatest = element(&lanes[0], k, tag) if element(&lanes[0], k, tag) == element(&lanes[0], k, tag) \
                     else of_greatest
+        if turn == 2 and row.others == row.others and not fabs(b.total) < INFINITY:
+            return False
         top = all_of(of_greatest, tag)
         mean = all_of(joined(b.total, b.low) / (row.others + row.unit), tag)
         factor = all_of(scale / (row.others + row.unit), tag)
@@ -836,8 +843,49 @@ cdef inline void row_product(vec* type, const ClassJob* job, Py_ssize_t i, doubl
                 store_or_part(mul(mul(load(row.e, k, tag), factor), sub(sub(y, top), mean)), out, k, n)
             if turn == 2:
                 write_row(job, out, i, j0, n, tag)
+    return True
 
-ctypedef void (*product_function)(void*, const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
+ctypedef bint (*product_function)(void*, const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
+
+
+cdef inline void wide_product(real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
+    """`row_product` in `wide_real`."""
+    cdef vec step
+    cdef Wide wide
+    cdef Py_ssize_t j0, j, n
+    cdef real* out
+    cdef wide_real e, v, of_greatest = 0, mean = 0
+    (<wide_statistics_function>fastloss_out_of_line(<void*>wide_statistics))(job, i, -1, &wide)
+    for j in range(job.classes):
+        if wide_x(job, i, j) == wide.top:
+            of_greatest = stored(job, job.coefficient, job.coefficient_storage, position_in_results(job, i, j))
+    for j in range(job.classes):
+        e = expl(wide_x(job, i, j) - wide.top)
+        v = stored(job, job.coefficient, job.coefficient_storage, position_in_results(job, i, j))
+        mean += e * (v - of_greatest)
+    mean /= 1 + wide.others
+    for j0 in range(0, job.classes, ROWS_BLOCK):
+        n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
+        out = <real*>place_to_write(job, i, j0, row.e, step)
+        for j in range(n):
+            e = expl(wide_x(job, i, j0 + j) - wide.top) / (1 + wide.others)
+            v = stored(job, job.coefficient, job.coefficient_storage, position_in_results(job, i, j0 + j))
+            out[j] = <real>weighted(e * ((v - of_greatest) - mean), wide.scale)
+        write_row(job, out, i, j0, n, step)
+
+ctypedef void (*wide_product_function)(void*, void*, const ClassJob*, Py_ssize_t, Row*) noexcept nogil
+
+
+cdef inline void product_of_row(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
+    """The derivative of softmax times a vector."""
+    cdef double scale = gradient_scale(job, i)
+    cdef double small = 3.009265538105056e-36 if real is float else 2.409919865102884e-181  # 2^-118, 2^-600
+    cdef bint wide = is_out_of_range(scale, 1e-30 if real is float else 1e-270, 1e30 if real is float else 1e270)
+    wide |= (row.others < small * row.unit) & (fabs(scale) > 1)
+    if not wide:
+        wide = not (<product_function>fastloss_out_of_line(<void*>row_product[vec]))(NULL, job, i, scale, row)
+    if wide:
+        (<wide_product_function>fastloss_out_of_line(<void*>wide_product[real, vec]))(NULL, NULL, job, i, row)
 ctypedef void (*log_softmax_function)(void*, const ClassJob*, Py_ssize_t, Row*) noexcept nogil
 
 
@@ -850,6 +898,7 @@ cdef inline void wide_row(
     cdef Py_ssize_t j0, n, j
     cdef const real* x
     cdef real* grad
+    cdef bint by_x = job.summed == 0 and job.op != DISTILLED
     cdef wide_entry_function gradient_at = <wide_entry_function>fastloss_out_of_line(<void*>wide_gradient)
     cdef wide_entry_function curve_at = <wide_entry_function>fastloss_out_of_line(<void*>wide_curve)
     (<wide_statistics_function>fastloss_out_of_line(<void*>wide_statistics))(job, i, t, &wide)
@@ -864,13 +913,13 @@ cdef inline void wide_row(
             for j in range(n):
                 grad[j] = <real>curve_at(job, &wide, i, j0 + j, j0 + j == t, x[j])
             write_row_in(job.hessian.data, job.hessian.storage, job, grad, i, j0, n, step)
-        if writes_as_is(job):
+        if by_x:
             grad = <real*>place_to_write(job, i, j0, row.e, step)
         else:
             grad = <real*>row.e
         for j in range(n):
             grad[j] = <real>gradient_at(job, &wide, i, j0 + j, j0 + j == t, x[j])
-        if writes_as_is(job):
+        if by_x:
             write_row(job, grad, i, j0, n, step)
         else:
             (<scaled_function>fastloss_out_of_line(<void*>write_scaled[real, vec]))(NULL, NULL, job, i, j0, n, x, row)
@@ -1030,9 +1079,7 @@ cdef inline bint collect_row(
     if job.op == SOFTMAX:
         row_gradient(MODE, job, i, 1, 1, -1, 0, NULL, row, tag, step)
     elif job.op == SOFTMAX_VJP:
-        (<product_function>fastloss_out_of_line(<void*>row_product[vec]))(
-            NULL, job, i, gradient_scale(job, i), row
-        )
+        product_of_row(tag, job, i, row, step)
     elif job.op == LOG_SOFTMAX:
         (<log_softmax_function>fastloss_out_of_line(<void*>row_log_softmax[vec]))(NULL, job, i, row)
     elif job.op != ENTROPY_FROM_LOGITS and job.op != MOMENTS:

@@ -270,14 +270,17 @@ class _ClassLoss(Loss[V]):
         result = call.like_input(out, "out")
         if not divisor or op == "nll":
             result.buffer.fill(0)
-        elif self._by_class or (self._head and any(self._head[:4])):
+            return result.finish()
+        factors, weights = self._factors(kernel, call.axes[1]), kernel["sample_weight"]
+        scale = self._head[4] if self._head else 1.0
+        derivatives["factor"] *= float(call.dtype.type(scale))  # and once more, as what is read has it
+        moderate = _multiply(factors, derivatives["factor"]) and (weights is None or _multiply(weights))
+        if self._by_class or (self._head and any(self._head[:4])) or not moderate:
             result.fill(moved(self._slow_hessp(call, vector), call.axes))
         else:
-            factors, counts = self._factors(kernel, call.axes[1]), counted(kernel, call.samples)
-            scale = self._head[4] if self._head else 1.0
-            derivatives["factor"] *= float(call.dtype.type(scale))  # and once more, as what is read has it
-            if kernel["sample_weight"] is not None:
-                factors = factors * kernel["sample_weight"]
+            counts = counted(kernel, call.samples)
+            if weights is not None:
+                factors = factors * weights
             _kernels.module.class_pass(
                 _kernels.OPS["softmax_vjp"],
                 *with_class_axis(call.x, call.axes, call.stored),
@@ -475,6 +478,12 @@ class _LogitLoss(_ClassLoss[V]):
         result = super()._evaluate(call)
         _checking.check_sums(self._function, before, {k: v for k, v in call.sums.items() if v is not None})
         return result
+
+
+def _multiply(*factors: Array | float) -> bool:
+    """Whether all of them but zeros are so near 1 that float32 holds the product of some such."""
+    sizes = [np.abs(factor) for factor in factors]
+    return all(bool(((size == 0) | (size >= 1e-18) & (size <= 1e18)).all()) for size in sizes)
 
 
 def _whole_labels(y: Array, mask: Array | None, classes: int) -> Array:

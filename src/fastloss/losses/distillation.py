@@ -406,25 +406,28 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         weights = (sample_weight, mask, normalizer, grad_output)
         return self._times(out, input, teacher, *weights, target=target, vector=vector)
 
-    def _hessians(
-        self, call: Call, axis: int
-    ) -> list[tuple[float, CrossEntropyLoss[Any], Array, dict[str, Any]]]:
-        """Cross-entropies whose Hessians make up this one's: how many times, labels and arguments."""
+    def _hessians(self, call: Call) -> list[tuple[float, Array, Array, dict[str, Any]]]:
+        """Cross-entropies whose Hessians add up to this one's: shares, logits, labels and arguments."""
         labels = call.more.get("target", np.zeros(call.samples, np.int8))
-        ignored = self.ignore_index if "target" in call.more else ()
         given = {
             "sample_weight": call.sample_weight,
             "mask": call.mask,
             "normalizer": call.normalizer,
             "grad_output": call.grad_output,
         }
-        parts = ((1 - self.alpha) * self.temperature**2, 1 / self.temperature), (self.alpha, 1.0)
+        x = convert(widened(call.x), call.dtype)  # so that half precision is rounded once
+        parts = (1 - self.alpha, 1 / self.temperature), (self.alpha, 1.0)
         return [
-            (times, CrossEntropyLoss(scale=scale, ignore_index=ignored, reduction=cast(Any, self.reduction),
-                                     axis=axis, empty=cast(Any, self.empty)), labels, given)
-            for times, scale in parts
-            if times
-        ]  # fmt: skip
+            (share, x if scale == 1 else x * x.dtype.type(scale), labels, given)
+            for share, scale in parts
+            if share
+        ]
+
+    def _of_labels(self, call: Call, axis: int) -> CrossEntropyLoss[Any]:
+        """The cross-entropy that these are."""
+        ignored = self.ignore_index if "target" in call.more else ()
+        reduction, empty = cast(Any, self.reduction), cast(Any, self.empty)
+        return CrossEntropyLoss(ignore_index=ignored, reduction=reduction, axis=axis, empty=empty)
 
     @np.errstate(all="ignore")
     def _run(self, call: Call) -> Result:
@@ -435,10 +438,10 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         hess = call.outputs()[2]
         assert hess is not None
         curve: Any = 0.0
-        x = convert(widened(call.x), call.dtype)  # so that half precision is rounded once
         if call.hessian != "residual":  # before the gradient, which may overwrite the input
-            for times, loss, labels, given in self._hessians(call, axis):
-                curve = curve + times * loss.value_grad_hess(x, labels, floor=-math.inf, **given)[2]
+            loss = self._of_labels(call, axis)
+            for share, x, labels, given in self._hessians(call):
+                curve = curve + share * loss.value_grad_hess(x, labels, floor=-math.inf, **given)[2]
             curve = curve * call.rule(2.0, friedman(call.x.shape[axis]))[1]
         call.with_hess = False
         value, grad, _ = super()._run(call)
@@ -455,9 +458,9 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         counts = counted(kernel, call.samples)
         result = call.like_input(out, "out")
         product: Any = 0.0
-        x = convert(widened(call.x), call.dtype)
-        for times, loss, labels, given in self._hessians(call, axis):
-            product = product + times * loss.hessp(x, labels, vector, **given)
+        loss = self._of_labels(call, axis)
+        for share, x, labels, given in self._hessians(call):
+            product = product + share * loss.hessp(x, labels, vector, **given)
         product = np.where(np.expand_dims(counts, axis), product, 0)  # where the vector may be NaN
         result.fill(moved(product, call.axes))
         return result.finish()
