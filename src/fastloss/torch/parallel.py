@@ -273,6 +273,8 @@ def of_dtensor(name: str, input: Any, target: Any, weight: Any, *options: Any) -
     from torch.distributed.tensor import Partial as Summed
 
     loss = LOSSES[name]
+    if not isinstance(target, Tensor) or not isinstance(weight, Tensor | None):
+        return None
     if not loss.knows(*options) or type(input) is not DTensor or input.device_mesh.ndim != 1:
         return None
     mesh, (placement,) = input.device_mesh, input.placements
