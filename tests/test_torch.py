@@ -782,6 +782,32 @@ def test_values_under_none_share_memory(monkeypatch):
         assert call().data_ptr() == made[-1].ctypes.data
 
 
+@pytest.mark.parametrize("rows", [3, 3000])
+def test_arguments_can_be_resized_and_freed(rows, dtype):
+    """As fully_shard does with parameters after the forward pass."""
+    labels, layer = torch.randint(0, 4, (rows,)), torch.randn(4, 5).to(dtype)
+    calls = {
+        "cross_entropy": (labels, torch.ones(4).to(dtype)),
+        "binary_cross_entropy_with_logits": (torch.rand(rows, 4).to(dtype),),
+        "softmax": (1,),
+        "log_softmax": (1,),
+        "logsumexp": ((0, 1),),
+        "sigmoid": (),
+        "linear_cross_entropy": (layer, labels),
+    }
+    for name, args in calls.items():
+        for transposed in (False, True):
+            width = 5 if name == "linear_cross_entropy" else 4
+            leaf = (
+                torch.randn(width, rows).to(dtype).t() if transposed else torch.randn(rows, width).to(dtype)
+            )
+            value = getattr(F, name)(leaf.requires_grad_(), *args)
+            arrives = torch.ones_like(value)
+            value.backward(arrives)
+            for tensor in (leaf, arrives, *args):
+                assert not isinstance(tensor, torch.Tensor) or tensor.untyped_storage().resizable(), name
+
+
 @pytest.mark.parametrize("factor", [1.0, 3.0])
 def test_a_retained_graph_keeps_its_gradient(factor):
     leaf = torch.randn(3, 4, requires_grad=True)

@@ -17,6 +17,7 @@ WORKER = """
 import datetime, sys, warnings
 warnings.simplefilter("ignore")
 import torch, torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 import fastloss.torch as F
 
@@ -45,6 +46,8 @@ CALLS = [
     lambda F, x, y, q: F.soft_margin_loss(x, q),
     lambda F, x, y, q: F.poisson_nll_loss(x, q),
     lambda F, x, y, q: F.multilabel_soft_margin_loss(x, q),
+    lambda F, x, y, q: F.cross_entropy(x, [0] * 8),
+    lambda F, x, y, q: F.nll_loss(x, y, [1.0] * 5),
 ]
 
 def outcome(call, functions, placement, labels):
@@ -74,6 +77,13 @@ for number, call in enumerate(CALLS):
                     assert torch.equal(a, b) if torch.is_tensor(a) else a == b, (number, a, b)
 plain = [F.cross_entropy(x, y), theirs.cross_entropy(x, y)]  # and tensors of the process alone as ever
 assert (plain[0] - plain[1]).abs() < 1e-6
+
+# Parameters that are freed after the forward pass.
+layer = F.LinearCrossEntropyLoss(5, 4, bias=True)
+fully_shard(layer, mesh=mesh)
+layer(x, y.clamp(max=3)).backward()
+assert all(p.grad.full_tensor().isfinite().all() for p in layer.parameters())
+
 dist.barrier()
 dist.destroy_process_group()
 print("compared", compared)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import nullcontext
 
 import pytest
 
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch", reason="fastloss.torch needs PyTorch")
 from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import fastloss.torch as F  # noqa: E402
 from fastloss.torch._operators import ARRAY_FUNCTIONS, LOSSES  # noqa: E402
@@ -639,6 +641,27 @@ def test_zeros_that_are_not_stored_arrive(name, dtype):
     value = getattr(F, name)(x, *more.get(name, ()), **options)
     (grad,) = torch.autograd.grad(torch.sgn(value).sum(), x)
     assert torch.equal(grad, torch.zeros_like(x))
+
+
+class Severed(torch.autograd.Function):
+    """Gives back what it got, and no gradient."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return None
+
+
+@pytest.mark.parametrize("mode", [nullcontext, FlopCounterMode], ids=["eager", "operators"])
+def test_no_gradient_arrives(call, mode):
+    """The input has none then, and not zeros: an optimizer leaves it alone."""
+    x = leaf()
+    with mode(**({} if mode is nullcontext else {"display": False})):
+        Severed.apply(call(F, x)).sum().backward()
+    assert x.grad is None
 
 
 def test_inference_tensors():

@@ -173,6 +173,9 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 # ----------------------------------------------------------------------------------------------- losses
 
 
+Operands = dict[str, Array]
+
+
 class _CrossEntropy(NamedTuple):
     """The options of a cross-entropy, and what JAX does of it."""
 
@@ -181,23 +184,12 @@ class _CrossEntropy(NamedTuple):
     ignore_index: int
     label_smoothing: float
 
-    def compute(self, x: Array, operands: dict[str, Array], with_grad: bool) -> list[Array]:
-        """The value, and the gradient if it is wanted."""
-        dtype = _computed(x.dtype)
-        value = _like(x, without=self.axis, dtype=dtype)
-        results = {"value": value if self.reduction == "none" else jax.ShapeDtypeStruct((), dtype)}
-        if with_grad:
-            results["result"] = _like(x)
+    def call(self, operands: Operands, results: dict[str, Any]) -> list[Array]:
+        """What is wanted of value and gradient."""
         numbers = {name: number for name, number in self._asdict().items() if name != "axis"}
-        operands = {"x": x, **operands}
         return _call("fastloss_classes", _kernels.OPS["loss"], operands, results, self.axis, **numbers)
 
-    def along(self, grad: Array, v: Array) -> Array:
-        """The derivative of the value along v."""
-        product = grad.astype(_computed(grad.dtype)) * v.astype(_computed(grad.dtype))
-        return product.sum(self.axis) if self.reduction == "none" else product.sum()
-
-    def hessian_times(self, x: Array, operands: dict[str, Array], v: Array) -> Array:
+    def hessian_times(self, x: Array, operands: Operands, v: Array) -> Array:
         """The derivative of the gradient along v: Σ c_j times that of softmax."""
         dtype = _computed(x.dtype)
         p, v = _softmax(x.astype(dtype), self.axis), v.astype(dtype)
@@ -213,10 +205,8 @@ class _CrossEntropy(NamedTuple):
             c = (1 - smoothing) * operands["probabilities"].astype(dtype) + smoothing / classes
             if weight is not None:
                 c = jnp.moveaxis(jnp.moveaxis(c, self.axis, -1) * weight, -1, self.axis)
-            factor, divisor = (
-                c.sum(self.axis),
-                jnp.ones(p.shape[: self.axis] + p.shape[self.axis + 1 :], dtype),
-            )
+            factor = c.sum(self.axis)
+            divisor = jnp.ones_like(factor)
         if of_sample is not None:
             factor, divisor = factor * of_sample, divisor * of_sample
         if self.reduction == "mean":
@@ -239,23 +229,14 @@ class _BCEWithLogits(NamedTuple):
     """The options of a binary cross-entropy, and what JAX does of it."""
 
     reduction: str
+    axis: None = None  # there are no classes
 
-    def compute(self, x: Array, operands: dict[str, Array], with_grad: bool) -> list[Array]:
-        """The value, and the gradient if it is wanted."""
-        dtype, op = _computed(x.dtype), "bce_with_logits" + "_pos_weight" * ("pos_weight" in operands)
-        value = _like(x, dtype=dtype)
-        results = {"value": value if self.reduction == "none" else jax.ShapeDtypeStruct((), dtype)}
-        if with_grad:
-            results["result"] = _like(x)
-        operands = {"x": x, **operands}
-        return _call("fastloss_points", _kernels.POINT_OPS[op], operands, results, reduction=self.reduction)
+    def call(self, operands: Operands, results: dict[str, Any]) -> list[Array]:
+        """What is wanted of value and gradient."""
+        op = _kernels.POINT_OPS["bce_with_logits" + "_pos_weight" * ("pos_weight" in operands)]
+        return _call("fastloss_points", op, operands, results, reduction=self.reduction)
 
-    def along(self, grad: Array, v: Array) -> Array:
-        """The derivative of the value along v."""
-        product = grad.astype(_computed(grad.dtype)) * v.astype(_computed(grad.dtype))
-        return product if self.reduction == "none" else product.sum()
-
-    def hessian_times(self, x: Array, operands: dict[str, Array], v: Array) -> Array:
+    def hessian_times(self, x: Array, operands: Operands, v: Array) -> Array:
         """The derivative of the gradient along v: w (π y + 1 - y) σ(x) σ(-x) v."""
         dtype = _computed(x.dtype)
         wide, y = x.astype(dtype), operands["probabilities"].astype(dtype)
@@ -268,17 +249,35 @@ class _BCEWithLogits(NamedTuple):
 
 
 _Loss = _CrossEntropy | _BCEWithLogits
-Operands = dict[str, Array]
+
+
+def _compute(loss: _Loss, x: Array, operands: Operands, with_grad: bool) -> list[Array]:
+    """The value, and the gradient if it is wanted."""
+    dtype = _computed(x.dtype)
+    value = _like(x, without=loss.axis, dtype=dtype)
+    results = {"value": value if loss.reduction == "none" else jax.ShapeDtypeStruct((), dtype)}
+    if with_grad:
+        results["result"] = _like(x)
+    return loss.call({"x": x, **operands}, results)
+
+
+def _along(loss: _Loss, grad: Array, v: Array) -> Array:
+    """The derivative of the value along v."""
+    dtype = _computed(grad.dtype)
+    product = grad.astype(dtype) * v.astype(dtype)
+    if loss.reduction != "none":
+        return product.sum()
+    return product if loss.axis is None else product.sum(loss.axis)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _value(loss: _Loss, x: Array, operands: Operands) -> Array:
-    return loss.compute(x, operands, False)[0]
+    return _compute(loss, x, operands, False)[0]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _value_and_grad(loss: _Loss, x: Array, operands: Operands) -> list[Array]:
-    return loss.compute(x, operands, True)
+    return _compute(loss, x, operands, True)
 
 
 def _tangent_of_input(x: Array, tangents: tuple[Any, dict[str, Any]]) -> Array:
@@ -294,14 +293,14 @@ def _tangent_of_input(x: Array, tangents: tuple[Any, dict[str, Any]]) -> Array:
 
 def _value_rule(loss: _Loss, primals: Any, tangents: Any) -> tuple[Array, Array]:
     value, grad = _value_and_grad(loss, *primals)
-    return value, loss.along(grad, _tangent_of_input(primals[0], tangents))
+    return value, _along(loss, grad, _tangent_of_input(primals[0], tangents))
 
 
 def _value_and_grad_rule(loss: _Loss, primals: Any, tangents: Any) -> tuple[list[Array], list[Array]]:
     value, grad = _value_and_grad(loss, *primals)
     x, operands = primals
     v = _tangent_of_input(x, tangents)
-    return [value, grad], [loss.along(grad, v), loss.hessian_times(x, operands, v)]
+    return [value, grad], [_along(loss, grad, v), loss.hessian_times(x, operands, v)]
 
 
 _value.defjvp(_value_rule, symbolic_zeros=True)

@@ -755,21 +755,28 @@ cdef object plain_points(
     return results(value, total if divisor != 0 else nothing, grad, hess)
 
 
-def array_at(size_t address, tuple shape, int number):
-    """Memory that someone else keeps as an array of a type number, or of BFLOAT16's for 0."""
+def array_at(size_t address, tuple shape, int number, tuple strides=None, owner=None):
+    """Memory that someone else keeps, or the owner, as an array of a type number, or of BFLOAT16's for 0.
+
+    Strides are in elements; None is C order.
+    """
     cdef cnp.npy_intp sizes[MOST_AXES]
+    cdef cnp.npy_intp steps[MOST_AXES]
     cdef int axis, ndim = <int>len(shape)
+    cdef cnp.dtype dtype = BFLOAT16_DTYPE if number == 0 else cnp.PyArray_DescrFromType(number)
     if ndim > MOST_AXES:
         raise ValueError(f"input: got {ndim} dimensions, wanted {MOST_AXES} at most")
     for axis in range(ndim):
         sizes[axis] = shape[axis]
-    if number != 0:
-        return cnp.PyArray_SimpleNewFromData(ndim, &sizes[0], number, <void*>address)
-    Py_INCREF(BFLOAT16_DTYPE)  # which the array keeps
-    return PyArray_NewFromDescr(
-        <PyTypeObject*>cnp.ndarray, <cnp.PyArray_Descr*>BFLOAT16_DTYPE, ndim, &sizes[0], NULL, <void*>address,
-        cnp.NPY_ARRAY_CARRAY, None
+        steps[axis] = 0 if strides is None else strides[axis] * cnp.PyDataType_ELSIZE(dtype)
+    Py_INCREF(dtype)  # which the array keeps
+    array = PyArray_NewFromDescr(
+        <PyTypeObject*>cnp.ndarray, <cnp.PyArray_Descr*>dtype, ndim, &sizes[0],
+        NULL if strides is None else &steps[0], <void*>address, cnp.NPY_ARRAY_CARRAY, None
     )
+    if owner is not None:
+        cnp.set_array_base(array, owner)
+    return array
 
 
 def plain_loss(

@@ -113,36 +113,39 @@ def _on_threads(size: int, call: Callable[..., Any], *args: Any) -> Any:
 # ---------------------------------------------------------------------------- tensors and arrays
 
 
-def _array(tensor: Tensor) -> Array:
-    """The tensor's memory as an array."""
-    tensor = tensor.data.resolve_neg()
-    if tensor._is_zerotensor():  # which has no memory
-        tensor = tensor.clone()
-    if tensor.dtype == torch.bfloat16:
-        bits: Array = tensor.view(torch.int16).numpy()
-        return bits.view(BFLOAT16)
-    array: Array = tensor.numpy()
-    return array
-
-
 _NUMBERS = {
     **{
         getattr(torch, name): np.dtype(name).num
-        for name in ("float32", "float64", "float16", "int64", "uint8")
+        for name in ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8")
     },
     torch.bfloat16: 0,
 }
 
 
+def _array(tensor: Tensor) -> Array:
+    """The tensor's memory as an array. `Tensor.numpy` would forbid to resize or free it ever after."""
+    tensor = tensor.data.resolve_neg()
+    if tensor._is_zerotensor():  # which has no memory
+        tensor = tensor.clone()
+    number = _NUMBERS.get(tensor.dtype)
+    if number is None or not tensor.is_cpu:
+        array: Array = tensor.numpy()  # or its error
+        return array
+    address, shape, strides = tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
+    array = _kernels.module.array_at(address, shape, number, strides, tensor)
+    return array
+
+
 def _lent(tensor: Tensor) -> Array:
     """The same for as long as the tensor lives, which is faster."""
     number = _NUMBERS.get(tensor.dtype)
-    if number is None or not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_neg():
+    if number is None or not tensor.is_cpu or tensor.is_neg():
         return _array(tensor)
     address = tensor.data_ptr()
     if not address:  # empty, or zeros that PyTorch does not store
         return _array(tensor)
-    array: Array = _kernels.module.array_at(address, tuple(tensor.shape), number)
+    strides = None if tensor.is_contiguous() else tensor.stride()
+    array: Array = _kernels.module.array_at(address, tuple(tensor.shape), number, strides)
     return array
 
 
@@ -410,7 +413,9 @@ class Loss:
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
 
-    def _backward(self, ctx: Any, grad_output: Tensor, _: None) -> tuple[Tensor | None, ...]:
+    def _backward(self, ctx: Any, grad_output: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if grad_output is None:
+            return (None,) * len(ctx.needs_input_grad)
         grad, *args = ctx.saved_tensors
         args += ctx.options
         if not ctx.with_grad:  # recorded without, as by an export of a model that was not to be trained
@@ -572,10 +577,13 @@ class _Recorded(Function):
         ctx.call = loss, options
         saved = input.new_empty(0) if grad is None else _tensor(grad, input.dtype)
         ctx.save_for_backward(saved, input, *others)
+        ctx.set_materialize_grads(False)
         return _tensor(value, input.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_output: Tensor | None) -> tuple[Tensor | None, None]:
+        if grad_output is None:
+            return None, None
         loss, options = ctx.call
         if is_grad_enabled():
             return loss.backward_operator(grad_output, *ctx.saved_tensors, *options), None
@@ -705,10 +713,10 @@ class ArrayFunction:
     def compute(self, input: Tensor, *options: Any) -> Tensor:
         """The function of a plain CPU tensor, in its memory format."""
         if input.is_contiguous():
-            return _tensor(_on_threads(input.numel(), self._made, _array(input), *options), input.dtype)
+            return _tensor(_on_threads(input.numel(), self._made, _lent(input), *options), input.dtype)
         result = torch.empty_like(input)
-        call = partial(self._made, out=_array(result))
-        _on_threads(input.numel(), call, _array(input), *options)
+        call = partial(self._made, out=_lent(result))
+        _on_threads(input.numel(), call, _lent(input), *options)
         return result
 
     def _fake(self, input: Tensor, *options: Any) -> Tensor:
@@ -718,10 +726,13 @@ class ArrayFunction:
         """Save what the gradient needs."""
         result = self.saves_result and output.dtype not in _HALF
         ctx.save_for_backward(output if result else inputs[0])
+        ctx.set_materialize_grads(False)
         ctx.options = inputs[1:]
 
-    def backward(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(self, ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradient with respect to the operator's arguments."""
+        if grad is None:
+            return None, *[None] * len(ctx.options)
         return self.slope(grad, *ctx.saved_tensors, *ctx.options), *[None] * len(ctx.options)
 
     def slope(self, grad: Tensor, saved: Tensor, *options: Any) -> Tensor:
@@ -735,7 +746,7 @@ class ArrayFunction:
             if grad.stride() != saved.stride():  # in its place, then
                 grad = torch.empty_like(saved).copy_(grad)
                 call = partial(call, out=_array(grad))
-            arguments = _array(saved), _array(grad), *options
+            arguments = _lent(saved), _lent(grad), *options
             return _tensor(_on_threads(saved.numel(), call, *arguments), saved.dtype)
         if recorded:
             return self._from_input(self.own, grad, saved, *options).to(saved.dtype)
@@ -801,7 +812,7 @@ class _LogSumExp(ArrayFunction):
 
     def compute(self, input: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
         joined, axis = _joined(input, dims)
-        found = _on_threads(input.numel(), self._made, _array(joined), axis)
+        found = _on_threads(input.numel(), self._made, _lent(joined), axis)
         result = _tensor(found, input.dtype).contiguous()
         return _kept(result, input, dims) if keepdim else result
 
@@ -844,7 +855,7 @@ def _log_softmax_fused(grad: Tensor, x: Tensor, dim: int) -> Tensor:
     """g - p Σ g is minus the gradient of cross-entropy with the target g."""
     loss = losses.CrossEntropyLoss(reduction="sum", axis=dim, unchecked=True)
     call = partial(loss.value_and_grad, grad_output=-1.0)
-    return _tensor(_on_threads(x.numel(), call, _array(x), _array(grad))[1], x.dtype)
+    return _tensor(_on_threads(x.numel(), call, _lent(x), _lent(grad))[1], x.dtype)
 
 
 def _logsumexp_gradient(grad: Tensor, x: Tensor, dims: Sequence[int], _: bool) -> Tensor:

@@ -59,6 +59,19 @@ def _pytorch(name: str, *tensors: Any, **options: Any) -> Tensor:
     return result
 
 
+def _loss(name: str, args: tuple[Any, ...], size_average: bool | None, reduce: bool | None) -> Tensor:
+    """A loss by fastloss, or PyTorch's own; the arguments are the operator's."""
+    loss = LOSSES[name]
+    if size_average is None and reduce is None:
+        found = loss(*args)
+        if found is None and name in ("cross_entropy", "nll_loss"):
+            found = _of_dtensor(name, *args)
+        if found is not None:
+            return found
+    options = dict(zip([*loss.weights, *loss.options], args[2:], strict=True))
+    return _pytorch(name, *args[:2], size_average=size_average, reduce=reduce, **options)
+
+
 def _of_dtensor(name: str, input: Any, *args: Any) -> Tensor | None:
     """A loss of a DTensor, or None where it is PyTorch's."""
     if type(input).__name__ != "DTensor" or _transformed() or _recorded(input):
@@ -110,25 +123,8 @@ def cross_entropy(
     >>> print(f"{loss.item():.4f} {logits.grad[1, 0]:.4f}")
     1.1269 -0.4404
     """
-    found = None
-    if size_average is None and reduce is None:
-        options = (ignore_index, reduction, label_smoothing)
-        found = LOSSES["cross_entropy"](input, target, weight, *options)
-        if found is None:
-            found = _of_dtensor("cross_entropy", input, target, weight, *options)
-    if found is not None:
-        return found
-    return _pytorch(
-        "cross_entropy",
-        input,
-        target,
-        weight=weight,
-        size_average=size_average,
-        ignore_index=ignore_index,
-        reduce=reduce,
-        reduction=reduction,
-        label_smoothing=label_smoothing,
-    )
+    args = (input, target, weight, ignore_index, reduction, label_smoothing)
+    return _loss("cross_entropy", args, size_average, reduce)
 
 
 def linear_cross_entropy(
@@ -234,23 +230,8 @@ def nll_loss(
     >>> F.nll_loss(torch.tensor([[-0.5, -1.0]]), torch.tensor([1]))
     tensor(1.)
     """
-    found = None
-    if size_average is None and reduce is None:
-        found = LOSSES["nll_loss"](input, target, weight, ignore_index, reduction)
-        if found is None:
-            found = _of_dtensor("nll_loss", input, target, weight, ignore_index, reduction)
-    if found is not None:
-        return found
-    return _pytorch(
-        "nll_loss",
-        input,
-        target,
-        weight=weight,
-        size_average=size_average,
-        ignore_index=ignore_index,
-        reduce=reduce,
-        reduction=reduction,
-    )
+    args = (input, target, weight, ignore_index, reduction)
+    return _loss("nll_loss", args, size_average, reduce)
 
 
 def binary_cross_entropy_with_logits(
@@ -288,22 +269,8 @@ def binary_cross_entropy_with_logits(
     >>> F.binary_cross_entropy_with_logits(torch.zeros(3), torch.ones(3))
     tensor(0.6931)
     """
-    found = None
-    if size_average is None and reduce is None:
-        loss = LOSSES["binary_cross_entropy_with_logits"]
-        found = loss(input, target, weight, pos_weight, reduction)
-    if found is not None:
-        return found
-    return _pytorch(
-        "binary_cross_entropy_with_logits",
-        input,
-        target,
-        weight=weight,
-        size_average=size_average,
-        reduce=reduce,
-        reduction=reduction,
-        pos_weight=pos_weight,
-    )
+    args = (input, target, weight, pos_weight, reduction)
+    return _loss("binary_cross_entropy_with_logits", args, size_average, reduce)
 
 
 def binary_cross_entropy(
@@ -340,13 +307,8 @@ def binary_cross_entropy(
     >>> F.binary_cross_entropy(torch.full((3,), 0.5), torch.ones(3))
     tensor(0.6931)
     """
-    found = None
-    if size_average is None and reduce is None:
-        found = LOSSES["binary_cross_entropy"](input, target, weight, reduction)
-    if found is not None:
-        return found
-    legacy = {"size_average": size_average, "reduce": reduce}
-    return _pytorch("binary_cross_entropy", input, target, weight=weight, **legacy, reduction=reduction)
+    args = (input, target, weight, reduction)
+    return _loss("binary_cross_entropy", args, size_average, reduce)
 
 
 def kl_div(
@@ -472,13 +434,8 @@ def soft_margin_loss(
     >>> F.soft_margin_loss(torch.zeros(2), torch.tensor([1.0, -1.0]))
     tensor(0.6931)
     """
-    found = None
-    if size_average is None and reduce is None:
-        found = LOSSES["soft_margin_loss"](input, target, reduction)
-    if found is not None:
-        return found
-    legacy = {"size_average": size_average, "reduce": reduce}
-    return _pytorch("soft_margin_loss", input, target, **legacy, reduction=reduction)
+    args = (input, target, reduction)
+    return _loss("soft_margin_loss", args, size_average, reduce)
 
 
 def multilabel_soft_margin_loss(
@@ -513,15 +470,8 @@ def multilabel_soft_margin_loss(
     >>> F.multilabel_soft_margin_loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
     tensor(0.6931)
     """
-    found = None
-    if size_average is None and reduce is None:
-        found = LOSSES["multilabel_soft_margin_loss"](input, target, weight, reduction)
-    if found is not None:
-        return found
-    legacy = {"size_average": size_average, "reduce": reduce}
-    return _pytorch(
-        "multilabel_soft_margin_loss", input, target, weight=weight, **legacy, reduction=reduction
-    )
+    args = (input, target, weight, reduction)
+    return _loss("multilabel_soft_margin_loss", args, size_average, reduce)
 
 
 def poisson_nll_loss(
@@ -560,14 +510,8 @@ def poisson_nll_loss(
     >>> F.poisson_nll_loss(torch.zeros(2), torch.tensor([0.0, 3.0]))
     tensor(1.)
     """
-    found = None
-    if size_average is None and reduce is None:
-        found = LOSSES["poisson_nll_loss"](input, target, log_input, full, eps, reduction)
-    if found is not None:
-        return found
-    options = {"log_input": log_input, "full": full, "eps": eps, "reduction": reduction}
-    legacy = {"size_average": size_average, "reduce": reduce}
-    return _pytorch("poisson_nll_loss", input, target, **legacy, **options)
+    args = (input, target, log_input, full, eps, reduction)
+    return _loss("poisson_nll_loss", args, size_average, reduce)
 
 
 def softmax(

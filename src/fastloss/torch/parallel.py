@@ -226,11 +226,14 @@ class _WithGradient(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, value: Any, gradient: Callable[..., Array]) -> Tensor:
         ctx.save_for_backward(input)
+        ctx.set_materialize_grads(False)
         ctx.gradient = gradient
         return _tensor(value, input.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor | None) -> tuple[Tensor | None, None, None]:
+        if grad_output is None:
+            return None, None, None
         (input,) = ctx.saved_tensors
         factor = _array(grad_output.detach()) if grad_output.ndim else grad_output.item()
         grad = _tensor(_on_threads(input.numel(), ctx.gradient, input.detach(), factor), input.dtype)
@@ -270,6 +273,8 @@ def of_dtensor(name: str, input: Any, target: Any, weight: Any, *options: Any) -
     from torch.distributed.tensor import Partial as Summed
 
     loss = LOSSES[name]
+    if not isinstance(target, Tensor) or not isinstance(weight, Tensor | None):
+        return None
     if not loss.knows(*options) or type(input) is not DTensor or input.device_mesh.ndim != 1:
         return None
     mesh, (placement,) = input.device_mesh, input.placements
