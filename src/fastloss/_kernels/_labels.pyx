@@ -3,6 +3,7 @@
 
 from fastloss._kernels.backward cimport *
 from fastloss._kernels.heads cimport *
+from fastloss._kernels.nll cimport *
 from fastloss._kernels.labels cimport *
 from fastloss._kernels.units cimport *
 

@@ -126,16 +126,6 @@ cdef inline double stored(const ClassJob* job, const void* array, int storage, P
     return read_one(array, storage, position, <double*>NULL)
 
 
-cdef inline void store_one(
-    const ClassJob* job, double x, void* array, int storage, Py_ssize_t position
-) noexcept nogil:
-    """A number of an array of results that are as x is."""
-    if job.float32:
-        write_one(<float>x, array, storage, position)
-    else:
-        write_one(x, array, storage, position)
-
-
 cdef inline wide_real sum_in_parts(const double* array, const Parts* parts, Py_ssize_t i) noexcept nogil:
     cdef Py_ssize_t k = i * parts.terms
     return <wide_real>array[k] + array[k + 1] if parts.terms > 1 else array[k]
