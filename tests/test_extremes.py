@@ -716,6 +716,23 @@ def test_kl_div_beside_the_largest_numbers(dtype, isa):
     assert value == pytest.approx(wanted.astype(np.float64), rel=4 * float(info.eps))
 
 
+@pytest.mark.parametrize("layout", ["rows", "two", "planes"])
+@pytest.mark.parametrize(
+    ("dtype", "shift", "margin", "gamma"), [(np.float64, 100, 65, 5.0), (np.float32, -6, 21, 2.5)]
+)
+def test_confident_samples_beside_usual_ones(layout, dtype, shift, margin, gamma, rng, isa):
+    """(1 - p)^gamma / Σ exp leaves the range where other samples suggest the reference."""
+    x = rng.normal(0, 0.5, (64, 2 if layout == "two" else 19)).astype(dtype)
+    target = rng.integers(0, x.shape[1], 64)
+    x[20] += shift
+    x[20, target[20]] += margin
+    if layout == "planes":
+        x, target = np.ascontiguousarray(x.T)[None], target[None]
+    for reduction in ("none", "sum", "mean"):
+        with checking():
+            loss("focal_loss", gamma=gamma, reduction=reduction).value_and_grad(x, target)
+
+
 GRID = {  # targets; the input takes all magnitudes
     "binary_cross_entropy": [0, 0.3, 1],
     "binary_cross_entropy_with_logits": [0, 1e-30, 0.3, 1],

@@ -8,7 +8,9 @@
 #    or is computed again where there are too many classes.
 # b) The sum of exponentials has no rounding of the greatest: log Σ exp(x_j - m) = log(1 + rest / unit), also where it
 #    is 1e-20. A loss of a label is that and m - x_t, neither of which is negative.
+# c) Most losses of a label need no maximum: own_terms.pxd. Their first pass is the one with exponentials.
 
+from libc.math cimport INFINITY, NAN, isnan
 from libc.string cimport memset
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
@@ -18,24 +20,43 @@ from fastloss._kernels.job cimport *
 from fastloss._kernels.heads cimport *
 from fastloss._kernels.reading cimport *
 from fastloss._kernels.tile cimport *
+from fastloss._kernels.own_terms cimport *
 include "tuning.pxi"
 
 
 # ---- Steps ----
 
 
-cdef inline void add_wide_steps(vec x, double* sums, Py_ssize_t i, vec tag) noexcept nogil:
-    """Add step i to sums in float64; those of float64 have what rounding lost beside them."""
-    cdef d8 a, t, z
+cdef inline void add_halves(vec x, Sums* sums) noexcept nogil:
+    """Add a step to sums in float64, of either half; those of float64 have what rounding lost in `low`."""
     if vec is f16:
-        d8_store(add(d8_load(sums + 16 * i), d8_of_half(x, False)), sums + 16 * i)
-        d8_store(add(d8_load(sums + 16 * i + 8), d8_of_half(x, True)), sums + 16 * i + 8)
+        sums.total = add(sums.total, d8_of_half(x, False))
+        sums.low = add(sums.low, d8_of_half(x, True))
     else:
-        a = d8_load(sums + 16 * i)
-        t = add(a, x)
-        z = sub(t, a)
-        d8_store(add(d8_load(sums + 16 * i + 8), add(sub(a, sub(t, z)), sub(x, z))), sums + 16 * i + 8)
-        d8_store(t, sums + 16 * i)
+        add_group(x, sums)
+
+
+cdef inline Sums load_wide(const double* sums, Py_ssize_t i) noexcept nogil:
+    cdef Sums x
+    x.total = d8_load(sums + 16 * i)
+    x.low = d8_load(sums + 16 * i + 8)
+    return x
+
+
+cdef inline void store_wide(const Sums* x, double* sums, Py_ssize_t i) noexcept nogil:
+    d8_store(x.total, sums + 16 * i)
+    d8_store(x.low, sums + 16 * i + 8)
+
+
+cdef inline void carry(bint WIDE, vec x, double* wide, void* sums, Py_ssize_t i) noexcept nogil:
+    """Add the sum of a group of classes to step i of sums, in float64 if WIDE."""
+    cdef Sums s
+    if WIDE:
+        s = load_wide(wide, i)
+        add_halves(x, &s)
+        store_wide(&s, wide, i)
+    else:
+        store(add(load(sums, i, x), x), sums, i)
 
 
 cdef inline void tops_of(vec* type, const void* x, Py_ssize_t stride, Py_ssize_t m, const Tile* s) noexcept nogil:
@@ -66,6 +87,20 @@ cdef inline void tops_of_product(
         store(a, s.a, i)
 
 
+cdef inline void own_by_comparison(
+    vec* type, const void* x, Py_ssize_t stride, Py_ssize_t m, const Tile* s
+) noexcept nogil:
+    """x of the labels among all of few classes."""
+    cdef vec tag, own, p, zero = all_of(0, tag)
+    cdef Py_ssize_t i, g
+    for i in range(s.steps):
+        own = zero
+        for g in range(m):
+            p = load(<const char*>x + g * stride, i, tag)
+            own = either(own, if_equal(load(s.label, i, tag), all_of(g, tag), p, zero))
+        store(own, s.own, i)
+
+
 cdef inline vec coefficient_of(const ClassJob* job, vec c, Py_ssize_t j) noexcept nogil:
     """c_j of a step, from what is in memory for class j."""
     cdef vec y = fma_of(all_of(job.coefficient_scale, c), c, all_of(job.coefficient_shift, c))
@@ -82,36 +117,40 @@ cdef inline void sums_of(
     int MODE, const ClassJob* job, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t j0,
     Py_ssize_t m, bint wide, const Tile* s, void* e, Py_ssize_t e_stride, vec tag
 ) noexcept nogil:
-    """Add classes [j0, j0 + m), and store their exponentials; what sums have then is moved to float64 if `wide`."""
-    cdef vec magic, least, unit, rest, label, own, top, b, p, q, c_j, j, zero = all_of(0, tag), one = all_of(1, tag)
-    cdef vec low = zero, mass = zero
+    """Add classes [j0, j0 + m), and store their exponentials; their sums are carried on in float64 if `wide`."""
+    cdef vec magic, least, unit, rest, label, top, b, p, q, c_j, j, zero = all_of(0, tag), one = all_of(1, tag)
+    cdef vec low = zero, mass = zero, most = all_of(-INFINITY, tag)
     cdef bint weighted = is_weighted(job)
-    cdef Py_ssize_t i, g
-    label = own = top = b = zero
+    cdef Py_ssize_t i, g, ahead = s.ahead
+    cdef Sums a
+    label = top = b = zero
     for i in range(s.steps):
         magic = load(s.magic, i, tag)
         least = load(s.least, i, tag)
         unit = load(s.unit, i, tag)
-        rest = load(s.rest, i, tag)
+        rest = b = zero
         if MODE == LABELLED:
-            label = load(s.label, i, tag)
-            own = load(s.own, i, tag)
+            label = max_of(zero, load(s.label, i, tag))
             j = all_of(j0, tag)
         if MODE != PLAIN and MODE != LABELLED:
             top = load(s.a if MODE == PRODUCT else s.top, i, tag)
-            b = load(s.b, i, tag)
+        if MODE == LINEAR or MODE == SQUARED:
+            a = load_wide(s.a_wide, i)
         if MODE == LINEAR and weighted:
             mass = load(s.mass, i, tag)
         for g in range(m):
             p = load(<const char*>x + g * stride, i, tag)
-            fastloss_prefetch(<const char*>x + g * stride + 64 * i + s.ahead)
+            fastloss_prefetch(<const char*>x + g * stride + 64 * i + ahead)
             q = exp_of(p, magic, least)
             store(q, <char*>e + g * e_stride, i)
-            rest = add(rest, min_of(unit, q))
-            unit = max_of(unit, q)
             if MODE == LABELLED:
-                own = either(own, if_equal(label, j, p, zero))
+                most = max_of(p, most)
+                unit = either(unit, if_equal(label, j, q, zero))
+                rest = add(rest, if_equal(label, j, zero, q))
                 j = add(j, one)
+            else:
+                rest = add(rest, min_of(unit, q))
+                unit = max_of(unit, q)
             if MODE == SHARED or MODE == LINEAR:
                 if MODE == SHARED:
                     c_j = shared_of(job, j0 + g, tag)
@@ -121,7 +160,7 @@ cdef inline void sums_of(
                     if weighted:
                         mass = add(c_j, mass)
                     c_j = coefficient_of(job, c_j, j0 + g)
-                    add_wide_steps(c_j, s.a_wide, i, tag)
+                    add_halves(c_j, &a)
                 b = fma_of(c_j, if_equal(c_j, zero, zero, sub(p, top)), b)
             if MODE == EXPECTED:  # where x is -inf, its exponential does not count
                 b = fma_of(q, max_of(all_of(-1e4, tag), sub(p, top)), b)
@@ -129,25 +168,21 @@ cdef inline void sums_of(
                 p = max_of(all_of(-1e4, tag), sub(p, top))
                 q = mul(q, p)
                 b = add(b, q)
-                add_wide_steps(mul(q, p), s.a_wide, i, tag)
+                add_halves(mul(q, p), &a)
             if MODE == PRODUCT:
                 b = fma_of(q, sub(load(<const char*>c + g * c_stride, i, tag), top), b)
         store(unit, s.unit, i)
-        if wide:
-            add_wide_steps(rest, s.wide, i, tag)
-            rest = zero
-        store(rest, s.rest, i)
+        carry(wide, rest, s.wide, s.rest, i)
         if MODE == LINEAR and weighted:
             store(mass, s.mass, i)
-        if MODE == LABELLED:
-            store(own, s.own, i)
+        if MODE == LINEAR or MODE == SQUARED:
+            store_wide(&a, s.a_wide, i)
         if MODE != PLAIN and MODE != LABELLED:
-            if wide:
-                add_wide_steps(b, s.b_wide, i, tag)
-                b = zero
-            store(b, s.b, i)
+            carry(wide, b, s.b_wide, s.b, i)
     if MODE == LINEAR:
-        store(min_of(low, load(s.negative, 0, tag)), s.negative, 0)
+        store(min_of(low, load(s.extreme, 0, tag)), s.extreme, 0)
+    if MODE == LABELLED:
+        store(max_of(most, load(s.extreme, 0, tag)), s.extreme, 0)
 
 
 cdef inline vec loss_of(
@@ -238,8 +273,7 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
             store(f, s.b, i)
         store(y, s.value, i)
         if job.with_grad:
-            f = div(scale, total)
-            odd = if_equal(f, f, odd, max_of(one, odd))
+            f = factor_of(scale, total, &odd)
             store(f, s.factor, i)
             if is_loss and s.mode != LABELLED:
                 scale = mul(scale, add(load(s.a, i, tag), load(s.k, i, tag)))
@@ -383,7 +417,7 @@ cdef inline void sums_by_mode(
     Py_ssize_t m, bint wide, const Tile* s, void* e, Py_ssize_t e_stride
 ) noexcept nogil:
     cdef vec tag
-    if s.mode == LABELLED and job.classes <= COMPARE_MAX_CLASSES:
+    if s.by_label:
         sums_of(LABELLED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
     elif s.mode == PLAIN or s.mode == LABELLED:
         sums_of(PLAIN, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
@@ -446,14 +480,20 @@ cdef inline const void* c_of(
 
 
 cdef inline void own_of(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
-    """x of the labels; of class 0 where there is none."""
+    """x of the labels; where there is none, 0 or that of class 0."""
     cdef Py_ssize_t stride = job.inner if s.direct else s.n, l, place, j
+    cdef tops_function compare = <tops_function>chosen(
+        tag, <void*>own_by_comparison[f16], <void*>own_by_comparison[d8]
+    )
     cdef real* own = <real*>s.own
     cdef const real* x = <const real*>s.x
     cdef f16 f
     cdef d8 d
     if s.direct:
         x = <const real*>job.x + position_of(job, s.first)
+    if (s.direct or s.gathered) and job.classes <= COMPARE_MAX_CLASSES:
+        compare(NULL, x, stride * sizeof(real), job.classes, s)
+        return
     if s.direct or s.gathered:
         for l in range(s.count):
             own[l] = x[max(s.labels[l], <int64_t>0) * stride + l]
@@ -527,23 +567,21 @@ cdef inline void note_wrong(real* tag, ClassJob* job, const Tile* s) noexcept no
     cdef Py_ssize_t l
     cdef bint found, low
     if real is float:
-        low = greatest(negative(load(s.negative, 0, f16_all(0)))) > 0
+        low = greatest(negative(load(s.extreme, 0, f16_all(0)))) > 0
         found = any_wrong(f16_all(0), job, masses, s)
     else:
-        low = greatest(negative(load(s.negative, 0, d8_all(0)))) > 0
+        low = greatest(negative(load(s.extreme, 0, d8_all(0)))) > 0
         found = any_wrong(d8_all(0), job, masses, s)
     for l in range(s.count if low or found else 0):
         if low or are_wrong(job, 0, masses[l]):
             wrong_of(tag)(tag, job, s.first + l)
 
 
-cdef inline bint statistics_of(real* tag, ClassJob* job, Tile* s) noexcept nogil:
-    """All that is collected of a tile, and what results are computed from; whether a sample is odd."""
-    cdef Py_ssize_t classes = job.classes, group = classes if classes <= GROUP + GROUP // 2 else GROUP, j, m, block
-    cdef Py_ssize_t stride = 0, c_stride = 0, e_stride = s.n * sizeof(real) if s.kept else 0
+cdef inline void tops_of_planes(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
+    """The greatest x of each sample, and what `exp_of` needs for it."""
+    cdef Py_ssize_t j, m, stride = 0, c_stride = 0
     cdef const void* x
     cdef const void* c
-    cdef void* e
     cdef tops_function tops = <tops_function>chosen(tag, <void*>tops_of[f16], <void*>tops_of[d8])
     cdef product_tops_function product_tops = <product_tops_function>chosen(
         tag, <void*>tops_of_product[f16], <void*>tops_of_product[d8]
@@ -551,12 +589,9 @@ cdef inline bint statistics_of(real* tag, ClassJob* job, Tile* s) noexcept nogil
     cdef references_function references = <references_function>chosen(
         tag, <void*>references_of[f16], <void*>references_of[d8]
     )
-    cdef sums_function sums = <sums_function>chosen(tag, <void*>sums_by_mode[f16], <void*>sums_by_mode[d8])
-    cdef samples_function samples = <samples_function>chosen(tag, <void*>samples_of[f16], <void*>samples_of[d8])
     fill(s.top, s.n, <real>-INFINITY)
-    for block in range((classes + group - 1) // group):
-        j = block * group
-        m = min(group, classes - j)
+    for j in range(0, job.classes, GROUP):
+        m = min(<Py_ssize_t>GROUP, job.classes - j)
         x = x_of(tag, job, s, j, m, &stride)
         if s.mode == PRODUCT:
             c = c_of(tag, job, s, j, m, &c_stride)
@@ -564,31 +599,79 @@ cdef inline bint statistics_of(real* tag, ClassJob* job, Tile* s) noexcept nogil
         else:
             tops(NULL, x, stride, m, s)
     references(NULL, s)
+
+
+cdef inline void sums_of_planes(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
+    """All sums of a tile, by groups of classes; those of a few groups stay in the loop's type."""
+    cdef Py_ssize_t classes = job.classes, group = classes if classes <= GROUP + GROUP // 2 else GROUP, j, m, block
+    cdef Py_ssize_t stride = 0, c_stride = 0, e_stride = s.n * sizeof(real) if s.kept else 0
+    cdef bint wide = classes > GROUPS_IN_TYPE * GROUP
+    cdef const void* x
+    cdef const void* c
+    cdef sums_function sums = <sums_function>chosen(tag, <void*>sums_by_mode[f16], <void*>sums_by_mode[d8])
     fill(s.unit, s.n, <real>0)
     fill(s.rest, s.n, <real>0)
-    fill(s.own, s.n, <real>0)
-    fill(s.b, s.n, <real>0)
-    if group < classes:
+    fill(s.b, s.n if s.mode != PLAIN and s.mode != LABELLED else 0, <real>0)
+    if wide:
         memset(s.wide, 0, 2 * s.n * sizeof(double))
         memset(s.b_wide, 0, 2 * s.n * sizeof(double))
     if s.mode == LINEAR or s.mode == SQUARED:
         memset(s.a_wide, 0, 2 * s.n * sizeof(double))
     if s.mode == LINEAR:
-        memset(s.negative, 0, 64)
         memset(s.mass, 0, s.n * sizeof(real))
+    fill(s.extreme, 64 // <int>sizeof(real), <real>-INFINITY if s.by_label else <real>0)
     for block in range((classes + group - 1) // group):
         j = block * group
         m = min(group, classes - j)
         x = x_of(tag, job, s, j, m, &stride)
         c = c_of(tag, job, s, j, m, &c_stride)
-        e = <real*>s.e + (j * s.n if s.kept else 0)
-        sums(NULL, job, x, stride, c, c_stride, j, m, group < classes, s, e, e_stride)
-    if group < classes:
+        sums(NULL, job, x, stride, c, c_stride, j, m, wide, s, <real*>s.e + (j * s.n if s.kept else 0), e_stride)
+    if wide:
         narrow(s.wide, s.n, <real*>s.rest)
         if s.mode != PLAIN and s.mode != LABELLED:
             narrow(s.b_wide, s.n, <real*>s.b)
-    if (s.mode == LABELLED and classes > COMPARE_MAX_CLASSES or s.mode == SHARED) and job.labels != NULL:
+
+
+cdef inline bint share_reference(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+    """Sums without the labels' terms, with a reference that tiles share; whether no exponential wrapped."""
+    cdef Py_ssize_t stride = 0, n = PLANE_BYTES // <int>sizeof(real)
+    cdef const real* x
+    if isnan(s.reference):
+        x = <const real*>x_of(tag, job, s, 0, job.classes, &stride)
+        suggest_reference(tag, job, s, x, stride // <int>sizeof(real))
+        if real is float:
+            fill(s.magic, n, <real>magic_of(s.reference, f16_all(0)))
+            fill(s.least, n, <real>least_of(s.reference, f16_all(0)))
+        else:
+            fill(s.magic, n, <real>magic_of(s.reference, d8_all(0)))
+            fill(s.least, n, <real>least_of(s.reference, d8_all(0)))
+    sums_of_planes(tag, job, s)
+    fill_beyond(tag, s)
+    if real is float:
+        return greatest(load(s.extreme, 0, f16_all(0))) <= most_in_reach(s.reference, f16_all(0))
+    else:
+        return greatest(load(s.extreme, 0, d8_all(0))) <= most_in_reach(s.reference, d8_all(0))
+
+
+cdef inline bint statistics_of(real* tag, ClassJob* job, Tile* s) noexcept nogil:
+    """All that is collected of a tile, and what results are computed from; whether a sample is odd."""
+    cdef samples_function samples = <samples_function>chosen(tag, <void*>samples_of[f16], <void*>samples_of[d8])
+    cdef own_samples_function own_samples = <own_samples_function>chosen(
+        tag, <void*>own_samples_of[f16], <void*>own_samples_of[d8]
+    )
+    if s.by_label and s.own_references == 0 and (s.direct or s.gathered):
+        if share_reference(tag, job, s) and not own_samples(NULL, job, s, False):
+            return False
+        s.own_references = 16
+    s.own_references -= s.own_references > 0
+    s.reference = NAN
+    tops_of_planes(tag, job, s)
+    sums_of_planes(tag, job, s)
+    if (s.mode == LABELLED or s.mode == SHARED) and job.labels != NULL:
         own_of(tag, job, s)
+    if s.by_label:
+        fill_beyond(tag, s)
+        return own_samples(NULL, job, s, True)
     if s.mode == SHARED or s.mode == LINEAR or s.mode == SQUARED:
         sum_coefficients(tag, job, s)
     if s.mode == LINEAR and job.targets != UNCHECKED:

@@ -1,12 +1,9 @@
 # short_rows: a tile of rows of few classes, for a label's loss and softmax. What stands in memory one after another is
 # computed so, whatever sample or class it is of, and rows are added up in L1.
 #
-# a) Exponentials are those of x itself, up to a reference that the first sample suggests. It moves exponents, and
-#    nothing else while each sum is in a window; a tile with a sample outside is computed again, each with its own.
-# b) The label's exponential is taken out of the sum: with what is left a loss is log(1 + rest / own), also where it is
-#    1e-20; where the label's vanishes beside the others, log Σ exp(x_j - m) + (m - x_t).
+# What becomes of the sums: own_terms.pxd.
 
-from libc.math cimport isnan, ldexp
+from libc.math cimport isnan
 from libc.string cimport memcpy, memset
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
@@ -15,6 +12,7 @@ from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.reading cimport *
 from fastloss._kernels.tile cimport *
+from fastloss._kernels.own_terms cimport *
 include "tuning.pxi"
 
 
@@ -24,8 +22,7 @@ include "tuning.pxi"
 cdef inline bint exp_tile(vec* type, const void* x, Py_ssize_t n, double c, void* e) noexcept nogil:
     """Exponentials of n numbers, up to a whole step. Whether they are right: none is so great that it wrapped."""
     cdef vec tag, magic = exp_magic(c, tag)
-    cdef double most = (c + (110 if vec is f16 else 1000)) * 0.693147180559945309
-    return greatest(exp_steps(NATIVE, False, x, n, 8192, magic, magic, exp_least(c, tag), e)) <= most
+    return greatest(exp_steps(NATIVE, False, x, n, 8192, magic, magic, exp_least(c, tag), e)) <= most_in_reach(c, tag)
 
 
 cdef inline void exp_rows(vec* type, const Tile* s, Py_ssize_t classes, const void* x) noexcept nogil:
@@ -39,78 +36,11 @@ cdef inline void exp_rows(vec* type, const Tile* s, Py_ssize_t classes, const vo
             store(exp_of(load(<const char*>x + l * size, i, tag), magic, least), <char*>s.e + l * size, i)
 
 
-cdef inline bint row_samples_of(vec* type, const ClassJob* job, const Tile* s, bint own_references) noexcept nogil:
-    """Values, and what gradients need, from the sums; whether a sample is odd, or only wants a reference of its own."""
-    cdef vec tag, own, rest, total, ratio, y, scale, slope, entry, f, odd, peak, far
-    cdef vec any_odd = all_of(0, tag), one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
-    cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
-    cdef double lead = 50 if vec is f16 else 500, around = 30 if vec is f16 else 300, most = 80 if vec is f16 else 500
-    cdef double beyond = ldexp(1, 100 if vec is f16 else 930)
-    cdef bint labelled = job.op == LOSS
-    cdef Py_ssize_t i
-    scale = slope = entry = one
-    for i in range(s.steps):
-        rest = load(s.rest, i, tag)
-        total = rest
-        if labelled:
-            own = load(s.unit, i, tag)
-            total = add(rest, own)
-            ratio = div(rest, own)
-            y = log1p_of_ratio(ratio)
-        if own_references:
-            odd = if_equal(total, total, zero, two)
-            if labelled:
-                peak = exp_of(load(s.top, i, tag), load(s.magic, i, tag), load(s.least, i, tag))
-                far = add(log1p_of_ratio(sub(div(total, peak), one)), sub(load(s.top, i, tag), load(s.own, i, tag)))
-                y = if_less(all_of(beyond, tag), ratio, far, y)
-        else:  # what is cut off must not count in the lesser part
-            odd = if_within(total, ldexp(1, <int>(lead - around)), ldexp(1, <int>(lead + around)), zero, two)
-            if labelled:
-                odd = if_within(ratio, ldexp(1, -<int>most), ldexp(1, <int>most), odd, two)
-        if labelled:
-            scale = all_of(s.scale_of_all, tag)
-            if job.headed:
-                y = headed(job, s, i, y, y, div(own, total), div(rest, total), &slope, &entry)
-            if s.weighted:
-                y = weighted_value(y, load(s.weight, i, tag))
-                scale = load(s.scale, i, tag)
-            y = within(y, 0, 1e30 if vec is f16 else 1e270)
-            odd = if_equal(y, y, odd, two)
-            store(y, s.value, i)
-        if job.with_grad:
-            if job.headed:
-                entry = mul(scale, entry)
-                scale = within(mul(scale, slope), 1e-22 if vec is f16 else 1e-150, 1e6)
-            f = div(scale, total)
-            odd = if_equal(f, f, odd, max_of(one, odd))
-            store(f, s.factor, i)
-            store(mul(total, div(tiny, absolute_of(scale))), s.flush, i)
-            if not job.headed:
-                entry = negative(mul(f, rest))
-            store(if_less(absolute_of(entry), tiny, zero, entry), s.entry, i)
-        store(odd, s.odd, i)
-        any_odd = max_of(any_odd, odd)
-    return greatest(any_odd) > 0
-
-
 ctypedef bint (*exp_function)(void*, const void*, Py_ssize_t, double, void*) noexcept nogil
 ctypedef void (*exp_rows_function)(void*, const Tile*, Py_ssize_t, const void*) noexcept nogil
-ctypedef bint (*row_samples_function)(void*, const ClassJob*, const Tile*, bint) noexcept nogil
 
 
 # ---- Tiles ----
-
-
-cdef inline void suggest_reference(real* tag, const ClassJob* job, Tile* s, const real* x) noexcept nogil:
-    """That of the first sample. x may end with the tile."""
-    cdef real top = <real>-INFINITY
-    cdef Py_ssize_t j
-    for j in range(job.classes):
-        top = x[j] if x[j] > top else top
-    if real is float:
-        s.reference = exp_reference(top, 50, f16_all(0))
-    else:
-        s.reference = exp_reference(top, 500, d8_all(0))
 
 
 cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, bint copied) noexcept nogil:
@@ -162,21 +92,18 @@ cdef inline void sums_of_tile(real* tag, const ClassJob* job, const Tile* s) noe
 cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
     """All that is collected of a tile, and its exponentials; whether a sample is odd."""
     cdef Py_ssize_t classes = job.classes, l
-    cdef real usual = <real>1125899906842624.0 if sizeof(real) == 4 else <real>3.273390607896142e150  # 2^50, 2^500
     cdef const real* x = rows_of(tag, job, s, s.own_references > 0)
     cdef exp_function exp = <exp_function>chosen(tag, <void*>exp_tile[f16], <void*>exp_tile[d8])
     cdef exp_rows_function exp_by_row = <exp_rows_function>chosen(tag, <void*>exp_rows[f16], <void*>exp_rows[d8])
     cdef references_function references = <references_function>chosen(
         tag, <void*>references_of[f16], <void*>references_of[d8]
     )
-    cdef row_samples_function samples = <row_samples_function>chosen(
-        tag, <void*>row_samples_of[f16], <void*>row_samples_of[d8]
+    cdef own_samples_function samples = <own_samples_function>chosen(
+        tag, <void*>own_samples_of[f16], <void*>own_samples_of[d8]
     )
     if isnan(s.reference):
-        suggest_reference(tag, job, s, x)
-    for l in range(s.count, s.n):
-        (<real*>s.unit)[l] = (<real*>s.rest)[l] = usual
-        (<real*>s.top)[l] = (<real*>s.own)[l] = <real>0
+        suggest_reference(tag, job, s, x, 1)
+    fill_beyond(tag, s)
     if s.own_references == 0:
         if exp(NULL, x, s.count * classes, s.reference, s.e):
             sums_of_tile(tag, job, s)

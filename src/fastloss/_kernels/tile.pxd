@@ -33,7 +33,8 @@ cdef struct Tile:
     Py_ssize_t n                   # numbers of so many steps
     Py_ssize_t ahead               # bytes to the next tile
     bint in_rows                   # few classes that are neighbours, in `short_rows`
-    double reference               # of the exponentials there, of most tiles,
+    bint by_label                  # sums lack the label's own term: own_terms.pxd
+    double reference               # of the exponentials of most tiles there,
     int own_references             # and how many tiles will have one for each sample
     int mode                       # PLAIN, LABELLED, SHARED, LINEAR, EXPECTED, SQUARED or PRODUCT
     bint direct                    # planes are read where they stand,
@@ -74,7 +75,7 @@ cdef struct Tile:
     void* curve_b
     void* inverse
     void* floor
-    void* negative                 # a step: the least coefficients, if they are negative;
+    void* extreme                  # a step: the least coefficients, if they are negative, or the greatest x;
     void* mass                     # sums of those in memory, where others are computed with
     double* total
     double* low
@@ -122,6 +123,15 @@ cdef inline vec within(vec x, double least, double greatest) noexcept nogil:
     """x where it is 0 or its size within a range, in which no product leaves that of its type; otherwise NaN."""
     cdef vec size = absolute_of(x), zero = all_of(0, x), odd = all_of(NAN, x)
     return if_less(all_of(least, x), size, if_less(size, all_of(greatest, x), x, odd), if_equal(size, zero, x, odd))
+
+
+cdef inline vec factor_of(vec scale, vec total, vec* odd) noexcept nogil:
+    """scale / total, which exponentials are multiplied by; the gradient is odd where that leaves the range."""
+    cdef vec zero = all_of(0, scale), f = div(scale, total)
+    cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
+    f = if_equal(scale, zero, zero, if_within(absolute_of(f), tiny, INFINITY, f, all_of(NAN, scale)))
+    odd[0] = if_equal(f, f, odd[0], max_of(all_of(1, scale), odd[0]))
+    return f
 
 
 cdef inline vec headed(
@@ -316,7 +326,7 @@ cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept 
     if job.labels == NULL:
         for l in range(s.count):
             label[l] = <real>(-1.0 if masked(job, s.first + l) else NO_CLASS)
-    elif s.weighted or job.headed or s.mode != LABELLED or not s.in_rows and job.classes <= COMPARE_MAX_CLASSES:
+    elif s.weighted or job.headed or not s.in_rows:
         for l in range(s.count):
             label[l] = <real>s.labels[l]
     fill(label + s.count, s.n - s.count, <real>-1)

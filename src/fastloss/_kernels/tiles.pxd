@@ -81,6 +81,7 @@ cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, do
     s.low = low
     s.huge = huge
     s.in_rows = takes_short_rows(job)
+    s.by_label = job.op == LOSS and job.hessian.data == NULL and job.z_loss == 0
     s.reference = NAN
     s.own_references = 0
     s.mode = PLAIN

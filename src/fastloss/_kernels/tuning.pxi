@@ -6,6 +6,7 @@
 DEF WIDTH = 32                     # accumulators of the values of elements
 DEF LANES = 64                     # samples whose values are added up together
 DEF GROUP = 8                      # steps, of tiles classes, added in the loop's type before their sum is carried on
+DEF GROUPS_IN_TYPE = 5             # sums of classes of a tile: more are carried on in float64
 DEF ROWS_BLOCK = 2048              # classes of a sample that stay in L1
 DEF HEADED = 8                     # rows that get their heads together, a step of float64
 DEF POINTWISE_BLOCK = 256          # elements that stay in L1

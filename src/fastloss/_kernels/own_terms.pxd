@@ -1,0 +1,97 @@
+# own_terms: a tile whose sums lack the label's own term, for a label's loss; and for softmax, whose sums have all.
+#
+# a) Exponentials are those of x itself, up to a reference that the first sample suggests. It moves exponents, and
+#    nothing else while each sum is in a window; a tile with a sample outside is computed again, each with its own.
+# b) With what is left of the sum a loss is log(1 + rest / own), also where it is 1e-20; where the label's term vanishes
+#    beside the others, log Σ exp(x_j - m) + (m - x_t).
+
+from libc.math cimport INFINITY, NAN, ldexp
+from fastloss._kernels.vector cimport *
+from fastloss._kernels.math cimport *
+from fastloss._kernels.job cimport *
+from fastloss._kernels.tile cimport *
+include "tuning.pxi"
+
+
+cdef inline bint own_samples_of(vec* type, const ClassJob* job, const Tile* s, bint own_references) noexcept nogil:
+    """Values, and what gradients need, from the sums; whether a sample is odd, or only wants a reference of its own."""
+    cdef vec tag, own, rest, total, ratio, y, scale, slope, entry, f, odd, peak, far
+    cdef vec any_odd = all_of(0, tag), one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
+    cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
+    cdef double lead = 50 if vec is f16 else 500, around = 30 if vec is f16 else 300, most = 80 if vec is f16 else 500
+    cdef double beyond = ldexp(1, 100 if vec is f16 else 930)
+    cdef bint labelled = job.op == LOSS
+    cdef Py_ssize_t i
+    scale = slope = entry = one
+    for i in range(s.steps):
+        rest = load(s.rest, i, tag)
+        total = rest
+        if labelled:
+            own = load(s.unit, i, tag)
+            total = add(rest, own)
+            ratio = div(rest, own)
+            y = log1p_of_ratio(ratio)
+        if own_references:
+            odd = if_equal(total, total, zero, two)
+            if labelled:
+                peak = exp_of(load(s.top, i, tag), load(s.magic, i, tag), load(s.least, i, tag))
+                far = add(log1p_of_ratio(sub(div(total, peak), one)), sub(load(s.top, i, tag), load(s.own, i, tag)))
+                y = if_less(all_of(beyond, tag), ratio, far, y)
+        else:  # what is cut off must not count in the lesser part
+            odd = if_within(total, ldexp(1, <int>(lead - around)), ldexp(1, <int>(lead + around)), zero, two)
+            if labelled:
+                odd = if_within(ratio, ldexp(1, -<int>most), ldexp(1, <int>most), odd, two)
+        if labelled:
+            scale = all_of(s.scale_of_all, tag)
+            if job.headed:
+                y = headed(job, s, i, y, y, div(own, total), div(rest, total), &slope, &entry)
+            if s.weighted:
+                y = weighted_value(y, load(s.weight, i, tag))
+                scale = load(s.scale, i, tag)
+            y = within(y, 0, 1e30 if vec is f16 else 1e270)
+            odd = if_equal(y, y, odd, two)
+            store(y, s.value, i)
+        if job.with_grad:
+            if job.headed:
+                entry = mul(scale, entry)
+                scale = within(mul(scale, slope), 1e-22 if vec is f16 else 1e-150, 1e6)
+            f = factor_of(scale, total, &odd)
+            store(f, s.factor, i)
+            store(mul(total, div(tiny, absolute_of(scale))), s.flush, i)
+            if not job.headed:
+                entry = negative(mul(f, rest))
+            store(if_less(absolute_of(entry), tiny, zero, entry), s.entry, i)
+        store(odd, s.odd, i)
+        any_odd = max_of(any_odd, odd)
+    return greatest(any_odd) > 0
+
+
+ctypedef bint (*own_samples_function)(void*, const ClassJob*, const Tile*, bint) noexcept nogil
+
+
+cdef inline void suggest_reference(
+    real* tag, const ClassJob* job, Tile* s, const real* x, Py_ssize_t stride
+) noexcept nogil:
+    """That of the first sample. x may end with the tile."""
+    cdef real top = <real>-INFINITY
+    cdef Py_ssize_t j
+    for j in range(job.classes):
+        top = x[j * stride] if x[j * stride] > top else top
+    if real is float:
+        s.reference = exp_reference(top, 50, f16_all(0))
+    else:
+        s.reference = exp_reference(top, 500, d8_all(0))
+
+
+cdef inline double most_in_reach(double c, vec tag) noexcept nogil:
+    """The greatest x whose exponential does not wrap with the reference c."""
+    return (c + (110 if vec is f16 else 1000)) * 0.693147180559945309
+
+
+cdef inline void fill_beyond(real* tag, const Tile* s) noexcept nogil:
+    """Usual sums in the lanes behind the last sample."""
+    cdef real usual = <real>1125899906842624.0 if sizeof(real) == 4 else <real>3.273390607896142e150  # 2^50, 2^500
+    cdef Py_ssize_t l
+    for l in range(s.count, s.n):
+        (<real*>s.unit)[l] = (<real*>s.rest)[l] = usual
+        (<real*>s.top)[l] = (<real*>s.own)[l] = <real>0
