@@ -589,8 +589,9 @@ class _Recorded(Function):
             return loss.backward_operator(grad_output, *ctx.saved_tensors, *options), None
         recorded = _observed(grad_output)
         one = not recorded and not grad_output.ndim and grad_output.item() == 1
+        rest: list[Tensor] = []
         try:
-            grad = ctx.saved_tensors[0]
+            grad, *rest = ctx.saved_tensors  # once: a checkpoint gives them no second time
         except RuntimeError:  # the input was overwritten since, and may not be needed; or all has been freed
             raw = ctx._raw_saved_tensors[0]
             if raw.unpack_hook is not None:  # whose error it is, and what it packed is no gradient
@@ -598,7 +599,7 @@ class _Recorded(Function):
             grad = raw.data
         if not (one and grad.numel()):
             if grad_output.dtype in _HALF:
-                args = *ctx.saved_tensors[1:], *options
+                args = *(rest or ctx.saved_tensors[1:]), *options  # or the error
                 if forward_ad._current_level >= 0 or type(grad_output) not in TRACED:
                     one_for_all = torch.ones((), dtype=grad_output.dtype)
                     return loss.scaled(loss.slope(one_for_all, grad, args), grad_output), None
