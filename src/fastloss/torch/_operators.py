@@ -67,6 +67,15 @@ def _observed(grad_output: Tensor) -> bool:
     return type(grad_output) not in PLAIN or _recorded(grad_output)
 
 
+def _sole() -> int:
+    """What `sys.getrefcount` says of what one local name alone refers to: 2, and 1 since Python 3.14."""
+    alone = object()
+    return sys.getrefcount(alone)
+
+
+SOLE = _sole()
+
+
 def _is_finite(tensor: Tensor) -> bool:
     return bool(tensor.isfinite().all()) if tensor.ndim else math.isfinite(tensor.item())
 
@@ -609,7 +618,7 @@ class _Recorded(Function):
             if recorded:
                 return loss.scaled(grad, grad_output), None
         ctx.maybe_clear_saved_tensors()  # unless the graph is retained
-        if grad._use_count() > 1 or sys.getrefcount(grad) > 2:
+        if grad._use_count() > 1 or sys.getrefcount(grad) > SOLE:
             return loss.scaled(grad, grad_output), None
         return grad if one else loss.scaled(grad, grad_output, in_place=True), None
 
