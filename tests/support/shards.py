@@ -207,6 +207,21 @@ for placement, labels in ((None, None), (Shard(0), Shard(0)), (Shard(1), Replica
         value = call(leaf, target, reduction=reduction)
         (target.to_local() if isinstance(target, DTensor) else target).add_(1)
         fails(RuntimeError, "modified by an inplace operation", call=value.sum().backward)
+w = torch.arange(1.0, 6)
+for dtype in (torch.float32, torch.bfloat16):
+    for placement, labels in ((Shard(0), Shard(0)), (Shard(1), Replicate())):
+        alone = x.to(dtype, copy=True).requires_grad_()
+        leaf, target = spread(x.to(dtype), y, placement, labels)
+        for name in ("cross_entropy", "nll_loss") if placement == Shard(0) else ("cross_entropy",):
+            leaf.grad = alone.grad = None
+            with torch.autocast("cpu", torch.bfloat16):
+                value = getattr(F, name)(leaf, target, distribute_tensor(w.to(dtype), mesh, [Replicate()]))
+                wanted = getattr(theirs, name)(alone, y, w.to(dtype))
+            torch.testing.assert_close(value.full_tensor(), wanted)
+            value.backward()
+            wanted.backward()
+            torch.testing.assert_close(leaf.grad.full_tensor(), alone.grad)
+            checks += 1
 compiled = torch.compile(lambda x: parallel.cross_entropy(x * 2, y) * 3, backend="eager")
 leaf = x.clone().requires_grad_()
 same = x.clone().requires_grad_()

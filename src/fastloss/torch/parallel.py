@@ -301,8 +301,10 @@ def of_dtensor(name: str, input: Any, target: Any, weight: Any, *options: Any) -
         return None
     if mesh.get_coordinate() is None or target.dtype != torch.int64 or input.dtype not in _FLOATS:
         return None
-    if torch.is_autocast_enabled("cpu") or target.shape != input.shape[:1] + input.shape[2:]:
+    if target.shape != input.shape[:1] + input.shape[2:]:
         return None
+    if torch.is_autocast_enabled("cpu"):
+        input, weight = (t.float() if t is not None and t.dtype in _HALF else t for t in (input, weight))
     by_class = placement.dim == min(1, input.ndim - 1)
 
     def local(tensor: Any, wanted: Any) -> Any:
