@@ -222,6 +222,16 @@ for dtype in (torch.float32, torch.bfloat16):
             wanted.backward()
             torch.testing.assert_close(leaf.grad.full_tensor(), alone.grad)
             checks += 1
+for reduction in ("mean", "none"):
+    leaf = x.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = parallel.cross_entropy(leaf, y, reduction=reduction)
+    same = x.bfloat16().float().requires_grad_()
+    wanted = parallel.cross_entropy(same, y, reduction=reduction)
+    check(value.dtype == torch.float32 and torch.equal(value, wanted))
+    value.sum().backward()
+    wanted.sum().backward()
+    check(torch.equal(leaf.grad, same.grad.bfloat16()))
 compiled = torch.compile(lambda x: parallel.cross_entropy(x * 2, y) * 3, backend="eager")
 leaf = x.clone().requires_grad_()
 same = x.clone().requires_grad_()

@@ -126,6 +126,8 @@ def _of_classes(
     ranks = _Ranks(group)
     try:
         _check(local_logits, target, weight, options["ignore_index"])
+        if local_logits.dtype in _HALF and torch.is_autocast_enabled("cpu"):
+            local_logits = local_logits.float()
         own = None if weight is None else _array(weight.float() if weight.dtype in _HALF else weight)
         loss: Any = losses.CrossEntropyLoss(own, **options)
         header = _header(loss, local_logits, target, own)
