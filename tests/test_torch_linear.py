@@ -113,6 +113,18 @@ def test_a_second_backward_pass(dtype):
         value.backward()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_saved_gradient_that_others_see_is_not_overwritten(dtype):
+    seen = []
+    x, w, _, target, _ = make(dtype)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t) or t, lambda t: t):
+        value = F.linear_cross_entropy(x, w, target)
+    before = [t.clone() for t in seen]
+    (value * 3).backward()
+    assert all(map(torch.equal, seen, before))
+    torch.testing.assert_close(w.grad, (3 * before[1]).to(dtype))
+
+
 def test_half_precision_keeps_what_a_loss_scale_saves():
     """The mean's gradient by a row is below the smallest number of float16 before it is scaled."""
     x, w, _, _, _ = make(torch.float16, rows=4)

@@ -411,6 +411,20 @@ def test_checkpoint(call, use_reentrant):
     torch.testing.assert_close(x.grad, slope(lambda x: call(theirs, x * 2), X)[1])
 
 
+@pytest.mark.parametrize("factor", [1.0, 1024.0])
+@pytest.mark.parametrize("rows", [6, 600])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_checkpoint_in_half_precision(half, rows, factor):
+    """A checkpoint gives what it holds once, and the gradient needs the input besides."""
+    x, target = X.repeat(rows // 6, 40), Y.repeat(rows // 6)
+
+    def function(x):
+        return checkpoint(lambda x: F.cross_entropy(x * 2, target), x, use_reentrant=False) * factor
+
+    direct = slope(lambda x: F.cross_entropy(x * 2, target) * factor, x.to(half))
+    torch.testing.assert_close(slope(function, x.to(half)), direct, rtol=0, atol=0)
+
+
 def test_checkpoint_does_not_hold_the_gradient():
     """What the loss saves goes through the hooks, so that a checkpoint drops it and computes it again."""
     kept = []

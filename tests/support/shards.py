@@ -197,6 +197,52 @@ leaf, target = spread(x, torch.full((8,), -100), Shard(0), Shard(0))
 check(F.cross_entropy(leaf, target).full_tensor().isnan())
 leaf, target = spread(x, y.clamp_min(-100) + 9 * (y == 4), Shard(1), Replicate())
 fails(IndexError, r"target\[7\]", leaf, target, call=F.cross_entropy)
+for placement, labels in ((None, None), (Shard(0), Shard(0)), (Shard(1), Replicate())):
+    for reduction in ("mean", "none") if placement is None else ("mean",):
+        leaf, target = (x.clone().requires_grad_(), y.clamp_min(0) * 1)
+        call = parallel.cross_entropy
+        if placement is not None:
+            leaf, target = spread(x, target, placement, labels)
+            call = F.cross_entropy
+        value = call(leaf, target, reduction=reduction)
+        (target.to_local() if isinstance(target, DTensor) else target).add_(1)
+        fails(RuntimeError, "modified by an inplace operation", call=value.sum().backward)
+w = torch.arange(1.0, 6)
+for dtype in (torch.float32, torch.bfloat16):
+    for placement, labels in ((Shard(0), Shard(0)), (Shard(1), Replicate())):
+        alone = x.to(dtype, copy=True).requires_grad_()
+        leaf, target = spread(x.to(dtype), y, placement, labels)
+        for name in ("cross_entropy", "nll_loss") if placement == Shard(0) else ("cross_entropy",):
+            leaf.grad = alone.grad = None
+            with torch.autocast("cpu", torch.bfloat16):
+                value = getattr(F, name)(leaf, target, distribute_tensor(w.to(dtype), mesh, [Replicate()]))
+                wanted = getattr(theirs, name)(alone, y, w.to(dtype))
+            torch.testing.assert_close(value.full_tensor(), wanted)
+            value.backward()
+            wanted.backward()
+            torch.testing.assert_close(leaf.grad.full_tensor(), alone.grad)
+            checks += 1
+for reduction in ("mean", "none"):
+    leaf = x.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = parallel.cross_entropy(leaf, y, reduction=reduction)
+    same = x.bfloat16().float().requires_grad_()
+    wanted = parallel.cross_entropy(same, y, reduction=reduction)
+    check(value.dtype == torch.float32 and torch.equal(value, wanted))
+    value.sum().backward()
+    wanted.sum().backward()
+    check(torch.equal(leaf.grad, same.grad.bfloat16()))
+compiled = torch.compile(lambda x: parallel.cross_entropy(x * 2, y) * 3, backend="eager")
+leaf = x.clone().requires_grad_()
+same = x.clone().requires_grad_()
+compiled(leaf).backward()
+(parallel.cross_entropy(same * 2, y) * 3).backward()
+check(torch.equal(leaf.grad, same.grad))
+fails(RuntimeError, "torch.func", x, call=torch.func.grad(lambda x: parallel.cross_entropy(x, y)))
+fails(RuntimeError, "torch.func", x[None], call=torch.func.vmap(lambda x: parallel.cross_entropy(x, y)))
+with torch.autograd.forward_ad.dual_level():
+    dual = torch.autograd.forward_ad.make_dual(x, x)
+    fails(RuntimeError, "forward-mode", dual, y)
 sent = []
 gather = dist.all_gather
 

@@ -18,7 +18,7 @@ from .._arguments import Array
 from .._kernels import BFLOAT16
 from .._runtime import threads
 from ..losses.linear import GRADIENTS, Products
-from ._operators import _FLOATS, _HALF, _REDUCTIONS, _array, _is_int64, _recorded, _tensor, _way
+from ._operators import _FLOATS, _HALF, _REDUCTIONS, SOLE, _array, _is_int64, _recorded, _tensor, _way
 
 ARGUMENTS = (
     "Tensor input, Tensor linear_weight, Tensor target, Tensor? linear_bias, Tensor? weight,"
@@ -188,7 +188,7 @@ def _backward(ctx: Any, grad_output: Tensor | None, *_: None) -> tuple[Tensor | 
             if not wanted:
                 found.append(None)
                 continue
-            shared = not plain or grad._use_count() > 1 or sys.getrefcount(grad) > 2
+            shared = not plain or grad._use_count() > 1 or sys.getrefcount(grad) > SOLE
             found.append((grad * grad_output if shared else grad.mul_(grad_output)).to(dtype))
     by_input, by_weight, by_bias = (t if n else None for t, n in zip(found, needed, strict=True))
     return by_input, by_weight, None, by_bias, *[None] * 7

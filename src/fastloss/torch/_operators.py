@@ -67,6 +67,15 @@ def _observed(grad_output: Tensor) -> bool:
     return type(grad_output) not in PLAIN or _recorded(grad_output)
 
 
+def _sole() -> int:
+    """What `sys.getrefcount` says of what one local name alone refers to: 2, and 1 since Python 3.14."""
+    alone = object()
+    return sys.getrefcount(alone)
+
+
+SOLE = _sole()
+
+
 def _is_finite(tensor: Tensor) -> bool:
     return bool(tensor.isfinite().all()) if tensor.ndim else math.isfinite(tensor.item())
 
@@ -589,8 +598,9 @@ class _Recorded(Function):
             return loss.backward_operator(grad_output, *ctx.saved_tensors, *options), None
         recorded = _observed(grad_output)
         one = not recorded and not grad_output.ndim and grad_output.item() == 1
+        rest: list[Tensor] = []
         try:
-            grad = ctx.saved_tensors[0]
+            grad, *rest = ctx.saved_tensors  # once: a checkpoint gives them no second time
         except RuntimeError:  # the input was overwritten since, and may not be needed; or all has been freed
             raw = ctx._raw_saved_tensors[0]
             if raw.unpack_hook is not None:  # whose error it is, and what it packed is no gradient
@@ -598,7 +608,7 @@ class _Recorded(Function):
             grad = raw.data
         if not (one and grad.numel()):
             if grad_output.dtype in _HALF:
-                args = *ctx.saved_tensors[1:], *options
+                args = *(rest or ctx.saved_tensors[1:]), *options  # or the error
                 if forward_ad._current_level >= 0 or type(grad_output) not in TRACED:
                     one_for_all = torch.ones((), dtype=grad_output.dtype)
                     return loss.scaled(loss.slope(one_for_all, grad, args), grad_output), None
@@ -608,7 +618,7 @@ class _Recorded(Function):
             if recorded:
                 return loss.scaled(grad, grad_output), None
         ctx.maybe_clear_saved_tensors()  # unless the graph is retained
-        if grad._use_count() > 1 or sys.getrefcount(grad) > 2:
+        if grad._use_count() > 1 or sys.getrefcount(grad) > SOLE:
             return loss.scaled(grad, grad_output), None
         return grad if one else loss.scaled(grad, grad_output, in_place=True), None
 

@@ -21,7 +21,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, is_grad_enabled
-from torch.autograd import Function
+from torch._C import _are_functorch_transforms_active as transforms
+from torch._compile import _disable_dynamo
+from torch.autograd import Function, forward_ad
 
 from .. import losses
 from .._arguments import Array
@@ -73,7 +75,8 @@ def cross_entropy(
     -------
     Tensor
         The value, with the same bits in all processes. Its backward pass gives each process the gradient by
-        its own logits, and communicates nothing. It can be differentiated once.
+        its own logits, and communicates nothing. It can be differentiated once. torch.compile leaves the call
+        out of its graphs.
 
     Raises
     ------
@@ -106,12 +109,27 @@ def cross_entropy(
     1.0986 -0.3333
     >>> dist.destroy_process_group()
     """
+    options = {"ignore_index": ignore_index, "reduction": reduction, "label_smoothing": label_smoothing}
+    return _of_classes(local_logits, target, weight, {**options, "z_loss": z_loss}, group)
+
+
+@_disable_dynamo
+def _of_classes(
+    local_logits: Tensor, target: Tensor, weight: Tensor | None, options: dict[str, Any], group: Any
+) -> Tensor:
+    """The loss, outside of the graphs of torch.compile, which knows neither processes nor kernels."""
+    if transforms() or forward_ad._current_level >= 0:  # under which nothing can be sent
+        raise RuntimeError(
+            "local_logits: got those of a transform of torch.func or of a forward-mode derivative, wanted"
+            " those of a plain call, whose backward pass has the only gradient"
+        )
     ranks = _Ranks(group)
     try:
-        options = {"ignore_index": ignore_index, "reduction": reduction, "label_smoothing": label_smoothing}
-        _check(local_logits, target, weight, ignore_index)
+        _check(local_logits, target, weight, options["ignore_index"])
+        if local_logits.dtype in _HALF and torch.is_autocast_enabled("cpu"):
+            local_logits = local_logits.float()
         own = None if weight is None else _array(weight.float() if weight.dtype in _HALF else weight)
-        loss: Any = losses.CrossEntropyLoss(own, z_loss=z_loss, **options)  # type: ignore[call-overload]
+        loss: Any = losses.CrossEntropyLoss(own, **options)
         header = _header(loss, local_logits, target, own)
     except BaseException:
         ranks.gather(np.full(8, -1, np.int64))
@@ -124,11 +142,11 @@ def cross_entropy(
     part = _on_threads(local_logits.numel(), _partial, loss, *call, first)
     whole = part._gathered(ranks.gather, classes)
 
-    def gradient(x: Tensor, factor: Any) -> Array:
-        grad: Array = whole.grad(_array(x.detach()), call[1], start=first, grad_output=factor)
+    def gradient(x: Array, target: Array, factor: Any) -> Array:
+        grad: Array = whole.grad(x, target, start=first, grad_output=factor)
         return grad
 
-    return _with_gradient(local_logits, whole.value(), gradient)
+    return _with_gradient(local_logits, target, whole.value(), gradient)
 
 
 def _partial(loss: Any, x: Array, target: Array, start: int) -> Partial[Any]:
@@ -224,22 +242,25 @@ class _WithGradient(Function):
     """A value whose gradient is computed by the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, value: Any, gradient: Callable[..., Array]) -> Tensor:
-        ctx.save_for_backward(input)
+    def forward(
+        ctx: Any, input: Tensor, target: Tensor, value: Any, gradient: Callable[..., Array]
+    ) -> Tensor:
+        ctx.save_for_backward(input, target)
         ctx.set_materialize_grads(False)
         ctx.gradient = gradient
         return _tensor(value, input.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor | None) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor | None) -> tuple[Tensor | None, None, None, None]:
         if grad_output is None:
-            return None, None, None
-        (input,) = ctx.saved_tensors
-        factor = _array(grad_output.detach()) if grad_output.ndim else grad_output.item()
-        grad = _tensor(_on_threads(input.numel(), ctx.gradient, input.detach(), factor), input.dtype)
+            return None, None, None, None
+        input, target = ctx.saved_tensors
+        factor = _array(grad_output) if grad_output.ndim else grad_output.item()
+        call = (_array(input), _array(target), factor)
+        grad = _tensor(_on_threads(input.numel(), ctx.gradient, *call), input.dtype)
         if is_grad_enabled():
             grad = _Once.apply(grad, input, grad_output)  # type: ignore[no-untyped-call]
-        return grad, None, None
+        return grad, None, None, None
 
 
 class _Once(Function):
@@ -254,9 +275,9 @@ class _Once(Function):
         raise RuntimeError("losses of logits that lie in several processes have no second derivatives")
 
 
-def _with_gradient(input: Tensor, value: Any, gradient: Callable[..., Array]) -> Tensor:
+def _with_gradient(input: Tensor, target: Tensor, value: Any, gradient: Callable[..., Array]) -> Tensor:
     if input.requires_grad and is_grad_enabled():
-        result: Tensor = _WithGradient.apply(input, value, gradient)  # type: ignore[no-untyped-call]
+        result: Tensor = _WithGradient.apply(input, target, value, gradient)  # type: ignore[no-untyped-call]
         return result
     return _tensor(value, input.dtype)
 
@@ -282,8 +303,10 @@ def of_dtensor(name: str, input: Any, target: Any, weight: Any, *options: Any) -
         return None
     if mesh.get_coordinate() is None or target.dtype != torch.int64 or input.dtype not in _FLOATS:
         return None
-    if torch.is_autocast_enabled("cpu") or target.shape != input.shape[:1] + input.shape[2:]:
+    if target.shape != input.shape[:1] + input.shape[2:]:
         return None
+    if torch.is_autocast_enabled("cpu"):
+        input, weight = (t.float() if t is not None and t.dtype in _HALF else t for t in (input, weight))
     by_class = placement.dim == min(1, input.ndim - 1)
 
     def local(tensor: Any, wanted: Any) -> Any:
@@ -339,11 +362,11 @@ def _mean_of_samples(
         loss, given, divisor = made("sum"), {}, total
 
     @np.errstate(divide="ignore", invalid="ignore")
-    def gradient(x: Tensor, factor: Any) -> Array:
+    def gradient(x: Array, target: Array, factor: Any) -> Array:
         factor = np.divide(factor, divisor)
-        grad: Array = loss.value_and_grad(_array(x.detach()), arrays[1], grad_output=factor, **given)[1]
+        grad: Array = loss.value_and_grad(x, target, grad_output=factor, **given)[1]
         return grad
 
     value = _on_threads(x.numel(), lambda: loss(*arrays, **given))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _with_gradient(x, float(np.divide(value, divisor)), gradient)
+        return _with_gradient(x, target, float(np.divide(value, divisor)), gradient)
