@@ -323,7 +323,9 @@ BAD = [
     ({"logits": np.ones((2, 3), complex)}, TypeError, "logits: got dtype complex"),
     ({"logits": None}, TypeError, "logits: got None"),
     ({"target": [1, 3]}, IndexError, r"target\[1\] = 3 is out of range for 3 classes"),
-    ({"target": [1, -1]}, IndexError, r"target\[1\] = -1"),
+    ({"target": [1, -1]}, IndexError, r"target\[1\] = -1 is out of range for 3 classes$"),  # none is ignored
+    ({"target": [1.0, nan]}, ValueError, r"target\[1\] = nan [^;]*$"),  # there is no mask
+    ({"target": [1.0, 0.5]}, ValueError, "probabilities have the shape of logits$"),
     ({"target": [1.0, 0.5]}, ValueError, r"target\[1\] = 0.5 is no class index"),
     ({"target": [1]}, ValueError, r"target: got shape \(1,\), wanted \(2,\)"),
     ({"target": [-100, -100]}, ValueError, "target: no sample counts"),

@@ -336,6 +336,20 @@ def test_errors(name, given, error, match):
         getattr(metrics, name)(**{"y_true": [0, 1], "y_proba": [0.5, 0.5]} | given)
 
 
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"logits": np.zeros((2, 3), complex)}, "^logits: got dtype complex128"),
+        ({"logits": np.zeros((2, 0))}, r"^logits: got shape \(2, 0\)"),
+        ({"axis": 5}, r"for logits of shape \(2, 3\)"),
+        ({"target": [0.5, 1]}, r"^target\[0\] = 0.5 .* have the shape of logits$"),
+    ],
+)
+def test_errors_of_perplexity(given, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        metrics.perplexity(**{"logits": np.zeros((2, 3)), "target": [0, 1]} | given)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_errors_of_labels(name):
     metric, p = getattr(metrics, name), np.full((2, 3), 1 / 3)

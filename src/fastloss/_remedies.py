@@ -25,8 +25,9 @@ _OF_KINDS = {
 def for_dtype(dtype: np.dtype[Any], name: str) -> str:
     """A dtype that has no kernels."""
     if dtype.kind in "UST":
-        indices = "numpy.unique(labels, return_inverse=True)[1]"
-        return f"; labels as text? {indices}" if name == "target" else "; numbers as text? .astype(float)"
+        if name in ("target", "y", "y_true"):
+            return "; labels as text? numpy.unique(labels, return_inverse=True)[1]"
+        return "; numbers as text? .astype(float)"
     return f"; {_OF_KINDS[dtype.kind]}" if dtype.kind in _OF_KINDS else ""
 
 

@@ -35,6 +35,7 @@ from ._arguments import (
     with_class_axis,
 )
 from ._call import Call
+from ._errors import renamed
 from ._runtime import get_num_threads, threads, threads_for
 from .losses import CrossEntropyLoss
 from .losses._plan import exponent
@@ -171,7 +172,8 @@ class _Samples:
         place = class_axis(x.shape, axis, "logits")
         x = convert(widened(x), dtype)
         loss: CrossEntropyLoss[float] = CrossEntropyLoss(axis=place, unchecked=True)
-        _, kernel, _, _ = loss._prepared(Call(loss.options(), x, target, with_grad=False), place)
+        with renamed(("mask", "ignore_index"), input="logits"):
+            _, kernel, _, _ = loss._prepared(Call(loss.options(), x, target, with_grad=False), place)
         self.shape: Shape = x.shape[:place] + x.shape[place + 1 :]
         x, outer, classes, inner, _ = with_class_axis(x, memory_axes(x, place), dtype)
         self.x: Array = x.reshape(outer, classes, inner)

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from . import _remedies
 from ._arguments import FLOAT32, FLOAT64, Array, as_array, compute_dtype, convert, number, widened
+from ._errors import renamed
 from .arrays import sigmoid, softmax
 from .calibration import FEW_CLASSES, of_blocks
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MultinomialNLLLoss
@@ -333,7 +334,7 @@ def perplexity(
     4.0
     """
     loss: CrossEntropyLoss[float] = CrossEntropyLoss(ignore_index=ignore_index, axis=axis)
-    with np.errstate(over="ignore"):
+    with renamed(input="logits"), np.errstate(over="ignore"):
         return float(np.exp(loss(logits, target, sample_weight=sample_weight, mask=mask)))
 
 
