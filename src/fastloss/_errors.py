@@ -1,4 +1,4 @@
-"""User errors: the element that is wrong, in the caller's words; of tracebacks its function and the last place."""
+"""User errors: the wrong element, in the caller's words; of tracebacks his function and the place itself."""
 
 from __future__ import annotations
 
