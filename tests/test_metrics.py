@@ -351,6 +351,29 @@ def test_errors_of_perplexity(given, match):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_long_double(name):
+    """As scikit-learn takes it: predictions, weights and labels, in float64."""
+    metric, p, y = getattr(metrics, name), np.array([0.25, 0.75, 0.5]), np.array([0.0, 1.0, 1.0])
+    weight, wide = np.array([1.0, 2.0, 3.0]), np.longdouble
+    for flat in (p, np.stack([1 - p, p], 1)):
+        expected = metric(y, flat, sample_weight=weight)
+        assert metric(y.astype(wide), flat.astype(wide), sample_weight=weight.astype(wide)) == expected
+        assert metric(y, flat.astype(wide), from_logits=True) == metric(y, flat, from_logits=True)
+    if np.finfo(wide).max > np.finfo(np.float64).max:
+        with pytest.raises(ValueError, match="Input contains infinity"):
+            metric(y, p * wide("1e4000"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sum_of_nearly_one(name):
+    """As near as scikit-learn's isclose: the root of the dtype's eps, and 1e-8 besides."""
+    metric, p = getattr(metrics, name), np.array([[0.25, 0.75], [0.5, 0.5]])
+    metric([0, 1], p * (1 + 2.4e-8))
+    with pytest.warns(UserWarning, match="do not sum to one"):
+        metric([0, 1], p * (1 + 2.6e-8))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_errors_of_labels(name):
     metric, p = getattr(metrics, name), np.full((2, 3), 1 / 3)
     with pytest.raises(

@@ -430,8 +430,8 @@ def _numbers(value: Any, name: str) -> Array:
         raise ValueError(f"Complex data not supported\n{array}\n")
     if array.dtype.kind == "O" and (pandas := sys.modules.get("pandas")):
         array = np.where(pandas.isna(array), np.nan, array)  # its NA is no float
-    if array.dtype.kind in "OUST":
-        array = array.astype(np.float64)
+    if array.dtype.kind in "OUST" or array.dtype.char == "g":
+        array = convert(array, FLOAT64)
     compute_dtype(array, name)
     if array.ndim == 0:
         raise TypeError(f"{name}: got a number, wanted one or two dimensions")
@@ -622,7 +622,7 @@ class _Samples:
         if self.flat:
             return p.min(), p.max(), False
         total = p.sum(1) if self.classes > FEW_CLASSES else np.einsum("ij->i", p)
-        return p.min(), p.max(), not np.abs(total - 1).max() <= math.sqrt(self.eps)
+        return p.min(), p.max(), not np.abs(total - 1).max() <= math.sqrt(self.eps) + 1e-8
 
     def _check_range(self, below: str) -> None:
         if self.from_logits:
