@@ -22,9 +22,10 @@ _OF_KINDS = {
 }
 
 
-def for_dtype(dtype: np.dtype[Any], name: str) -> str:
+def for_dtype(array: Array, name: str) -> str:
     """A dtype that has no kernels."""
-    if dtype.kind in "UST":
+    dtype = array.dtype
+    if dtype.kind in "UST" or (dtype.kind == "O" and array.size and isinstance(array.flat[0], str)):
         if name in ("target", "y", "y_true"):
             return "; labels as text? numpy.unique(labels, return_inverse=True)[1]"
         return "; numbers as text? .astype(float)"
