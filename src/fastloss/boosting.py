@@ -264,6 +264,8 @@ class Objective(_Adapter):
         ------
         ValueError
             A score or weight that is not a number, a label that does not fit, a length that does not fit.
+        TypeError
+            A loss of several scores a row.
 
         Examples
         --------
@@ -275,6 +277,8 @@ class Objective(_Adapter):
         """
         if self.target is not None:
             raise ValueError("target: CatBoost passes its rows in parts and shuffled; pass it labels instead")
+        if self._of_rows:
+            self.calc_ders_multi(approxes, targets, weights)  # its error: CatBoost has no num_class to set
         x, y, w = self._operands(approxes, targets, weights)
         # Not kept, for another of CatBoost's threads comes while the kernel runs.
         pairs: Array = np.empty((2, *x.shape), x.dtype)
