@@ -337,6 +337,9 @@ BAD = [
     ({"sample_weight": [0.0, 0.0]}, ValueError, "target: no sample counts"),
     ({"logits": np.ones((0, 3)), "target": []}, ValueError, "target: no sample counts"),
     ({"axis": 2}, ValueError, "axis: got 2"),
+    ({"logits": np.ma.ones((2, 3))}, TypeError, r"^logits: got a masked array; .*filled\(-numpy\.inf\)$"),
+    ({"target": np.ma.array([1, 0])}, TypeError, r"^target: got a masked array; .*filled\(-100\)$"),
+    ({"sample_weight": np.ma.ones(2)}, TypeError, r"^sample_weight: got a masked .*filled\(0\)$"),
     ({"axis": 1.5}, TypeError, "axis: got float"),
 ]
 

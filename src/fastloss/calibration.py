@@ -50,6 +50,7 @@ EACH = 31  # one sample of so many is looked at first: odd, in case that samples
 ENOUGH = 2**18  # elements, up to which all samples are looked at
 BLOCK = 2**17  # elements of a block
 FAR = 64  # exponents of margins beyond which logits are taken in other units
+FILLED = {"logits": "-numpy.inf", "target": "-100", "sample_weight": "0"}  # with what does not count
 LEAST = 2.0**-200  # β in parts of its upper bound, below which it is 0
 
 
@@ -167,6 +168,9 @@ class _Samples:
     def __init__(
         self, logits: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None, axis: int | None
     ) -> None:
+        for name, value in (("logits", logits), ("target", target), ("sample_weight", sample_weight)):
+            if isinstance(value, np.ma.MaskedArray):  # there is no mask to pass
+                raise TypeError(f"{name}: got a masked array; pass its .filled({FILLED[name]})")
         x = as_array(logits, "logits")
         dtype = compute_dtype(x, "logits")
         place = class_axis(x.shape, axis, "logits")
