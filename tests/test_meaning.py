@@ -442,6 +442,7 @@ REMEDIES = {
     "text": (fastloss.cross_entropy, X, list("abca"), "numpy.unique"),
     "text in objects": (fastloss.cross_entropy, X, np.array(list("abca"), object), "labels as text.*unique"),
     "objects": (fastloss.mse_loss, X, np.zeros((4, 5), object), "astype"),
+    "fields": (fastloss.mse_loss, X, np.zeros((4, 5), [("a", float)]), r"array\['a'\]"),
     "complex": (fastloss.mse_loss, X, np.zeros((4, 5), complex), "real"),
     "long double": (fastloss.mse_loss, X, np.zeros((4, 5), np.longdouble), "numpy.float64"),
     "ragged": (fastloss.cross_entropy, [[1.0, 2.0], [3.0]], [0, 0], "different lengths.*pad"),

@@ -29,6 +29,8 @@ def for_dtype(array: Array, name: str) -> str:
         if name in ("target", "y", "y_true"):
             return "; labels as text? numpy.unique(labels, return_inverse=True)[1]"
         return "; numbers as text? .astype(float)"
+    if dtype.names:
+        return f"; one of its fields? pass array[{dtype.names[0]!r}]"
     return f"; {_OF_KINDS[dtype.kind]}" if dtype.kind in _OF_KINDS else ""
 
 
