@@ -364,6 +364,23 @@ def test_long_double(name):
             metric(y, p * wide("1e4000"))
 
 
+@pytest.mark.parametrize("name", ["log_loss", "d2_log_loss_score"])
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_weight_of_0_drops_what_is_infinite_and_keeps_nan(name, flat):
+    metric, y = getattr(metrics, name), [0, 1, 0, 1]
+    logits = np.array([[-inf, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 3.0]])
+    logits = logits[:, 1] - logits[:, 0] if flat else logits
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = metric(y, logits, sample_weight=[0, 1, 2, 3], from_logits=True)
+    assert got == pytest.approx(
+        metric(y[1:], logits[1:], sample_weight=[1, 2, 3], from_logits=True), rel=1e-15
+    )
+    assert abs(metric(y, logits, from_logits=True)) == inf
+    logits[0] = nan
+    assert math.isnan(metric(y, logits, sample_weight=[0, 1, 2, 3], from_logits=True))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sum_of_nearly_one(name):
     """As near as scikit-learn's isclose: the root of the dtype's eps, and 1e-8 besides."""

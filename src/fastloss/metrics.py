@@ -727,7 +727,11 @@ class _Samples:
 
         def of_block(i: slice) -> float:
             value, weight = values(i), self._weight(i)
-            return float((value if weight is None else value * weight).sum(dtype=np.float64))
+            if weight is not None:
+                if self.from_logits:  # as everywhere, a weight of 0 drops what is infinite
+                    value = np.where((weight == 0) & np.isinf(value), 0, value)
+                value = value * weight
+            return float(value.sum(dtype=np.float64))
 
         return math.fsum(self.blocks(of_block))
 
