@@ -547,6 +547,9 @@ def test_errors_call_arguments_as_the_caller_does():
 def test_prior_errors():
     with pytest.raises(ValueError, match=r"^y\[1\] = 2\.5 is outside \[0, 1\]$"):  # there is no input
         prior(BINARY, [0, 2.5])
+    for made in (SOFTMAX, BINARY, fastloss.MSELoss()):
+        with pytest.raises(ValueError, match=r"^sample_weight\[1\] = -2\.0, wanted at least 0$"):
+            prior(made, [0, 1, 1], [1, -2, 1])
     with pytest.raises(TypeError, match=r"^y: got dtype <U1.*labels as text\?"):
         prior(SOFTMAX, ["a", "b"])
     with pytest.raises(ValueError, match=r"^y\[1\].*0\.5"):

@@ -545,7 +545,7 @@ def prior(
     y : array_like of shape (n,) or (n, k)
         What the loss takes as target; whole numbers may be floats.
     sample_weight : array_like of shape (n,), optional
-        Weights; an empty array is as none.
+        Weights of at least 0; an empty array is as none.
     classes : int, optional
         Number of classes where `y` are class indices; None is one more than the largest.
 
@@ -583,7 +583,7 @@ def prior(
         raise ValueError(f"y: got shape {target.shape}, wanted labels")
     compute_dtype(target, "y")
     if sample_weight is not None:
-        sample_weight = real_operand(sample_weight, "sample_weight", FLOAT64)
+        sample_weight = _not_negative(real_operand(sample_weight, "sample_weight", FLOAT64))
     _raise_nan(y=target, sample_weight=sample_weight)
     indices = isinstance(loss, _ClassLoss) and target.ndim == 1
     if not indices and (classes is not None or target.ndim > 2 or (_of_rows(loss) and target.ndim < 2)):
@@ -732,6 +732,13 @@ def _weight_of(of_rows: bool, weight: Any, shape: Shape, dtype: np.dtype[Any]) -
     if w.shape != shape[:1]:
         raise ValueError(f"sample_weight: got shape {w.shape}, wanted {shape[:1]}, one for each row")
     return w if of_rows or len(shape) == 1 else w[:, None]
+
+
+def _not_negative(weight: Array) -> Array:
+    """The weights of a loss that is to have a least value."""
+    if (wrong := weight < 0).any():
+        raise ValueError(f"{first_wrong(wrong, None, weight, 'sample_weight')}, wanted at least 0")
+    return weight
 
 
 def _raise_nan(**arrays: Array | None) -> None:
