@@ -230,11 +230,11 @@ def test_errors_name_the_position(rng, like):
     scores, labels, w = data_of(rng)
     x, hard = like(scores), np.minimum(labels, 1)
     objective = Objective(SOFTMAX)
-    with pytest.raises(ValueError, match=r"target\[7\].*2\.5"):
+    with pytest.raises(ValueError, match=r"^y_true\[7\].*2\.5"):
         objective(x, Data(wrong(labels, 7, 2.5), w))
-    with pytest.raises(ValueError, match=r"target\[7\].*nan"):
+    with pytest.raises(ValueError, match=r"^y_true\[7\].*nan"):
         objective(x, Data(wrong(labels, 7, np.nan), w))
-    with pytest.raises(IndexError, match=r"target\[7\] = 3 .* 3 classes"):
+    with pytest.raises(IndexError, match=r"^y_true\[7\] = 3 .* 3 classes"):
         objective(x, Data(wrong(labels, 7, 3), w))
     with pytest.raises(ValueError, match=r"y_pred\[5, 1\] = nan"):
         objective(wrong(x, (5, 1), np.nan), Data(labels, w))
@@ -246,7 +246,7 @@ def test_errors_name_the_position(rng, like):
         objective(x, Data(labels, w[1:]))
     with pytest.raises(ValueError, match=r"sample_weight: got shape \(1,\), wanted \(200,\)"):
         objective(labels, x, w[:1])
-    with pytest.raises(ValueError, match=r"target: got shape \(199,\), wanted \(200,\)"):
+    with pytest.raises(ValueError, match=r"^y_true: got shape \(199,\), wanted \(200,\)"):
         objective(x, Data(labels[1:]))
     with pytest.raises(ValueError, match=r"y_pred: got shape \(200,\), wanted \(rows, classes\).*num_class"):
         objective(x[:, 0], Data(labels))
@@ -258,7 +258,7 @@ def test_errors_name_the_position(rng, like):
         Objective(BINARY)(x[:, 0], Data(wrong(hard, 7, np.nan)))
     with pytest.raises(ValueError, match=r"y_pred\[5\] = nan"):
         Objective(BINARY).calc_ders_range(wrong(x[:, 0], 5, np.nan), hard, None)
-    with pytest.raises(ValueError, match=r"y_pred: got shape \(200,\)"):
+    with pytest.raises(TypeError, match="loss_function='MultiClass'"):  # CatBoost has no num_class
         Objective(SOFTMAX).calc_ders_range(x[:, 0], labels, None)
 
 
@@ -527,7 +527,31 @@ def test_prior_of_what_is_not_there():
     np.testing.assert_allclose(prior(SOFTMAX, [0, 0]), [0.0])
 
 
+def test_errors_call_arguments_as_the_caller_does():
+    scores, soft = np.zeros((2, 3)), Objective(SOFTMAX, target=[0, 7])
+    with pytest.raises(IndexError, match=r"^target\[1\] = 7"):
+        soft([0, 1], scores)
+    with pytest.raises(ValueError, match=r"^target\[1\] = nan"):
+        Objective(BINARY, target=[0, np.nan])([0, 1], np.zeros(2))
+    for made in (Objective(SOFTMAX), Metric(SOFTMAX)):
+        with pytest.raises(IndexError, match=r"^y_true\[1\] = 7"):
+            made([0, 7], scores)
+        with pytest.raises(ValueError, match=r"^y_true\[1\] = nan [^;]*wanted whole numbers$"):  # no mask
+            made([0, np.nan], scores)
+        with pytest.raises(TypeError, match=r"^y_true: got dtype <U1.*labels as text\?"):
+            made(["a", "b"], scores)
+    with pytest.raises(ValueError, match=r"^y_true: got shape \(3,\), wanted \(2,\) as y_pred$"):
+        Metric(BINARY).evaluate([np.zeros(2)], np.zeros(3), None)
+
+
 def test_prior_errors():
+    with pytest.raises(ValueError, match=r"^y\[1\] = 2\.5 is outside \[0, 1\]$"):  # there is no input
+        prior(BINARY, [0, 2.5])
+    for made in (SOFTMAX, BINARY, fastloss.MSELoss()):
+        with pytest.raises(ValueError, match=r"^sample_weight\[1\] = -2\.0, wanted at least 0$"):
+            prior(made, [0, 1, 1], [1, -2, 1])
+    with pytest.raises(TypeError, match=r"^y: got dtype <U1.*labels as text\?"):
+        prior(SOFTMAX, ["a", "b"])
     with pytest.raises(ValueError, match=r"^y\[1\].*0\.5"):
         prior(SOFTMAX, [0, 0.5])
     with pytest.raises(ValueError, match=r"^y\[0\] = -1\.0 is outside \[0, 1\]$"):  # nothing about a mask

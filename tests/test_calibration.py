@@ -323,7 +323,9 @@ BAD = [
     ({"logits": np.ones((2, 3), complex)}, TypeError, "logits: got dtype complex"),
     ({"logits": None}, TypeError, "logits: got None"),
     ({"target": [1, 3]}, IndexError, r"target\[1\] = 3 is out of range for 3 classes"),
-    ({"target": [1, -1]}, IndexError, r"target\[1\] = -1"),
+    ({"target": [1, -1]}, IndexError, r"target\[1\] = -1 is out of range for 3 classes$"),  # none is ignored
+    ({"target": [1.0, nan]}, ValueError, r"target\[1\] = nan [^;]*$"),  # there is no mask
+    ({"target": [1.0, 0.5]}, ValueError, "probabilities have the shape of logits$"),
     ({"target": [1.0, 0.5]}, ValueError, r"target\[1\] = 0.5 is no class index"),
     ({"target": [1]}, ValueError, r"target: got shape \(1,\), wanted \(2,\)"),
     ({"target": [-100, -100]}, ValueError, "target: no sample counts"),
@@ -335,6 +337,9 @@ BAD = [
     ({"sample_weight": [0.0, 0.0]}, ValueError, "target: no sample counts"),
     ({"logits": np.ones((0, 3)), "target": []}, ValueError, "target: no sample counts"),
     ({"axis": 2}, ValueError, "axis: got 2"),
+    ({"logits": np.ma.ones((2, 3))}, TypeError, r"^logits: got a masked array; .*filled\(-numpy\.inf\)$"),
+    ({"target": np.ma.array([1, 0])}, TypeError, r"^target: got a masked array; .*filled\(-100\)$"),
+    ({"sample_weight": np.ma.ones(2)}, TypeError, r"^sample_weight: got a masked .*filled\(0\)$"),
     ({"axis": 1.5}, TypeError, "axis: got float"),
 ]
 

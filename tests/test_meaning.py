@@ -440,7 +440,9 @@ REMEDIES = {
     "flattened": (fastloss.cross_entropy, np.zeros((2, 3, 5)), np.zeros(6, int), r"reshape\(-1, 5\)"),
     "text as input": (fastloss.cross_entropy, list("abcd"), T, "numbers as text"),
     "text": (fastloss.cross_entropy, X, list("abca"), "numpy.unique"),
+    "text in objects": (fastloss.cross_entropy, X, np.array(list("abca"), object), "labels as text.*unique"),
     "objects": (fastloss.mse_loss, X, np.zeros((4, 5), object), "astype"),
+    "fields": (fastloss.mse_loss, X, np.zeros((4, 5), [("a", float)]), r"array\['a'\]"),
     "complex": (fastloss.mse_loss, X, np.zeros((4, 5), complex), "real"),
     "long double": (fastloss.mse_loss, X, np.zeros((4, 5), np.longdouble), "numpy.float64"),
     "ragged": (fastloss.cross_entropy, [[1.0, 2.0], [3.0]], [0, 0], "different lengths.*pad"),
@@ -553,6 +555,32 @@ def test_remedies_for_other_arrays():
     assert fastloss.cross_entropy(pandas.DataFrame(X), series.cat.codes) == fastloss.cross_entropy(
         X, [0, 1, 2, 0]
     )
+
+
+def test_nullable_numbers_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    tables = {kind: pandas.DataFrame(X).astype(kind.title()) for kind in ("float64", "float32")}
+    for kind, table in tables.items():
+        x = X.astype(kind)
+        value, grad = loss("cross_entropy").value_and_grad(table, pandas.Series(T, dtype="Int64"))
+        expected = loss("cross_entropy").value_and_grad(x, T)
+        assert value == expected[0]
+        assert same_bits(grad, expected[1])
+        table.iloc[1, 2] = pandas.NA
+        assert np.array_equal(np.isnan(fastloss.logsumexp(table)), [False, True, False, False])
+        assert fastloss.logsumexp(table).dtype == kind
+    whole = pandas.DataFrame({"a": [True, False], "b": pandas.array([1, None], "Int8"), "c": [0.5, 1.5]})
+    with_0 = fastloss.mse_loss(whole, [[0, 0, 0]] * 2, mask=~whole.isna())
+    assert with_0 == fastloss.mse_loss([1, 1, 0.5, 0, 1.5], np.zeros(5))
+    seen = pandas.DataFrame({"a": pandas.array([True, False], "boolean"), "b": [True, True]})
+    assert fastloss.mse_loss([[1.0, 2.0], [3.0, 4.0]], np.zeros((2, 2)), mask=seen) == 7.0
+    flags = pandas.Series([True, None, False], dtype="boolean")
+    with pytest.raises(TypeError, match=r"^mask: got dtype float64, wanted bool"):
+        fastloss.mse_loss([1.0, 2.0, 3.0], [0.0, 0.0, 0.0], mask=flags)
+    with pytest.raises(TypeError, match=r"^input: got dtype object"):
+        fastloss.mse_loss(pandas.DataFrame({"a": [1.0], "b": ["x"]}), [[0.0, 0.0]])
+    with pytest.raises(TypeError, match=r"^target: got dtype object.*labels as text"):
+        fastloss.cross_entropy(X, pandas.Series(list("abca")))
 
 
 def test_tensors_of_bfloat16():

@@ -336,6 +336,60 @@ def test_errors(name, given, error, match):
         getattr(metrics, name)(**{"y_true": [0, 1], "y_proba": [0.5, 0.5]} | given)
 
 
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"logits": np.zeros((2, 3), complex)}, "^logits: got dtype complex128"),
+        ({"logits": np.zeros((2, 0))}, r"^logits: got shape \(2, 0\)"),
+        ({"axis": 5}, r"for logits of shape \(2, 3\)"),
+        ({"target": [0.5, 1]}, r"^target\[0\] = 0.5 .* have the shape of logits$"),
+    ],
+)
+def test_errors_of_perplexity(given, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        metrics.perplexity(**{"logits": np.zeros((2, 3)), "target": [0, 1]} | given)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_long_double(name):
+    """As scikit-learn takes it: predictions, weights and labels, in float64."""
+    metric, p, y = getattr(metrics, name), np.array([0.25, 0.75, 0.5]), np.array([0.0, 1.0, 1.0])
+    weight, wide = np.array([1.0, 2.0, 3.0]), np.longdouble
+    for flat in (p, np.stack([1 - p, p], 1)):
+        expected = metric(y, flat, sample_weight=weight)
+        assert metric(y.astype(wide), flat.astype(wide), sample_weight=weight.astype(wide)) == expected
+        assert metric(y, flat.astype(wide), from_logits=True) == metric(y, flat, from_logits=True)
+    if np.finfo(wide).max > np.finfo(np.float64).max:
+        with pytest.raises(ValueError, match="Input contains infinity"):
+            metric(y, p * wide("1e4000"))
+
+
+@pytest.mark.parametrize("name", ["log_loss", "d2_log_loss_score"])
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_weight_of_0_drops_what_is_infinite_and_keeps_nan(name, flat):
+    metric, y = getattr(metrics, name), [0, 1, 0, 1]
+    logits = np.array([[-inf, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 3.0]])
+    logits = logits[:, 1] - logits[:, 0] if flat else logits
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = metric(y, logits, sample_weight=[0, 1, 2, 3], from_logits=True)
+    assert got == pytest.approx(
+        metric(y[1:], logits[1:], sample_weight=[1, 2, 3], from_logits=True), rel=1e-15
+    )
+    assert abs(metric(y, logits, from_logits=True)) == inf
+    logits[0] = nan
+    assert math.isnan(metric(y, logits, sample_weight=[0, 1, 2, 3], from_logits=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sum_of_nearly_one(name):
+    """As near as scikit-learn's isclose: the root of the dtype's eps, and 1e-8 besides."""
+    metric, p = getattr(metrics, name), np.array([[0.25, 0.75], [0.5, 0.5]])
+    metric([0, 1], p * (1 + 2.4e-8))
+    with pytest.warns(UserWarning, match="do not sum to one"):
+        metric([0, 1], p * (1 + 2.6e-8))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_errors_of_labels(name):
     metric, p = getattr(metrics, name), np.full((2, 3), 1 / 3)

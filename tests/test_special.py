@@ -412,6 +412,20 @@ def test_softplus_keeps_the_dtype(dtype):
         np.testing.assert_array_equal(result, wanted)
 
 
+def test_softplus_of_bools_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    for x in (
+        pandas.Series([True, False]),
+        pandas.Series([True, None], dtype="boolean"),
+        pandas.array([True, None], dtype="boolean"),
+        pandas.Index([True, False]),
+        pandas.DataFrame({"a": [True], "b": [False]}),
+    ):
+        result, wanted = special.softplus(x), theirs("softplus", x)
+        assert type(result) is type(wanted)
+        assert repr(result) == repr(wanted)
+
+
 def test_softplus_calls():
     for x in (
         1,

@@ -120,6 +120,8 @@ def test_what_is_wrong_is_said_before_anything_is_written(batch):
         ({"loss": "cross_entropy"}, TypeError, "loss: got str"),
         ({"rows": 0}, ValueError, "rows: got 0"),
         ({"rows": True}, ValueError, "rows: got True"),
+        ({"progress": np.zeros(2)}, TypeError, "^progress: got ndarray, wanted"),
+        ({"progress": "no"}, TypeError, "^progress: got str, wanted"),
         ({"target": np.zeros(3, int)}, ValueError, r"target: got shape \(3,\)"),
         ({"grad_out": np.zeros((200, 29))}, ValueError, "grad_out: got shape"),
         ({"grad_out": [0.0]}, TypeError, "grad_out: got list"),

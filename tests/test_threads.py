@@ -59,6 +59,8 @@ def test_default_number_of_threads():
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert 1 <= int(answers(show)) <= usable
     assert int(answers(show, OMP_NUM_THREADS="1")) == 1
+    assert int(answers(show, OMP_THREAD_LIMIT="1")) == 1
+    assert int(answers(show, OMP_THREAD_LIMIT="some")) == int(answers(show))  # which OpenMP leaves out too
     if hasattr(os, "sched_setaffinity"):
         first = min(os.sched_getaffinity(0))
         pinned = f"import os; os.sched_setaffinity(0, [{first}]); {show}"

@@ -57,11 +57,28 @@ def as_array(value: Any, name: str) -> Array:
         if str(getattr(value, "dtype", "")) == "torch.bfloat16" and value.is_cpu and not value.requires_grad:
             return _of_bfloat16(value)
         raise TypeError(f"{name}: {error}{_remedies.for_tensor(value)}") from None
-    if array.dtype.kind == "O" and (problem := _remedies.for_categories(value)):
-        raise TypeError(f"{name}: {problem}")
+    if array.dtype.kind == "O":
+        if problem := _remedies.for_categories(value):
+            raise TypeError(f"{name}: {problem}")
+        array = _numbers_of_pandas(value, array)
     if array.ndim == 0 and array.dtype.kind in "OS" and (problem := _remedies.for_iterable(value)):
         raise TypeError(f"{name}: {problem}")
     return array
+
+
+def _numbers_of_pandas(value: Any, array: Array) -> Array:
+    """The numbers of columns whose dtypes differ or are nullable, with NaN for NA, or the array itself."""
+    if type(value).__module__.partition(".")[0] != "pandas":
+        return array
+    pandas = sys.modules["pandas"]
+    dtypes = list(value.dtypes) if isinstance(value, pandas.DataFrame) else [value.dtype]
+    kinds = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
+    if not all(isinstance(kind, np.dtype) and kind.kind in "biuf" for kind in kinds):
+        return array
+    common = np.result_type(*kinds)
+    if not pandas.isna(array).any():
+        return array.astype(common)
+    return np.asarray(value.to_numpy(common if common.kind == "f" else FLOAT64, na_value=math.nan))
 
 
 def _of_bfloat16(tensor: Any) -> Array:
@@ -86,7 +103,7 @@ def compute_dtype(array: Array, name: str) -> np.dtype[Any]:
         return FLOAT64
     if dtype in (FLOAT32, BFLOAT16) or dtype == np.float16 or dtype.name == "bfloat16":
         return FLOAT32
-    raise TypeError(f"{name}: got dtype {dtype}, wanted {WANTED}{_remedies.for_dtype(dtype, name)}")
+    raise TypeError(f"{name}: got dtype {dtype}, wanted {WANTED}{_remedies.for_dtype(array, name)}")
 
 
 def stored_dtype(array: Array, dtype: np.dtype[Any]) -> np.dtype[Any]:

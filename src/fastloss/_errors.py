@@ -1,8 +1,10 @@
-"""User errors: the element that is wrong; of tracebacks the public function and the place that says so."""
+"""User errors: the wrong element, in the caller's words; of tracebacks his function and the place itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -35,3 +37,17 @@ def shortening(function: Callable[P, R]) -> Callable[P, R]:
             raise shortened(error) from None
 
     return call
+
+
+@contextmanager
+def renamed(lacking: Sequence[str] = (), **names: str) -> Iterator[None]:
+    """Errors of a loss call arguments as its caller does, and advise nothing about what he is `lacking`."""
+    try:
+        yield
+    except (IndexError, TypeError, ValueError) as error:
+        problem, *advice = str(error).split("; ")
+        absent = re.compile(rf"\b({'|'.join(lacking)})\b")
+        said = [problem, *(part for part in advice if not (lacking and absent.search(part)))]
+        own = re.compile(rf"\b(?:the )?({'|'.join(names)})\b")
+        error.args = (own.sub(lambda found: names[found[1]], "; ".join(said)),)
+        raise

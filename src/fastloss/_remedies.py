@@ -22,11 +22,15 @@ _OF_KINDS = {
 }
 
 
-def for_dtype(dtype: np.dtype[Any], name: str) -> str:
+def for_dtype(array: Array, name: str) -> str:
     """A dtype that has no kernels."""
-    if dtype.kind in "UST":
-        indices = "numpy.unique(labels, return_inverse=True)[1]"
-        return f"; labels as text? {indices}" if name == "target" else "; numbers as text? .astype(float)"
+    dtype = array.dtype
+    if dtype.kind in "UST" or (dtype.kind == "O" and array.size and isinstance(array.flat[0], str)):
+        if name in ("target", "y", "y_true"):
+            return "; labels as text? numpy.unique(labels, return_inverse=True)[1]"
+        return "; numbers as text? .astype(float)"
+    if dtype.names:
+        return f"; one of its fields? pass array[{dtype.names[0]!r}]"
     return f"; {_OF_KINDS[dtype.kind]}" if dtype.kind in _OF_KINDS else ""
 
 

@@ -56,12 +56,23 @@ def _cgroup_cpus() -> int:
     return best
 
 
+def _thread_limit() -> int:
+    """OMP_THREAD_LIMIT, that of all OpenMP threads, which its number for the next loop leaves out."""
+    try:
+        return max(0, int(os.environ["OMP_THREAD_LIMIT"])) or sys.maxsize
+    except (KeyError, ValueError):
+        return sys.maxsize
+
+
+_THREAD_LIMIT = _thread_limit()  # OpenMP has read it once, too
+
+
 def _usable_cpus() -> int:
     try:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:
         cpus = os.cpu_count() or 1
-    return min(cpus, _cgroup_cpus())
+    return min(cpus, _cgroup_cpus(), _THREAD_LIMIT)
 
 
 def _check_count(n: object) -> int:
@@ -75,8 +86,8 @@ def get_num_threads() -> int:
     """Return how many threads a large call would use now.
 
     The number set by `threads` or `set_num_threads`; otherwise what OpenMP reports for the calling
-    thread (OMP_NUM_THREADS and threadpoolctl included), at most the CPUs that the process may use
-    (affinity and cgroup quota). Always 1 in a forked child, where OpenMP cannot run.
+    thread (OMP_NUM_THREADS, OMP_THREAD_LIMIT and threadpoolctl included), at most the CPUs that the process
+    may use (affinity and cgroup quota). Always 1 in a forked child, where OpenMP cannot run.
 
     Returns
     -------

@@ -18,6 +18,7 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -39,6 +40,7 @@ from ._arguments import (
     unchanging,
     widened,
 )
+from ._errors import renamed
 from ._runtime import threads as use_threads
 from .arrays import logsumexp
 from .losses import (
@@ -60,6 +62,7 @@ RULES = ("library", "exact", "bound", "friedman", "residual")
 #: Shares in a prior are at least this, as in LightGBM: for what is not there the best score is -inf.
 LEAST_SHARE = 1e-15
 AROUND = -math.log(LEAST_SHARE)
+LACKING = ("mask", "unchecked", "axis")  # that a loss could be passed
 FAR = 1e4  # a score whose probability is exactly 0, or 1
 STEPS = 1000
 
@@ -69,6 +72,8 @@ Derivatives = Callable[[Array], tuple[float, Array, Array]]
 
 class _Adapter:
     """A loss, and rows of scores as what it takes."""
+
+    target: Array | None = None  # in the place of the library's labels
 
     no_jit: ClassVar[bool] = True  # or CatBoost would hand the methods to Numba, and warn without it
     loss: Loss[Any]
@@ -86,7 +91,7 @@ class _Adapter:
 
     def _operands(self, scores: Any, labels: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         """Scores, labels in the shape that belongs to them, and weights or None."""
-        x, y = as_array(scores, "y_pred"), as_array(labels, "y_true")
+        x, y = as_array(scores, "y_pred"), as_array(labels, self._labels)
         dtype = compute_dtype(x, "y_pred")
         if x.dtype != dtype:
             x = convert(widened(x), dtype)
@@ -102,6 +107,14 @@ class _Adapter:
             elif not self._of_rows and y.size == x.size:
                 y = y.reshape(x.shape)
         return x, y, _weight_of(self._of_rows, weight, x.shape, dtype)
+
+    @property
+    def _labels(self) -> str:
+        """What errors call the labels."""
+        return "y_true" if self.target is None else "target"
+
+    def _renamed(self) -> AbstractContextManager[None]:
+        return renamed(LACKING, input="y_pred", target=self._labels)
 
 
 class Objective(_Adapter):
@@ -251,6 +264,8 @@ class Objective(_Adapter):
         ------
         ValueError
             A score or weight that is not a number, a label that does not fit, a length that does not fit.
+        TypeError
+            A loss of several scores a row.
 
         Examples
         --------
@@ -262,6 +277,8 @@ class Objective(_Adapter):
         """
         if self.target is not None:
             raise ValueError("target: CatBoost passes its rows in parts and shuffled; pass it labels instead")
+        if self._of_rows:
+            self.calc_ders_multi(approxes, targets, weights)  # its error: CatBoost has no num_class to set
         x, y, w = self._operands(approxes, targets, weights)
         # Not kept, for another of CatBoost's threads comes while the kernel runs.
         pairs: Array = np.empty((2, *x.shape), x.dtype)
@@ -311,13 +328,10 @@ class Objective(_Adapter):
             grad_out=grad,
             hess_out=hess,
         )
-        if self.threads is None:
+        with self._renamed(), nullcontext() if self.threads is None else use_threads(self.threads):
             value = run()[0]
-        else:
-            with use_threads(self.threads):
-                value = run()[0]
         if math.isnan(value):
-            _raise_nan(y_pred=x, y_true=y, sample_weight=w)
+            _raise_nan(**{"y_pred": x, self._labels: y, "sample_weight": w})
 
     def _buffers(self, x: Array) -> tuple[Array, Array]:
         """Two float32 arrays like the scores: those of an earlier call if nobody has them, or new ones."""
@@ -424,7 +438,8 @@ class Metric(_Adapter):
         if native:
             y_true, y_pred, sample_weight = y_pred.get_label(), y_true, y_pred.get_weight()
         x, y, w = self._operands(y_pred, y_true, sample_weight)
-        value = self._reduced(x, y, sample_weight=w)
+        with self._renamed():
+            value = self._reduced(x, y, sample_weight=w)
         if x.dtype == FLOAT32:
             return (self.name, value) if native else value
         return self.name, value, False
@@ -462,7 +477,8 @@ class Metric(_Adapter):
         """
         scores = np.asarray(approxes[0]) if len(approxes) == 1 else np.asarray(approxes).T
         x, y, w = self._operands(scores, target, weight)
-        total, mean = self._sum(x, y, sample_weight=w), self._reduced(x, y, sample_weight=w)
+        with self._renamed():
+            total, mean = self._sum(x, y, sample_weight=w), self._reduced(x, y, sample_weight=w)
         if total and math.isfinite(total):
             return total, total / mean
         counted = np.broadcast_to(1.0 if w is None else w, x.shape[:1] if self._of_rows else x.shape)
@@ -529,7 +545,7 @@ def prior(
     y : array_like of shape (n,) or (n, k)
         What the loss takes as target; whole numbers may be floats.
     sample_weight : array_like of shape (n,), optional
-        Weights; an empty array is as none.
+        Weights of at least 0; an empty array is as none.
     classes : int, optional
         Number of classes where `y` are class indices; None is one more than the largest.
 
@@ -567,7 +583,7 @@ def prior(
         raise ValueError(f"y: got shape {target.shape}, wanted labels")
     compute_dtype(target, "y")
     if sample_weight is not None:
-        sample_weight = real_operand(sample_weight, "sample_weight", FLOAT64)
+        sample_weight = _not_negative(real_operand(sample_weight, "sample_weight", FLOAT64))
     _raise_nan(y=target, sample_weight=sample_weight)
     indices = isinstance(loss, _ClassLoss) and target.ndim == 1
     if not indices and (classes is not None or target.ndim > 2 or (_of_rows(loss) and target.ndim < 2)):
@@ -577,7 +593,8 @@ def prior(
         )
     shape = (len(target), _number_of_classes(loss, target, classes)) if indices else target.shape
     weight = _weight_of(_of_rows(loss), sample_weight, shape, FLOAT64)
-    _raise_wrong(summed, np.broadcast_to(np.zeros(shape[1:]), shape), target, weight)
+    with renamed(("input", *LACKING), target="y"):
+        summed(np.broadcast_to(np.zeros(shape[1:]), shape), target, sample_weight=weight)
     given = loss
     if "scale" in loss.options():  # the same of the logits as they are read
         loss = loss._changed(scale=1.0, bias=None, z_loss=0.0, softcap=None)
@@ -717,13 +734,11 @@ def _weight_of(of_rows: bool, weight: Any, shape: Shape, dtype: np.dtype[Any]) -
     return w if of_rows or len(shape) == 1 else w[:, None]
 
 
-def _raise_wrong(loss: Loss[Any], scores: Array, y: Array, weight: Array | None) -> None:
-    """The error of a loss, whose target is `y` here; there is no `mask` and no `unchecked` to pass."""
-    try:
-        loss(scores, y, sample_weight=weight)
-    except (IndexError, TypeError, ValueError) as error:
-        said = [part for part in str(error).split("; ") if not re.search("(mask|unchecked)=", part)]
-        raise type(error)(re.sub(r"\btarget\b", "y", "; ".join(said))) from None
+def _not_negative(weight: Array) -> Array:
+    """The weights of a loss that is to have a least value."""
+    if (wrong := weight < 0).any():
+        raise ValueError(f"{first_wrong(wrong, None, weight, 'sample_weight')}, wanted at least 0")
+    return weight
 
 
 def _raise_nan(**arrays: Array | None) -> None:

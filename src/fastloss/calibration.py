@@ -35,6 +35,7 @@ from ._arguments import (
     with_class_axis,
 )
 from ._call import Call
+from ._errors import renamed
 from ._runtime import get_num_threads, threads, threads_for
 from .losses import CrossEntropyLoss
 from .losses._plan import exponent
@@ -49,6 +50,7 @@ EACH = 31  # one sample of so many is looked at first: odd, in case that samples
 ENOUGH = 2**18  # elements, up to which all samples are looked at
 BLOCK = 2**17  # elements of a block
 FAR = 64  # exponents of margins beyond which logits are taken in other units
+FILLED = {"logits": "-numpy.inf", "target": "-100", "sample_weight": "0"}  # with what does not count
 LEAST = 2.0**-200  # β in parts of its upper bound, below which it is 0
 
 
@@ -166,12 +168,16 @@ class _Samples:
     def __init__(
         self, logits: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None, axis: int | None
     ) -> None:
+        for name, value in (("logits", logits), ("target", target), ("sample_weight", sample_weight)):
+            if isinstance(value, np.ma.MaskedArray):  # there is no mask to pass
+                raise TypeError(f"{name}: got a masked array; pass its .filled({FILLED[name]})")
         x = as_array(logits, "logits")
         dtype = compute_dtype(x, "logits")
         place = class_axis(x.shape, axis, "logits")
         x = convert(widened(x), dtype)
         loss: CrossEntropyLoss[float] = CrossEntropyLoss(axis=place, unchecked=True)
-        _, kernel, _, _ = loss._prepared(Call(loss.options(), x, target, with_grad=False), place)
+        with renamed(("mask", "ignore_index"), input="logits"):
+            _, kernel, _, _ = loss._prepared(Call(loss.options(), x, target, with_grad=False), place)
         self.shape: Shape = x.shape[:place] + x.shape[place + 1 :]
         x, outer, classes, inner, _ = with_class_axis(x, memory_axes(x, place), dtype)
         self.x: Array = x.reshape(outer, classes, inner)

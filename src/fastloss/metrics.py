@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from . import _remedies
 from ._arguments import FLOAT32, FLOAT64, Array, as_array, compute_dtype, convert, number, widened
+from ._errors import renamed
 from .arrays import sigmoid, softmax
 from .calibration import FEW_CLASSES, of_blocks
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MultinomialNLLLoss
@@ -333,7 +334,7 @@ def perplexity(
     4.0
     """
     loss: CrossEntropyLoss[float] = CrossEntropyLoss(ignore_index=ignore_index, axis=axis)
-    with np.errstate(over="ignore"):
+    with renamed(input="logits"), np.errstate(over="ignore"):
         return float(np.exp(loss(logits, target, sample_weight=sample_weight, mask=mask)))
 
 
@@ -429,8 +430,8 @@ def _numbers(value: Any, name: str) -> Array:
         raise ValueError(f"Complex data not supported\n{array}\n")
     if array.dtype.kind == "O" and (pandas := sys.modules.get("pandas")):
         array = np.where(pandas.isna(array), np.nan, array)  # its NA is no float
-    if array.dtype.kind in "OUST":
-        array = array.astype(np.float64)
+    if array.dtype.kind in "OUST" or array.dtype.char == "g":
+        array = convert(array, FLOAT64)
     compute_dtype(array, name)
     if array.ndim == 0:
         raise TypeError(f"{name}: got a number, wanted one or two dimensions")
@@ -621,7 +622,7 @@ class _Samples:
         if self.flat:
             return p.min(), p.max(), False
         total = p.sum(1) if self.classes > FEW_CLASSES else np.einsum("ij->i", p)
-        return p.min(), p.max(), not np.abs(total - 1).max() <= math.sqrt(self.eps)
+        return p.min(), p.max(), not np.abs(total - 1).max() <= math.sqrt(self.eps) + 1e-8
 
     def _check_range(self, below: str) -> None:
         if self.from_logits:
@@ -726,7 +727,11 @@ class _Samples:
 
         def of_block(i: slice) -> float:
             value, weight = values(i), self._weight(i)
-            return float((value if weight is None else value * weight).sum(dtype=np.float64))
+            if weight is not None:
+                if self.from_logits:  # as everywhere, a weight of 0 drops what is infinite
+                    value = np.where((weight == 0) & np.isinf(value), 0, value)
+                value = value * weight
+            return float(value.sum(dtype=np.float64))
 
         return math.fsum(self.blocks(of_block))
 

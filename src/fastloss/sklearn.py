@@ -71,7 +71,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         wrong = self.classes_[np.minimum(labels, len(self.classes_) - 1)] != names
         if wrong.any():
             i = int(np.argmax(wrong))
-            raise ValueError(f"y[{i}] = {names[i]!r} is none of the classes {self.classes_}")
+            raise ValueError(f"y[{i}] = {names[[i]].tolist()[0]!r} is none of the classes {self.classes_}")
         if sample_weight is not None and not np.asarray(sample_weight).any():
             raise ValueError("sample_weight: all are zero, wanted a weight that is not")
         self._fit(self._columns(given), labels, sample_weight)

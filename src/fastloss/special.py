@@ -481,7 +481,9 @@ def softplus(x: ArrayLike, **kwargs: Any) -> Any:
     elif type(x) is int:
         x = float(x)  # of any size
     added = getattr(getattr(x, "dtype", None), "kind", "") == "V"  # a dtype such as bfloat16
-    if added or {"sig", "signature"} & kwargs.keys():
+    table = not isinstance(x, np.ndarray | np.generic)  # whose bools our loops take as half precision
+    bools = table and "bool" in str(getattr(x, "dtypes", getattr(x, "dtype", "")))
+    if added or bools or {"sig", "signature"} & kwargs.keys():
         return np.logaddexp(0, x, **kwargs)  # which SciPy's is, and whose signatures are of two arguments
     if getattr(x, "dtype", None) == np.bool_:
         x = np.asarray(x, np.int64)  # beside the integer 0

@@ -93,6 +93,8 @@ def stream(
             f"loss: got {type(loss).__name__}, which needs {loss._beside_target} beside input and target; "
             "add up loss.total of blocks"
         )
+    if not callable(progress) and not isinstance(progress, bool | np.bool_ | None):
+        raise TypeError(f"progress: got {type(progress).__name__}, wanted True, False, None or a function")
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1):
         raise ValueError(f"rows: got {rows!r}, wanted a positive whole number, or None")
     with _shown(progress) as report:

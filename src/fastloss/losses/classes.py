@@ -321,7 +321,7 @@ class _ClassLoss(Loss[V]):
             return native(y, y.dtype.newbyteorder("="))
         if y.dtype.kind == "f" or y.dtype.name == "bfloat16":
             return _whole_labels(widened(y), call.mask, x.shape[axis])
-        hint = _remedies.for_dtype(y.dtype, "target")
+        hint = _remedies.for_dtype(y, "target")
         raise TypeError(f"target: got dtype {y.dtype}, wanted class indices, whole numbers{hint}")
 
     def _divisor(
