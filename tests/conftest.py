@@ -23,6 +23,13 @@ def threads(request):
         yield request.param
 
 
+@pytest.fixture(params=["float32", "float64", "float16", "bfloat16"])
+def dtype(request):
+    """Every dtype that is stored as it is; files of what is computed alone have a fixture of their own."""
+    kind = request.param
+    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if kind == "bfloat16" else kind)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240229)
