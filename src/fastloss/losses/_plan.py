@@ -549,9 +549,13 @@ class Loss(Options, Generic[V]):
 
     def _finished(self, outputs: tuple[Output | None, ...], total: Any, divisor: float) -> Result:
         """The results: the arrays that were filled, and where none is the value's, the number that it is."""
-        value, grad, hess = (output.finish() if output else None for output in outputs)
+        value, grad, hess = outputs
         number = total if divisor else self._of_nothing()
-        return number if value is None else value, grad, hess
+        return (
+            value.finish() if value else number,
+            grad.finish() if grad else None,
+            hess.finish() if hess else None,
+        )
 
     def _of_nothing(self) -> float:
         """The mean of no samples, or of samples without weight."""
