@@ -1,5 +1,7 @@
 """Fixtures: every kernel variant of this machine, thread counts, seeded random numbers."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,20 @@ def threads(request):
     """Run the test on one thread and on two."""
     with fastloss.threads(request.param):
         yield request.param
+
+
+@pytest.fixture(params=["float32", "float64", "float16", "bfloat16"])
+def dtype(request):
+    """Every dtype that is stored as it is; files of what is computed alone have a fixture of their own."""
+    kind = request.param
+    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if kind == "bfloat16" else kind)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """What PyTorch draws does not depend on the tests before."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(20240229)
 
 
 @pytest.fixture

@@ -13,13 +13,6 @@ ORDERS = [(0, 3, 1, 2), (3, 0, 1, 2), (0, 2, 3, 1), (2, 1, 3, 0), (1, 3, 0, 2), 
 LOSSES = ["CrossEntropyLoss", "FocalLoss", "GeneralizedCrossEntropyLoss", "PolyLoss", "NLLLoss"]
 
 
-@pytest.fixture(params=["float32", "float64", "float16", "bfloat16"])
-def dtype(request):
-    if request.param == "bfloat16":
-        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
-    return np.dtype(request.param)
-
-
 def seen(a, order):
     """Memory of the order (N, H, W, C), or without classes, in another order of the axes."""
     order = order if a.ndim == 4 else [i for i in order if i != 3]

@@ -9,10 +9,10 @@ import pytest
 import fastloss
 from fastloss import _kernels, reference
 from tests.support.cases import (
-    CLASSES,
     INDEXED,
     POINTWISE,
     VARIANTS,
+    loss,
     make,
     read_only,
     refer,
@@ -37,11 +37,6 @@ OF_ELEMENTS = {
     "kl_div": ((-0.5, -1e-6), (0.25,)),
     "kl_div log": ((0.5, 2e-3, np.inf), (-1.0, 0.0, 9e-4)),
 }
-
-
-def loss(name, **options):
-    """The loss object of a function's name."""
-    return getattr(fastloss, CLASSES[name])(**options)
 
 
 # ------------------------------------------------------------------------------ targets of elements

@@ -36,13 +36,6 @@ EVERYTHING = [*VARIANTS, *ALONG_CLASSES, *ELEMENTWISE]
 WITHOUT_CLASSES = {*POINTWISE, *ELEMENTWISE}
 
 
-@pytest.fixture(params=["float32", "float64", "float16", "bfloat16"])
-def dtype(request):
-    if request.param == "bfloat16":
-        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
-    return np.dtype(request.param)
-
-
 def inputs(what, rng, shape, dtype, axis):
     """The case of a loss, or the array for an array function."""
     if what in VARIANTS:

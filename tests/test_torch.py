@@ -92,11 +92,6 @@ def on_fastloss(result):
 SHAPES = [(5,), (4, 5), (3, 70), (3, 5, 2), (2, 3, 4, 2), (0, 5), (3, 1)]
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(20240229)
-
-
 @pytest.fixture(params=DTYPES, ids=str)
 def dtype(request):
     return request.param

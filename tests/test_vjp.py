@@ -17,13 +17,6 @@ ALONG_CLASSES = ["softmax_vjp", "log_softmax_vjp"]
 NAMES = [*ALONG_CLASSES, "sigmoid_vjp"]
 
 
-@pytest.fixture(params=["float32", "float64", "float16", "bfloat16"])
-def dtype(request):
-    if request.param == "bfloat16":
-        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
-    return np.dtype(request.param)
-
-
 def computed(dtype):
     return np.float64 if dtype == np.float64 else np.float32
 

@@ -24,6 +24,7 @@ from .._arguments import (
     FLOAT32,
     FLOAT64,
     Array,
+    Output,
     Shape,
     as_array,
     choice,
@@ -545,6 +546,16 @@ class Loss(Options, Generic[V]):
 
     def _run(self, call: Call) -> Result:
         raise AssertionError  # each family has its own
+
+    def _finished(self, outputs: tuple[Output | None, ...], total: Any, divisor: float) -> Result:
+        """The results: the arrays that were filled, and where none is the value's, the number that it is."""
+        value, grad, hess = outputs
+        number = total if divisor else self._of_nothing()
+        return (
+            value.finish() if value else number,
+            grad.finish() if grad else None,
+            hess.finish() if hess else None,
+        )
 
     def _of_nothing(self) -> float:
         """The mean of no samples, or of samples without weight."""

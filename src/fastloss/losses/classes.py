@@ -227,13 +227,7 @@ class _ClassLoss(Loss[V]):
             slope = np.abs(grad.buffer) if call.hessian == "residual" else 0.0
             counts = np.expand_dims(counted(kernel, call.samples), call.axes[1])
             hess.fill(np.where(counts, np.maximum(slope, np.float64(call.floor)), 0))
-        if not divisor:
-            total = self._of_nothing()
-        return (
-            value.finish() if value else total,
-            grad.finish() if grad else None,
-            hess.finish() if hess else None,
-        )
+        return self._finished((value, grad, hess), total, divisor)
 
     def _weight_of(
         self, input: Array, target: Any, /, sample_weight: Any = None, mask: Any = None, **more: Any

@@ -166,13 +166,7 @@ class _PointwiseLoss(Loss[V]):
             hess.fill(size if counted is None else np.where(counted, size, 0))
         if value and values is not value.buffer:
             _kernels.module.row_means(values, value.buffer)
-        if not divisor:
-            total = self._of_nothing()
-        return (
-            value.finish() if value else total,
-            grad.finish() if grad else None,
-            hess.finish() if hess else None,
-        )
+        return self._finished((value, grad, hess), total, divisor)
 
     def _weight_of(
         self, input: Array, target: Any, /, sample_weight: Any = None, mask: Any = None, **more: Any
