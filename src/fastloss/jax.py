@@ -12,7 +12,7 @@ a) Two handlers of `_xla` compute everything; they are told what by an attribute
    axes that `vmap` adds in front are further samples.
 b) A loss has two functions, the value, and the value with the gradient, which the derivative of either takes.
    Rules are those of `custom_jvp`, which JAX transposes for reverse mode. Where the cotangent is 1, XLA drops
-   the multiplication, and the gradient is what the kernel wrote.
+   the multiplication, and the gradient is what the kernel wrote; that of float16 is float32 until then.
 c) The threads are those of fastloss when a function is traced.
 """
 
@@ -66,6 +66,11 @@ def _computed(dtype: Any) -> Any:
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
+def _kept(dtype: Any) -> Any:
+    """The dtype of a gradient until cotangents have multiplied it: a mean's may be too small for float16."""
+    return jnp.float32 if dtype == jnp.float16 else dtype
+
+
 def _floating(x: Any, name: str) -> Array:
     """An array of a dtype that the kernels read; integers and bools as JAX's float."""
     array = jnp.asarray(x)
@@ -97,8 +102,9 @@ def _call(
         ],
         np.int64,
     )
+    arrays = [x, *(operands[name] for name in given if name in operands)]
     call = jax.ffi.ffi_call(handler, [*results.values()], vmap_method="broadcast_all")
-    return list(call(x, *(operands[name] for name in given if name in operands), options=options))
+    return list(call(*arrays, options=options))
 
 
 def _like(x: Any, *, without: int | None = None, dtype: Any = None) -> jax.ShapeDtypeStruct:
@@ -213,7 +219,7 @@ class _CrossEntropy(NamedTuple):
             total = divisor.sum()
             factor = factor / jnp.where(total == 0, 1, total)
         factor = jnp.expand_dims(factor, self.axis)
-        return jnp.where(factor == 0, 0, factor * _centred(p, v, self.axis)).astype(x.dtype)
+        return jnp.where(factor == 0, 0, factor * _centred(p, v, self.axis)).astype(_kept(x.dtype))
 
     def _counted(self, labels: Array) -> Array:
         """Which labels are not `ignore_index`, that JAX would cast to their dtype."""
@@ -245,7 +251,7 @@ class _BCEWithLogits(NamedTuple):
             slope = slope * (operands["pos_weight"] * y + (1 - y))
         if "weight" in operands:
             slope = slope * operands["weight"]
-        return (slope / (max(x.size, 1) if self.reduction == "mean" else 1)).astype(x.dtype)
+        return (slope / (max(x.size, 1) if self.reduction == "mean" else 1)).astype(_kept(x.dtype))
 
 
 _Loss = _CrossEntropy | _BCEWithLogits
@@ -257,7 +263,7 @@ def _compute(loss: _Loss, x: Array, operands: Operands, with_grad: bool) -> list
     value = _like(x, without=loss.axis, dtype=dtype)
     results = {"value": value if loss.reduction == "none" else jax.ShapeDtypeStruct((), dtype)}
     if with_grad:
-        results["result"] = _like(x)
+        results["result"] = _like(x, dtype=_kept(x.dtype))
     return loss.call({"x": x, **operands}, results)
 
 
