@@ -73,7 +73,7 @@ def _kept(dtype: Any) -> Any:
 
 def _floating(x: Any, name: str) -> Array:
     """An array of a dtype that the kernels read; integers and bools as JAX's float."""
-    array = jnp.asarray(x)
+    array = _whole(jnp.asarray(x))
     if array.dtype in (jnp.float32, jnp.float64, jnp.float16, jnp.bfloat16):
         return array
     if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_:
@@ -104,7 +104,34 @@ def _call(
     )
     arrays = [x, *(operands[name] for name in given if name in operands)]
     call = jax.ffi.ffi_call(handler, [*results.values()], vmap_method="broadcast_all")
-    return list(call(*arrays, options=options))
+    axes = frozenset().union(*map(_axes_of, arrays))
+    return [_varied(result, axes) for result in call(*arrays, options=options)]
+
+
+def _type_of(array: Array) -> Any:
+    """What JAX knows of an array's type, if its version tells that."""
+    return jax.typeof(array) if hasattr(jax, "typeof") else None
+
+
+def _axes_of(array: Array) -> frozenset[Any]:
+    """The axes of `jax.shard_map` that an array varies over."""
+    kind = _type_of(array)
+    axes: frozenset[Any] = getattr(getattr(kind, "manual_axis_type", kind), "varying", frozenset())
+    return axes or getattr(kind, "vma", axes)
+
+
+def _varied(array: Array, axes: frozenset[Any]) -> Array:
+    """The same numbers, as what varies over axes: JAX does not see it of calls, and asks it of tangents."""
+    missing = tuple(axes - _axes_of(array))
+    if not missing or not hasattr(jax.lax, "pcast"):  # versions before it do tell
+        return array
+    return jax.lax.pcast(array, missing, to="varying")  # type: ignore[no-any-return]
+
+
+def _whole(array: Array) -> Array:
+    """The same numbers, on each device if their type says that they are in parts: a call makes no parts."""
+    parted = any(getattr(getattr(_type_of(array), "sharding", None), "spec", ()))
+    return jax.sharding.reshard(array, jax.sharding.PartitionSpec()) if parted else array
 
 
 def _like(x: Any, *, without: int | None = None, dtype: Any = None) -> jax.ShapeDtypeStruct:
@@ -306,7 +333,8 @@ def _value_and_grad_rule(loss: _Loss, primals: Any, tangents: Any) -> tuple[list
     value, grad = _value_and_grad(loss, *primals)
     x, operands = primals
     v = _tangent_of_input(x, tangents)
-    return [value, grad], [_along(loss, grad, v), loss.hessian_times(x, operands, v)]
+    second = _varied(loss.hessian_times(x, operands, v), _axes_of(grad))
+    return [value, grad], [_along(loss, grad, v), second]
 
 
 _value.defjvp(_value_rule, symbolic_zeros=True)
@@ -317,7 +345,8 @@ _value_and_grad.defjvp(_value_and_grad_rule, symbolic_zeros=True)
 
 
 def _loss(loss: _Loss, x: Array, operands: dict[str, Array | None]) -> Array:
-    return _value(loss, x, {name: operand for name, operand in operands.items() if operand is not None})
+    given = {name: _whole(operand) for name, operand in operands.items() if operand is not None}
+    return _value(loss, x, given)
 
 
 def _spread(operand: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
