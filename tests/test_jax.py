@@ -535,6 +535,37 @@ def test_errors_of_types():
         fj.softmax(x, axis=None)
 
 
+@pytest.mark.parametrize("wrong", [None, "abc", {}, [[1, 2], [3]]])
+@pytest.mark.parametrize("name", ["input", "target", "weight", "sample_weight", "pos_weight"])
+def test_errors_of_what_is_no_array(name, wrong):
+    if wrong is None and "weight" in name:
+        return
+    loss = fj.binary_cross_entropy_with_logits if name == "pos_weight" else fj.cross_entropy
+    with pytest.raises(
+        (TypeError, ValueError), match=rf"^{name}: got {type(wrong).__name__}, wanted an array"
+    ):
+        loss(**{"input": jnp.zeros((2, 3)), "target": jnp.full((2, 3), 1 / 3), name: wrong})
+
+
+@pytest.mark.parametrize("name", ["weight", "sample_weight", "pos_weight"])
+def test_complex_weights_are_an_error(name):
+    """JAX would drop their imaginary parts."""
+    x, q = jnp.zeros((2, 3)), jnp.full((2, 3), 1 / 3)
+    losses = {"weight": (fj.cross_entropy, fj.binary_cross_entropy_with_logits)}
+    losses |= {"sample_weight": (fj.cross_entropy,), "pos_weight": (fj.binary_cross_entropy_with_logits,)}
+    for loss in losses[name]:
+        with pytest.raises(TypeError, match=rf"^{name}: got dtype complex\d+, wanted real numbers"):
+            loss(x, q, **{name: jnp.ones(2 if name == "sample_weight" else 3, complex)})
+        loss(x, q, **{name: jnp.ones(2 if name == "sample_weight" else 3, bool)})
+
+
+@pytest.mark.parametrize("name", ["ignore_index", "label_smoothing"])
+def test_options_that_are_traced(name):
+    call = jax.jit(lambda option: fj.cross_entropy(jnp.zeros((2, 3)), jnp.zeros(2, int), **{name: option}))
+    with pytest.raises(TypeError, match=rf"^{name}: got a traced array, .* static_argnames='{name}'"):
+        call(1)
+
+
 def test_numbers_of_jax_as_options(rng):
     x, target, _ = problem(rng, (6, 5), 1, "float32")
     given = {"ignore_index": jnp.int32(1), "label_smoothing": jnp.float32(0.5)}

@@ -71,9 +71,25 @@ def _kept(dtype: Any) -> Any:
     return jnp.float32 if dtype == jnp.float16 else dtype
 
 
+def _array(x: Any, name: str) -> Array:
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # those of JAX take other arguments
+        raise kind(f"{name}: got {type(x).__name__}, wanted an array of numbers ({error})") from None
+
+
+def _factor(x: Any, name: str) -> Array:
+    """An array of real numbers."""
+    array = _array(x, name)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise TypeError(f"{name}: got dtype {array.dtype}, wanted real numbers")
+    return array
+
+
 def _floating(x: Any, name: str) -> Array:
     """An array of a dtype that the kernels read; integers and bools as JAX's float."""
-    array = _whole(jnp.asarray(x))
+    array = _whole(_array(x, name))
     if array.dtype in (jnp.float32, jnp.float64, jnp.float16, jnp.bfloat16):
         return array
     if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_:
@@ -353,7 +369,7 @@ def _spread(operand: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Arra
     """A factor, broadcast to a shape."""
     if operand is None:
         return None
-    array = jnp.asarray(operand)
+    array = _factor(operand, name)
     if name == "sample_weight":
         array = one_for_each(array, shape)
     try:
@@ -436,19 +452,17 @@ def cross_entropy(
     Array([[-0.078,  0.057,  0.021],
            [ 0.035,  0.035, -0.071]], dtype=float32)
     """
-    x, y = _floating(input, "input"), jnp.asarray(target)
+    x, y = _floating(input, "input"), _array(target, "target")
     place = class_axis(x.shape, axis, "input")
     samples, dtype = x.shape[:place] + x.shape[place + 1 :], _computed(x.dtype)
-    smoothing = scalar(label_smoothing, "label_smoothing")
+    smoothing = scalar(_known(label_smoothing, "label_smoothing"), "label_smoothing")
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing: got {label_smoothing}, wanted a number in [0, 1]")
     soft = _is_soft(x, y, place)
-    if isinstance(ignore_index, Array) and ignore_index.ndim == 0:
-        ignore_index = ignore_index.item()
     loss = _CrossEntropy(
         place,
         choice(reduction, "reduction", ("mean", "sum", "none")),
-        number(ignore_index, "ignore_index", "an integer"),
+        number(_known(ignore_index, "ignore_index"), "ignore_index", "an integer"),
         smoothing,
     )
     operands = {
@@ -458,6 +472,14 @@ def cross_entropy(
         "sample_weight": _spread(sample_weight, "sample_weight", samples, dtype),
     }
     return _loss(loss, x, operands)
+
+
+def _known(option: Any, name: str) -> Any:
+    """An option, which may be a number of JAX."""
+    if isinstance(option, jax.core.Tracer):
+        remedy = f"static_argnames={name!r} of jax.jit leaves it one"
+        raise TypeError(f"{name}: got a traced array, wanted a number; {remedy}")
+    return option.item() if isinstance(option, Array) and option.ndim == 0 else option
 
 
 def _is_soft(x: Array, y: Array, axis: int) -> bool:
@@ -486,7 +508,7 @@ def _labels(y: Array) -> Array:
 def _class_weight(weight: Any, classes: int, dtype: Any) -> Array | None:
     if weight is None:
         return None
-    array = jnp.asarray(weight)
+    array = _factor(weight, "weight")
     if array.shape != (classes,):
         raise ValueError(f"weight: got shape {array.shape}, wanted ({classes},), one for each class")
     return array.astype(dtype)
