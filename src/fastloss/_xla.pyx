@@ -285,14 +285,12 @@ cdef void* read_call(Frame* frame, Call* call) noexcept nogil:
 
 
 cdef inline int storage_of_gradient(const Call* call) noexcept nogil:
-    """That of a result as large as x, which may be float32 beside float16."""
-    cdef const Buffer* result = call.x if call.result == NULL else call.result
     cdef Py_ssize_t more = 0
-    if storage_as(result.dtype) != NATIVE:
-        return storage_as(result.dtype)
+    if call.storage != NATIVE:
+        return call.storage
     if call.options.given & SHARES:
         more = size_of(call.target) * bytes_of_item(call.target.dtype)
-    return storage_of_result(size_of(result) * bytes_of_item(result.dtype), more)
+    return storage_of_result(size_of(call.x) * bytes_of_item(call.x.dtype), more)
 
 
 cdef inline void put_value(const Call* call, Py_ssize_t group, double value) noexcept nogil:

@@ -303,10 +303,13 @@ _Loss = _CrossEntropy | _BCEWithLogits
 def _compute(loss: _Loss, x: Array, operands: Operands, with_grad: bool) -> list[Array]:
     """The value, and the gradient if it is wanted."""
     dtype = _computed(x.dtype)
+    if with_grad and x.dtype != _kept(x.dtype):  # kernels write gradients in the dtype that they read
+        x = x.astype(dtype)
+        operands = {k: v.astype(dtype) if k == "probabilities" else v for k, v in operands.items()}
     value = _like(x, without=loss.axis, dtype=dtype)
     results = {"value": value if loss.reduction == "none" else jax.ShapeDtypeStruct((), dtype)}
     if with_grad:
-        results["result"] = _like(x, dtype=_kept(x.dtype))
+        results["result"] = _like(x)
     return loss.call({"x": x, **operands}, results)
 
 
