@@ -46,6 +46,31 @@ def test_bits_do_not_depend_on_chunks(chunks, dtype):
         assert grad.dtype == x.dtype
 
 
+@pytest.mark.parametrize(
+    "chunks", [(5, 7, 1, 3), (5, 7, 1, 1), (9, 7, 4, (2, 1)), (9, 3, 4, (1, 1, 1)), (9, 7, 1, 2)]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_position_behind_the_classes(chunks, dtype):
+    """Its rows have the bits that they have beside others, which other kernels read."""
+    rng = np.random.default_rng(4)
+    x, t = (4 * rng.standard_normal((9, 7, 4, 3))).astype(dtype), rng.integers(0, 7, (9, 4, 3))
+    lazily, others = da.from_array(x, chunks), [chunks[0], *chunks[2:]]
+    for name in ("cross_entropy", "focal_loss", "mse_loss"):
+        y = x[::-1] if name == "mse_loss" else t
+        if len(lazily.chunks[1]) == 1:
+            loss = fastloss.losses.CLASSES[name]()
+            assert getattr(lazy, f"{name}_total")(lazily, y).compute() == loss.total(x, y)
+            grad = getattr(lazy, f"{name}_value_and_grad")(lazily, y)[1]
+            np.testing.assert_array_equal(grad, loss.value_and_grad(x, y)[1])
+        whole = da.from_array(x, (9, chunks[1], 4, 3))
+        totals = [getattr(lazy, f"{name}_total")(array, y).compute() for array in (lazily, whole)]
+        assert totals[0] == totals[1]
+    values = lazy.cross_entropy(lazily, t, reduction="none")
+    assert values.chunks == da.from_array(t, others).chunks
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        np.testing.assert_array_equal(getattr(lazy, name)(lazily, axis=1), getattr(lazy, name)(whole, axis=1))
+
+
 @pytest.mark.parametrize("chunks", [(7, 7), (3, 2), (2, 7), ((1, 6), 5)])
 @pytest.mark.parametrize("shape", [(7,), (7, 1), (1, 7), (7, 7), ()])
 def test_weights_and_variances_of_elements(shape, chunks):

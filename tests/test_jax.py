@@ -360,6 +360,83 @@ def test_scan_checkpoint_and_cond(rng):
     assert chosen(jnp.abs(x)) == fj.cross_entropy(jnp.abs(x), target)
 
 
+ONE_AXIS = jax.sharding.PartitionSpec("d"), jax.sharding.PartitionSpec()
+
+
+@pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="JAX before 0.6")
+@pytest.mark.parametrize("parts", [(0, 0), (0, 1), (1, 0)])
+@pytest.mark.parametrize("name", ["labels", "probabilities", "binary"])
+def test_derivatives_under_shard_map(rng, name, parts):
+    """Its types say what varies from device to device: of the input, of the target, or of both."""
+    x, target, _ = problem(rng, (6, 5), 1, "float32", soft=name != "labels")
+    loss = fj.binary_cross_entropy_with_logits if name == "binary" else fj.cross_entropy
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("d",))
+    specs = tuple(ONE_AXIS[part] for part in parts)
+    mapped = jax.shard_map(
+        lambda x, y: jax.lax.pmean(loss(x, y), "d"), mesh=mesh, in_specs=specs, out_specs=ONE_AXIS[1]
+    )
+    equal(mapped(x, target), loss(x, target))
+    equal(jax.grad(mapped)(x, target), jax.grad(loss)(x, target))
+    near(jax.jit(jax.hessian(mapped))(x, target), jax.hessian(loss)(x, target), 4, "float32")
+    inside = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=specs, out_specs=specs[0])
+    equal(inside(x, target), jax.grad(loss)(x, target))
+
+
+def in_a_loop(function, x):
+    """Where what is carried must keep its type."""
+    return jax.lax.scan(lambda c, _: (c + function(c).sum() * c, None), x, None, length=2)[0]
+
+
+def derivatives_of(f, x):
+    """Value, gradient and Hessian times x, the last by the order of modes that JAX has for loops."""
+
+    def total(x):
+        return (f(x) ** 2).sum()
+
+    return total(x), jax.grad(total)(x), jax.grad(lambda x: jax.jvp(total, (x,), (x,))[1])(x)
+
+
+@pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="JAX before 0.6")
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax", "sigmoid", "logsigmoid"])
+def test_array_functions_under_shard_map(rng, name):
+    x, f = logits(rng, (6, 5), "float64") / 8, partial(in_a_loop, getattr(fj, name))
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("d",))
+    mapped = jax.shard_map(f, mesh=mesh, in_specs=ONE_AXIS[:1], out_specs=ONE_AXIS[0])
+    for a, b in zip(derivatives_of(mapped, x), derivatives_of(f, x), strict=True):
+        near(a, b, 500)
+
+
+@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="JAX before 0.7")
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax", "sigmoid", "logsigmoid"])
+def test_arrays_whose_types_say_how_they_are_parted(rng, name):
+    x, f = logits(rng, (6, 5), "float64"), getattr(fj, name)
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        parted = jax.device_put(x, jax.sharding.NamedSharding(mesh, ONE_AXIS[0]))
+        labels = jax.device_put(jnp.arange(6) % 5, jax.sharding.NamedSharding(mesh, ONE_AXIS[0]))
+        got = jax.jit(partial(derivatives_of, f))(parted)
+        second = jax.jit(jax.hessian(lambda x: fj.cross_entropy(x, labels, reduction="none").sum()))(x)
+    for a, b in zip(got, derivatives_of(f, x), strict=True):
+        near(a, b, 500)
+    wanted = jax.hessian(lambda x: fj.cross_entropy(x, jnp.arange(6) % 5, reduction="sum"))(x)
+    near(second, wanted, 200)
+
+
+@pytest.mark.parametrize("scale", [1, 2.0**15])
+@pytest.mark.parametrize("classes", [300, 5000])
+@pytest.mark.parametrize("name", ["labels", "probabilities", "binary"])
+def test_a_factor_reaches_the_gradient_before_float16_rounds_it(rng, name, classes, scale):
+    """A mean's gradient may be below what float16 has; scaled losses are how training in it goes."""
+    x, target, _ = problem(rng, (512, classes), 1, "float16", soft=name != "labels")
+    loss = fj.binary_cross_entropy_with_logits if name == "binary" else fj.cross_entropy
+    grad = jax.jit(jax.grad(lambda x: scale * loss(x, target)))(x)
+    wide = target.astype("float32") if name != "labels" else target
+    equal(grad, (scale * jax.grad(loss)(x.astype("float32"), wide)).astype("float16"))
+    again = jax.jvp(jax.grad(lambda x: scale * loss(x, target)), (x,), (x,))[1]
+    assert again.dtype == jnp.float16
+    assert (grad != 0).mean() > (0.5 if scale > 1 else 0)
+
+
 def test_a_factor_after_the_loss(rng):
     x, target, _ = problem(rng, (40, 5), 1, "float32")
     grad = jax.jit(jax.grad(lambda x: 3 * fj.cross_entropy(x, target) + (x**2).sum()))(x)
@@ -457,6 +534,37 @@ def test_errors_of_types():
         fj.sigmoid(x.astype(complex))
     with pytest.raises(TypeError, match="axis: got None"):
         fj.softmax(x, axis=None)
+
+
+@pytest.mark.parametrize("wrong", [None, "abc", {}, [[1, 2], [3]]])
+@pytest.mark.parametrize("name", ["input", "target", "weight", "sample_weight", "pos_weight"])
+def test_errors_of_what_is_no_array(name, wrong):
+    if wrong is None and "weight" in name:
+        return
+    loss = fj.binary_cross_entropy_with_logits if name == "pos_weight" else fj.cross_entropy
+    with pytest.raises(
+        (TypeError, ValueError), match=rf"^{name}: got {type(wrong).__name__}, wanted an array"
+    ):
+        loss(**{"input": jnp.zeros((2, 3)), "target": jnp.full((2, 3), 1 / 3), name: wrong})
+
+
+@pytest.mark.parametrize("name", ["weight", "sample_weight", "pos_weight"])
+def test_complex_weights_are_an_error(name):
+    """JAX would drop their imaginary parts."""
+    x, q = jnp.zeros((2, 3)), jnp.full((2, 3), 1 / 3)
+    losses = {"weight": (fj.cross_entropy, fj.binary_cross_entropy_with_logits)}
+    losses |= {"sample_weight": (fj.cross_entropy,), "pos_weight": (fj.binary_cross_entropy_with_logits,)}
+    for loss in losses[name]:
+        with pytest.raises(TypeError, match=rf"^{name}: got dtype complex\d+, wanted real numbers"):
+            loss(x, q, **{name: jnp.ones(2 if name == "sample_weight" else 3, complex)})
+        loss(x, q, **{name: jnp.ones(2 if name == "sample_weight" else 3, bool)})
+
+
+@pytest.mark.parametrize("name", ["ignore_index", "label_smoothing"])
+def test_options_that_are_traced(name):
+    call = jax.jit(lambda option: fj.cross_entropy(jnp.zeros((2, 3)), jnp.zeros(2, int), **{name: option}))
+    with pytest.raises(TypeError, match=rf"^{name}: got a traced array, .* static_argnames='{name}'"):
+        call(1)
 
 
 def test_numbers_of_jax_as_options(rng):

@@ -91,6 +91,25 @@ def _in_one_chunk(x: Any, *axes: int) -> Any:
     return x.rechunk(dict.fromkeys(parted, -1)) if parted else x
 
 
+def _read_alike(x: Any, axis: int) -> Any:
+    """x with no single position behind the class axis in a chunk, if there are more in all.
+
+    Such a chunk has its classes last, which other kernels read, with bits of their own.
+    """
+    behind = [i for i in range(axis + 1, x.ndim) if x.shape[i] > 1]
+    if not behind or any(1 not in x.chunks[i] for i in behind):
+        return x
+    lengths: list[int] = []
+    for n in x.chunks[behind[-1]]:
+        if lengths and lengths[-1] == 1:
+            lengths[-1] += n
+        else:
+            lengths.append(n)
+    if lengths[-1] == 1:
+        lengths[-2:] = [sum(lengths[-2:])]
+    return x.rechunk({behind[-1]: tuple(lengths)})
+
+
 def _dtypes(x: Any) -> tuple[Any, Any]:
     """What is computed in, and what results that are like x have."""
     sample = np.empty(0, x.dtype)
@@ -120,7 +139,7 @@ def _array_function(name: str) -> Any:
         computed, stored = _dtypes(x)
         reduced = name in REDUCED
         dtype = computed if reduced else stored
-        result = _in_one_chunk(x, *axes).map_blocks(
+        result = _read_alike(_in_one_chunk(x, *axes), max(axes, default=x.ndim)).map_blocks(
             partial(_task, function, axis=axis),
             dtype=dtype,
             drop_axis=axes if reduced else None,
@@ -200,8 +219,8 @@ class _Batches:
         teacher = arrays.pop("teacher", None)
         target = arrays.pop("target") if teacher is None else teacher
         self.parted = isinstance(self.loss, _LabelLoss) and target.ndim < self.x.ndim  # classes may be
-        if self.axis is not None and not self.parted:
-            self.x = _in_one_chunk(self.x, self.axis)
+        if self.axis is not None:
+            self.x = _read_alike(self.x if self.parted else _in_one_chunk(self.x, self.axis), self.axis)
         self.parted &= self.axis is not None and len(self.x.chunks[self.axis]) > 1
         chunks, axis = self.x.chunks, self.axis
         self.chunks = chunks if axis is None else chunks[:axis] + chunks[axis + 1 :]
@@ -312,8 +331,8 @@ class _Batches:
     def values(self) -> Any:
         """The values under "none"."""
         tasks = self.tasks(_values_of_part if self.parted else _values_of)
-        values = self.array(tasks, self.chunks, _dtypes(self.x)[0])
-        return values if self.axis is not None else values.rechunk(self.input.chunks)
+        chunks = [lengths for axis, lengths in enumerate(self.input.chunks) if axis != self.axis]
+        return self.array(tasks, self.chunks, _dtypes(self.x)[0]).rechunk(tuple(chunks))
 
     def value(self, total: Any) -> Any:
         """The mean or sum of a total, a dask array without dimensions."""

@@ -12,7 +12,7 @@ a) Two handlers of `_xla` compute everything; they are told what by an attribute
    axes that `vmap` adds in front are further samples.
 b) A loss has two functions, the value, and the value with the gradient, which the derivative of either takes.
    Rules are those of `custom_jvp`, which JAX transposes for reverse mode. Where the cotangent is 1, XLA drops
-   the multiplication, and the gradient is what the kernel wrote.
+   the multiplication, and the gradient is what the kernel wrote; that of float16 is float32 until then.
 c) The threads are those of fastloss when a function is traced.
 """
 
@@ -66,9 +66,30 @@ def _computed(dtype: Any) -> Any:
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
+def _kept(dtype: Any) -> Any:
+    """The dtype of a gradient until cotangents have multiplied it: a mean's may be too small for float16."""
+    return jnp.float32 if dtype == jnp.float16 else dtype
+
+
+def _array(x: Any, name: str) -> Array:
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # those of JAX take other arguments
+        raise kind(f"{name}: got {type(x).__name__}, wanted an array of numbers ({error})") from None
+
+
+def _factor(x: Any, name: str) -> Array:
+    """An array of real numbers."""
+    array = _array(x, name)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise TypeError(f"{name}: got dtype {array.dtype}, wanted real numbers")
+    return array
+
+
 def _floating(x: Any, name: str) -> Array:
     """An array of a dtype that the kernels read; integers and bools as JAX's float."""
-    array = jnp.asarray(x)
+    array = _whole(_array(x, name))
     if array.dtype in (jnp.float32, jnp.float64, jnp.float16, jnp.bfloat16):
         return array
     if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_:
@@ -97,8 +118,36 @@ def _call(
         ],
         np.int64,
     )
+    arrays = [x, *(operands[name] for name in given if name in operands)]
     call = jax.ffi.ffi_call(handler, [*results.values()], vmap_method="broadcast_all")
-    return list(call(x, *(operands[name] for name in given if name in operands), options=options))
+    axes = frozenset().union(*map(_axes_of, arrays))
+    return [_varied(result, axes) for result in call(*arrays, options=options)]
+
+
+def _type_of(array: Array) -> Any:
+    """What JAX knows of an array's type, if its version tells that."""
+    return jax.typeof(array) if hasattr(jax, "typeof") else None
+
+
+def _axes_of(array: Array) -> frozenset[Any]:
+    """The axes of `jax.shard_map` that an array varies over."""
+    kind = _type_of(array)
+    axes: frozenset[Any] = getattr(getattr(kind, "manual_axis_type", kind), "varying", frozenset())
+    return axes or getattr(kind, "vma", axes)
+
+
+def _varied(array: Array, axes: frozenset[Any]) -> Array:
+    """The same numbers, as what varies over axes: JAX does not see it of calls, and asks it of tangents."""
+    missing = tuple(axes - _axes_of(array))
+    if not missing or not hasattr(jax.lax, "pcast"):  # versions before it do tell
+        return array
+    return jax.lax.pcast(array, missing, to="varying")  # type: ignore[no-any-return]
+
+
+def _whole(array: Array) -> Array:
+    """The same numbers, on each device if their type says that they are in parts: a call makes no parts."""
+    parted = any(getattr(getattr(_type_of(array), "sharding", None), "spec", ()))
+    return jax.sharding.reshard(array, jax.sharding.PartitionSpec()) if parted else array
 
 
 def _like(x: Any, *, without: int | None = None, dtype: Any = None) -> jax.ShapeDtypeStruct:
@@ -213,7 +262,7 @@ class _CrossEntropy(NamedTuple):
             total = divisor.sum()
             factor = factor / jnp.where(total == 0, 1, total)
         factor = jnp.expand_dims(factor, self.axis)
-        return jnp.where(factor == 0, 0, factor * _centred(p, v, self.axis)).astype(x.dtype)
+        return jnp.where(factor == 0, 0, factor * _centred(p, v, self.axis)).astype(_kept(x.dtype))
 
     def _counted(self, labels: Array) -> Array:
         """Which labels are not `ignore_index`, that JAX would cast to their dtype."""
@@ -245,7 +294,7 @@ class _BCEWithLogits(NamedTuple):
             slope = slope * (operands["pos_weight"] * y + (1 - y))
         if "weight" in operands:
             slope = slope * operands["weight"]
-        return (slope / (max(x.size, 1) if self.reduction == "mean" else 1)).astype(x.dtype)
+        return (slope / (max(x.size, 1) if self.reduction == "mean" else 1)).astype(_kept(x.dtype))
 
 
 _Loss = _CrossEntropy | _BCEWithLogits
@@ -254,6 +303,9 @@ _Loss = _CrossEntropy | _BCEWithLogits
 def _compute(loss: _Loss, x: Array, operands: Operands, with_grad: bool) -> list[Array]:
     """The value, and the gradient if it is wanted."""
     dtype = _computed(x.dtype)
+    if with_grad and x.dtype != _kept(x.dtype):  # kernels write gradients in the dtype that they read
+        x = x.astype(dtype)
+        operands = {k: v.astype(dtype) if k == "probabilities" else v for k, v in operands.items()}
     value = _like(x, without=loss.axis, dtype=dtype)
     results = {"value": value if loss.reduction == "none" else jax.ShapeDtypeStruct((), dtype)}
     if with_grad:
@@ -300,7 +352,8 @@ def _value_and_grad_rule(loss: _Loss, primals: Any, tangents: Any) -> tuple[list
     value, grad = _value_and_grad(loss, *primals)
     x, operands = primals
     v = _tangent_of_input(x, tangents)
-    return [value, grad], [_along(loss, grad, v), loss.hessian_times(x, operands, v)]
+    second = _varied(loss.hessian_times(x, operands, v), _axes_of(grad))
+    return [value, grad], [_along(loss, grad, v), second]
 
 
 _value.defjvp(_value_rule, symbolic_zeros=True)
@@ -311,14 +364,15 @@ _value_and_grad.defjvp(_value_and_grad_rule, symbolic_zeros=True)
 
 
 def _loss(loss: _Loss, x: Array, operands: dict[str, Array | None]) -> Array:
-    return _value(loss, x, {name: operand for name, operand in operands.items() if operand is not None})
+    given = {name: _whole(operand) for name, operand in operands.items() if operand is not None}
+    return _value(loss, x, given)
 
 
 def _spread(operand: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
     """A factor, broadcast to a shape."""
     if operand is None:
         return None
-    array = jnp.asarray(operand)
+    array = _factor(operand, name)
     if name == "sample_weight":
         array = one_for_each(array, shape)
     try:
@@ -401,19 +455,17 @@ def cross_entropy(
     Array([[-0.078,  0.057,  0.021],
            [ 0.035,  0.035, -0.071]], dtype=float32)
     """
-    x, y = _floating(input, "input"), jnp.asarray(target)
+    x, y = _floating(input, "input"), _array(target, "target")
     place = class_axis(x.shape, axis, "input")
     samples, dtype = x.shape[:place] + x.shape[place + 1 :], _computed(x.dtype)
-    smoothing = scalar(label_smoothing, "label_smoothing")
+    smoothing = scalar(_known(label_smoothing, "label_smoothing"), "label_smoothing")
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing: got {label_smoothing}, wanted a number in [0, 1]")
     soft = _is_soft(x, y, place)
-    if isinstance(ignore_index, Array) and ignore_index.ndim == 0:
-        ignore_index = ignore_index.item()
     loss = _CrossEntropy(
         place,
         choice(reduction, "reduction", ("mean", "sum", "none")),
-        number(ignore_index, "ignore_index", "an integer"),
+        number(_known(ignore_index, "ignore_index"), "ignore_index", "an integer"),
         smoothing,
     )
     operands = {
@@ -423,6 +475,14 @@ def cross_entropy(
         "sample_weight": _spread(sample_weight, "sample_weight", samples, dtype),
     }
     return _loss(loss, x, operands)
+
+
+def _known(option: Any, name: str) -> Any:
+    """An option, which may be a number of JAX."""
+    if isinstance(option, jax.core.Tracer):
+        remedy = f"static_argnames={name!r} of jax.jit leaves it one"
+        raise TypeError(f"{name}: got a traced array, wanted a number; {remedy}")
+    return option.item() if isinstance(option, Array) and option.ndim == 0 else option
 
 
 def _is_soft(x: Array, y: Array, axis: int) -> bool:
@@ -451,7 +511,7 @@ def _labels(y: Array) -> Array:
 def _class_weight(weight: Any, classes: int, dtype: Any) -> Array | None:
     if weight is None:
         return None
-    array = jnp.asarray(weight)
+    array = _factor(weight, "weight")
     if array.shape != (classes,):
         raise ValueError(f"weight: got shape {array.shape}, wanted ({classes},), one for each class")
     return array.astype(dtype)
