@@ -400,6 +400,19 @@ def test_what_the_teacher_all_but_rules_out_keeps_its_digits(dtype, isa):
     assert float(abs(grad[0] / expected + 1)) < 64 * np.finfo(dtype).eps
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_factors_beyond_the_dtype(dtype, isa):
+    """What they multiply may be 0, or small enough."""
+    x = np.array([[1, 2, 3], [1, 2, 4]], dtype)
+    teacher = np.array([[1, 2, 3], [1, 2, 5]], dtype)
+    loss = fastloss.KLDivWithLogitsLoss(reduction="sum")
+    grad = loss.value_and_grad(x, teacher)[1].astype(np.float64)
+    scaled = loss.value_and_grad(x, teacher, grad_output=1e300)[1]
+    assert (scaled[0] == 0).all()
+    wanted = grad[1] * 1e300 if dtype == np.float64 else np.sign(grad[1]) * np.inf
+    np.testing.assert_allclose(scaled[1], wanted, rtol=64 * np.finfo(dtype).eps)
+
+
 def test_totals_have_the_labels_share(rng):
     x, teacher = rng.standard_normal((2, 6, 3))
     target = np.array([0, 1, 2, -100, 1, 0])

@@ -618,6 +618,17 @@ def test_docstring(name):
     assert example.examples
 
 
+@pytest.mark.parametrize("name", ["entr", "rel_entr", "kl_div", "xlogy", "expit", "log_expit"])
+def test_identity(name):
+    """SciPy's: with one, a reduction takes several axes, and nothing at all."""
+    ours = getattr(special, name)
+    assert ours.identity == getattr(pytest.importorskip("scipy.special"), name).identity
+    if ours.identity is not None and ours.nin == 2:
+        assert ours.reduce(np.ones((2, 3, 4)), axis=(0, 2)).shape == (3,)
+        assert ours.reduce(np.ones((2, 0))).tolist() == []
+        assert ours.reduce([]) == 0
+
+
 @pytest.mark.parametrize("name", TWO)
 @pytest.mark.parametrize("dtype", ["f", "d"])
 def test_reductions(name, dtype):

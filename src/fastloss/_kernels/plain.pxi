@@ -762,17 +762,20 @@ def array_at(size_t address, tuple shape, int number, tuple strides=None, owner=
     """
     cdef cnp.npy_intp sizes[MOST_AXES]
     cdef cnp.npy_intp steps[MOST_AXES]
+    cdef const cnp.npy_intp* in_bytes = NULL
     cdef int axis, ndim = <int>len(shape)
     cdef cnp.dtype dtype = BFLOAT16_DTYPE if number == 0 else cnp.PyArray_DescrFromType(number)
     if ndim > MOST_AXES:
         raise ValueError(f"input: got {ndim} dimensions, wanted {MOST_AXES} at most")
+    if strides is not None:
+        in_bytes = steps
     for axis in range(ndim):
         sizes[axis] = shape[axis]
         steps[axis] = 0 if strides is None else strides[axis] * cnp.PyDataType_ELSIZE(dtype)
     Py_INCREF(dtype)  # which the array keeps
     array = PyArray_NewFromDescr(
         <PyTypeObject*>cnp.ndarray, <cnp.PyArray_Descr*>dtype, ndim, &sizes[0],
-        NULL if strides is None else &steps[0], <void*>address, cnp.NPY_ARRAY_CARRAY, None
+        in_bytes, <void*>address, cnp.NPY_ARRAY_CARRAY, None
     )
     if owner is not None:
         cnp.set_array_base(array, owner)

@@ -528,8 +528,8 @@ cdef inline void add_distilled(
 ) noexcept nogil:
     """A block of the divergence's gradient, to what is in row.e, if `added`, or in its place."""
     cdef vec step
-    cdef const Distilled* known = &row.distilled
-    cdef double factor = gradient_scale(job, i) * job.coefficient_scale * known.inverse \
+    cdef Distilled* known = &row.distilled
+    cdef double value, factor = gradient_scale(job, i) * job.coefficient_scale * known.inverse \
         if job.coefficient_scale != 0 else 0
     cdef real* y = <real*>row.e
     cdef const real* s
@@ -542,6 +542,10 @@ cdef inline void add_distilled(
         for j in range(n if not added else 0):
             y[j] = 0
         return
+    if not known.wide and not fabs(factor) < (1e30 if sizeof(real) == 4 else 1e300):
+        value = known.value
+        wide_distilled(tag, job, i, row)
+        known.value = value
     read_pair(tag, job, i, j0, n, row, &s, &t)
     if known.wide:
         for j in range(n):

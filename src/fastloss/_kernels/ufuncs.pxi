@@ -212,4 +212,5 @@ def ufunc(op, str name, int inputs, str types, doc, threads_for):
             numbers[i * (inputs + 1) + j] = numpy.dtype(letter).num
     title, text = name.encode(), doc.encode()
     KEPT.append((title, text))
-    return cnp.PyUFunc_FromFuncAndData(loops, data, numbers, n, inputs, 1, cnp.PyUFunc_None, title, text, 0)
+    identity = cnp.PyUFunc_Zero if op in ("entr", "rel_entr", "kl_div_of_masses") else cnp.PyUFunc_None  # SciPy's
+    return cnp.PyUFunc_FromFuncAndData(loops, data, numbers, n, inputs, 1, identity, title, text, 0)
