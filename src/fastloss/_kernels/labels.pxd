@@ -203,9 +203,7 @@ cdef inline void sum_weights(ClassJob* job, Py_ssize_t first, Py_ssize_t last, d
     cdef double total[LANES]
     cdef double low[LANES]
     cdef Huge huge
-    huge.total = huge.low = 0
-    for l in range(LANES):
-        total[l] = low[l] = 0
+    clear_lanes(total, low, LANES, &huge)
     for start in range(first, last, LANES):
         n = min(<Py_ssize_t>LANES, last - start)
         labels = labels_of(job, start, n, buffer)

@@ -163,9 +163,7 @@ cdef inline void nll_chunk(const void* tag, ClassJob* job, Py_ssize_t chunk) noe
     cdef double total[LANES]
     cdef double low[LANES]
     cdef Huge huge
-    huge.total = huge.low = 0
-    for l in range(LANES):
-        total[l] = low[l] = 0
+    clear_lanes(total, low, LANES, &huge)
     for start in range(first, last, LANES):
         s.first = start
         s.n = min(<Py_ssize_t>LANES, last - start)

@@ -27,15 +27,6 @@ include "tuning.pxi"
 # ---- Steps ----
 
 
-cdef inline void add_halves(vec x, Sums* sums) noexcept nogil:
-    """Add a step to sums in float64, of either half; those of float64 have what rounding lost in `low`."""
-    if vec is f16:
-        sums.total = add(sums.total, d8_of_half(x, False))
-        sums.low = add(sums.low, d8_of_half(x, True))
-    else:
-        add_group(x, sums)
-
-
 cdef inline Sums load_wide(const double* sums, Py_ssize_t i) noexcept nogil:
     cdef Sums x
     x.total = d8_load(sums + 16 * i)

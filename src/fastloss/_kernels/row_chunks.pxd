@@ -82,10 +82,8 @@ cdef inline void rows_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept
     cdef double total[LANES]
     cdef double low[LANES]
     cdef Huge huge
-    huge.total = huge.low = 0
+    clear_lanes(total, low, LANES, &huge)
     place_row(tag, &row, sums_by_scale(job, chunk), sums_by_bias(job, chunk))
-    for l in range(LANES):
-        total[l] = low[l] = 0
     for start in range(first, last, LANES):
         count = min(<Py_ssize_t>LANES, last - start)
         batch.any_wide = False

@@ -542,6 +542,7 @@ cdef inline void add_distilled(
         for j in range(n if not added else 0):
             y[j] = 0
         return
+    # a factor beyond the range times a difference of 0, or one that is small enough
     if not known.wide and not fabs(factor) < (1e30 if sizeof(real) == 4 else 1e300):
         value = known.value
         wide_distilled(tag, job, i, row)

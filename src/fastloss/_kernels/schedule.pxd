@@ -41,6 +41,14 @@ cdef inline void sum_chunk(double total, double low, const Huge* huge, double* p
     partial[1] = low
 
 
+cdef inline void clear_lanes(double* total, double* low, int n, Huge* huge) noexcept nogil:
+    """What `sum_lanes` adds up."""
+    cdef int l
+    huge.total = huge.low = 0
+    for l in range(n):
+        total[l] = low[l] = 0
+
+
 cdef inline void sum_lanes(double* total, double* low, int n, const Huge* huge, double* partial) noexcept nogil:
     """`sum_chunk` of n = 8 * 2^k lanes. Halves are added."""
     cdef double s = 0, s_low = 0

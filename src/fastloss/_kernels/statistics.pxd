@@ -47,6 +47,15 @@ cdef inline void add_group(vec group, Sums* sums) noexcept nogil:
         sums.total = t
 
 
+cdef inline void add_halves(vec x, Sums* sums) noexcept nogil:
+    """Add a step to sums in float64, of either half; those of float64 have what rounding lost in `low`."""
+    if vec is f16:
+        sums.total = add(sums.total, d8_of_half(x, False))
+        sums.low = add(sums.low, d8_of_half(x, True))
+    else:
+        add_group(x, sums)
+
+
 cdef inline void add_sums(const Sums* sums, vec tag, Sum* s) noexcept nogil:
     two_sum(d8_sum(sums.total), &s.total, &s.low)
     if vec is d8:
@@ -154,8 +163,7 @@ cdef inline void linear_step(
     if MODE == LINEAR:
         low[0] = min_of(c, low[0])
         if vec is f16:  # exactly: the gradient needs a - c_j where one c_j is nearly all of a
-            a_sums.total = add(a_sums.total, d8_of_half(c, False))
-            a_sums.low = add(a_sums.low, d8_of_half(c, True))
+            add_halves(c, a_sums)
         else:
             a[0] = add(a[0], c)
 

@@ -111,9 +111,7 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
     cdef Huge huge
     cdef Tile s
     cdef real* values
-    huge.total = huge.low = 0
-    for k in range(LANES):
-        total[k] = low[k] = 0
+    clear_lanes(total, low, LANES, &huge)
     place_tile(tag, job, &s, total, low, &huge)
     s.by_scale = sums_by_scale(job, chunk)
     s.by_bias = sums_by_bias(job, chunk)
