@@ -482,7 +482,8 @@ cdef object class_result(
     elif reduction == MEAN and normalizer == 0:
         divisor = weights_in_force(job.samples, sample_weight, mask)
     divisor = normalizer if normalizer != 0 else divisor if reduction == MEAN else 1
-    if normalizer == 0 and not is_moderate(divisor) or divisor == 0 and hess is not None:
+    if normalizer == 0 and not is_moderate(divisor) \
+            or divisor == 0 and (hess is not None or job.class_weight != NULL and sample_weight is not None):
         return None
     if smoothing != 0 or coefficient is not None:
         smooth(job, smoothing, &room[0])

@@ -50,6 +50,7 @@ cdef struct Row:
     bint suspect                   # the coefficients may be none that can be meant
     double mass                    # the sum of the last block's coefficients before they are weighted, if they are
     double a                       # Σ c_j
+    double lost                    # of that and what z_loss adds
     double b                       # Σ c_j (x_j - top); for the entropy Σ e_j (x_j - top)
     Distilled distilled
     double* by_scale               # where derivatives by scale and bias are added up, or NULL
@@ -670,7 +671,7 @@ ctypedef void (*curve_function)(
 
 
 ctypedef void (*gradient_of_row)(
-    void*, int, const void*, const void*, Py_ssize_t, double, double, double, double, double, double, void*
+    void*, int, const void*, const void*, Py_ssize_t, double, double, double, double, double, double, double, void*
 ) noexcept nogil
 
 
@@ -682,15 +683,17 @@ cdef inline void write_gradient(
     cdef void* grad = <uint16_t*>job.grad + i * job.classes + j0
     cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(<void*>gradient_steps_of[vec])
     if MODE == PLAIN and job.grad_storage == FLOAT16 and job.inner == 1:
-        gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+        gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, 0, factor, least, tag, grad)
     elif MODE == PLAIN and job.grad_storage == BFLOAT16 and job.inner == 1:
-        gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+        gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, 0, factor, least, tag, grad)
     else:
         grad = place_to_write(job, i, j0, row.e, tag)
         if MODE == PLAIN:
-            gradient_steps(PLAIN, NATIVE, row.e, c, n, 0, 0, 0, 0, factor, least, tag, grad)
+            gradient_steps(PLAIN, NATIVE, row.e, c, n, 0, 0, 0, 0, 0, factor, least, tag, grad)
         else:
-            gradient(NULL, MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, grad)
+            gradient(
+                NULL, MODE, row.e, c, n, uniform, coefficients, row.lost, row.others, row.unit, factor, least, grad
+            )
         if j0 <= t and t < j0 + n:
             put(entry, grad, t - j0, tag)
         write_row(job, grad, i, j0, n, tag)
@@ -765,7 +768,9 @@ cdef inline void row_gradient(
                 NULL, NULL, job, i, j0, n, t, curve, row
             )
         if not writes_as_is(job):
-            gradient(NULL, MODE, row.e, c, n, uniform, coefficients, row.others, row.unit, factor, least, row.e)
+            gradient(
+                NULL, MODE, row.e, c, n, uniform, coefficients, row.lost, row.others, row.unit, factor, least, row.e
+            )
             if j0 <= t and t < j0 + n:
                 put(entry, row.e, t - j0, tag)
             (<slope_function>fastloss_out_of_line(<void*>write_capped[real, vec]))(NULL, NULL, job, i, j0, n, row)
@@ -973,8 +978,10 @@ cdef inline void row_loss(
             set_wide(batch, l, value)
     if not job.with_grad:
         return
+    row.lost = 0
     if job.headed:
         k *= batch.slope[l]
+        row.lost = sum_low(a, batch.square[l], a + batch.square[l])
         a += batch.square[l]
     if not ordinary and not plain:
         others = (row.others + row.unit) / exp_one(row.top, row.reference, step) - 1
@@ -1200,4 +1207,5 @@ cdef inline void place_row(real* tag, Row* row, double* by_scale, double* by_bia
     row.e_ahead = <real*>part_of(memory, 3, BYTES_OF_ROWS_BLOCK)
     row.h = <real*>part_of(memory, 4, BYTES_OF_ROWS_BLOCK)
     row.e = <real*>part_of(memory, 5, BYTES_OF_ROWS_BLOCK)  # the last, with room behind it: `apart_from`
+    row.lost = 0
     row.guess = -60 if real is float else -500

@@ -227,18 +227,19 @@ cdef inline vec linear_steps_of(
 
 
 cdef inline void gradient_steps(
-    int MODE, int STORAGE, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double others,
-    double unit, double factor, double least, vec tag, void* grad
+    int MODE, int STORAGE, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double lost,
+    double others, double unit, double factor, double least, vec tag, void* grad
 ) noexcept nogil:
     """n entries of a gradient, or of a softmax, from the exponentials: factor e_j; with coefficients factor
     ((a - c_j) e_j - c_j (others + (unit - e_j))), in which a target of one class loses nothing: a = c_j leaves 1 - p_j.
+    `lost` is what a has besides.
 
     What is less than `least` counts as 0. `unit` is the exponential that `others` does not have.
     """
     cdef int size = step_of(tag)
     cdef Py_ssize_t k, full = n // size
     cdef vec zero = all_of(0, tag), f = all_of(factor, tag), low_end = all_of(least, tag), p, y, c_k
-    cdef vec a_high = all_of(a, tag), a_low = all_of(a - first(a_high), tag)
+    cdef vec a_high = all_of(a, tag), a_low = all_of(a - first(a_high) + lost, tag)
     cdef vec rest = all_of(others, tag), one = all_of(unit, tag)
     c_k = all_of(uniform, tag)
     for k in range(steps_of(n, tag)):
@@ -258,17 +259,17 @@ cdef inline void gradient_steps(
 
 
 cdef inline void gradient_steps_of(
-    vec* type, int mode, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double others,
-    double unit, double factor, double least, void* grad
+    vec* type, int mode, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double lost,
+    double others, double unit, double factor, double least, void* grad
 ) noexcept nogil:
     """`gradient_steps` of a mode that is no literal."""
     cdef vec tag
     if mode == PLAIN:
-        gradient_steps(PLAIN, NATIVE, e, c, n, uniform, a, others, unit, factor, least, tag, grad)
+        gradient_steps(PLAIN, NATIVE, e, c, n, uniform, a, lost, others, unit, factor, least, tag, grad)
     elif mode == UNIFORM:
-        gradient_steps(UNIFORM, NATIVE, e, c, n, uniform, a, others, unit, factor, least, tag, grad)
+        gradient_steps(UNIFORM, NATIVE, e, c, n, uniform, a, lost, others, unit, factor, least, tag, grad)
     else:
-        gradient_steps(LINEAR, NATIVE, e, c, n, uniform, a, others, unit, factor, least, tag, grad)
+        gradient_steps(LINEAR, NATIVE, e, c, n, uniform, a, lost, others, unit, factor, least, tag, grad)
 
 
 # What the diagonal of a Hessian is computed from: p_j (a (1 - p_j) + b p_j), p_j = e_j inverse.
