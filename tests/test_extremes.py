@@ -733,6 +733,51 @@ def test_confident_samples_beside_usual_ones(layout, dtype, shift, margin, gamma
             loss("focal_loss", gamma=gamma, reduction=reduction).value_and_grad(x, target)
 
 
+@pytest.mark.parametrize("classes", [2, 10, 19, 200, 600])
+@pytest.mark.parametrize("layout", ["rows", "planes"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("smoothing", [1e-6, 0.1, 0.33, 0.4])
+def test_smoothed_labels_of_confident_and_of_wrong_samples(classes, layout, dtype, smoothing, rng, isa):
+    """The label's logit far above and far below all others, and all far from 0: each sample as if alone."""
+    x = rng.normal(0, 3, (70, classes)).astype(dtype)
+    target = rng.integers(0, classes, 70)
+    x[np.arange(70), target] += rng.choice([-200, -30, 0, 5, 30, 200], 70)
+    x[::7] += 3000
+    target[::9] = -100
+    x[5, target[5] - 1] = -np.inf
+    smoothed = loss("cross_entropy", label_smoothing=smoothing, reduction="none")
+    alone = [smoothed.value_and_grad(x[i : i + 1], target[i : i + 1]) for i in range(70)]
+    if layout == "planes":
+        x = np.ascontiguousarray(x.T)[None]
+        target = target[None]
+    with checking():
+        value, grad = smoothed.value_and_grad(x, target)
+    if layout == "rows":
+        np.testing.assert_array_equal(value, np.concatenate([value for value, _ in alone]))
+        np.testing.assert_array_equal(grad, np.concatenate([grad for _, grad in alone]))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 20, 300])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_z_loss_of_rows_sure_of_the_only_class_that_is_meant(classes, dtype, rng, isa):
+    """What z_loss adds to the sum of coefficients is all that is left when its only one is subtracted."""
+    x = np.full((40, classes), -60, dtype)
+    x[:, 0] = 1e-3 * rng.standard_normal(40)
+    probabilities = np.zeros_like(x)
+    probabilities[:, 0] = 1
+    with checking():
+        loss("cross_entropy", z_loss=0.01).value_and_grad(x, probabilities)
+        loss("cross_entropy", z_loss=0.01).value_grad_hess(x, probabilities)
+
+
+def test_weights_whose_products_vanish(isa):
+    """Their sum is not 0, as it is in float64."""
+    x, target, weight = [[0.0, 0, 0, 0], [0, 1, 2, 3]], [1, 1], [1e200, 1e-200, 1, 1]
+    scaled = loss("cross_entropy")(x, target, sample_weight=[1, 1])
+    tiny = loss("cross_entropy", weight=weight)(x, target, sample_weight=[1e-200, 1e-200])
+    assert tiny == pytest.approx(scaled, rel=4 * np.finfo(float).eps)
+
+
 GRID = {  # targets; the input takes all magnitudes
     "binary_cross_entropy": [0, 0.3, 1],
     "binary_cross_entropy_with_logits": [0, 1e-30, 0.3, 1],

@@ -60,7 +60,8 @@ MAP = 3  # softmax, beside exponentials and additions: others + own 1, 1 / S 1, 
 LOG = 3  # log(1 + others): 2.7
 ROW = 4  # L - d_t: log 3, beside which d_t 1; - 1
 # Σ c_j (L - d_j): of Σ c_j d_j d_j 1, * 1, additions up to DOT_ADDED; of the entropy also both exponentials
-# 3.2, S 1, / 1. Of L's part log 3, Σ c_j 1, * 1, the label's part 1. And - 1, storing 1.
+# 3.2, S 1, / 1. Of L's part log 3, Σ c_j 1, * 1, the label's part 1. And - 1, storing 1. Of smoothed labels
+# (k + Σ c) ℓ, at most 3/2 of the sum, 6, and of c Σ (x_j - x_t), at most the sum, 2 and additions; - 1.
 DOT, DOT_ADDED = 9, 11
 # The gradient's terms, beside p_j s. (Σ c - c_j) p_j: exponentials 3.2, Σ c - c_j 3, * 1, - 1, the factor 3,
 # * 1. c_j (1 - p_j): exponentials 3.2, others / 1, c_j 1, * 1, - 1, the factor 3, / 1; where p_j < 1/2

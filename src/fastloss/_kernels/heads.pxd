@@ -305,7 +305,7 @@ cdef inline wide_real wide_coefficient(const ClassJob* job, Py_ssize_t i, Py_ssi
     cdef double w = per_sample(job, job.linear_weight, j), scale = job.coefficient_scale, shift = job.coefficient_shift
     cdef wide_real c = 0
     if job.shared != NULL:
-        return times(w, shift) if job.linear_weight != NULL else per_sample(job, job.shared, j)
+        return times(w, shift) if job.linear_weight != NULL else shared_by(job, j)
     if job.coefficient != NULL and job.op != DISTILLED:  # whose are the teacher's logits
         c = stored(job, job.coefficient, job.coefficient_storage, position_in_results(job, i, j))
         c = (<float>scale if job.float32 else scale) * c + (<float>shift if job.float32 else shift)

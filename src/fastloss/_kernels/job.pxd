@@ -71,8 +71,8 @@ cdef struct ClassJob:
     double coefficient_shift
     const void* linear_weight      # w of the linear term (classes,), or NULL for ones
     const void* shared             # c itself, (classes,) for all samples, or NULL
-    double shared_sum              # sum of `shared`
-    bint uniform                   # `shared` is one number, not 0, for all classes
+    double shared_sum              # the sum of c
+    bint uniform                   # c is one number, not 0, for all classes: the first of `shared`
     const void* class_weight       # w of the index term (classes,), with `parts` of each sample, or NULL for ones
     double index_scale             # 1 - label smoothing
     const void* sample_weight      # (samples,), or NULL
@@ -126,6 +126,11 @@ cdef inline double stored(const ClassJob* job, const void* array, int storage, P
     return read_one(array, storage, position, <double*>NULL)
 
 
+cdef inline double shared_by(const ClassJob* job, Py_ssize_t j) noexcept nogil:
+    """Number j of `shared`."""
+    return per_sample(job, job.shared, 0 if job.uniform else j)
+
+
 cdef inline wide_real sum_in_parts(const double* array, const Parts* parts, Py_ssize_t i) noexcept nogil:
     cdef Py_ssize_t k = i * parts.terms
     return <wide_real>array[k] + array[k + 1] if parts.terms > 1 else array[k]
@@ -159,14 +164,24 @@ cdef inline bint is_only_scaled(const ClassJob* job) noexcept nogil:
         and job.softcap == 0
 
 
+cdef inline bint is_smoothed(const ClassJob* job) noexcept nogil:
+    """Whether a loss is that of labels, smoothed by the same for all classes, and by a third at most."""
+    if job.op != LOSS_LINEAR or not job.uniform or job.labels == NULL or job.class_weight != NULL:
+        return False
+    return shared_by(job, 0) >= 1e-12 and 2 * job.shared_sum <= job.index_scale and job.offset == NULL and job.z_loss == 0
+
+
+cdef inline bint takes_own_terms(const ClassJob* job) noexcept nogil:
+    """Whether a loss can do with sums that lack the label's own term; a Hessian takes those without the greatest."""
+    return (job.op == LOSS or is_smoothed(job)) and job.z_loss == 0 and job.hessian.data == NULL
+
+
 cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
     """Whether a job with few classes that are neighbours is for `short_rows`."""
-    cdef bint label = job.op == LOSS and job.classes >= SHORT_ROWS_MIN_CLASSES
-    if job.hessian.data != NULL:  # these do not know the sum without the greatest exponential
-        return False
+    cdef bint label = takes_own_terms(job) and job.classes >= SHORT_ROWS_MIN_CLASSES
     if job.class_scale != NULL or job.class_bias != NULL or job.classes * (4 if job.float32 else 8) >= SHORT_ROWS_BYTES:
         return False
-    return job.inner == 1 and job.softcap == 0 and job.z_loss == 0 and (label or job.op == SOFTMAX and job.classes > 1)
+    return job.inner == 1 and job.softcap == 0 and (label or job.op == SOFTMAX and job.classes > 1)
 
 
 cdef inline bint reads_as_is(const ClassJob* job) noexcept nogil:

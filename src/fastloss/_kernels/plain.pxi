@@ -397,7 +397,7 @@ cdef object without_ignored(ClassJob* job, object mask, tuple ignored):
 
 
 cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept nogil:
-    """Set what label smoothing adds, with memory for as many numbers as classes."""
+    """Set what label smoothing adds, with memory for as many numbers as classes where they have weights."""
     cdef double share = smoothing / job.classes, low = 0
     cdef Py_ssize_t j
     job.op = LOSS_LINEAR
@@ -408,16 +408,15 @@ cdef void smooth(ClassJob* job, double smoothing, double* room) noexcept nogil:
         job.class_weight = NULL
         return
     job.shared = room
+    put_sample(job, share, room, 0)
+    if job.class_weight == NULL and per_sample(job, room, 0) != 0:
+        job.uniform = True
+        job.shared_sum = per_sample(job, room, 0) * job.classes
+        return
     for j in range(job.classes):
-        if job.float32:
-            (<float*>room)[j] = <float>share if job.class_weight == NULL \
-                else <float>(share * (<const float*>job.class_weight)[j])
-            two_sum((<float*>room)[j], &job.shared_sum, &low)
-        else:
-            room[j] = share if job.class_weight == NULL else share * (<const double*>job.class_weight)[j]
-            two_sum(room[j], &job.shared_sum, &low)
+        put_sample(job, share * per_sample(job, job.class_weight, j), room, j)
+        two_sum(per_sample(job, room, j), &job.shared_sum, &low)
     job.shared_sum = joined(job.shared_sum, low)
-    job.uniform = job.class_weight == NULL and ((<float*>room)[0] if job.float32 else room[0]) != 0
 
 
 cdef int set_shape(ClassJob* job, cnp.ndarray x, object axis, cnp.npy_intp* shape) except -2:
@@ -545,7 +544,7 @@ cdef object plain_classes(
         if job.input_scale != 1 and rule is not None:  # whose square second derivatives have
             return None
     y = set_target(&job, target, kind, x, ndim, &shape[0])
-    if y is None or smoothing != 0 and job.classes > MOST_SHARED:
+    if y is None or job.classes > MOST_SHARED and smoothing != 0 and (weight is not None or smoothing < 1e-30):
         return None
     if job.samples * job.classes >= SERIAL_ELEMENTS:
         if job.op == NLL and with_grad and grad_out is None:  # the general way starts it from the system's zeros

@@ -101,7 +101,7 @@ cdef inline vec coefficient_of(const ClassJob* job, vec c, Py_ssize_t j) noexcep
 
 
 cdef inline vec shared_of(const ClassJob* job, Py_ssize_t j, vec tag) noexcept nogil:
-    return all_of(element(job.shared, j, tag), tag)
+    return all_of(shared_by(job, j), tag)
 
 
 cdef inline void sums_of(
@@ -111,7 +111,7 @@ cdef inline void sums_of(
     """Add classes [j0, j0 + m), and store their exponentials; their sums are carried on in float64 if `wide`."""
     cdef vec magic, least, unit, rest, label, top, b, p, q, c_j, j, zero = all_of(0, tag), one = all_of(1, tag)
     cdef vec low = zero, mass = zero, most = all_of(-INFINITY, tag)
-    cdef bint weighted = is_weighted(job)
+    cdef bint weighted = is_weighted(job), BY_LABEL = MODE == LABELLED or MODE == SMOOTHED
     cdef Py_ssize_t i, g, ahead = s.ahead
     cdef Sums a
     label = top = b = zero
@@ -120,11 +120,11 @@ cdef inline void sums_of(
         least = load(s.least, i, tag)
         unit = load(s.unit, i, tag)
         rest = b = zero
-        if MODE == LABELLED:
+        if BY_LABEL:
             label = max_of(zero, load(s.label, i, tag))
             j = all_of(j0, tag)
         if MODE != PLAIN and MODE != LABELLED:
-            top = load(s.a if MODE == PRODUCT else s.top, i, tag)
+            top = load(s.a if MODE == PRODUCT else s.own if MODE == SMOOTHED else s.top, i, tag)
         if MODE == LINEAR or MODE == SQUARED:
             a = load_wide(s.a_wide, i)
         if MODE == LINEAR and weighted:
@@ -134,7 +134,7 @@ cdef inline void sums_of(
             fastloss_prefetch(<const char*>x + g * stride + 64 * i + ahead)
             q = exp_of(p, magic, least)
             store(q, <char*>e + g * e_stride, i)
-            if MODE == LABELLED:
+            if BY_LABEL:
                 most = max_of(p, most)
                 unit = either(unit, if_equal(label, j, q, zero))
                 rest = add(rest, if_equal(label, j, zero, q))
@@ -142,6 +142,8 @@ cdef inline void sums_of(
             else:
                 rest = add(rest, min_of(unit, q))
                 unit = max_of(unit, q)
+            if MODE == SMOOTHED:
+                b = add(b, sub(p, top))
             if MODE == SHARED or MODE == LINEAR:
                 if MODE == SHARED:
                     c_j = shared_of(job, j0 + g, tag)
@@ -172,7 +174,7 @@ cdef inline void sums_of(
             carry(wide, b, s.b_wide, s.b, i)
     if MODE == LINEAR:
         store(min_of(low, load(s.extreme, 0, tag)), s.extreme, 0)
-    if MODE == LABELLED:
+    if BY_LABEL:
         store(max_of(most, load(s.extreme, 0, tag)), s.extreme, 0)
 
 
@@ -285,7 +287,7 @@ cdef inline void gradient_of(
     int MODE, const ClassJob* job, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t j0,
     Py_ssize_t m, const Tile* s, void* y, Py_ssize_t y_stride, vec tag
 ) noexcept nogil:
-    """Classes [j0, j0 + m) of the gradient, from their exponentials, or from x; or of log_softmax, from x."""
+    """Classes [j0, j0 + m) of the gradient, from their exponentials, or from x."""
     cdef vec q, c_j, j, label, entry, factor, flush, of_rest, rest, k, zero = all_of(0, tag), one = all_of(1, tag)
     cdef bint from_x = not s.kept
     cdef Py_ssize_t i, g
@@ -304,6 +306,9 @@ cdef inline void gradient_of(
             q = load(<const char*>x + g * stride, i, tag)
             if from_x:
                 q = exp_of(q, load(s.magic, i, tag), load(s.least, i, tag))
+            if MODE == SMOOTHED:
+                store(fma_of(q, factor, negative(flush)), <char*>y + g * y_stride, i)
+                continue
             q = if_less(q, flush, zero, q)
             if MODE == LINEAR:
                 c_j = shared_of(job, j0 + g, tag) if s.mode == SHARED \
@@ -408,7 +413,9 @@ cdef inline void sums_by_mode(
     Py_ssize_t m, bint wide, const Tile* s, void* e, Py_ssize_t e_stride
 ) noexcept nogil:
     cdef vec tag
-    if s.by_label:
+    if s.mode == SMOOTHED:
+        sums_of(SMOOTHED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
+    elif s.by_label:
         sums_of(LABELLED, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
     elif s.mode == PLAIN or s.mode == LABELLED:
         sums_of(PLAIN, job, x, stride, c, c_stride, j0, m, wide, s, e, e_stride, tag)
@@ -433,6 +440,8 @@ cdef inline void gradient_by_mode(
         log_softmax_of(x, stride, m, s, y, y_stride, all_of(job.op == SOFTMAX, tag))
     elif s.mode == PRODUCT:
         product_of(x, stride, c, c_stride, m, s, y, y_stride, tag)
+    elif s.mode == SMOOTHED:
+        gradient_of(SMOOTHED, job, x, stride, c, c_stride, j0, m, s, y, y_stride, tag)
     elif s.mode == LABELLED and job.classes <= COMPARE_MAX_CLASSES:
         gradient_of(LABELLED, job, x, stride, c, c_stride, j0, m, s, y, y_stride, tag)
     elif s.mode == PLAIN or s.mode == LABELLED:
@@ -636,6 +645,8 @@ cdef inline bint share_reference(real* tag, const ClassJob* job, Tile* s) noexce
         else:
             fill(s.magic, n, <real>magic_of(s.reference, d8_all(0)))
             fill(s.least, n, <real>least_of(s.reference, d8_all(0)))
+    if s.mode == SMOOTHED:
+        own_of(tag, job, s)
     sums_of_planes(tag, job, s)
     fill_beyond(tag, s)
     if real is float:
@@ -657,9 +668,9 @@ cdef inline bint statistics_of(real* tag, ClassJob* job, Tile* s) noexcept nogil
     s.own_references -= s.own_references > 0
     s.reference = NAN
     tops_of_planes(tag, job, s)
-    sums_of_planes(tag, job, s)
-    if (s.mode == LABELLED or s.mode == SHARED) and job.labels != NULL:
+    if (s.by_label or s.mode == LABELLED or s.mode == SHARED) and job.labels != NULL:
         own_of(tag, job, s)
+    sums_of_planes(tag, job, s)
     if s.by_label:
         fill_beyond(tag, s)
         return own_samples(NULL, job, s, True)
@@ -675,7 +686,7 @@ cdef inline void finish_results(
     bint any_odd
 ) noexcept nogil:
     """What m planes of a gradient still need, and, if `store`, where they go."""
-    if s.mode == LABELLED and job.classes > COMPARE_MAX_CLASSES:
+    if s.mode == SMOOTHED or s.mode == LABELLED and job.classes > COMPARE_MAX_CLASSES:
         entries_of(tag, s, j0, m, y, stride)
     if not writes_as_is(job):
         (<uncap_function>chosen(tag, <void*>uncap[float, f16], <void*>uncap[double, d8]))(

@@ -282,6 +282,11 @@ ctypedef double (*beside_function)(void*, int, const ClassJob*, Py_ssize_t, Row*
 ctypedef void (*rescale_function)(void*, int, const ClassJob*, Py_ssize_t, double, Row*) noexcept nogil
 
 
+cdef inline bint is_label_enough(int MODE, const ClassJob* job) noexcept nogil:
+    """Whether nothing is asked for that takes the sum without the greatest."""
+    return (MODE == PLAIN and job.op != PARTIAL or MODE == UNIFORM and is_smoothed(job)) and job.hessian.data == NULL
+
+
 cdef inline void choose_anchor(
     int MODE, const ClassJob* job, Py_ssize_t i, int64_t t, Row* row, vec tag
 ) noexcept nogil:
@@ -291,9 +296,10 @@ cdef inline void choose_anchor(
     cdef bint of_label
     if t >= 0:
         x_t = value_of(job, i, t, tag)
-        of_label = MODE == PLAIN and job.hessian.data == NULL and job.op != PARTIAL \
-            and row.own >= 8.67e-19 * sum_of_others  # 2^-60
+        of_label = row.own >= 8.67e-19 * sum_of_others and is_label_enough(MODE, job)  # 2^-60
         if of_label or x_t == row.top + row.shift:
+            if MODE == UNIFORM and x_t != row.top + row.shift:
+                row.b -= row.a * (x_t - (row.top + row.shift))
             row.anchor = x_t
             row.unit = row.own
             row.others = sum_of_others
@@ -991,7 +997,7 @@ cdef inline void row_loss(
             return
     if t >= 0:
         if MODE == SHARED or MODE == UNIFORM:
-            c_t = element(job.shared, t, step)
+            c_t = shared_by(job, t)
         entry = target_gradient(scale, k, a, c_t, row.own / row.unit, batch.others[l])
     if job.hessian.data != NULL:
         (<curve_of_row_function>fastloss_out_of_line(<void*>curve_of_row))(job, a + k, scale, t, l, batch, row, &curve)

@@ -1,5 +1,5 @@
-# short_rows: a tile of rows of few classes, for a label's loss and softmax. What stands in memory one after another is
-# computed so, whatever sample or class it is of, and rows are added up in L1.
+# short_rows: a tile of rows of few classes, for a label's loss, smoothed or not, and softmax. What stands in memory one
+# after another is computed so, whatever sample or class it is of, and rows are added up in L1.
 #
 # What becomes of the sums: own_terms.pxd.
 
@@ -65,33 +65,55 @@ cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, b
     return buffer
 
 
-cdef inline void sums_of_tile(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
-    """Sums of exponentials, without the labels'."""
-    cdef Py_ssize_t classes = job.classes, l, j
-    cdef real* own = <real*>s.unit
-    cdef real* rest = <real*>s.rest
-    cdef real* p = <real*>s.e
+cdef inline void add_rows(
+    bint BESIDE, const real* x, const real* other, Py_ssize_t classes, const Tile* s, real* sums
+) noexcept nogil:
+    """The sum of each row; of what x is more than a number of each row, if BESIDE."""
     cdef double* low = s.wide + s.count
-    if job.op == LOSS:
+    cdef Py_ssize_t l, j = 0, n = classes if classes < ROWS_MIN_CLASSES else SHORT_ROWS_GROUP
+    memset(s.wide, 0, 2 * s.count * sizeof(double) if n < classes else 0)
+    while j < classes:
+        n = min(n, classes - j)
+        if BESIDE:
+            sums_of_rows_apart(x + j, classes, n, s.count, other, sums)
+        else:
+            sums_of_rows(x + j, classes, n, s.count, NULL, sums)
+        if n == classes:
+            return
+        for l in range(s.count):
+            two_sum(sums[l], s.wide + l, low + l)
+        j += n
+    for l in range(s.count):
+        sums[l] = <real>(s.wide[l] + low[l])
+
+
+cdef inline void read_own(const Tile* s, Py_ssize_t classes, const real* x) noexcept nogil:
+    """x of the labels."""
+    cdef Py_ssize_t l
+    for l in range(s.count):
+        (<real*>s.own)[l] = x[l * classes + max(s.labels[l], <int64_t>0)]
+
+
+cdef inline void sums_of_tile(real* tag, const ClassJob* job, const Tile* s, const real* x) noexcept nogil:
+    """Sums of exponentials, without the labels'; and of x less that of the label."""
+    cdef Py_ssize_t classes = job.classes, l
+    cdef real* own = <real*>s.unit
+    cdef real* p = <real*>s.e
+    if s.by_label:
         for l in range(s.count):
             own[l] = p[max(s.labels[l], <int64_t>0)]
             p[max(s.labels[l], <int64_t>0)] = <real>0
             p += classes
-    if classes < ROWS_MIN_CLASSES:
-        sums_of_rows(<real*>s.e, classes, classes, s.count, rest)
-        return
-    memset(s.wide, 0, 2 * s.count * sizeof(double))
-    for j in range(0, classes, SHORT_ROWS_GROUP):
-        sums_of_rows(<real*>s.e + j, classes, min(classes - j, <Py_ssize_t>SHORT_ROWS_GROUP), s.count, rest)
-        for l in range(s.count):
-            two_sum(rest[l], s.wide + l, low + l)
-    for l in range(s.count):
-        rest[l] = <real>(s.wide[l] + low[l])
+    add_rows(False, <real*>s.e, <const real*>NULL, classes, s, <real*>s.rest)
+    if s.mode == SMOOTHED:
+        read_own(s, classes, x)
+        add_rows(True, x, <const real*>s.own, classes, s, <real*>s.b)
+    fill_beyond(tag, s)
 
 
 cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
     """All that is collected of a tile, and its exponentials; whether a sample is odd."""
-    cdef Py_ssize_t classes = job.classes, l
+    cdef Py_ssize_t classes = job.classes
     cdef const real* x = rows_of(tag, job, s, s.own_references > 0)
     cdef exp_function exp = <exp_function>chosen(tag, <void*>exp_tile[f16], <void*>exp_tile[d8])
     cdef exp_rows_function exp_by_row = <exp_rows_function>chosen(tag, <void*>exp_rows[f16], <void*>exp_rows[d8])
@@ -103,22 +125,20 @@ cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noe
     )
     if isnan(s.reference):
         suggest_reference(tag, job, s, x, 1)
-    fill_beyond(tag, s)
     if s.own_references == 0:
         if exp(NULL, x, s.count * classes, s.reference, s.e):
-            sums_of_tile(tag, job, s)
+            sums_of_tile(tag, job, s, x)
             if not samples(NULL, job, s, False):
                 return False
         s.own_references = 16
         x = rows_of(tag, job, s, True)
     s.own_references -= 1
-    tops_of_rows(x, classes, classes, s.count, <real*>s.top)
-    if job.op == LOSS:
-        for l in range(s.count):
-            (<real*>s.own)[l] = x[l * classes + max(s.labels[l], <int64_t>0)]
+    tops_of_rows(x, classes, classes, s.count, NULL, <real*>s.top)
+    if s.by_label:
+        read_own(s, classes, x)
     references(NULL, s)
     exp_by_row(NULL, s, classes, x)
-    sums_of_tile(tag, job, s)
+    sums_of_tile(tag, job, s, x)
     s.reference = NAN
     return samples(NULL, job, s, True)
 
@@ -168,8 +188,11 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
             y = <real*>s.out
             if job.summed == 0:
                 y = block_to_write(job.grad, job.grad_storage, first, y)
-            products_of_rows(<real*>s.e + l * classes, factor + l, flush + l, classes, end - l, y)
-            if job.op == LOSS:
+            if s.mode == SMOOTHED:
+                products_less(<real*>s.e + l * classes, factor + l, flush + l, classes, end - l, y)
+            else:
+                products_of_rows(<real*>s.e + l * classes, factor + l, flush + l, classes, end - l, y)
+            if s.by_label:
                 for k in range(l, end):
                     if s.labels[k] >= 0:
                         y[(k - l) * classes + s.labels[k]] = (<const real*>s.entry)[k]

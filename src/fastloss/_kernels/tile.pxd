@@ -18,9 +18,11 @@ include "tuning.pxi"
 cdef extern from "units.h" nogil:
     void fastloss_odd_rows(void* job, const void* samples)  # of `rows`, with OddSamples
 
-# What a tile collects, beside the modes of statistics.pxd: x of the label; Σ exp(d_j) (c_j - that of the greatest).
+# What a tile collects, beside the modes of statistics.pxd: x of the label; that and Σ x_j - x of the label;
+# Σ exp(d_j) (c_j - that of the greatest).
 cdef enum:
     LABELLED = 100,
+    SMOOTHED,
     PRODUCT
 
 DEF NO_CLASS = 1e9
@@ -36,7 +38,7 @@ cdef struct Tile:
     bint by_label                  # sums lack the label's own term: own_terms.pxd
     double reference               # of the exponentials of most tiles there,
     int own_references             # and how many tiles will have one for each sample
-    int mode                       # PLAIN, LABELLED, SHARED, LINEAR, EXPECTED, SQUARED or PRODUCT
+    int mode                       # PLAIN, LABELLED, SMOOTHED, SHARED, LINEAR, EXPECTED, SQUARED or PRODUCT
     bint direct                    # planes are read where they stand,
     bint gathered                  # or have been put into `x`
     bint kept                      # `e` has what a gradient is computed from
@@ -62,12 +64,12 @@ cdef struct Tile:
     void* own                      # x of the label
     void* a                        # Σ c_j, in two parts; of PRODUCT the greatest's
     void* a_low
-    void* b                        # Σ c_j (x_j - top)
+    void* b                        # Σ c_j (x_j - top); of SMOOTHED Σ x_j - own
     void* k
     void* weight
     void* scale
     void* factor                   # the gradient is factor * e where e is not less than `flush`,
-    void* flush
+    void* flush                    # (SMOOTHED: factor * e - flush)
     void* entry                    # and factor * entry for the label's class
     void* value
     void* odd                      # 0 for usual samples, 2 for others, 1 where only the gradient is
@@ -334,7 +336,7 @@ cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept 
         fill(offset, s.n, <real>0)
         for l in range(s.count):
             offset[l] = <real>job.offset[s.first + l]
-    if s.weighted or s.mode != LABELLED or job.headed:
+    if s.weighted or job.headed or s.mode != LABELLED and s.mode != SMOOTHED:
         read_weights(tag, job, s)
 
 

@@ -81,12 +81,14 @@ cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, do
     s.low = low
     s.huge = huge
     s.in_rows = takes_short_rows(job)
-    s.by_label = job.op == LOSS and job.hessian.data == NULL and job.z_loss == 0
+    s.by_label = takes_own_terms(job)
     s.reference = NAN
     s.own_references = 0
     s.mode = PLAIN
     if job.op == LOSS:
         s.mode = LABELLED
+    elif s.by_label:
+        s.mode = SMOOTHED
     elif job.op == LOSS_LINEAR:
         s.mode = SHARED if job.shared != NULL else LINEAR
     elif job.op == ENTROPY_FROM_LOGITS:

@@ -125,6 +125,7 @@ cdef inline bint usual_row(
     cdef int64_t t = rows.label[g]
     cdef again_function again = <again_function>fastloss_out_of_line(<void*>exponentials_again[vec])
     cdef beside_unit_function beside = <beside_unit_function>fastloss_out_of_line(<void*>sum_beside_unit[vec])
+    cdef bint of_label = is_label_enough(MODE, job)
     if MODE == UNIFORM:
         a = job.shared_sum
         c_t = element(job.shared, 0, step)
@@ -132,7 +133,7 @@ cdef inline bint usual_row(
         return False
     while True:  # as in `choose_anchor`, and what is cut off may count
         anchor, unit, others = rows.x_t[g], rows.own[g], rows.sum[g]
-        if t < 0 or anchor != rows.top[g] and not (MODE == PLAIN and unit >= tiny * others):
+        if t < 0 or anchor != rows.top[g] and not (unit >= tiny * others and of_label):
             anchor = rows.top[g]
             unit = exp_one(anchor, rows.reference[g], step)
             others = (others - unit) + rows.own[g]
@@ -150,7 +151,9 @@ cdef inline bint usual_row(
     batch.top[l] = anchor
     batch.others[l] = others / unit
     batch.a[l] = a
-    batch.b[l] = rows.b[g] * c_t if MODE == UNIFORM else rows.b[g] / unit if MODE == EXPECTED else 0
+    batch.b[l] = rows.b[g] / unit if MODE == EXPECTED else 0
+    if MODE == UNIFORM:
+        batch.b[l] = rows.b[g] * c_t - a * (anchor - rows.top[g])
     batch.d[l] = rows.x_t[g] - anchor if t >= 0 else 0
     if t >= 0:
         k = job.index_scale
@@ -184,7 +187,7 @@ cdef inline uint64_t usual_rows_of(
     int MODE, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch, real* tag, vec step
 ) noexcept nogil:
     cdef vec magic = exp_magic(row.guess, step), least = exp_least(row.guess, step)
-    cdef bint kept = MODE != PLAIN or job.op != LOSS or job.grad != NULL  # exponentials
+    cdef bint kept = MODE == EXPECTED or job.op != LOSS and job.op != LOSS_LINEAR or job.grad != NULL  # exponentials
     cdef Py_ssize_t most = min(<Py_ssize_t>HEADED, ROWS_BLOCK // job.classes) if kept else HEADED
     cdef Py_ssize_t size = 1 if job.grad != NULL else most, l = 0, g, n
     cdef Py_ssize_t apart = (job.classes + 2 * step_of(step)) * (64 // step_of(step)) + 2048 if kept else 0

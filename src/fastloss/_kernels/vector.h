@@ -530,38 +530,41 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
 
 /* ---- Short rows, one after another: sums, maxima, products ---- */
 
-/* Each row, `stride` from the one before, to one number by `of_two`; the last classes % W numbers of a row are a register
-   with `fill`. W rows go side by side: each into W lanes, of which a tree of neighbours then makes one register of W
-   results. So the order of the additions is that of W lanes on every instruction set, also where registers hold more.
-   The rows are a multiple of W, of which the last ones need not be any; W numbers behind are read. If FOUR, long rows go
-   by as many registers. */
-#define FL_ROWS_JOIN(name, real, W, FOUR, fill, of_two)                                                       \
-    FASTLOSS_INLINE fl_number_##W name##_row(const real* p, ptrdiff_t full, fl_mask_##W rest) {               \
+/* Each row, `stride` from the one before, to one number by `of_two`, its numbers as `of_one` makes them with b; the last
+   classes % W of a row are a register with `fill`. W rows go side by side: each into W lanes, of which a tree of
+   neighbours then makes one register of W results. So the order of the additions is that of W lanes on every instruction
+   set, also where registers hold more. The rows are a multiple of W, of which the last ones need not be any; W numbers
+   behind are read. If FOUR, long rows go by as many registers; if PAIRS, rows of two side by side, without `of_one`. */
+#define FL_ROWS_JOIN(name, real, W, FOUR, PAIRS, fill, of_one, of_two)                                        \
+    FASTLOSS_INLINE fl_number_##W name##_row(const real* p, ptrdiff_t full, fl_mask_##W rest, const real* b) { \
         const fl_number_##W none = {0};                                                                       \
-        fl_number_##W m = FL_EITHER(W, rest, FL_AT(W, p + full, 0), fill - none), r[4];                       \
+        fl_number_##W m = FL_EITHER(W, rest, of_one(FL_AT(W, p + full, 0), b), fill - none), r[4];            \
         ptrdiff_t j = 0;                                                                                      \
         if (FOUR && full >= 4 * W) {                                                                          \
-            for (int i = 0; i < 4; i++) r[i] = FL_AT(W, p, i);                                                \
+            for (int i = 0; i < 4; i++) r[i] = of_one(FL_AT(W, p, i), b);                                     \
             for (j = 4 * W; j + 4 * W <= full; j += 4 * W)                                                    \
-                for (int i = 0; i < 4; i++) r[i] = of_two(W, r[i], FL_AT(W, p + j, i));                       \
-            for (; j < full; j += W) m = of_two(W, m, FL_AT(W, p + j, 0));                                    \
+                for (int i = 0; i < 4; i++) r[i] = of_two(W, r[i], of_one(FL_AT(W, p + j, i), b));            \
+            for (; j < full; j += W) m = of_two(W, m, of_one(FL_AT(W, p + j, 0), b));                         \
             r[0] = of_two(W, r[0], r[2]), r[1] = of_two(W, r[1], r[3]), r[0] = of_two(W, r[0], r[1]);         \
             return of_two(W, r[0], m);                                                                        \
         }                                                                                                     \
-        for (; j < full; j += W) m = of_two(W, m, FL_AT(W, p + j, 0));                                        \
+        for (; j < full; j += W) m = of_two(W, m, of_one(FL_AT(W, p + j, 0), b));                             \
         return m;                                                                                             \
     }                                                                                                         \
-    FASTLOSS_INLINE void name##_of(const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, real* y) { \
+    FASTLOSS_INLINE void name##_of(                                                                           \
+        const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, const real* b, real* y            \
+    ) {                                                                                                       \
         ptrdiff_t full = classes - classes % W;                                                               \
         fl_mask_##W rest = FL_FIRST(W, classes - full);                                                       \
         for (ptrdiff_t l = 0; l < rows; l += W, x += W * stride) {                                            \
             fl_number_##W m[W];                                                                               \
-            if (stride == 2) {                                                                                \
+            if (PAIRS && stride == 2) {                                                                       \
                 m[0] = FL_EVEN_##W(FL_AT(W, x, 0), FL_AT(W, x, 1));                                           \
                 m[0] = of_two(W, m[0], FL_ODD_##W(FL_AT(W, x, 0), FL_AT(W, x, 1)));                           \
                 m[0] = FL_ORDER_##W(m[0]);                                                                    \
             } else {                                                                                          \
-                _Pragma("GCC unroll 8") for (int i = 0; i < W; i++) m[i] = name##_row(x + i * stride, full, rest); \
+                _Pragma("GCC unroll 8") for (int i = 0; i < W; i++)                                           \
+                    m[i] = name##_row(x + i * stride, full, rest, b + l + i);                                 \
                 _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                    \
                     _Pragma("GCC unroll 4") for (int i = 0; i < n; i++)                                       \
                         m[i] = of_two(W, FL_EVEN_##W(m[2 * i], m[2 * i + 1]), FL_ODD_##W(m[2 * i], m[2 * i + 1])); \
@@ -570,13 +573,17 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
             *(fl_number_##W*)(y + l) = m[0];                                                                  \
         }                                                                                                     \
     }                                                                                                         \
-    FASTLOSS_APART void name(const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, real* y) {   \
-        if (stride == 10) name##_of(x, 10, 10, rows, y);                                                      \
-        else if (stride == 2) name##_of(x, 2, 2, rows, y);                                                    \
-        else name##_of(x, stride, classes, rows, y);                                                          \
+    FASTLOSS_APART void name(                                                                                 \
+        const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, const real* b, real* y            \
+    ) {                                                                                                       \
+        if (stride == 10) name##_of(x, 10, 10, rows, b, y);                                                   \
+        else if (PAIRS && stride == 2) name##_of(x, 2, 2, rows, b, y);                                        \
+        else name##_of(x, stride, classes, rows, b, y);                                                       \
     }
 #define FL_SUM(W, a, b) ((a) + (b))
 #define FL_TOP(W, a, b) FL_MAX_##W(a, b)
+#define FL_ITSELF(x, b) (x)
+#define FL_APART(x, b) ((x) - *(b))
 
 /* y of x and two numbers for each row. Rows shorter than a register are written in order, each over what the one before
    wrote too far; not so the last ones, for behind them is other memory. y is elsewhere than x; W numbers behind the
@@ -643,19 +650,41 @@ FL_VECTOR(fl_mask_16, int32_t, 64, 4)
         else if (classes == 3) name##_of(x, a, b, 3, rows, y);                                                \
         else name##_of(x, a, b, classes, rows, y);                                                            \
     }
+/* x a - b, rounded once where the processor can */
+#define FL_FUSED_LESS(W, real)                                                                                \
+    FASTLOSS_INLINE fl_number_##W fl_less_##W(fl_number_##W x, fl_number_##W a, fl_number_##W b) {            \
+        for (int i = 0; i < W; i++) x[i] = real(x[i], a[i], -b[i]);                                           \
+        return x;                                                                                             \
+    }
+#if defined(__FMA__)
+#define fl_less_8(x, a, b) _mm256_fmsub_ps(x, a, b)
+#define fl_less_4(x, a, b) _mm256_fmsub_pd(x, a, b)
+#elif defined(__aarch64__)
+FL_FUSED_LESS(8, fastloss_fmaf)
+FL_FUSED_LESS(4, fastloss_fma)
+#else
+#define fl_less_8(x, a, b) ((x) * (a) - (b))
+#define fl_less_4(x, a, b) ((x) * (a) - (b))
+#endif
+#define fl_less_16(x, a, b) _mm512_fmsub_ps(x, a, b)
+#define FL_LESS(W, x, a, b) fl_less_##W(x, a, b)
 #define FL_PRODUCT(W, q, factor, least) ((fl_number_##W)(~(fl_mask_##W)((q) < (least)) & (fl_mask_##W)(q)) * (factor))
 #define FL_PRODUCT_16(W, q, factor, least) (FL_IF_LESS(ps, q, least, (fl_ps){0}, q) * (factor))
 #define FL_ROWS(real, W)                                                                                      \
-    FL_ROWS_JOIN(fastloss_rows_##real##_sums, real, W, 1, 0, FL_SUM)                                          \
-    FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 0, (real)-__builtin_inf(), FL_TOP)  /* the greatest */
+    FL_ROWS_JOIN(fastloss_rows_##real##_sums, real, W, 1, 1, 0, FL_ITSELF, FL_SUM)                            \
+    FL_ROWS_JOIN(fastloss_rows_##real##_sums_apart, real, W, 1, 0, 0, FL_APART, FL_SUM)  /* of what x is more than b */ \
+    FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 0, 1, (real)-__builtin_inf(), FL_ITSELF, FL_TOP)  /* the greatest */
 FL_ROWS(float, 8)
 FL_ROWS(double, 4)
-/* 0 where x < b, otherwise x a; its order is none, and a register may hold any W */
+/* 0 where x < b, otherwise x a; and x a - b. Their order is none, and a register may hold any W. */
 #if defined(__AVX512F__)
 FL_ROWS_MAP(fastloss_rows_float_products, float, 16, FL_PRODUCT_16)
+FL_ROWS_MAP(fastloss_rows_float_less, float, 16, FL_LESS)
 #else
 FL_ROWS_MAP(fastloss_rows_float_products, float, 8, FL_PRODUCT)
+FL_ROWS_MAP(fastloss_rows_float_less, float, 8, FL_LESS)
 #endif
 FL_ROWS_MAP(fastloss_rows_double_products, double, 4, FL_PRODUCT)
+FL_ROWS_MAP(fastloss_rows_double_less, double, 4, FL_LESS)
 
 #endif
