@@ -180,7 +180,9 @@ def test_distillation(rng):
     for like in (xgboost_like, lightgbm_like):
         for target in (teacher, teacher.astype(np.float32), np.asfortranarray(teacher)):
             grad, _ = Objective(SOFTMAX, target=target)(like(scores), Data(labels, w))
-            np.testing.assert_allclose(grad, w[:, None] * (softmax(scores) - teacher), rtol=0, atol=CLOSE * w.max())
+            np.testing.assert_allclose(
+                grad, w[:, None] * (softmax(scores) - teacher), rtol=0, atol=CLOSE * w.max()
+            )
     grad, _ = Objective(BINARY, target=teacher[:, 0])(scores[:, 0], Data(None))
     np.testing.assert_allclose(grad, 1 / (1 + np.exp(-scores[:, 0])) - teacher[:, 0], rtol=0, atol=CLOSE)
 

@@ -276,7 +276,9 @@ def test_arguments_mean_what_they_mean_in_eager_functions(name, args):
         getattr(lazy, f"{name}_value_and_grad")(logits, target, *args)[0],
     ):
         assert float(found) == pytest.approx(expected, rel=CLOSE)
-    assert getattr(lazy, f"{name}_total")(logits, target, *args).compute().mean == pytest.approx(expected, rel=CLOSE)
+    assert getattr(lazy, f"{name}_total")(logits, target, *args).compute().mean == pytest.approx(
+        expected, rel=CLOSE
+    )
     assert list(inspect.signature(function).parameters)[: len(named) + 2] == parameters[: len(named) + 2]
 
 
