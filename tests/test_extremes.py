@@ -122,6 +122,19 @@ def test_a_weight_of_0_drops_an_infinite_term_and_keeps_nan(name, options, x, ta
             assert np.all(np.isnan(grad[position]))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_probability_of_0_drops_an_infinite_class_weight(reduction, dtype, isa):
+    x, q = np.array([[1, 2, 0]], dtype), np.array([[0, 0.5, 0.5]])
+    options = {"weight": [9.0, 1.0, 2.0], "reduction": reduction}
+    want = reference.cross_entropy(x, q, **options)
+    allowed = bounds.against_reference(bounds.loss, dtype, "cross_entropy", x, q, **options)
+    options["weight"][0] = inf
+    with fastloss.checking():
+        value, grad = fastloss.CrossEntropyLoss(**options).value_and_grad(x, q)
+    assert (np.abs(value - want[0]) <= allowed.value).all()
+    assert (np.abs(grad - want[1]) <= allowed.grad).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_element_weight_of_0_and_a_grad_output_of_0(dtype, isa):
     x, y = np.array([inf, 1.0, nan], dtype), np.zeros(3, dtype)
