@@ -122,6 +122,19 @@ def test_a_weight_of_0_drops_an_infinite_term_and_keeps_nan(name, options, x, ta
             assert np.all(np.isnan(grad[position]))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_probability_of_0_drops_an_infinite_class_weight(reduction, dtype, isa):
+    x, q = np.array([[1, 2, 0]], dtype), np.array([[0, 0.5, 0.5]])
+    options = {"weight": [9.0, 1.0, 2.0], "reduction": reduction}
+    want = reference.cross_entropy(x, q, **options)
+    allowed = bounds.against_reference(bounds.loss, dtype, "cross_entropy", x, q, **options)
+    options["weight"][0] = inf
+    with fastloss.checking():
+        value, grad = fastloss.CrossEntropyLoss(**options).value_and_grad(x, q)
+    assert (np.abs(value - want[0]) <= allowed.value).all()
+    assert (np.abs(grad - want[1]) <= allowed.grad).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_element_weight_of_0_and_a_grad_output_of_0(dtype, isa):
     x, y = np.array([inf, 1.0, nan], dtype), np.zeros(3, dtype)
@@ -568,6 +581,48 @@ def test_cross_entropy_beside_the_largest_numbers(isa):
         0,
         math.log(2),
     ]
+
+
+@pytest.mark.parametrize("place", [False, True], ids=["apart", "in place"])
+@pytest.mark.parametrize(
+    ("dtype", "large", "weight", "samples"),
+    [
+        (np.float32, 3e38, None, [1.0, 2.0]),  # terms within the range, and their product with a weight
+        (np.float32, 1e38, 100.0, None),  # terms beyond float32
+        (np.float16, 6e4, 1e35, None),
+        (np.float64, 1.7e308, None, None),  # the sum is beyond float64
+        (np.float64, 1e308, 8.0, [0.25, 2.0]),  # and its terms
+    ],
+)
+def test_a_mean_over_classes_whose_terms_are_beyond_the_range(dtype, large, weight, samples, place, isa):
+    classes = 50
+    x, y = np.full((2, classes), -100, dtype), np.zeros((2, classes), np.float32)
+    x[:, :2] = [large, -large]
+    y[0, 1] = 1
+    wide = np.float64 if dtype == np.float64 else np.float32
+    w = None if weight is None else np.full(classes, weight, wide)
+    s = None if samples is None else np.array(samples, wide)
+    loss = fastloss.MultiLabelSoftMarginLoss(w, reduction="none")
+    usual = loss(np.ones((1, classes), dtype), y[:1])
+    given, out = np.concatenate([x, np.ones((1, classes), dtype)]), np.empty(3, wide)
+    target = np.concatenate([y, y[:1]])
+    s = None if s is None else np.append(s, wide(1))
+    with checking():
+        grads = {"grad_out": given} if place else {}
+        value, _ = loss.value_and_grad(
+            given.copy() if not place else given, target, sample_weight=s, out=out, **grads
+        )
+    assert value is out
+    assert value[2] == usual[0]
+    for i, terms in enumerate([2, 1]):
+        factor = exact(1 if w is None else w[0]) * exact(1 if s is None else s[i]) / classes
+        assert_close(value[i], terms * factor * exact(x[i, 0]), terms * factor * exact(x[i, 0]), wide)
+        assert loss(x[i], y[i], sample_weight=None if s is None else s[i]) == value[i]
+    total = loss.total(x, y, sample_weight=None if s is None else s[:2])
+    if wide == np.float32:
+        summed = fastloss.MultiLabelSoftMarginLoss(w, reduction="sum")
+        want = summed(x, y, sample_weight=None if s is None else s[:2])
+        assert_close(total.sum, want, want, np.float64, np.float32)
 
 
 # ----------------------------------------------------------------------------------------- sums

@@ -149,6 +149,18 @@ def test_array_functions_have_the_bits_of_numpy(rng, dtype):
             equal(result, getattr(fastloss, name)(numpy(x), *[axis] * (name in rows)))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax", "sigmoid", "logsigmoid"])
+def test_derivatives_of_half_precision_are_rounded_once(rng, name, dtype):
+    function, (x, v) = getattr(fj, name), (logits(rng, (5, 300), dtype) for _ in range(2))
+    value, along = jax.jvp(function, (x,), (v,))
+    equal(value, function(x))
+    wide = x.astype(jnp.float32)
+    equal(along, jax.jvp(function, (wide,), (v.astype(jnp.float32),))[1].astype(along.dtype))
+    back = jax.vjp(function, wide)[1](value.astype(jnp.float32))[0]
+    equal(jax.vjp(function, x)[1](value)[0], back.astype(dtype))
+
+
 def test_the_instruction_set_in_use_computes(isa, rng):
     x, target, _ = problem(rng, (6, 50), 1, "float32")
     loss = fastloss.CrossEntropyLoss()
@@ -169,6 +181,16 @@ def test_labels_of_any_integer_type(rng, label_dtype):
 def test_labels_of_less_than_a_byte(rng, label_dtype, most, run):
     x, target = logits(rng, (50, 70_000), "float32"), jnp.asarray(rng.integers(0, most + 1, 50))
     equal(run(fj.cross_entropy)(x, target.astype(label_dtype)), fj.cross_entropy(x, target))
+
+
+@pytest.mark.parametrize("dtype", ["float8_e5m2", "float8_e4m3fn", "float16", "int4", "bool"])
+def test_probabilities_of_any_real_dtype(rng, dtype):
+    x, target = logits(rng, (4, 3), "float32"), jnp.asarray(rng.integers(0, 2, (4, 3))).astype(dtype)
+    for loss in (fj.binary_cross_entropy_with_logits, fj.cross_entropy):
+        if loss is fj.cross_entropy and not jnp.issubdtype(target.dtype, jnp.floating):
+            continue  # which are labels there
+        for run in (loss, jax.grad(loss)):
+            equal(run(x, target), run(x, target.astype(jnp.float32)))
 
 
 @pytest.mark.parametrize("x_dtype", ["float32", "float8_e5m2", "complex64", "int4"])

@@ -488,6 +488,39 @@ def test_no_features_or_no_rows(shape, soft):
     np.testing.assert_allclose(grads[2], grad.reshape(-1, 4).sum(0), rtol=1e-15)
 
 
+@pytest.mark.parametrize("by", ["grad_output", "sample_weight"])
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize(
+    ("kind", "power"), [(np.float32, 127), (np.float32, 1000), (np.float32, -130), (np.float64, 1023)]
+)
+def test_a_factor_beyond_the_range_multiplies(kind, power, chunk, by, isa):
+    x, w, b, labels = make(kind)
+    loss = fastloss.LinearCrossEntropyLoss(reduction="sum", chunk=chunk)
+    if by == "sample_weight":  # in the range of its dtype, and the product with the other beyond
+        weights, power = np.full(len(x), kind(2.0) ** (power // 8)), power // 8 * 8
+        factors = {"sample_weight": weights, "grad_output": 2.0 ** (power // 8 * 7)}
+    else:
+        factors = {"grad_output": 2.0**power}
+    options = {"linear_bias": b, "wrt": ALL}
+    usual = loss.value_and_grad(x, w, labels, **options)[1]
+    allowed = bounds.linear(x, w, labels, dtype=kind, linear_bias=b, reduction="sum")
+    top, least = bounds.largest(kind) / 2.0**power, bounds.smallest(kind) / 2.0**power
+    got = loss.value_and_grad(x, w, labels, **options, **factors)[1]
+    for large, small, of in zip(got, usual, allowed[1:], strict=True):
+        above = np.isinf(large)
+        assert not np.isnan(large).any()
+        np.testing.assert_array_equal(np.sign(large[above]), np.sign(small[above]))
+        assert (np.abs(small[above]) >= top - 2 * of[above]).all()
+        back = np.ldexp(large[~above].astype(np.float64), -power)
+        assert (np.abs(back - small[~above]) <= 2 * of[~above] + least).all()
+    given = [np.ones_like(array) for array in usual]
+    loss.value_and_grad(
+        x, w, labels, **options, **factors, **dict(zip(OUTS, given, strict=True)), accumulate=True
+    )
+    for sums, large in zip(given, got, strict=True):
+        np.testing.assert_array_equal(sums, large + kind(1))
+
+
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_a_wider_array_that_is_added_to_keeps_its_digits(chunk):
     """The gradient by a bias of float64 beside float32."""

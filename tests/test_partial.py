@@ -204,6 +204,27 @@ def test_weights_far_from_one(weight):
     np.testing.assert_allclose(gradient(part, x, t, [0, 2, 6]), grad, rtol=1e-13, atol=1e-16)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "logit", "weight"),
+    [
+        (np.float32, 1e30, [1e20, 1e5, 1.0]),
+        (np.float32, 3e38, None),
+        (np.float64, 1e250, [1e200, 1e100, 1.0]),
+        (np.float64, 1e250, [1e-290, 1e-291, 0.0]),
+    ],
+)
+def test_products_of_logits_and_weights_that_leave_the_range_on_the_way(dtype, logit, weight, isa):
+    x, t = np.array([[0, logit, -1], [-1, 0, 1]], dtype), [1, 0]
+    weights = None if weight is None else np.array(weight, dtype)
+    options = {"weight": weights, "label_smoothing": 0.1}
+    value, grad = reference.cross_entropy(x, t, **options)
+    allowed = bounds.against_reference(bounds.loss, dtype, "cross_entropy", x, t, **options)
+    for cuts in ([0, 3], [0, 1, 3], [0, 2, 3], [0, 1, 2, 3]):
+        part = merged(fastloss.CrossEntropyLoss(**options), x, t, cuts)
+        assert_within(part.value(), value, allowed.value, dtype)
+        assert_within(gradient(part, x, t, cuts), grad, allowed.grad, dtype)
+
+
 @pytest.mark.parametrize("function", ["cross_entropy", "focal_loss"])
 def test_samples_that_do_not_count(function):
     rng = np.random.default_rng(4)

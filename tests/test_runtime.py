@@ -51,6 +51,8 @@ def test_show_config(capsys):
     assert _kernels.active in shown
     assert np.__version__ in shown
     assert "thread" in shown
+    compiler = next(line for line in shown.splitlines() if line.startswith("compiler"))
+    assert compiler.split()[1][0].isalpha()  # its name, before its version
 
 
 # ------------------------------------------------------------------------------------ global state

@@ -59,6 +59,7 @@ class Call:
         self.y = as_array(target, "target")
         self.dtype = compute_dtype(self.x, "input")
         self.stored = stored_dtype(self.x, self.dtype)
+        self.value_dtype = self.dtype  # under "none"
         self.sample_weight = None if sample_weight is None else as_array(sample_weight, "sample_weight")
         if self.sample_weight is not None and self.sample_weight.shape == (0,) and self.x.size:
             self.sample_weight = None  # as XGBoost says that there are none
@@ -157,7 +158,7 @@ class Call:
         value = grad = hess = None
         also = (FLOAT32,) if self.stored == FLOAT64 else ()
         if self.reduction == "none":
-            value = Output(self.out, "out", self.samples, self.dtype, apart_from=self.arrays)
+            value = Output(self.out, "out", self.samples, self.value_dtype, apart_from=self.arrays)
         elif self.out is not None:
             raise ValueError(f"out: the value under reduction {self.reduction!r} is a float")
         if self.with_grad:

@@ -196,12 +196,13 @@ def threads_for(elements: int) -> int:
 def config() -> dict[str, str]:
     """What `show_config` prints."""
     kernels = _kernels.module
+    compiler = kernels.COMPILER  # GCC says its version alone, others their name as well
     openmp = "OpenMP" if kernels.OPENMP else "serial build, no OpenMP"
     return {
         "fastloss": __version__,
         "instruction set": f"{_kernels.active} (built: {', '.join(_kernels.built)})",
         "threads": f"{get_num_threads()} of {os.cpu_count()} CPUs ({openmp})",
-        "compiler": kernels.COMPILER,
+        "compiler": f"GCC {compiler}" if compiler[:1].isdigit() else compiler,
         "NumPy": np.__version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
     }

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,6 +159,16 @@ def _like(x: Any, *, without: int | None = None, dtype: Any = None) -> jax.Shape
 # -------------------------------------------------------------------------------------- array functions
 
 
+def _wide(*arrays: tuple[Array]) -> Iterator[Array]:
+    """Input and tangent in the dtype that a kernel computes in, as derivatives are."""
+    return (array.astype(_computed(array.dtype)) for (array,) in arrays)
+
+
+def _as(primals: tuple[Array], array: Array) -> Array:
+    """A result, rounded once to the input's dtype."""
+    return array.astype(primals[0].dtype)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _logsumexp(x: Array, axis: int) -> Array:
     results = {"value": _like(x, without=axis, dtype=_computed(x.dtype))}
@@ -166,9 +177,8 @@ def _logsumexp(x: Array, axis: int) -> Array:
 
 @_logsumexp.defjvp
 def _(axis: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    value = _logsumexp(*primals, axis)
-    x, v = (a.astype(value.dtype) for a in (*primals, *tangents))
-    return value, (_softmax(x, axis) * v).sum(axis)
+    x, v = _wide(primals, tangents)
+    return _logsumexp(*primals, axis), (_softmax(x, axis) * v).sum(axis)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -178,8 +188,9 @@ def _softmax(x: Array, axis: int) -> Array:
 
 @_softmax.defjvp
 def _(axis: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    p = _softmax(*primals, axis)
-    return p, _centred(p, tangents[0], axis)
+    x, v = _wide(primals, tangents)
+    p = _softmax(x, axis)
+    return _as(primals, p), _as(primals, _centred(p, v, axis))
 
 
 def _centred(p: Array, v: Array, axis: int) -> Array:
@@ -194,8 +205,9 @@ def _log_softmax(x: Array, axis: int) -> Array:
 
 @_log_softmax.defjvp
 def _(axis: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    v = tangents[0]
-    return _log_softmax(*primals, axis), v - (_softmax(*primals, axis) * v).sum(axis, keepdims=True)
+    x, v = _wide(primals, tangents)
+    along = v - (_softmax(x, axis) * v).sum(axis, keepdims=True)
+    return _log_softmax(*primals, axis), _as(primals, along)
 
 
 @jax.custom_jvp
@@ -205,8 +217,9 @@ def _sigmoid(x: Array) -> Array:
 
 @_sigmoid.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    p = _sigmoid(*primals)
-    return p, p * _sigmoid(-primals[0]) * tangents[0]
+    x, v = _wide(primals, tangents)
+    p = _sigmoid(x)
+    return _as(primals, p), _as(primals, p * _sigmoid(-x) * v)
 
 
 @jax.custom_jvp
@@ -216,7 +229,8 @@ def _logsigmoid(x: Array) -> Array:
 
 @_logsigmoid.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _logsigmoid(*primals), _sigmoid(-primals[0]) * tangents[0]
+    x, v = _wide(primals, tangents)
+    return _logsigmoid(*primals), _as(primals, _sigmoid(-x) * v)
 
 
 # ----------------------------------------------------------------------------------------------- losses
@@ -572,7 +586,7 @@ def binary_cross_entropy_with_logits(
     >>> jax.grad(loss)(jnp.array([0.0, 0.0]), jnp.array([0.0, 1.0]))
     Array([ 0.25, -0.25], dtype=float32)
     """
-    x, y = _floating(input, "input"), _floating(target, "target")
+    x, y = _floating(input, "input"), _factor(target, "target")
     if y.shape != x.shape:
         raise ValueError(f"target: got shape {y.shape}, wanted {x.shape}")
     dtype = _computed(x.dtype)

@@ -409,7 +409,7 @@ def cross_entropy(
     if np.shape(target) == np.shape(input):
         if np.asarray(target).dtype.kind in "biu":
             raise TypeError("target: wanted class indices, or probabilities in a floating dtype")
-        c = (1 - label_smoothing) * w * _classes_last("target", target, axis) + spread
+        c = (1 - label_smoothing) * _times(_classes_last("target", target, axis), w) + spread
         divisor = np.ones(x.shape[:-1])
         if not unchecked:
             q = _classes_last("target", target, axis)

@@ -100,25 +100,29 @@ def stream(
     with _shown(progress) as report:
         if hasattr(input, "shape"):
             return _of_arrays(loss, _held(input, "input"), _held(target, "target"), rows, grad_out, report)
-        for name, batches in (("input", input), ("target", target)):
-            if not hasattr(batches, "__iter__"):
-                wanted = "an array, what has a shape and slices, or an iterable of batches"
-                raise TypeError(f"{name}: got {type(batches).__name__}, wanted {wanted}")
-        if rows is not None or grad_out is not None:
-            name = "rows" if grad_out is None else "grad_out"
-            raise ValueError(f"{name}: it needs an input with a shape and slices, got {type(input).__name__}")
-        total, done = Total(), 0
-        for count, (x, y) in enumerate(itertools.zip_longest(input, target, fillvalue=END)):
-            if x is END or y is END:
-                name, other = ("target", "input") if y is END else ("input", "target")
-                raise ValueError(
-                    f"{name}: got {count} batches, wanted as many as {other} has, which are more"
-                )
-            with named(f"in batch {count}, from 0"):
-                total += loss.total(x, y)
-            done += len(x)
-            report(done, None)
-        return total
+        return _of_batches(loss, input, target, rows, grad_out, report)
+
+
+def _of_batches(
+    loss: Loss[Any], input: Any, target: Any, rows: int | None, grad_out: Any, report: Progress
+) -> Total:
+    for name, batches in (("input", input), ("target", target)):
+        if not hasattr(batches, "__iter__"):
+            wanted = "an array, what has a shape and slices, or an iterable of batches"
+            raise TypeError(f"{name}: got {type(batches).__name__}, wanted {wanted}")
+    if rows is not None or grad_out is not None:
+        name = "rows" if grad_out is None else "grad_out"
+        raise ValueError(f"{name}: it needs an input with a shape and slices, got {type(input).__name__}")
+    total, done = Total(), 0
+    for count, (x, y) in enumerate(itertools.zip_longest(input, target, fillvalue=END)):
+        if x is END or y is END:
+            name, other = ("target", "input") if y is END else ("input", "target")
+            raise ValueError(f"{name}: got {count} batches, wanted as many as {other} has, which are more")
+        with named(f"in batch {count}, from 0"):
+            total += loss.total(x, y)
+        done += len(x)
+        report(done, None)
+    return total
 
 
 def _of_arrays(

@@ -383,6 +383,7 @@ class Loss(Options, Generic[V]):
         order = memory_order(call.x)
         if hasattr(self, "axis") and order and order[0] != 0:  # else blocks of samples would have other bits
             call.x = np.ascontiguousarray(call.x)
+        call.value_dtype = FLOAT64  # of means, which are not rounded before they are added up
         if adds_samples:
             call.exact = np.zeros(COUNTS, np.int64)
         values = np.asarray(loss._evaluate(call)[0])

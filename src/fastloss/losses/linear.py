@@ -39,7 +39,7 @@ from .._arguments import (
 from .._call import Call
 from .._runtime import threads_for
 from .._types import Each, Empty, LinearCall, LinearOptions, Reduced
-from ._plan import Options, V, counted
+from ._plan import Options, V, counted, exponent
 from .classes import CrossEntropyLoss
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
 ROWS = 512  # of a chunk at least: what a product with fewer rows costs is reading the weight
 CACHE = 2**21  # bytes of logits in a chunk of more rows
 PANEL = 2**22  # bytes of the weight's rows that are multiplied at a time
+MODERATE = (
+    64  # powers of 2 that the logits' gradient may have, whose products with 2**60 are in float32's range
+)
 BLOCK = 2**14  # numbers of float16 that are converted at a time
 FLOAT16 = np.dtype(np.float16)
 MEMORY = "FASTLOSS_CHUNK_BYTES"  # the environment's limit for a chunk's logits
@@ -122,14 +125,23 @@ def _adds(output: Output, accumulate: bool) -> bool:
 
 
 class _Sum:
-    """A gradient to which each chunk adds: the result itself, or a wider array until the last chunk."""
+    """A gradient to which each chunk adds: the result itself, or until the last chunk another array.
+
+    That is wider than the result, or 2 to the power of `step` smaller.
+    """
 
     def __init__(
-        self, output: Output, dtype: np.dtype[Any], chunks: int, accumulate: bool, products: Products
+        self,
+        output: Output,
+        dtype: np.dtype[Any],
+        chunks: int,
+        accumulate: bool,
+        products: Products,
+        step: int,
     ) -> None:
         self.add = _adds(output, accumulate)
-        self.result, self.copy, self.chunks = output.buffer, products.copy, chunks
-        self.narrow = self.result.dtype != dtype
+        self.result, self.copy, self.chunks, self.step = output.buffer, products.copy, chunks, step
+        self.narrow = self.result.dtype != dtype or step != 0
         self.sum = self.result
         if self.narrow:
             self.sum = np.empty(self.result.shape if chunks > 1 else 0, dtype)
@@ -149,6 +161,8 @@ class _Sum:
         if chunk < self.chunks - 1:
             self.sum[part] = share
             return
+        if self.step:
+            np.ldexp(share, self.step, out=share)
         if self.add:  # in the wider dtype of the two
             share = share + widened(self.result[part])
         self.copy(self.result[part], share)
@@ -231,6 +245,7 @@ class _Kernel(NamedTuple):
     rows: dict[str, Array]
     counted: Array
     divisor: float
+    step: int  # 2 to this power is what its gradient is still to be multiplied by
 
     def run(self, logits: Array, at: Any, values: Array | None, with_grad: bool) -> float:
         """The values of some rows' logits, added up, and the gradient in the place of the logits."""
@@ -245,6 +260,16 @@ class _Kernel(NamedTuple):
         return total
 
 
+def _step(kernel: dict[str, Any], samples: Sequence[Array | None]) -> int:
+    """What 2 is to the power of, so that without it the gradient by the logits is within MODERATE."""
+    classes = kernel.get("class_weight"), kernel.get("linear_weight")
+    sizes = [[exponent(array) for array in arrays if array is not None] for arrays in (samples, classes)]
+    own = math.frexp(kernel["factor"])[1]
+    size = own - math.frexp(kernel["divisor"])[1] + sum(sizes[0]) + max(sizes[1], default=0)
+    step = size - max(-MODERATE, min(size, MODERATE))
+    return max(own - 1000, min(step, own + 1000))  # so that the factor stays in range
+
+
 class _Gradients:
     """From the logits' gradient, a chunk of rows at a time, to those by input, weight and bias."""
 
@@ -255,10 +280,13 @@ class _Gradients:
         chunks: int,
         accumulate: bool,
         products: Products,
+        step: int,
     ) -> None:
-        self.operands, self.products, self.chunk = operands, products, -1
+        self.operands, self.products, self.chunk, self.step = operands, products, -1, step
         self.weight, self.bias = (
-            _Sum(outputs[name], operands.dtype, chunks, accumulate, products) if name in outputs else None
+            _Sum(outputs[name], operands.dtype, chunks, accumulate, products, step)
+            if name in outputs
+            else None
             for name in ("linear_weight", "linear_bias")
         )
         self.input: Array | None = None
@@ -286,7 +314,7 @@ class _Gradients:
             if self.weight is not None:
                 self._add_weight(part, g[:, part], x)
         if by_input is not None:
-            self._put_input(at, by_input)
+            self._put_input(at, np.ldexp(by_input, self.step, out=by_input) if self.step else by_input)
 
     def _add_weight(self, part: slice, g: Array, x: Array) -> None:
         """The gradient by a panel of the weight."""
@@ -594,7 +622,9 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         rows = {name: array.reshape(-1) for name, array in each.items() if array is not None}
         if "coefficient" in kernel:
             rows["coefficient"] = kernel.pop("coefficient").reshape(len(counts), call.x.shape[axis])
-        return _Kernel(_kernels.OPS[op], kernel, rows, counts, divisor)
+        step = _step(kernel, [rows.get("sample_weight"), rows.get("grad_output")])
+        kernel["factor"] = math.ldexp(kernel["factor"], -step)
+        return _Kernel(_kernels.OPS[op], kernel, rows, counts, divisor, step)
 
     @staticmethod
     def _outputs(call: Call, arrays: dict[str, Any], given: dict[str, Any]) -> dict[str, Output]:
@@ -643,7 +673,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
             if value:
                 value.buffer.fill(0)
             return 0.0 if kernel.divisor else self._loss._of_nothing()
-        back = _Gradients(operands, outputs, -(-rows // step), accumulate, products)
+        back = _Gradients(operands, outputs, -(-rows // step), accumulate, products, kernel.step)
         buffer = np.empty((min(step, rows), classes), operands.dtype)
         total = 0.0
         for start in range(0, rows, step):

@@ -31,7 +31,7 @@ from .._call import Call
 from .._errors import shortening
 from .._runtime import threads_for
 from ..totals import COUNTS, Exact, Total
-from ._plan import V, counted, is_moderate, rescaled, sum_of
+from ._plan import V, counted, exponent, is_moderate, rescaled, sum_of
 
 if TYPE_CHECKING:
     from .classes import _LabelLoss
@@ -422,6 +422,10 @@ class Partial(Generic[V]):
             "sample_weight": weights,
             **loss._smoothed(classes, dtype),
         }
+        if loss.label_smoothing:  # the kernels multiply `_shared` by the one, and the other
+            kernel["shift"] = math.ldexp(kernel["shift"], _step(loss))
+            if loss.weight is not None:
+                kernel["linear_weight"] = np.ldexp(kernel["linear_weight"], -_step(loss))
         if loss._head:
             kernel.update(zip(("head", "head_parameter", "z_loss"), loss._head, strict=False))
         return kernel, divisor
@@ -485,11 +489,17 @@ class Slice:
         return f"[{self.start}, {self.stop})"
 
 
+def _step(loss: _LabelLoss[Any]) -> int:
+    """2 to this power is what `_shared` is divided by, so that no product with logits leaves the range."""
+    return 32 + (0 if loss.weight is None else max(exponent(loss.weight) - 1, -900))
+
+
 def _shared(loss: _LabelLoss[Any], start: int, stop: int, dtype: np.dtype[Any]) -> Array | None:
     """What all samples multiply the classes by, with label smoothing."""
     if not loss.label_smoothing:
         return None
-    return np.ones(stop - start, dtype) if loss.weight is None else native(loss.weight[start:stop], dtype)
+    weight = np.ones(stop - start, dtype) if loss.weight is None else native(loss.weight[start:stop], dtype)
+    return np.ldexp(weight, -_step(loss))
 
 
 @shortening

@@ -134,6 +134,7 @@ class _PointwiseLoss(Loss[V]):
         if call.second_order:
             call.check_convex(factor, upstream)
         divisor = call.normalizer or self._divisor(samples, weights, mask)
+        x = call.x.copy() if value and samples != shape and call.grad_out is not None else call.x
         if call.normalizer is None and self.reduction == "mean" and not is_moderate(divisor):
             weights = rescaled(weights, samples, dtype)
             divisor = self._divisor(samples, weights, mask)
@@ -164,9 +165,26 @@ class _PointwiseLoss(Loss[V]):
             size = np.maximum(np.abs(grad.buffer), np.float64(call.floor))
             counted = spread(mask)
             hess.fill(size if counted is None else np.where(counted, size, 0))
-        if value and values is not value.buffer:
-            _kernels.module.row_means(values, value.buffer)
+        if value and values is not None and values is not value.buffer:
+            _kernels.module.row_means(convert(values, value.buffer.dtype), value.buffer)
+            self._mean_anew(call, x, weights, value.buffer)
         return self._finished((value, grad, hess), total, divisor)
+
+    @np.errstate(all="ignore")
+    def _mean_anew(self, call: Call, x: Array, weights: Array | None, means: Array) -> None:
+        """Means whose terms, or the sum of these, are beyond the numbers that they were computed in."""
+        rows = ~np.isfinite(means)
+        if not rows.any():
+            return
+        step = int(np.frexp(x.shape[-1])[1])  # without it the sum of float64 may be too large as well
+        weight = np.ones(()) if self.weight is None else self.weight.astype(np.float64)
+        weight = np.broadcast_to(np.ldexp(weight, -step), x.shape)[rows]
+        own = None if weights is None else np.broadcast_to(weights, rows.shape)[rows][:, None]
+        x, y = (widened(array)[rows].astype(np.float64) for array in (x, call.y))
+        terms = BCEWithLogitsLoss(weight, reduction="none", unchecked=True)(x, y, sample_weight=own)
+        anew = np.empty(len(terms))
+        _kernels.module.row_means(terms, anew)
+        means[rows] = np.ldexp(anew, step)
 
     def _weight_of(
         self, input: Array, target: Any, /, sample_weight: Any = None, mask: Any = None, **more: Any
@@ -806,6 +824,17 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
 
     def _run_in_place(self, call: Call) -> Result:
         return self._run(call)  # whose last axis is one
+
+    def _evaluated(self, input: Any, *arguments: Any) -> Any:
+        if self.reduction != "none" or self._plain is None:
+            return super()._evaluated(input, *arguments)
+        kept = input.copy() if isinstance(input, np.ndarray) and arguments[7] is not None else input
+        result = super()._evaluated(input, *arguments)
+        if np.isfinite(result[0] if isinstance(result, tuple) else result).all():
+            return result
+        loss = self._changed()
+        loss.__dict__["_plain"] = None  # the short way leaves means of infinite terms as they are
+        return loss._evaluated(kept, *arguments)
 
     def _op(self) -> str:
         return "bce_with_logits"

@@ -9,7 +9,7 @@ b) Two ways lead to fastloss. In eager code an autograd.Function costs a fractio
 c) The gradient comes with the value, if it will be needed. The backward pass multiplies it by grad_output,
    and hands over its memory where nothing else can see it. In half precision, where a second rounding or a
    mean's divisor would cost digits, the backward pass computes it, grad_output included, and rounds it once.
-d) Second derivatives, and values that are NaN, are PyTorch's own.
+d) Second derivatives, and in eager code values that are NaN, are PyTorch's own.
 """
 
 from __future__ import annotations
