@@ -12,6 +12,7 @@ import fastloss
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 lazy = pytest.importorskip("fastloss.dask")
+assert_eq = pytest.importorskip("dask.array.utils").assert_eq
 
 #: Sum, divisor and quotient, or factor, are rounded once each on either side, in float64.
 CLOSE = 6 * 2.0**-53
@@ -423,6 +424,50 @@ def test_errors():
         lazy.cross_entropy(logits, unknown[:, 0])
     with pytest.raises(ValueError, match=r"^sample_weight: .*compute_chunk_sizes"):
         lazy.cross_entropy(logits, t, sample_weight=unknown[:, 0])
+
+
+@pytest.mark.parametrize("chunks", [(9, 7), (9, 3), (40, 2)])
+@pytest.mark.parametrize("options", [{}, {"sample_weight": np.ones(40)}, {"reduction": "none"}])
+def test_graphs_are_as_dask_wants_them(chunks, options):
+    """Layers know which others they need, and equal calls are the same tasks."""
+    x, t = arrays()
+    logits = da.from_array(x, chunks)
+
+    def made(**more):
+        pair = lazy.cross_entropy_value_and_grad(logits, t, **options, **more)
+        return *pair, lazy.cross_entropy(logits, t, **options, **more)
+
+    kind = fastloss.CrossEntropyLoss(reduction=options.get("reduction", "mean"))
+    value, grad = kind.value_and_grad(x, t, sample_weight=options.get("sample_weight"))
+    for array, expected in zip(made(), (value, grad, value), strict=True):
+        assert_eq(array, np.asarray(expected), check_type=False)
+    assert [array.name for array in made()] == [array.name for array in made()]
+    weights = np.full((2, 7), 1.0)
+    weights[1, 3] = 2
+    of_weights = [made(weight=weight)[0].name for weight in weights]
+    assert of_weights[0] != of_weights[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"sample_weight": np.ones(40)}])
+def test_a_task_does_not_carry_the_layers_of_all_others(options, monkeypatch):
+    """Or else the time that a graph takes to build would grow with the square of the chunks."""
+    x, t = arrays()
+    from_delayed = da.from_delayed
+
+    def layers_of_a_gradient(rows):
+        counts = []
+
+        def seen(task, shape, dtype):
+            if shape:  # else it is the value, which is of all
+                counts.append(len(task.dask.layers))
+            return from_delayed(task, shape, dtype)
+
+        monkeypatch.setattr(da, "from_delayed", seen)
+        lazy.cross_entropy_value_and_grad(da.from_array(x, (rows, 7)), t, **options)
+        assert len(counts) == 40 / rows
+        return max(counts)
+
+    assert layers_of_a_gradient(1) == layers_of_a_gradient(10)
 
 
 @pytest.mark.parametrize("classes", [7, 3])

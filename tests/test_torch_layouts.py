@@ -124,6 +124,19 @@ def test_values_and_gradients_have_the_format_of_input(name, compiled):
                 assert value.stride() == x.stride() if name in LOSSES else value.is_contiguous()
 
 
+@pytest.mark.parametrize("name", [*LOSSES, "cross_entropy", *ALONG_CLASSES, *ELEMENTWISE])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(0, 3), (2, 3, 0), (0, 3, 0)])
+def test_empty_tensors_have_the_steps_of_pytorchs(name, dtype, shape):
+    x = torch.zeros(shape, dtype=dtype).requires_grad_()
+    losses = name in (*LOSSES, "cross_entropy")
+    value = getattr(F, name)(x, x.detach(), reduction="none") if losses else call(name, x)
+    (grad,) = torch.autograd.grad(value, x, torch.ones_like(value))
+    for result in (value, grad):
+        assert result.stride() == torch.empty(result.shape).stride()
+        assert result.dtype == dtype
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", *LOSSES[3:4], *ALONG_CLASSES, *ELEMENTWISE])
 def test_operators_promise_the_format_that_they_have(name):
     """What torch.compile is told of the strides is what there is."""

@@ -251,10 +251,10 @@ ValueError
     # ------------------------------------------------------------------------------------------ jax
     "jax.x": """\
 x : array_like
-    Array of any shape with at least one class on `axis`; float64, float32, float16, bfloat16, or integers
-    and bools, which become JAX's float.
-axis : int, default: -1
-    The class axis.""",
+    Array of any shape; float64, float32, float16, bfloat16, or integers and bools, which become JAX's
+    float.
+axis : int, tuple of int or None, default: -1
+    The class axis, or several; None is all of them.""",
     "jax.x_of_elements": """\
 x : array_like
     Array of any shape; float64, float32, float16, bfloat16, or integers and bools, which become JAX's

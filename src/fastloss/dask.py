@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial, reduce
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,8 @@ from .totals import Exact, Total
 try:
     import dask
     import dask.array as da
+    from dask.delayed import Delayed
+    from dask.highlevelgraph import HighLevelGraph
 except ImportError as error:
     raise ImportError("fastloss.dask needs dask: pip install 'dask[array]'") from error
 
@@ -269,7 +271,7 @@ class _Batches:
         x = self.x.to_delayed()
         for block in np.ndindex(tasks.shape):
             place, target, more = self._arguments(block)
-            tasks[block] = _lazy(function, block)(self.loss, x[place], target, *args, **more)
+            tasks[block] = _lazy(function, block, more)(self.loss, x[place], target, *args, *more.values())
         return tasks
 
     @cached_property
@@ -282,8 +284,8 @@ class _Batches:
             parts = []
             for part, start in enumerate(starts):
                 place, target, more = self._arguments(block, part)
-                parts.append(_lazy(_part_of, block)(loss, x[place], target, start=start, **more))
-            tasks[block] = _lazy(_merged)(parts)
+                parts.append(_lazy(_part_of, block, more)(loss, x[place], target, start, *more.values()))
+            tasks[block] = _lazy(_merged)(*parts)
         return tasks
 
     def _starts(self) -> list[int]:
@@ -299,7 +301,8 @@ class _Batches:
             shape = [lengths[i] for lengths, i in zip(self.x.chunks, place, strict=True)]
             if self.parted and self.axis is not None:
                 shape[self.axis] = self.x.shape[self.axis]
-            tasks[block] = _lazy(_weight_of, block)(self.loss, tuple(shape), self.x.dtype, target, **more)
+            given = self.loss, tuple(shape), self.x.dtype, target, *more.values()
+            tasks[block] = _lazy(_weight_of, block, more)(*given)
         return self.total(tasks)
 
     def totals_and_grads(self, scale: Any, dtype: Any) -> tuple[Any, Any]:
@@ -321,7 +324,7 @@ class _Batches:
         """All totals in one, by a tree."""
         totals = list(tasks.flat)
         while len(totals) > 1:
-            totals = [_lazy(_sum)(totals[i : i + MERGED]) for i in range(0, len(totals), MERGED)]
+            totals = [_lazy(_sum)(*totals[i : i + MERGED]) for i in range(0, len(totals), MERGED)]
         return totals[0]
 
     def totals(self) -> Any:
@@ -347,20 +350,28 @@ class _Batches:
         return da.block(blocks.tolist()) if blocks.ndim else blocks[()]
 
 
-def _lazy(function: Callable[..., Any], block: tuple[int, ...] | None = None) -> Any:
-    """The function as one whose calls are tasks; it keeps its name here, by which they are pickled."""
-    return dask.delayed(function if block is None else partial(_of_block_of_samples, function, block))
+def _lazy(
+    function: Callable[..., Any], block: tuple[int, ...] | None = None, names: Iterable[str] = ()
+) -> Any:
+    """The function as one whose calls are tasks; it keeps its name here, by which they are pickled.
+
+    Lazy arguments are given by position, the last ones under `names`: of those in a list, or by keyword, Dask
+    puts all that they come from into each task's layer. Equal calls are one task.
+    """
+    called = function if block is None else partial(_of_block_of_samples, function, block, (*names,))
+    return dask.delayed(called, pure=True)
 
 
 def _of_block_of_samples(
-    function: Callable[..., Any], block: tuple[int, ...], *args: Any, **more: Any
+    function: Callable[..., Any], block: tuple[int, ...], names: tuple[str, ...], *args: Any
 ) -> Any:
     """The errors of a function name the chunks of the samples that they are of."""
+    plain = len(args) - len(names)
     with named(f"positions are those in chunk {block} of the samples"):
-        return function(*args, **more)
+        return function(*args[:plain], **dict(zip(names, args[plain:], strict=True)))
 
 
-def _sum(totals: list[Total]) -> Total:
+def _sum(*totals: Total) -> Total:
     return sum(totals, Total())
 
 
@@ -396,7 +407,7 @@ def _part_of(loss: Any, x: Any, y: Any, start: int, **more: Any) -> Partial[Any]
         return loss.partial(x, y, start=start, **more)  # type: ignore[no-any-return]
 
 
-def _merged(parts: list[Partial[Any]]) -> Partial[Any]:
+def _merged(*parts: Partial[Any]) -> Partial[Any]:
     return reduce(Partial.merge, parts)
 
 
@@ -460,11 +471,24 @@ def _value_and_grad(batches: _Batches, grad_output: Any = 1.0) -> tuple[Any, Any
     elif reduction == "mean":
         weights = batches.weights()
     stored = _dtypes(batches.x)[1]
-    totals, grads = batches.totals_and_grads(_lazy(_scale_of)(weights, grad_output, divisor), stored)
+    scale = _lazy(_scale_of)(weights, grad_output, divisor)
+    totals, grads = batches.totals_and_grads(_without_origin(scale), stored)
     grad = batches.array(grads, batches.x.chunks, stored).rechunk(batches.input.chunks)
+    grad = _with_origin(grad, scale)
     if reduction == "none":
         return batches.values(), grad
-    return batches.value(batches.total(totals)), grad
+    return _with_origin(batches.value(batches.total(totals)), scale), grad
+
+
+def _without_origin(task: Any) -> Any:
+    """The task for many others to refer to: each of them would copy the list of all layers that it is of."""
+    return Delayed(task.key, HighLevelGraph({task.key: {}}, {task.key: set()}))
+
+
+def _with_origin(array: Any, task: Any) -> Any:
+    """An array made of tasks that refer to `_without_origin(task)`, with what that comes from."""
+    graph = HighLevelGraph.merge(array.dask, task.dask)
+    return da.Array(graph, array.name, array.chunks, meta=array._meta)
 
 
 # What ends the name, what is computed, what the docstring says of it, and what it returns

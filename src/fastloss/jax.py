@@ -33,8 +33,9 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from . import _docs, _kernels, _xla
-from ._arguments import choice, class_axis, number, one_for_each, scalar
+from ._arguments import choice, class_axes, class_axis, number, one_for_each, scalar
 from ._runtime import threads_for
+from ._types import Axis
 
 __all__ = [
     "binary_cross_entropy_with_logits",
@@ -598,14 +599,26 @@ def binary_cross_entropy_with_logits(
     return _loss(_BCEWithLogits(choice(reduction, "reduction", ("mean", "sum", "none"))), x, operands)
 
 
-def _along_axis(function: Any, x: Any, axis: Any) -> Any:
-    if axis is None:
-        raise TypeError("axis: got None, wanted an integer")
+def _along_axes(function: Any, x: Any, axis: Any, *, reduces: bool = False) -> Any:
+    """A function along one axis, or several as one, in the order of `_arguments.OneAxis`."""
     array = _floating(x, "x")
-    return function(array, class_axis(array.shape, axis, "x"))
+    shape, axes = array.shape, class_axes(array.shape, axis, "x")
+    others = [i for i in range(array.ndim) if i not in axes]
+    classes = math.prod(shape[i] for i in axes)
+    if classes == 0:
+        of_samples = tuple(shape[i] for i in others)
+        return jnp.full(of_samples, -jnp.inf, _computed(array.dtype)) if reduces else array
+    if len(axes) == 1:
+        return function(array, axes[0])
+    neighbours = bool(axes) and axes[-1] - axes[0] == len(axes) - 1
+    place = axes[0] if neighbours else len(others)
+    order = np.array([*others[:place], *axes, *others[place:]], int)
+    sizes = [shape[i] for i in others]
+    result = function(array.transpose(order).reshape(*sizes[:place], classes, *sizes[place:]), place)
+    return result if reduces else result.reshape([shape[i] for i in order]).transpose(np.argsort(order))
 
 
-def logsumexp(x: ArrayLike, axis: int = -1) -> Array:
+def logsumexp(x: ArrayLike, axis: Axis = -1) -> Array:
     """Logarithm of the sum of exponentials along an axis: log Σ_j exp(x_j).
 
     Parameters
@@ -615,7 +628,8 @@ def logsumexp(x: ArrayLike, axis: int = -1) -> Array:
     Returns
     -------
     Array
-        Array of x's shape without `axis`, in nats: float64 or, for other dtypes, float32.
+        Array of x's shape without `axis`, in nats: float64 or, for other dtypes, float32. No
+        classes give -inf.
 
     Raises
     ------
@@ -635,11 +649,11 @@ def logsumexp(x: ArrayLike, axis: int = -1) -> Array:
     >>> fastloss.jax.logsumexp([1000.0, 1000.0])
     Array(1000.6932, dtype=float32)
     """
-    result: Array = _along_axis(_logsumexp, x, axis)
+    result: Array = _along_axes(_logsumexp, x, axis, reduces=True)
     return result
 
 
-def softmax(x: ArrayLike, axis: int = -1) -> Array:
+def softmax(x: ArrayLike, axis: Axis = -1) -> Array:
     """Softmax along an axis: exp(x_j) / Σ_k exp(x_k).
 
     Parameters
@@ -669,11 +683,11 @@ def softmax(x: ArrayLike, axis: int = -1) -> Array:
     >>> fastloss.jax.softmax([0.0, 0.0, -float("inf")])
     Array([0.5, 0.5, 0. ], dtype=float32)
     """
-    result: Array = _along_axis(_softmax, x, axis)
+    result: Array = _along_axes(_softmax, x, axis)
     return result
 
 
-def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
+def log_softmax(x: ArrayLike, axis: Axis = -1) -> Array:
     """Logarithm of softmax along an axis: x_j - log Σ_k exp(x_k), in nats.
 
     Parameters
@@ -703,7 +717,7 @@ def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
     >>> fastloss.jax.log_softmax([0.0, -1000.0])
     Array([    0., -1000.], dtype=float32)
     """
-    result: Array = _along_axis(_log_softmax, x, axis)
+    result: Array = _along_axes(_log_softmax, x, axis)
     return result
 
 

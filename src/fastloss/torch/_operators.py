@@ -180,6 +180,8 @@ def _tensor(result: Any, dtype: torch.dtype) -> Tensor:
             return torch.from_numpy(np.array(result, FLOAT32))
         return torch.scalar_tensor(result, dtype=torch.float64).float()  # which makes it infinite
     array = np.asarray(result)
+    if not array.size:  # whose steps NumPy leaves at 0
+        return torch.empty(array.shape, dtype=dtype)
     if dtype is torch.bfloat16 and array.dtype == BFLOAT16:
         return torch.from_numpy(array.view(np.int16)).view(dtype)
     tensor = torch.from_numpy(array)
