@@ -32,6 +32,14 @@ def dtype(request):
     return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if kind == "bfloat16" else kind)
 
 
+@pytest.fixture(params=["classes last", "classes first"])
+def layout(request):
+    """How to lay out rows, and how to read the answer."""
+    if request.param == "classes last":
+        return (lambda x: x), -1, (lambda y: y)
+    return (lambda x: np.ascontiguousarray(np.moveaxis(x, -1, 0))), 0, (lambda y: np.moveaxis(y, 0, -1))
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """What PyTorch draws does not depend on the tests before."""

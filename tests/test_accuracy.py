@@ -11,11 +11,13 @@ import pytest
 import fastloss
 from fastloss import _kernels, bounds
 from tests.support import hard, oracle
+from tests.support.cases import fixture_of
 from tests.support.cases import free as loss
 from tests.support.hard import WIDE, WIDTH
 from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
+dtype = fixture_of(DTYPES)
 
 
 @functools.cache
@@ -31,11 +33,6 @@ def problem(kind, dtype):
 
 @pytest.fixture(params=["adversarial", "long"])
 def kind(request):
-    return request.param
-
-
-@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
-def dtype(request):
     return request.param
 
 

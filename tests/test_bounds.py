@@ -9,10 +9,11 @@ import pytest
 import fastloss
 from fastloss import bounds
 from tests.support import oracle
-from tests.support.cases import free
+from tests.support.cases import fixture_of, free
 
 PAGE = Path(__file__).parents[1] / "docs" / "bounds.md"
 DTYPES = [np.float32, np.float64]
+dtype = fixture_of(DTYPES)
 wide = pytest.mark.skipif(oracle.WideRows.bits < 64, reason="long double is no wider than float64 here")
 
 BCE = "binary_cross_entropy"
@@ -76,11 +77,6 @@ def test_two_terms(name, x, y, options, dtype, isa):
     options = {k: np.float32([v]).astype(dtype) for k, v in options.items()}
     for found in shares_of_points(name, x, y, dtype, **options):
         assert 0.05 < found.max() <= 1
-
-
-@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
-def dtype(request):
-    return request.param
 
 
 @wide

@@ -8,14 +8,13 @@ import pytest
 
 import fastloss
 from fastloss import calibration
+from tests.support.cases import fixture_of
 
 inf, nan = math.inf, math.nan
 SHAPES = [(60, 2), (50, 3), (300, 10), (40, 200)]
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
-def dtype(request):
-    return request.param
+dtype = fixture_of([np.float32, np.float64])
 
 
 def drawn(rng, shape, dtype=np.float64, truth=0.6, classes=1):

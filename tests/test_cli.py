@@ -15,6 +15,8 @@ from fastloss import _kernels, _report, _selfcheck, _timing
 from fastloss.losses import CLASSES
 
 COMMAND = [sys.executable, "-m", "fastloss"]
+# a shell's background jobs ignore SIGINT, and so would what they start
+HEEDING = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 UNCHECKED = "import sys, fastloss.__main__ as cli; cli.check = list; sys.exit(cli.run())"  # a quick one
 
 
@@ -173,12 +175,10 @@ def test_a_reader_that_has_gone(options):
 @pytest.mark.skipif(sys.platform == "win32", reason="there a signal cannot be sent to one process")
 def test_interrupt():
     process = subprocess.Popen(
-        [*COMMAND, "--check"],
+        [sys.executable, "-c", HEEDING, *COMMAND, "--check"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell's background jobs ignore it, and so would this
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "\n"  # the checks begin now, and take a while
     for line in process.stdout:

@@ -12,7 +12,7 @@ import pytest
 import fastloss
 from fastloss import KLDivWithLogitsLoss, _kernels, bounds, reference
 from tests.support import oracle
-from tests.support.cases import LAYOUTS, same_bits
+from tests.support.cases import LAYOUTS, fixture_of, same_bits
 from tests.support.oracle import assert_within
 
 inf, nan = math.inf, math.nan
@@ -20,9 +20,7 @@ NAME = "kl_div_with_logits"
 SHAPES = [((70, 3), 1), ((9, 40), 1), ((5, 200), 1), ((2, 4200), 1), ((3, 7, 33), 1), ((2, 150, 3), 1)]
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
-def dtype(request):
-    return request.param
+dtype = fixture_of([np.float32, np.float64])
 
 
 def softmax(x):

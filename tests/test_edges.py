@@ -15,6 +15,7 @@ from tests.support.cases import (
     REDUCTIONS,
     VARIANTS,
     WITH_CLASSES,
+    fixture_of,
     loss,
     make,
     refer,
@@ -30,9 +31,7 @@ SOFTMAX_LOSSES = [v for v in WITH_CLASSES if not v.startswith("nll")]
 LAYOUTS = [((6, 5), 1), ((6, 70), 1), ((70, 6), 0), ((2, 5, 3), 1)]
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
-def dtype(request):
-    return request.param
+dtype = fixture_of([np.float32, np.float64])
 
 
 @pytest.fixture(params=LAYOUTS, ids=["lanes", "rows", "strided", "spatial"])

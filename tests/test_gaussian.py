@@ -11,17 +11,13 @@ import pytest
 import fastloss
 from fastloss import GaussianNLLLoss, _kernels, bounds, reference
 from tests.support import oracle
-from tests.support.cases import LAYOUTS, same_bits
+from tests.support.cases import LAYOUTS, fixture_of, same_bits
 from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
+dtype = fixture_of(DTYPES)
 inf, nan = math.inf, math.nan
 WRT = ["input", "var"]
-
-
-@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
-def dtype(request):
-    return request.param
 
 
 def arguments(rng, shape, dtype, var_shape=None):

@@ -11,20 +11,16 @@ import pytest
 import fastloss
 from fastloss import CrossEntropyLoss, FocalLoss, MultinomialNLLLoss, NLLLoss, _kernels, bounds, reference
 from tests.support import oracle
-from tests.support.cases import loss, same_bits
+from tests.support.cases import fixture_of, loss, same_bits
 from tests.support.oracle import assert_within
 
 inf, nan = math.inf, math.nan
 DTYPES = [np.float32, np.float64]
+dtype = fixture_of(DTYPES)
 LOGITS = ["cross_entropy", "focal_loss", "generalized_cross_entropy", "poly_loss", "multinomial_nll_loss"]
 #: Shapes and class axes: few classes, short rows, rows, rows of several blocks, strided classes.
 SHAPES = [((70, 3), 1), ((9, 40), 1), ((5, 200), 1), ((2, 4200), 1), ((3, 7, 33), 1), ((2, 150, 3), 1)]
 WRT = ("input", "scale", "bias")
-
-
-@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
-def dtype(request):
-    return request.param
 
 
 def numbers(kind, classes, dtype):

@@ -13,6 +13,7 @@ from tests.support.cases import (
     REDUCED,
     VARIANTS,
     WITH_CLASSES,
+    fixture_of,
     loss,
     make,
     refer,
@@ -24,20 +25,8 @@ from tests.support.cases import (
 from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
+dtype = fixture_of(DTYPES)
 RULES = ["exact", "bound", "friedman", "residual", 0.375]
-
-
-@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture(params=["classes last", "classes first"])
-def layout(request):
-    """How to lay out rows, and how to read the answer."""
-    if request.param == "classes last":
-        return (lambda x: x), -1, (lambda y: y)
-    return (lambda x: np.ascontiguousarray(np.moveaxis(x, -1, 0))), 0, (lambda y: np.moveaxis(y, 0, -1))
 
 
 # ------------------------------------------------------------------------------- against the reference

@@ -9,23 +9,12 @@ import pytest
 
 from fastloss import bounds
 from tests.support import hard, oracle
+from tests.support.cases import fixture_of
 from tests.support.cases import free as loss
 from tests.support.oracle import assert_within
 
 DTYPES = [np.float32, np.float64]
-
-
-@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture(params=["classes last", "classes first"])
-def layout(request):
-    """How to lay out rows, and how to read the answer."""
-    if request.param == "classes last":
-        return (lambda x: x), -1, (lambda y: y)
-    return (lambda x: np.ascontiguousarray(np.moveaxis(x, -1, 0))), 0, (lambda y: np.moveaxis(y, 0, -1))
+dtype = fixture_of(DTYPES)
 
 
 # ----------------------------------------------------------------------- exact derivatives, to 50 digits

@@ -17,7 +17,7 @@ import pytest
 
 import fastloss
 from fastloss import _kernels
-from tests.support.cases import CLASSES, REDUCTIONS
+from tests.support.cases import CLASSES, REDUCTIONS, fixture_of
 
 torch = pytest.importorskip("torch", reason="fastloss.torch needs PyTorch")
 import fastloss.torch as F  # noqa: E402
@@ -25,6 +25,7 @@ from fastloss.torch._operators import _tensor  # noqa: E402
 
 theirs = torch.nn.functional
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+dtype = fixture_of(DTYPES)
 MODULES = {name: made for name, made in CLASSES.items() if hasattr(F, name)}
 LOSSES = [*MODULES]
 FUNCTIONS = ["softmax", "log_softmax", "logsumexp", "logsigmoid", "sigmoid"]
@@ -90,11 +91,6 @@ def on_fastloss(result):
 
 
 SHAPES = [(5,), (4, 5), (3, 70), (3, 5, 2), (2, 3, 4, 2), (0, 5), (3, 1)]
-
-
-@pytest.fixture(params=DTYPES, ids=str)
-def dtype(request):
-    return request.param
 
 
 # ---------------------------------------------------------------------------- every combination of arguments

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 import fastloss
 from fastloss import reference
@@ -82,6 +83,15 @@ WITH_CLASSES = [v for v in VARIANTS if v.startswith(("cross", "nll", "multinomia
 POINTWISE = [v for v in VARIANTS if v not in WITH_CLASSES]
 INDEXED = [v for v in WITH_CLASSES if not v.startswith("multi") and "probabilities" not in v]
 REDUCTIONS = ["mean", "sum", "none"]
+
+
+def fixture_of(kinds):
+    """A fixture that gives each of some dtypes."""
+
+    def kind(request):
+        return request.param
+
+    return pytest.fixture(params=kinds, ids=lambda kind: getattr(kind, "__name__", str(kind)))(kind)
 
 
 def reductions(variant):
