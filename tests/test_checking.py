@@ -1,6 +1,9 @@
 """`fastloss.checking()` and FASTLOSS_CHECK: what is right passes, what is wrong is found."""
 
+import contextlib
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -100,6 +103,28 @@ def test_checking_an_in_place_gradient(rng):
     case = make("cross_entropy", rng, (4, 5))
     with fastloss.checking():
         run(case, grad_out=case.input)
+
+
+def test_checking_is_that_of_its_thread(monkeypatch):
+    """Of a loss that several threads call at once, those that check find what is wrong, and no others."""
+    loss, x, labels = fastloss.CrossEntropyLoss(z_loss=0.5, softcap=4.0, scale=0.5), np.eye(3), [0, 2, 1]
+    wanted = loss(x, labels)
+    monkeypatch.setattr(reference, "cross_entropy", lambda x, *_, **__: (2.0, np.zeros(x.shape)))
+    start = threading.Barrier(4)
+
+    def found(checks):
+        start.wait(30)
+        wrong = 0
+        with fastloss.checking() if checks else contextlib.nullcontext():
+            for _ in range(20):
+                try:
+                    assert loss(x, labels) == wanted
+                except fastloss.CheckError:
+                    wrong += 1
+        return wrong
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(found, [True, False] * 2)) == [20, 0] * 2
 
 
 def test_fastloss_check_turns_checking_on():

@@ -144,9 +144,10 @@ def test_nan_in_a_weight_equals_itself():
     assert loss("cross_entropy", weight=[np.nan, 1]) == loss("cross_entropy", weight=[np.nan, 1])
 
 
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", ">f4", ">f2"])
 @pytest.mark.parametrize(("name", "options"), LOSSES)
-def test_copies(name, options):
-    made = loss(name, **options)
+def test_copies(name, options, dtype):
+    made = loss(name, **{k: np.array(v, dtype) if isinstance(v, list) else v for k, v in options.items()})
     copies = [
         pickle.loads(pickle.dumps(made, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
     ]

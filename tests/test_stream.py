@@ -119,7 +119,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(batch):
     [
         ({"loss": "cross_entropy"}, TypeError, "loss: got str"),
         ({"rows": 0}, ValueError, "rows: got 0"),
-        ({"rows": True}, ValueError, "rows: got True"),
+        ({"rows": True}, TypeError, "rows: got bool"),
         ({"progress": np.zeros(2)}, TypeError, "^progress: got ndarray, wanted"),
         ({"progress": "no"}, TypeError, "^progress: got str, wanted"),
         ({"target": np.zeros(3, int)}, ValueError, r"target: got shape \(3,\)"),

@@ -56,7 +56,8 @@ def as_array(value: Any, name: str) -> Array:
     except (BufferError, RuntimeError, TypeError) as error:  # a tensor with grad, or elsewhere
         if str(getattr(value, "dtype", "")) == "torch.bfloat16" and value.is_cpu and not value.requires_grad:
             return _of_bfloat16(value)
-        raise TypeError(f"{name}: {error}{_remedies.for_tensor(value)}") from None
+        said = str(error).removesuffix(".")
+        raise TypeError(f"{name}: {said}{_remedies.for_tensor(value)}") from None
     if array.dtype.kind == "O":
         if problem := _remedies.for_categories(value):
             raise TypeError(f"{name}: {problem}")
@@ -388,6 +389,14 @@ def number(value: Any, name: str, wanted: str) -> int:
     if not -(2**63) <= whole < 2**63:
         raise ValueError(f"{name}: got {value}, wanted a 64-bit integer")
     return whole
+
+
+def positive(value: Any, name: str, wanted: str, most: int = 2**63 - 1) -> int:
+    """The same from 1 on."""
+    count = number(value, name, wanted)
+    if not 1 <= count <= most:
+        raise ValueError(f"{name}: got {value}, wanted {wanted}")
+    return count
 
 
 def choice(value: str, name: str, choices: tuple[str, ...]) -> str:

@@ -10,15 +10,18 @@ import inspect
 import re
 from typing import Any
 
+INDICES = "Class indices: integers, bools, or whole numbers in a floating dtype"
+
 TEXTS = {
     # ------------------------------------------------------------------- losses: input and target
     "dtypes": "float64, float32, float16, bfloat16, integer or bool",
     "logits": """\
 input : array_like of shape (N, C) or (..., C, ...)
     Logits with C classes on `axis`; float64, float32, float16, bfloat16, integer or bool.""",
-    "labels": """\
+    "indices": INDICES,
+    "labels": f"""\
 target : array_like of int, of shape (N,) or input's without `axis`
-    Class indices of any integer type.""",
+    {INDICES}.""",
     "probabilities": """\
 target : array_like of input's shape
     Probabilities in [0, 1], any real dtype.""",
@@ -31,16 +34,17 @@ input : array_like of shape (N, C) or (..., C, ...)
     The student's logits.
 teacher : array_like of input's shape
     The teacher's logits.""",
-    "student.labels": """\
+    "student.labels": f"""\
 target : array_like of int, of shape (N,) or input's without `axis`, optional
-    Class indices.""",
-    "linear": """\
+    {INDICES}.""",
+    "linear": f"""\
 input : array_like of shape (N, D) or (..., D)
     Samples of D features; float64, float32, float16, bfloat16, integer or bool.
 linear_weight : array_like of shape (C, D)
     A row for each class, of these dtypes too: the wider of both is computed in.
 target : array_like of input's shape without the features, or with C in their place
-    Class indices of any integer type; or class probabilities in a floating dtype.
+    {INDICES}; or class
+    probabilities in a floating dtype.
 linear_bias : array_like of shape (C,), optional
     Added to the logits of each sample.""",
     # ---------------------------------------------------------------------------- losses: options
@@ -154,12 +158,13 @@ TypeError
 TypeError, ValueError
     A shape, dtype or option that does not fit.""",
     # ---------------------------------------------------------------------------------- calibration
-    "calibration": """\
+    "calibration": f"""\
 logits : array_like of shape (N, C) or (..., C, ...)
     Logits with C classes on `axis`, finite, or -inf for masked classes; float64, float32, float16, bfloat16,
     integer or bool.
 target : array_like of shape (N,) or logits' without `axis`, or of logits' shape
-    Class indices, of which -100 is ignored; or class probabilities in a floating dtype.
+    {INDICES}, of which -100 is
+    ignored; or class probabilities in a floating dtype.
 sample_weight : array_like, optional
     Factor of each sample's loss, at least 0, broadcastable to the logits' shape without `axis`.
 axis : int, optional

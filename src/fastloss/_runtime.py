@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from . import _kernels
-from ._arguments import integer
+from ._arguments import positive
 
 try:
     from ._version import __version__ as __version__  # type: ignore[import-not-found,unused-ignore]
@@ -75,11 +75,9 @@ def _usable_cpus() -> int:
     return min(cpus, _cgroup_cpus(), _THREAD_LIMIT)
 
 
-def _check_count(n: object) -> int:
-    count = integer(n, "n", "a positive integer")
-    if not 1 <= count <= 4096:
-        raise ValueError(f"n: got {n}, wanted a number of threads from 1 to 4096")
-    return count
+def checked_threads(n: object, name: str) -> int:
+    """A number of threads."""
+    return positive(n, name, "a number of threads from 1 to 4096", 4096)
 
 
 def get_num_threads() -> int:
@@ -139,7 +137,7 @@ def set_num_threads(n: int) -> None:
     >>> fastloss.set_num_threads(fastloss.get_num_threads())
     """
     global _process_threads
-    _process_threads = _check_count(n)
+    _process_threads = checked_threads(n, "n")
     if n > 1 and _kernels.module.OPENMP and _kernels.module.forked():
         warnings.warn(
             f"set_num_threads({n}) in a forked process, which computes on one thread: OpenMP would wait for "
@@ -178,7 +176,7 @@ def threads(n: int) -> Iterator[None]:
     >>> x
     array([0.5, 0.5])
     """
-    token = _scope_threads.set(_check_count(n))
+    token = _scope_threads.set(checked_threads(n, "n"))
     try:
         yield
     finally:

@@ -31,16 +31,18 @@ from ._arguments import (
     Array,
     Shape,
     as_array,
+    at_least_0,
     choice,
     compute_dtype,
     convert,
-    number,
+    positive,
     real_operand,
     scalar,
     unchanging,
     widened,
 )
 from ._errors import renamed
+from ._runtime import checked_threads
 from ._runtime import threads as use_threads
 from .arrays import logsumexp
 from .losses import (
@@ -189,13 +191,9 @@ class Objective(_Adapter):
         elif not 0 < scalar(hessian, "hessian") < math.inf:
             raise ValueError(f"hessian: got {hessian}, wanted a positive number or one of {', '.join(RULES)}")
         self.hessian = hessian
-        self.floor = scalar(floor, "floor")
-        if not 0 <= self.floor < math.inf:
-            raise ValueError(f"floor: got {floor}, wanted a finite number of at least 0")
+        self.floor = at_least_0(floor, "floor")
         self.target = None if target is None else unchanging(as_array(target, "target"))
-        if threads is not None and not 1 <= number(threads, "threads", "an integer or None") <= 4096:
-            raise ValueError(f"threads: got {threads}, wanted a number from 1 to 4096, or None")
-        self.threads = threads
+        self.threads = None if threads is None else checked_threads(threads, "threads")
         self._kept: list[tuple[Array, Array]] = []
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Array, Array]:
@@ -646,9 +644,7 @@ def _number_of_classes(loss: Any, labels: Array, classes: int | None) -> int:
     if classes is None:
         counted = labels[np.isfinite(labels) & ~np.isin(labels, getattr(loss, "ignore_index", ()))]
         return int(counted.max(initial=0)) + 1
-    if number(classes, "classes", "an integer or None") < 1:
-        raise ValueError(f"classes: got {classes}, wanted a positive number")
-    return classes
+    return positive(classes, "classes", "a positive integer, or None")
 
 
 def _masses(derivatives: Derivatives, classes: int) -> Array:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _remedies
-from ._arguments import FLOAT32, FLOAT64, Array, as_array, compute_dtype, convert, number, widened
+from ._arguments import FLOAT32, FLOAT64, Array, as_array, compute_dtype, convert, positive, widened
 from ._errors import renamed
 from .arrays import sigmoid, softmax
 from .calibration import FEW_CLASSES, of_blocks
@@ -274,9 +274,7 @@ def expected_calibration_error(
     """
     given = {"y_true": y_true, "sample_weight": sample_weight, "labels": labels, "y_proba": y_proba}
     _check_types("expected_calibration_error", **given, from_logits=from_logits)
-    bins = number(n_bins, "n_bins", "a positive integer")
-    if bins < 1:
-        raise ValueError(f"n_bins: got {n_bins}, wanted a positive integer")
+    bins = positive(n_bins, "n_bins", "a positive integer")
     samples = _Samples(y_proba, from_logits)
     samples.set_classes(y_true, sample_weight, labels)
     if samples.labels.indicators:
@@ -301,7 +299,7 @@ def perplexity(
     logits : array_like of shape (N, C) or (..., C, ...)
         Logits with C classes on `axis`; float64, float32, float16, bfloat16, integer or bool.
     target : array_like of int, of shape (N,) or logits' without `axis`
-        Class indices of any integer type.
+        %(indices)s.
     %(ignore_index)s
     axis : int, optional
         The class axis of the logits; None is 1, or 0 for one dimension.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import Array, as_array, check_apart, class_axis
+from ._arguments import Array, as_array, check_apart, class_axis, positive
 from .losses._plan import Loss
 from .totals import Exact, Total
 
@@ -95,8 +95,8 @@ def stream(
         )
     if not callable(progress) and not isinstance(progress, bool | np.bool_ | None):
         raise TypeError(f"progress: got {type(progress).__name__}, wanted True, False, None or a function")
-    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1):
-        raise ValueError(f"rows: got {rows!r}, wanted a positive whole number, or None")
+    if rows is not None:
+        rows = positive(rows, "rows", "a positive number of rows, or None")
     with _shown(progress) as report:
         if hasattr(input, "shape"):
             return _of_arrays(loss, _held(input, "input"), _held(target, "target"), rows, grad_out, report)

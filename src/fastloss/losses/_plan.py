@@ -29,6 +29,7 @@ from .._arguments import (
     as_array,
     choice,
     compute_dtype,
+    convert,
     memory_order,
     native,
     real_operand,
@@ -631,8 +632,14 @@ def _is_usual(weight: Any) -> bool:
 
 
 def weight_option(value: ArrayLike | None, name: str) -> Array | None:
-    """A weight option: checked once, kept from change, converted to the input's dtype when it is used."""
-    return None if value is None else unchanging(weight_array(value, name))
+    """A weight option: checked once, kept from change, converted to the input's dtype when it is used.
+
+    In the machine's byte order, which is what pickle makes of any.
+    """
+    if value is None:
+        return None
+    array = weight_array(value, name)
+    return unchanging(convert(array, array.dtype.newbyteorder("=")))
 
 
 def weight_array(value: ArrayLike, name: str) -> Array:

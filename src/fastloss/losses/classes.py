@@ -666,9 +666,9 @@ class CrossEntropyLoss(_LabelLoss[V]):
 
     %(logits)s
     target : array_like of shape (N,) or input's without `axis`, or of input's shape
-        Class indices of any integer type; or, in input's shape, class probabilities in a floating dtype:
-        integers and bools of that shape could be meant as either. Probabilities are not negative and add up
-        to 1, within 1e-3 and what half precision rounds.
+        %(indices)s; or, in input's shape,
+        class probabilities in a floating dtype: integers and bools of that shape could be meant as either.
+        Probabilities are not negative and add up to 1, within 1e-3 and what half precision rounds.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ from .._arguments import (
 from .._call import Call, friedman
 from .._types import Each, Empty, IndexCall, IndexOptions, Reduced
 from ..totals import Total
-from ._plan import Loss, Result, V, counted, kept
+from ._plan import Loss, Result, V, counted, kept, labels_key
 from .classes import CrossEntropyLoss, _axis, _ClassLoss, _IndexedLoss, _labels_ignored
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
     teacher : array_like of input's shape
         The teacher's logits, any real dtype. A class that both mask with -inf is no class.
     target : array_like of int, of shape (N,) or input's without `axis`, optional
-        Class indices of any integer type. Without `alpha` they only say which samples are ignored.
+        %(indices)s. Without `alpha`
+        they only say which samples are ignored.
 
     Parameters
     ----------
@@ -518,7 +519,7 @@ def kl_div_with_logits(
     >>> print(f"{fastloss.kl_div_with_logits([[1.0, 0.0]], [[0.0, 0.0]]):.12f}")
     0.120114506958
     """
-    options = (KLDivWithLogitsLoss, temperature, alpha, ignore_index, reduction, axis, empty)
-    loss = kept(*options)
-    weights = {"sample_weight": sample_weight, "mask": mask, "normalizer": normalizer}
-    return loss(input, teacher, target, **weights, out=out)
+    ignored = labels_key(ignore_index)
+    loss = kept(KLDivWithLogitsLoss, temperature, alpha, ignored, reduction, axis, empty)
+    own = None, target
+    return loss._evaluated(input, teacher, own, sample_weight, mask, normalizer, None, out, None, False)

@@ -31,7 +31,7 @@ from .._arguments import (
     compute_dtype,
     flag,
     native,
-    number,
+    positive,
     real_operand,
     stored_dtype,
     widened,
@@ -461,9 +461,8 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
             softcap=softcap,
             unchecked=unchecked,
         )
-        if chunk is not None and number(chunk, "chunk", "a number of rows or None") < 1:
-            raise ValueError(f"chunk: got {chunk}, wanted at least one row")
-        options = {**loss.options(), "chunk": None if chunk is None else int(chunk)}
+        rows = None if chunk is None else positive(chunk, "chunk", "a positive number of rows, or None")
+        options = {**loss.options(), "chunk": rows}
         for name in ("axis", "scale", "bias"):
             del options[name]
         self.__dict__.update(options, _options=options, _loss=loss)
