@@ -75,6 +75,15 @@ __all__ = [
 ]
 
 
+def _kept(x: Any, grad_out: Any) -> Any:
+    """x, or a copy of it where the gradient may take its place."""
+    if grad_out is None or not isinstance(x, np.ndarray):
+        return x
+    if isinstance(grad_out, np.ndarray) and not np.may_share_memory(x, grad_out):
+        return x
+    return x.copy()
+
+
 class _PointwiseLoss(Loss[V]):
     """Losses of one element of the input and one of the target."""
 
@@ -134,7 +143,7 @@ class _PointwiseLoss(Loss[V]):
         if call.second_order:
             call.check_convex(factor, upstream)
         divisor = call.normalizer or self._divisor(samples, weights, mask)
-        x = call.x.copy() if value and samples != shape and call.grad_out is not None else call.x
+        x = _kept(call.x, call.grad_out) if value and samples != shape else call.x
         if call.normalizer is None and self.reduction == "mean" and not is_moderate(divisor):
             weights = rescaled(weights, samples, dtype)
             divisor = self._divisor(samples, weights, mask)
@@ -828,7 +837,7 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
     def _evaluated(self, input: Any, *arguments: Any) -> Any:
         if self.reduction != "none" or self._plain is None:
             return super()._evaluated(input, *arguments)
-        kept = input.copy() if isinstance(input, np.ndarray) and arguments[7] is not None else input
+        kept = _kept(input, arguments[7])
         result = super()._evaluated(input, *arguments)
         if np.isfinite(result[0] if isinstance(result, tuple) else result).all():
             return result
