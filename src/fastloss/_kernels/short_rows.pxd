@@ -114,7 +114,8 @@ cdef inline void sums_of_tile(real* tag, const ClassJob* job, const Tile* s, con
 cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
     """All that is collected of a tile, and its exponentials; whether a sample is odd."""
     cdef Py_ssize_t classes = job.classes
-    cdef const real* x = rows_of(tag, job, s, s.own_references > 0)
+    cdef bint at_end = s.first + s.count + 16 > job.samples  # behind which sums of rows of x would read
+    cdef const real* x = rows_of(tag, job, s, s.own_references > 0 or s.mode == SMOOTHED and at_end)
     cdef exp_function exp = <exp_function>chosen(tag, <void*>exp_tile[f16], <void*>exp_tile[d8])
     cdef exp_rows_function exp_by_row = <exp_rows_function>chosen(tag, <void*>exp_rows[f16], <void*>exp_rows[d8])
     cdef references_function references = <references_function>chosen(
