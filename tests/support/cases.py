@@ -34,6 +34,7 @@ VARIANTS = [
     "cross_entropy",
     "cross_entropy:weighted",
     "cross_entropy:smoothed",
+    "cross_entropy:only smoothed",
     "cross_entropy:probabilities",
     "cross_entropy:probabilities smoothed",
     "nll_loss",
