@@ -834,6 +834,7 @@ class MultiLabelSoftMarginLoss(_PointwiseLoss[V]):
     def _run_in_place(self, call: Call) -> Result:
         return self._run(call)  # whose last axis is one
 
+    @shortening
     def _evaluated(self, input: Any, *arguments: Any) -> Any:
         if self.reduction != "none" or self._plain is None:
             return super()._evaluated(input, *arguments)
