@@ -168,7 +168,9 @@ cdef inline bint is_smoothed(const ClassJob* job) noexcept nogil:
     """Whether a loss is that of labels, smoothed by the same for all classes, and by a third at most."""
     if job.op != LOSS_LINEAR or not job.uniform or job.labels == NULL or job.class_weight != NULL:
         return False
-    return shared_by(job, 0) >= 1e-12 and 2 * job.shared_sum <= job.index_scale and job.offset == NULL and job.z_loss == 0
+    if job.offset != NULL or job.z_loss != 0:
+        return False
+    return shared_by(job, 0) >= 1e-12 and 2 * job.shared_sum <= job.index_scale
 
 
 cdef inline bint takes_own_terms(const ClassJob* job) noexcept nogil:
