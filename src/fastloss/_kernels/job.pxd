@@ -175,7 +175,7 @@ cdef inline bint is_smoothed(const ClassJob* job) noexcept nogil:
 
 cdef inline bint takes_own_terms(const ClassJob* job) noexcept nogil:
     """Whether a loss can do with sums that lack the label's own term; a Hessian takes those without the greatest."""
-    return (job.op == LOSS or is_smoothed(job)) and job.z_loss == 0 and job.hessian.data == NULL
+    return (job.op == LOSS and job.z_loss == 0 or is_smoothed(job)) and job.hessian.data == NULL
 
 
 cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:

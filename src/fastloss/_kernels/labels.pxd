@@ -172,7 +172,7 @@ cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexc
                 look_at(buffer, n * job.classes, f, &low, &unused)
             else:
                 look_at(buffer, n * job.classes, d, &low, &unused)
-            sums_of_rows(buffer, job.classes, job.classes, n, NULL, mass)
+            sums_of_rows(buffer, job.classes, job.classes, n, mass)
             for l in range(n):
                 if are_wrong(job, low, mass[l]):
                     wrong(tag, job, start + l)

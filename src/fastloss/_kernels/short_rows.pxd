@@ -77,7 +77,7 @@ cdef inline void add_rows(
         if BESIDE:
             sums_of_rows_apart(x + j, classes, n, s.count, other, sums)
         else:
-            sums_of_rows(x + j, classes, n, s.count, NULL, sums)
+            sums_of_rows(x + j, classes, n, s.count, sums)
         if n == classes:
             return
         for l in range(s.count):
@@ -134,7 +134,7 @@ cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noe
         s.own_references = 16
         x = rows_of(tag, job, s, True)
     s.own_references -= 1
-    tops_of_rows(x, classes, classes, s.count, NULL, <real*>s.top)
+    tops_of_rows(x, classes, classes, s.count, <real*>s.top)
     if s.by_label:
         read_own(s, classes, x)
     references(NULL, s)

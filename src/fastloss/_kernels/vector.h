@@ -572,12 +572,18 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
             }                                                                                                 \
             *(fl_number_##W*)(y + l) = m[0];                                                                  \
         }                                                                                                     \
-    }                                                                                                         \
+    }
+#define FL_ROWS_ALONE(name, real)                                                                             \
+    FASTLOSS_APART void name(const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, real* y) {   \
+        if (stride == 10) name##_of(x, 10, 10, rows, x, y);                                                   \
+        else if (stride == 2) name##_of(x, 2, 2, rows, x, y);                                                 \
+        else name##_of(x, stride, classes, rows, x, y);                                                       \
+    }
+#define FL_ROWS_BESIDE(name, real)                                                                            \
     FASTLOSS_APART void name(                                                                                 \
         const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, const real* b, real* y            \
     ) {                                                                                                       \
         if (stride == 10) name##_of(x, 10, 10, rows, b, y);                                                   \
-        else if (PAIRS && stride == 2) name##_of(x, 2, 2, rows, b, y);                                        \
         else name##_of(x, stride, classes, rows, b, y);                                                       \
     }
 #define FL_SUM(W, a, b) ((a) + (b))
@@ -672,8 +678,11 @@ FL_FUSED_LESS(4, fastloss_fma)
 #define FL_PRODUCT_16(W, q, factor, least) (FL_IF_LESS(ps, q, least, (fl_ps){0}, q) * (factor))
 #define FL_ROWS(real, W)                                                                                      \
     FL_ROWS_JOIN(fastloss_rows_##real##_sums, real, W, 1, 1, 0, FL_ITSELF, FL_SUM)                            \
-    FL_ROWS_JOIN(fastloss_rows_##real##_sums_apart, real, W, 1, 0, 0, FL_APART, FL_SUM)  /* of what x is more than b */ \
-    FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 0, 1, (real)-__builtin_inf(), FL_ITSELF, FL_TOP)  /* the greatest */
+    FL_ROWS_ALONE(fastloss_rows_##real##_sums, real)                                                          \
+    FL_ROWS_JOIN(fastloss_rows_##real##_sums_apart, real, W, 1, 0, 0, FL_APART, FL_SUM)                       \
+    FL_ROWS_BESIDE(fastloss_rows_##real##_sums_apart, real)  /* of what x is more than b */                   \
+    FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 0, 1, (real)-__builtin_inf(), FL_ITSELF, FL_TOP)       \
+    FL_ROWS_ALONE(fastloss_rows_##real##_tops, real)  /* the greatest */
 FL_ROWS(float, 8)
 FL_ROWS(double, 4)
 /* 0 where x < b, otherwise x a; and x a - b. Their order is none, and a register may hold any W. */

@@ -128,13 +128,13 @@ cdef inline double element(const void* x, Py_ssize_t j, vec tag) noexcept nogil:
 
 cdef extern from "vector.h" nogil:
     void sums_of_rows "fastloss_rows_float_sums" (
-        const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, const float* unused, float*
+        const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, float*
     )
     void sums_of_rows_apart "fastloss_rows_float_sums_apart" (
         const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, const float* less, float*
     )
     void tops_of_rows "fastloss_rows_float_tops" (
-        const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, const float* unused, float*
+        const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, float*
     )
     void products_of_rows "fastloss_rows_float_products" (
         const float*, const float* factor, const float* least, Py_ssize_t classes, Py_ssize_t rows, float*
@@ -144,13 +144,13 @@ cdef extern from "vector.h" nogil:
     )
 
 cdef extern void sums_of_rows "fastloss_rows_double_sums" (
-    const double*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, const double* unused, double*
+    const double*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, double*
 ) noexcept nogil
 cdef extern void sums_of_rows_apart "fastloss_rows_double_sums_apart" (
     const double*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, const double* less, double*
 ) noexcept nogil
 cdef extern void tops_of_rows "fastloss_rows_double_tops" (
-    const double*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, const double* unused, double*
+    const double*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, double*
 ) noexcept nogil
 cdef extern void products_of_rows "fastloss_rows_double_products" (
     const double*, const double* factor, const double* least, Py_ssize_t classes, Py_ssize_t rows, double*
