@@ -52,9 +52,10 @@ SUM = 2 * TERM + 1  # see above
 EXP, NEAR = 1.1, 0.05
 FAR = {np.dtype(np.float32): 1e3, np.dtype(np.float64): 1e5}
 # Additions. `planes`: up to 12 classes one by one, the first two to 0, or 8 and what is carried on 1.
-# `short_rows`: in float64 to 16 lanes 6, to 4 of them 3, to one 2; in float32 to 32 2, to 8 3, to one 3.
-# From 128 classes on 64 of them in fewer, and storing what float64 adds up without loss 1.
-PLANES, SHORT_32, SHORT_64 = 10, 8, 11
+# `short_rows`: in float64 to 16 lanes 6, to 4 of them 3, to one 2; in float32 to 32 2, to 8 3, to one 3, and
+# beside the greatest, to one 6. From 128 classes on 64 of them in fewer, and storing what float64 adds up
+# without loss 1.
+PLANES, SHORT_32, SHORT_64 = 11, 8, 11
 SHORT_BYTES = 1024  # of a row of numbers; `short_rows` has those of less
 MAP = 3  # softmax, beside exponentials and additions: others + own 1, 1 / S 1, * 1
 LOG = 3  # log(1 + others): 2.7
@@ -67,7 +68,8 @@ DOT, DOT_ADDED = 9, 11
 # * 1. c_j (1 - p_j): exponentials 3.2, others / 1, c_j 1, * 1, - 1, the factor 3, / 1; where p_j < 1/2
 # exponentials 1, additions that s lacks 2.1, exp / 1, 1 - exp 1, + 1. Of a label alone no Σ c, c_j and -.
 ENTRY, ENTRY_OF_LABEL = 13, 8
-# The sum of all coefficients, in float64, when one that may be nearly all of it is subtracted: 7 + 5 + 4.
+# The sum of all coefficients, in float64, when one that may be nearly all of it is subtracted: 7 + 5 + 4. In
+# tiles it is the greatest and the sum of the others, which additions are lost of.
 TOTAL = 16
 # Σ -p_j log p_j: log 1, joining its two parts 1, * 1, storing 1; and additions, of float64 7, lanes 3.
 ENTROPY, ENTROPY_ADDED = 4, 10
@@ -205,6 +207,7 @@ TABLE = (
         f"entries of their gradients; of a label alone {ENTRY_OF_LABEL} for {ENTRY}",
         f"pⱼ (s + e u·abs(dⱼ)) Σₖ abs(cₖ) + {ENTRY}u ((Σₖ abs(cₖ) − abs(cⱼ))·pⱼ + abs(cⱼ)·(1 − pⱼ))",
     ),
+    ("with class probabilities", "A u (Σₖ abs(cₖ) − max abs(cₖ))·pⱼ more"),
     ("with `weight`, `sample_weight`, `grad_output`", "u of the sum of the terms' magnitudes more, for each"),
     (
         "the Hessian's diagonal without classes; `sigmoid_focal_loss`",
@@ -711,7 +714,8 @@ def _of_classes(
     x = np.where(used, np.moveaxis(x, axis, -1), 0.0)  # an ignored one may hold NaN
     x, off = _read(x, options, u)
     row, classes = _Row(x, u, shifted), x.shape[-1]
-    label = np.shape(target) != np.moveaxis(x, -1, axis).shape and not options.get("label_smoothing")
+    soft = np.shape(target) == np.moveaxis(x, -1, axis).shape
+    label = not soft and not options.get("label_smoothing")
     anchor = row.log_sum  # log of the sum as what may be computed, beside a label's own term
     if label:
         own = np.asarray(target)[..., None] == np.arange(classes)
@@ -758,6 +762,10 @@ def _of_classes(
         c = c * head.slope
     total = c.sum(-1, keepdims=True) + square
     lost = np.where(several, TOTAL * u64 * total, 0.0)
+    if soft:
+        lost = lost + u * min(max(classes - 2, 0), PLANES) * (
+            np.abs(c).sum(-1, keepdims=True) - np.abs(c).max(-1, keepdims=True)
+        )
     terms = np.abs(total - c) * row.p + c * row.not_p
     entries = total * (row.p * (row.sum_error + row.exp * u * row.d + off.d) + tiny) + lost * row.p
     entries = entries + row.p * flushed.sum(-1, keepdims=True) + flushed

@@ -181,6 +181,9 @@ cdef inline bint takes_own_terms(const ClassJob* job) noexcept nogil:
 cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
     """Whether a job with few classes that are neighbours is for `short_rows`."""
     cdef bint label = takes_own_terms(job) and job.classes >= SHORT_ROWS_MIN_CLASSES
+    if job.op == LOSS_LINEAR and job.coefficient != NULL and job.labels == NULL and job.z_loss == 0 \
+            and job.hessian.data == NULL:
+        label = job.classes >= SHORT_LINEAR_MIN_CLASSES
     if job.class_scale != NULL or job.class_bias != NULL or job.classes * (4 if job.float32 else 8) >= SHORT_ROWS_BYTES:
         return False
     return job.inner == 1 and job.softcap == 0 and (label or job.op == SOFTMAX and job.classes > 1)

@@ -165,14 +165,15 @@ cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexc
                 start += 1
                 continue
             c = read_block(job.coefficient, job.coefficient_storage, start * job.classes, n * job.classes, buffer)
-            if c != buffer:
+            if c != buffer and start + n + 16 > job.samples:
                 memcpy(buffer, c, n * job.classes * sizeof(real))
+                c = buffer
             low = 0
             if real is float:
-                look_at(buffer, n * job.classes, f, &low, &unused)
+                look_at(c, n * job.classes, f, &low, &unused)
             else:
-                look_at(buffer, n * job.classes, d, &low, &unused)
-            sums_of_rows(buffer, job.classes, job.classes, n, mass)
+                look_at(c, n * job.classes, d, &low, &unused)
+            sums_of_rows(c, job.classes, job.classes, n, mass)
             for l in range(n):
                 if are_wrong(job, low, mass[l]):
                     wrong(tag, job, start + l)

@@ -116,4 +116,4 @@ cdef inline void fill_beyond(real* tag, const Tile* s) noexcept nogil:
     cdef Py_ssize_t l
     for l in range(s.count, s.n):
         (<real*>s.unit)[l] = (<real*>s.rest)[l] = usual
-        (<real*>s.top)[l] = (<real*>s.own)[l] = (<real*>s.b)[l] = <real>0
+        (<real*>s.top)[l] = (<real*>s.own)[l] = (<real*>s.a)[l] = (<real*>s.a_low)[l] = (<real*>s.b)[l] = <real>0

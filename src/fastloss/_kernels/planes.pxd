@@ -110,7 +110,7 @@ cdef inline void sums_of(
 ) noexcept nogil:
     """Add classes [j0, j0 + m), and store their exponentials; their sums are carried on in float64 if `wide`."""
     cdef vec magic, least, unit, rest, label, top, b, p, q, c_j, j, zero = all_of(0, tag), one = all_of(1, tag)
-    cdef vec low = zero, mass = zero, most = all_of(-INFINITY, tag)
+    cdef vec low = zero, mass = zero, c_top = zero, c_rest = zero, most = all_of(-INFINITY, tag)
     cdef bint weighted = is_weighted(job), BY_LABEL = MODE == LABELLED or MODE == SMOOTHED
     cdef Py_ssize_t i, g, ahead = s.ahead
     cdef Sums a
@@ -125,10 +125,13 @@ cdef inline void sums_of(
             j = all_of(j0, tag)
         if MODE != PLAIN and MODE != LABELLED:
             top = load(s.a if MODE == PRODUCT else s.own if MODE == SMOOTHED else s.top, i, tag)
-        if MODE == LINEAR or MODE == SQUARED:
+        if MODE == SQUARED:
             a = load_wide(s.a_wide, i)
-        if MODE == LINEAR and weighted:
-            mass = load(s.mass, i, tag)
+        if MODE == LINEAR:
+            c_top = load(s.a, i, tag)
+            c_rest = zero
+            if weighted:
+                mass = load(s.mass, i, tag)
         for g in range(m):
             p = load(<const char*>x + g * stride, i, tag)
             fastloss_prefetch(<const char*>x + g * stride + 64 * i + ahead)
@@ -153,7 +156,8 @@ cdef inline void sums_of(
                     if weighted:
                         mass = add(c_j, mass)
                     c_j = coefficient_of(job, c_j, j0 + g)
-                    add_halves(c_j, &a)
+                    c_rest = add(c_rest, min_of(c_top, c_j))
+                    c_top = max_of(c_top, c_j)
                 b = fma_of(c_j, if_equal(c_j, zero, zero, sub(p, top)), b)
             if MODE == EXPECTED:  # where x is -inf, its exponential does not count
                 b = fma_of(q, max_of(all_of(-1e4, tag), sub(p, top)), b)
@@ -166,9 +170,12 @@ cdef inline void sums_of(
                 b = fma_of(q, sub(load(<const char*>c + g * c_stride, i, tag), top), b)
         store(unit, s.unit, i)
         carry(wide, rest, s.wide, s.rest, i)
-        if MODE == LINEAR and weighted:
-            store(mass, s.mass, i)
-        if MODE == LINEAR or MODE == SQUARED:
+        if MODE == LINEAR:
+            store(c_top, s.a, i)
+            carry(wide, c_rest, s.a_wide, s.a_low, i)
+            if weighted:
+                store(mass, s.mass, i)
+        if MODE == SQUARED:
             store_wide(&a, s.a_wide, i)
         if MODE != PLAIN and MODE != LABELLED:
             carry(wide, b, s.b_wide, s.b, i)
@@ -178,13 +185,18 @@ cdef inline void sums_of(
         store(max_of(most, load(s.extreme, 0, tag)), s.extreme, 0)
 
 
+cdef inline vec coefficients_at(const Tile* s, Py_ssize_t i, vec tag) noexcept nogil:
+    """Σ c_j of a step."""
+    return add(load(s.a, i, tag), load(s.a_low, i, tag))
+
+
 cdef inline vec loss_of(
     const ClassJob* job, const Tile* s, Py_ssize_t i, vec log_sum, vec total, vec* scale, vec* entry
 ) noexcept nogil:
     """The value of a loss, k (L + (m - x_t)) + a L - b; NaN if it is odd. And the scale of its gradient, and, with a
     head, the label's entry."""
     cdef vec y = add(log_sum, sub(load(s.top, i, log_sum), load(s.own, i, log_sum)))
-    cdef vec own, not_own, slope, a, square, lost
+    cdef vec own, not_own, slope, square
     scale[0] = all_of(s.scale_of_all, log_sum)
     if s.weighted:
         scale[0] = load(s.scale, i, log_sum)
@@ -196,17 +208,13 @@ cdef inline vec loss_of(
         scale[0] = within(mul(scale[0], slope), 1e-22 if vec is f16 else 1e-150, 1e6)
     elif s.mode != LABELLED:
         y = mul(load(s.k, i, log_sum), y) if job.labels != NULL else all_of(0, log_sum)
-        y = sub(fma_of(within(load(s.a, i, log_sum), 1e-12, 1e6), log_sum, y), load(s.b, i, log_sum))
+        y = sub(fma_of(within(coefficients_at(s, i, y), 1e-12, 1e6), log_sum, y), load(s.b, i, log_sum))
         if job.offset != NULL:
             y = add(y, load(s.value, i, log_sum))
         if job.z_loss != 0:
-            a = load(s.a, i, total)
             square = within(square_of(job, load(s.top, i, total), log_sum, &y), 0, 1e6)
             scale[0] = if_equal(square, square, scale[0], square)  # then the gradient is odd
-            slope = add(a, square)
-            lost = add(sub(a, sub(slope, sub(slope, a))), sub(square, sub(slope, a)))
-            store(add(load(s.a_low, i, total), lost), s.a_low, i)
-            store(slope, s.a, i)
+            store(add(load(s.a_low, i, total), square), s.a_low, i)
     if s.weighted:
         y = weighted_value(y, load(s.weight, i, log_sum))
     return within(y, 0, 1e30 if vec is f16 else 1e270)
@@ -269,7 +277,7 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
             f = factor_of(scale, total, &odd)
             store(f, s.factor, i)
             if is_loss and s.mode != LABELLED:
-                scale = mul(scale, add(load(s.a, i, tag), load(s.k, i, tag)))
+                scale = mul(scale, add(coefficients_at(s, i, tag), load(s.k, i, tag)))
             if job.hessian.data != NULL:
                 odd = max_of(odd, curves_of(job, s, i, scale, total))
             store(mul(total, div(tiny, absolute_of(scale))), s.flush, i)
@@ -533,48 +541,9 @@ cdef inline void narrow(const double* sums, Py_ssize_t n, real* y) noexcept nogi
 
 
 cdef inline void sum_coefficients(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
-    """a = Σ c_j, and what rounding lost of it."""
-    cdef real* a = <real*>s.a
-    cdef real* a_low = <real*>s.a_low
-    cdef const double* sums = s.a_wide
-    cdef double high, low = 0
-    cdef Py_ssize_t l
-    for l in range(s.n):
-        if s.mode == SHARED:
-            high = job.shared_sum
-        elif real is float:
-            high = sums[l]
-        else:
-            high = sums[l // 8 * 16 + l % 8]
-            low = sums[l // 8 * 16 + 8 + l % 8]
-        a[l] = <real>(high + low)
-        a_low[l] = <real>((high - a[l]) + low)
-
-
-cdef inline bint any_wrong(vec tag, const ClassJob* job, const void* masses, const Tile* s) noexcept nogil:
-    """Whether a sum of coefficients may be none that can be meant."""
-    cdef vec one = all_of(1, tag), most = all_of(0, tag)
-    cdef Py_ssize_t i
-    if job.targets == PROBABILITIES:
-        for i in range(s.steps):
-            most = max_of(absolute_of(sub(load(masses, i, tag), one)), most)
-    return greatest(most) > job.tolerance
-
-
-cdef inline void note_wrong(real* tag, ClassJob* job, const Tile* s) noexcept nogil:
-    """Look at the samples of a tile whose targets may be none that can be meant: all, where one is negative."""
-    cdef const real* masses = <const real*>(s.mass if is_weighted(job) else s.a)
-    cdef Py_ssize_t l
-    cdef bint found, low
-    if real is float:
-        low = greatest(negative(load(s.extreme, 0, f16_all(0)))) > 0
-        found = any_wrong(f16_all(0), job, masses, s)
-    else:
-        low = greatest(negative(load(s.extreme, 0, d8_all(0)))) > 0
-        found = any_wrong(d8_all(0), job, masses, s)
-    for l in range(s.count if low or found else 0):
-        if low or are_wrong(job, 0, masses[l]):
-            wrong_of(tag)(tag, job, s.first + l)
+    """Σ c_j, the same for all samples, in two parts."""
+    fill(s.a, s.n, <real>job.shared_sum)
+    fill(s.a_low, s.n, <real>(job.shared_sum - <real>job.shared_sum))
 
 
 cdef inline void tops_of_planes(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
@@ -618,7 +587,9 @@ cdef inline void sums_of_planes(real* tag, const ClassJob* job, const Tile* s) n
     if s.mode == LINEAR or s.mode == SQUARED:
         memset(s.a_wide, 0, 2 * s.n * sizeof(double))
     if s.mode == LINEAR:
-        memset(s.mass, 0, s.n * sizeof(real))
+        fill(s.a, s.n, <real>0)
+        fill(s.a_low, s.n, <real>0)
+        fill(s.mass, s.n, <real>0)
     fill(s.extreme, 64 // <int>sizeof(real), <real>-INFINITY if s.by_label else <real>0)
     for block in range((classes + group - 1) // group):
         j = block * group
@@ -630,6 +601,10 @@ cdef inline void sums_of_planes(real* tag, const ClassJob* job, const Tile* s) n
         narrow(s.wide, s.n, <real*>s.rest)
         if s.mode != PLAIN and s.mode != LABELLED:
             narrow(s.b_wide, s.n, <real*>s.b)
+    if s.mode == SQUARED:
+        narrow(s.a_wide, s.n, <real*>s.a)
+    elif s.mode == LINEAR and wide:
+        narrow(s.a_wide, s.n, <real*>s.a_low)
 
 
 cdef inline bint share_reference(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
@@ -674,9 +649,9 @@ cdef inline bint statistics_of(real* tag, ClassJob* job, Tile* s) noexcept nogil
     if s.by_label:
         fill_beyond(tag, s)
         return own_samples(NULL, job, s, True)
-    if s.mode == SHARED or s.mode == LINEAR or s.mode == SQUARED:
+    if s.mode == SHARED:
         sum_coefficients(tag, job, s)
-    if s.mode == LINEAR and job.targets != UNCHECKED:
+    elif s.mode == LINEAR:
         note_wrong(tag, job, s)
     return samples(NULL, job, s)
 

@@ -1,7 +1,7 @@
-# short_rows: a tile of rows of few classes, for a label's loss, smoothed or not, and softmax. What stands in memory one
-# after another is computed so, whatever sample or class it is of, and rows are added up in L1.
+# short_rows: a tile of rows of few classes, for a label's loss, smoothed or not, that of class probabilities, and softmax.
+# What stands in memory one after another is computed so, whatever sample or class it is of, and rows are added up in L1.
 #
-# What becomes of the sums: own_terms.pxd.
+# What becomes of the sums: own_terms.pxd; of class probabilities, whose sums lack the greatest term, `samples_of`.
 
 from libc.math cimport isnan
 from libc.string cimport memcpy, memset
@@ -12,6 +12,7 @@ from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.reading cimport *
 from fastloss._kernels.tile cimport *
+from fastloss._kernels.planes cimport *
 from fastloss._kernels.own_terms cimport *
 include "tuning.pxi"
 
@@ -87,6 +88,32 @@ cdef inline void add_rows(
         sums[l] = <real>(s.wide[l] + low[l])
 
 
+cdef inline void add_apart_from_top(
+    const real* x, Py_ssize_t classes, const Tile* s, real* top, real* rest
+) noexcept nogil:
+    """The greatest number of each row, or 0, and the sum of all others."""
+    cdef double* low = s.wide + s.count
+    cdef real* group = <real*>s.spare
+    cdef real* group_top = group + s.count + 16
+    cdef real other
+    cdef Py_ssize_t l, j
+    if classes * sizeof(real) < SHORT_ROWS_BYTES // 2:
+        sums_apart_from_top(x, classes, classes, s.count, top, rest)
+        return
+    memset(s.wide, 0, 2 * s.count * sizeof(double))
+    fill(top, s.count, <real>0)
+    for j in range(0, classes, SHORT_ROWS_GROUP):
+        sums_apart_from_top(
+            x + j, classes, min(<Py_ssize_t>SHORT_ROWS_GROUP, classes - j), s.count, group_top, group
+        )
+        for l in range(s.count):
+            other = group_top[l] if group_top[l] < top[l] else top[l]
+            top[l] = top[l] if group_top[l] < top[l] else group_top[l]
+            two_sum(<double>group[l] + other, s.wide + l, low + l)
+    for l in range(s.count):
+        rest[l] = <real>(s.wide[l] + low[l])
+
+
 cdef inline void read_own(const Tile* s, Py_ssize_t classes, const real* x) noexcept nogil:
     """x of the labels."""
     cdef Py_ssize_t l
@@ -111,7 +138,122 @@ cdef inline void sums_of_tile(real* tag, const ClassJob* job, const Tile* s, con
     fill_beyond(tag, s)
 
 
-cdef inline bint statistics_of_rows(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+cdef inline void weigh_rows(vec* type, const ClassJob* job, Py_ssize_t rows, void* c) noexcept nogil:
+    """Coefficients of rows from what is in memory, in place."""
+    cdef Py_ssize_t l, k, classes = job.classes
+    cdef vec tag, w, one = all_of(1, tag)
+    cdef vec scale = all_of(job.coefficient_scale, tag), shift = all_of(job.coefficient_shift, tag)
+    for l in range(rows):
+        for k in range(steps_of(classes, tag)):
+            w = of_classes(job.linear_weight, k, classes, one)
+            store_or_part(mul(fma_of(scale, step_or_part(c, k, classes, 0, tag), shift), w), c, k, classes)
+        c = <char*>c + classes * (64 // step_of(tag))
+
+ctypedef void (*weigh_function)(void*, const ClassJob*, Py_ssize_t, void*) noexcept nogil
+
+
+cdef inline void read_targets(real* tag, const ClassJob* job, Tile* s, bint copied) noexcept nogil:
+    """Coefficients of the tile, in place or `copied`, with room behind them; their sums, and the least."""
+    cdef Py_ssize_t n = s.count * job.classes
+    cdef real* c = <real*>s.c
+    cdef const real* source = read_block(job.coefficient, job.coefficient_storage, s.first * job.classes, n, c)
+    cdef weigh_function weigh = <weigh_function>chosen(tag, <void*>weigh_rows[f16], <void*>weigh_rows[d8])
+    cdef double low = 0, unused = 0
+    cdef f16 f
+    cdef d8 d
+    if source != c and (copied or is_weighted(job)):
+        memcpy(c, source, n * sizeof(real))
+        source = c
+    if job.targets != UNCHECKED:
+        if real is float:
+            look_at(source, n, f, &low, &unused)
+        else:
+            look_at(source, n, d, &low, &unused)
+    fill(s.extreme, 64 // <int>sizeof(real), <real>low)
+    if is_weighted(job):
+        add_rows(False, source, <const real*>NULL, job.classes, s, <real*>s.mass)
+        weigh(NULL, job, s.count, c)
+    add_apart_from_top(source, job.classes, s, <real*>s.a, <real*>s.a_low)
+    s.targets = source
+
+
+cdef inline void sums_of_terms(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
+    """The greatest exponential of each row, and the sum of all others."""
+    add_apart_from_top(<real*>s.e, job.classes, s, <real*>s.unit, <real*>s.rest)
+    fill_beyond(tag, s)
+
+
+cdef inline bint in_window(vec* type, const Tile* s) noexcept nogil:
+    """Whether nothing that counts is cut off with the reference that tiles share."""
+    cdef vec tag, rest, unit, least, most, out = all_of(0, tag), one = all_of(1, tag)
+    cdef Py_ssize_t i
+    least = all_of(ldexp(1, 20 if vec is f16 else 200), tag)
+    most = all_of(ldexp(1, 80 if vec is f16 else 800), tag)
+    for i in range(s.steps):
+        rest = load(s.rest, i, tag)
+        unit = load(s.unit, i, tag)
+        out = if_less(least, unit, out, one)
+        out = if_less(add(rest, unit), most, out, one)
+        out = if_less(mul(unit, all_of(ldexp(1, -80 if vec is f16 else -500), tag)), rest, out, one)
+    return not any_of(out)
+
+ctypedef bint (*window_function)(void*, const Tile*) noexcept nogil
+
+
+cdef inline bint statistics_of_linear_rows(real* tag, ClassJob* job, Tile* s) noexcept nogil:
+    """`statistics_of_rows` for class probabilities."""
+    cdef Py_ssize_t classes = job.classes
+    cdef bint at_end = s.first + s.count + 16 > job.samples
+    cdef const real* x = rows_of(tag, job, s, s.own_references > 0 or at_end)
+    cdef exp_function exp = <exp_function>chosen(tag, <void*>exp_tile[f16], <void*>exp_tile[d8])
+    cdef exp_rows_function exp_by_row = <exp_rows_function>chosen(tag, <void*>exp_rows[f16], <void*>exp_rows[d8])
+    cdef references_function references = <references_function>chosen(
+        tag, <void*>references_of[f16], <void*>references_of[d8]
+    )
+    cdef samples_function samples = <samples_function>chosen(tag, <void*>samples_of[f16], <void*>samples_of[d8])
+    cdef window_function fits = <window_function>chosen(tag, <void*>in_window[f16], <void*>in_window[d8])
+    cdef bint usual = False
+    read_targets(tag, job, s, at_end)
+    tops_of_rows(x, classes, classes, s.count, <real*>s.top)
+    dots_of_rows(x, <const real*>s.targets, classes, classes, s.count, <const real*>s.top, <real*>s.b)
+    if isnan(s.reference):
+        suggest_reference(tag, job, s, x, 1)
+    if s.own_references == 0 and exp(NULL, x, s.count * classes, s.reference, s.e):
+        sums_of_terms(tag, job, s)
+        usual = fits(NULL, s)
+    if not usual:
+        if s.own_references == 0:
+            s.own_references = 16
+            x = rows_of(tag, job, s, True)
+        s.own_references -= 1
+        s.reference = NAN
+        fill_beyond(tag, s)
+        references(NULL, s)
+        exp_by_row(NULL, s, classes, x)
+        sums_of_terms(tag, job, s)
+    note_wrong(tag, job, s)
+    return samples(NULL, job, s)
+
+
+cdef inline void gradient_of_rows(
+    vec* type, const ClassJob* job, const Tile* s, Py_ssize_t first_row, Py_ssize_t end, void* y
+) noexcept nogil:
+    """The gradient of rows [first_row, end) of class probabilities."""
+    cdef vec tag
+    cdef Py_ssize_t classes = job.classes, l, size = classes * (64 // step_of(tag))
+    cdef const void* c
+    for l in range(first_row, end):
+        c = <const char*>s.targets + l * size
+        gradient_steps(
+            LINEAR, NATIVE, <const char*>s.e + l * size, c, classes, 0, element(s.a, l, tag), element(s.a_low, l, tag),
+            element(s.rest, l, tag), element(s.unit, l, tag), element(s.factor, l, tag), element(s.flush, l, tag), tag,
+            <char*>y + (l - first_row) * size,
+        )
+
+ctypedef void (*linear_function)(void*, const ClassJob*, const Tile*, Py_ssize_t, Py_ssize_t, void*) noexcept nogil
+
+
+cdef inline bint statistics_of_rows(real* tag, ClassJob* job, Tile* s) noexcept nogil:
     """All that is collected of a tile, and its exponentials; whether a sample is odd."""
     cdef Py_ssize_t classes = job.classes
     cdef bint at_end = s.first + s.count + 16 > job.samples  # behind which sums of rows of x would read
@@ -177,6 +319,9 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
     cdef absorb_function absorb = <absorb_function>chosen(
         tag, <void*>absorb_rows[float, f16], <void*>absorb_rows[double, d8]
     )
+    cdef linear_function linear = <linear_function>chosen(
+        tag, <void*>gradient_of_rows[f16], <void*>gradient_of_rows[d8]
+    )
     cdef real* y
     while l < s.count:
         end = s.count
@@ -189,7 +334,9 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
             y = <real*>s.out
             if job.summed == 0:
                 y = block_to_write(job.grad, job.grad_storage, first, y)
-            if s.mode == SMOOTHED:
+            if s.mode == LINEAR:
+                linear(NULL, job, s, l, end, y)
+            elif s.mode == SMOOTHED:
                 products_less(<real*>s.e + l * classes, factor + l, flush + l, classes, end - l, y)
             else:
                 products_of_rows(<real*>s.e + l * classes, factor + l, flush + l, classes, end - l, y)

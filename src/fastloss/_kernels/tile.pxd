@@ -46,12 +46,13 @@ cdef struct Tile:
     bint plain                     # all samples that count weigh the same
     double scale_of_all            # and the gradient is multiplied by this
     const int64_t* labels          # -1 where it does not count
+    const void* targets
     int64_t* label_buffer
     double* wide                   # float64: sums of groups of classes, and what rounding lost of them
     double* a_wide
     double* b_wide
     void* x
-    void* c                        # coefficients
+    void* c                        # coefficients; `short_rows` have them at `targets`, or here
     void* e
     void* spare
     void* out
@@ -62,7 +63,7 @@ cdef struct Tile:
     void* unit                     # the greatest exponential (`short_rows`: the label's), and the sum of all others
     void* rest
     void* own                      # x of the label
-    void* a                        # Σ c_j, in two parts; of PRODUCT the greatest's
+    void* a                        # Σ c_j, in two parts, LINEAR the greatest and the others; of PRODUCT the greatest's
     void* a_low
     void* b                        # Σ c_j (x_j - top); of SMOOTHED Σ x_j - own
     void* k
@@ -78,7 +79,7 @@ cdef struct Tile:
     void* inverse
     void* floor
     void* extreme                  # a step: the least coefficients, if they are negative, or the greatest x;
-    void* mass                     # sums of those in memory, where others are computed with
+    void* mass                     # sums of those in memory
     double* total
     double* low
     Huge* huge
@@ -338,6 +339,39 @@ cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept 
             offset[l] = <real>job.offset[s.first + l]
     if s.weighted or job.headed or s.mode != LABELLED and s.mode != SMOOTHED:
         read_weights(tag, job, s)
+
+
+# ---- Targets ----
+
+
+cdef inline bint any_wrong(vec tag, const ClassJob* job, const Tile* s) noexcept nogil:
+    """Whether a sum of coefficients may be none that can be meant; what those in memory add up to."""
+    cdef vec one = all_of(1, tag), most = all_of(0, tag), mass
+    cdef Py_ssize_t i
+    for i in range(s.steps):
+        mass = load(s.mass, i, tag)
+        if not is_weighted(job):
+            mass = add(load(s.a, i, tag), load(s.a_low, i, tag))
+            store(mass, s.mass, i)
+        most = max_of(absolute_of(sub(mass, one)), most)
+    return job.targets == PROBABILITIES and greatest(most) > job.tolerance
+
+
+cdef inline void note_wrong(real* tag, ClassJob* job, const Tile* s) noexcept nogil:
+    """Look at the samples of a tile whose targets may be none that can be meant: all, where one is negative."""
+    cdef Py_ssize_t l
+    cdef bint found, low
+    if job.targets == UNCHECKED:
+        return
+    if real is float:
+        low = greatest(negative(load(s.extreme, 0, f16_all(0)))) > 0
+        found = any_wrong(f16_all(0), job, s)
+    else:
+        low = greatest(negative(load(s.extreme, 0, d8_all(0)))) > 0
+        found = any_wrong(d8_all(0), job, s)
+    for l in range(s.count if low or found else 0):
+        if low or are_wrong(job, 0, (<const real*>s.mass)[l]):
+            wrong_of(tag)(tag, job, s.first + l)
 
 
 # ---- Results ----

@@ -32,6 +32,8 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
     if job.op == LOSS or job.op == LOSS_LINEAR or job.op == SOFTMAX_VJP:
         (<tile_function>fastloss_out_of_line(<void*>read_samples[real]))(tag, job, s)
     statistics = <void*>statistics_of_rows[real] if s.in_rows else <void*>statistics_of[real]
+    if s.in_rows and s.mode == LINEAR:
+        statistics = <void*>statistics_of_linear_rows[real]
     any_odd = (<statistics_function>fastloss_out_of_line(statistics))(tag, job, s)
     if job.value != NULL:
         memcpy(<real*>job.value + s.first, value, s.count * sizeof(real))
@@ -50,7 +52,7 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
 cdef inline Py_ssize_t tile_size(const ClassJob* job, Py_ssize_t start, bint in_rows, real* tag) noexcept nogil:
     """Samples of the tile that begins with `start`, if there are so many."""
     cdef Py_ssize_t bytes_of_sample = job.classes * <Py_ssize_t>sizeof(real), beyond, size
-    cdef Py_ssize_t step = 16 if in_rows and job.classes >= ROWS_MIN_CLASSES else LANES
+    cdef Py_ssize_t step = 16 if in_rows and (job.classes >= ROWS_MIN_CLASSES or job.coefficient != NULL) else LANES
     size = min(PLANE_BYTES // <Py_ssize_t>sizeof(real), TILE_BYTES // bytes_of_sample // step * step)
     size = max(size, step)
     beyond = (start + LANES - job.lead) % LANES
@@ -132,7 +134,7 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         s.value = values + held
         if s.gathered and not s.in_rows:
             (<gather_function>fastloss_out_of_line(<void*>gather_x[real]))(tag, job, &s, 0, job.classes)
-        if s.gathered and (s.mode == LINEAR or s.mode == PRODUCT):
+        if s.gathered and not s.in_rows and (s.mode == LINEAR or s.mode == PRODUCT):
             (<gather_function>fastloss_out_of_line(<void*>gather_c[real]))(tag, job, &s, 0, job.classes)
         if job.op == ENTROPY:
             (<tile_function>fastloss_out_of_line(<void*>entropy_of_planes[real]))(tag, job, &s)

@@ -13,6 +13,7 @@ DEF POINTWISE_BLOCK = 256          # elements that stay in L1
 DEF ROWS_MIN_CLASSES = 128         # fewer contiguous classes than this are for `tiles`,
 DEF TILES_MAX_CLASSES = 1 << 24    # and more strided ones are not, where labels are float32
 DEF SHORT_ROWS_MIN_CLASSES = 5     # fewer classes are for `planes` also where they are neighbours, but for softmax
+DEF SHORT_LINEAR_MIN_CLASSES = 16  # and fewer where each has a coefficient; at least a step of float32
 DEF SHORT_ROWS_BYTES = 1024        # of a row of numbers: less are for `short_rows`, whatever ROWS_MIN_CLASSES is,
 DEF SHORT_ROWS_GROUP = 64          # where so many classes are added up, and the sums in float64
 DEF MAX_CHUNKS = 16384

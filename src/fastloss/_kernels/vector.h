@@ -125,9 +125,13 @@ FL_VECTOR(fl_mask_4, int64_t, 32, 8)
 #if defined(__AVX__)
 #define FL_MAX_8(a, b) _mm256_max_ps(a, b)
 #define FL_MAX_4(a, b) _mm256_max_pd(a, b)
+#define FL_MIN_8(a, b) _mm256_min_ps(a, b)
+#define FL_MIN_4(a, b) _mm256_min_pd(a, b)
 #else
 #define FL_MAX_8(a, b) FL_EITHER(8, (a) > (b), a, b)
 #define FL_MAX_4(a, b) FL_EITHER(4, (a) > (b), a, b)
+#define FL_MIN_8(a, b) FL_EITHER(8, (a) < (b), a, b)
+#define FL_MIN_4(a, b) FL_EITHER(4, (a) < (b), a, b)
 #endif
 #define FL_ADD(a, b) ((a) + (b))
 #if defined(__has_builtin)
@@ -530,33 +534,35 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
 
 /* ---- Short rows, one after another: sums, maxima, products ---- */
 
-/* Each row, `stride` from the one before, to one number by `of_two`, its numbers as `of_one` makes them with b; the last
-   classes % W of a row are a register with `fill`. W rows go side by side: each into W lanes, of which a tree of
+/* Each row, `stride` from the one before, to one number by `of_two`, its numbers as `of_one` makes them with c and b; the
+   last classes % W of a row are a register with `fill`. W rows go side by side: each into W lanes, of which a tree of
    neighbours then makes one register of W results. So the order of the additions is that of W lanes on every instruction
    set, also where registers hold more. The rows are a multiple of W, of which the last ones need not be any; W numbers
    behind are read. If FOUR, long rows go by as many registers; if PAIRS, rows of two side by side, without `of_one`. */
 #define FL_ROWS_JOIN(name, real, W, FOUR, PAIRS, fill, of_one, of_two)                                        \
-    FASTLOSS_INLINE fl_number_##W name##_row(const real* p, ptrdiff_t full, fl_mask_##W rest, const real* b) { \
+    FASTLOSS_INLINE fl_number_##W name##_row(                                                                 \
+        const real* p, const real* c, ptrdiff_t full, fl_mask_##W rest, const real* b                         \
+    ) {                                                                                                       \
         const fl_number_##W none = {0};                                                                       \
-        fl_number_##W m = FL_EITHER(W, rest, of_one(FL_AT(W, p + full, 0), b), fill - none), r[4];            \
+        fl_number_##W m = FL_EITHER(W, rest, of_one(W, FL_AT(W, p + full, 0), c + full, b), fill - none), r[4]; \
         ptrdiff_t j = 0;                                                                                      \
         if (FOUR && full >= 4 * W) {                                                                          \
-            for (int i = 0; i < 4; i++) r[i] = of_one(FL_AT(W, p, i), b);                                     \
+            for (int i = 0; i < 4; i++) r[i] = of_one(W, FL_AT(W, p, i), c + W * i, b);                       \
             for (j = 4 * W; j + 4 * W <= full; j += 4 * W)                                                    \
-                for (int i = 0; i < 4; i++) r[i] = of_two(W, r[i], of_one(FL_AT(W, p + j, i), b));            \
-            for (; j < full; j += W) m = of_two(W, m, of_one(FL_AT(W, p + j, 0), b));                         \
+                for (int i = 0; i < 4; i++) r[i] = of_two(W, r[i], of_one(W, FL_AT(W, p + j, i), c + j + W * i, b)); \
+            for (; j < full; j += W) m = of_two(W, m, of_one(W, FL_AT(W, p + j, 0), c + j, b));               \
             r[0] = of_two(W, r[0], r[2]), r[1] = of_two(W, r[1], r[3]), r[0] = of_two(W, r[0], r[1]);         \
             return of_two(W, r[0], m);                                                                        \
         }                                                                                                     \
-        for (; j < full; j += W) m = of_two(W, m, of_one(FL_AT(W, p + j, 0), b));                             \
+        for (; j < full; j += W) m = of_two(W, m, of_one(W, FL_AT(W, p + j, 0), c + j, b));                   \
         return m;                                                                                             \
     }                                                                                                         \
     FASTLOSS_INLINE void name##_of(                                                                           \
-        const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, const real* b, real* y            \
+        const real* x, const real* c, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, const real* b, real* y \
     ) {                                                                                                       \
         ptrdiff_t full = classes - classes % W;                                                               \
         fl_mask_##W rest = FL_FIRST(W, classes - full);                                                       \
-        for (ptrdiff_t l = 0; l < rows; l += W, x += W * stride) {                                            \
+        for (ptrdiff_t l = 0; l < rows; l += W, x += W * stride, c += W * stride) {                           \
             fl_number_##W m[W];                                                                               \
             if (PAIRS && stride == 2) {                                                                       \
                 m[0] = FL_EVEN_##W(FL_AT(W, x, 0), FL_AT(W, x, 1));                                           \
@@ -564,7 +570,7 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
                 m[0] = FL_ORDER_##W(m[0]);                                                                    \
             } else {                                                                                          \
                 _Pragma("GCC unroll 8") for (int i = 0; i < W; i++)                                           \
-                    m[i] = name##_row(x + i * stride, full, rest, b + l + i);                                 \
+                    m[i] = name##_row(x + i * stride, c + i * stride, full, rest, b + l + i);                 \
                 _Pragma("GCC unroll 4") for (int n = W / 2; n > 1; n /= 2)                                    \
                     _Pragma("GCC unroll 4") for (int i = 0; i < n; i++)                                       \
                         m[i] = of_two(W, FL_EVEN_##W(m[2 * i], m[2 * i + 1]), FL_ODD_##W(m[2 * i], m[2 * i + 1])); \
@@ -575,21 +581,71 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
     }
 #define FL_ROWS_ALONE(name, real)                                                                             \
     FASTLOSS_APART void name(const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, real* y) {   \
-        if (stride == 10) name##_of(x, 10, 10, rows, x, y);                                                   \
-        else if (stride == 2) name##_of(x, 2, 2, rows, x, y);                                                 \
-        else name##_of(x, stride, classes, rows, x, y);                                                       \
+        if (stride == 10) name##_of(x, x, 10, 10, rows, x, y);                                                \
+        else if (stride == 2) name##_of(x, x, 2, 2, rows, x, y);                                              \
+        else name##_of(x, x, stride, classes, rows, x, y);                                                    \
     }
 #define FL_ROWS_BESIDE(name, real)                                                                            \
     FASTLOSS_APART void name(                                                                                 \
         const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, const real* b, real* y            \
     ) {                                                                                                       \
-        if (stride == 10) name##_of(x, 10, 10, rows, b, y);                                                   \
-        else name##_of(x, stride, classes, rows, b, y);                                                       \
+        if (stride == 10) name##_of(x, x, 10, 10, rows, b, y);                                                \
+        else name##_of(x, x, stride, classes, rows, b, y);                                                    \
+    }
+#define FL_ROWS_TWO(name, real)                                                                               \
+    FASTLOSS_APART void name(                                                                                 \
+        const real* x, const real* c, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, const real* b, real* y \
+    ) {                                                                                                       \
+        name##_of(x, c, stride, classes, rows, b, y);                                                         \
     }
 #define FL_SUM(W, a, b) ((a) + (b))
 #define FL_TOP(W, a, b) FL_MAX_##W(a, b)
-#define FL_ITSELF(x, b) (x)
-#define FL_APART(x, b) ((x) - *(b))
+#define FL_ITSELF(W, x, c, b) (x)
+#define FL_APART(W, x, c, b) ((x) - *(b))
+#define FL_DOT(W, x, c, b)  /* of c that is 0, 0 */                                                           \
+    (FL_AT(W, c, 0) * (fl_number_##W)((fl_mask_##W)((x) - *(b)) & (fl_mask_##W)(FL_AT(W, c, 0) != 0)))
+
+/* The greatest of each row, or 0, and the sum of all others, of as many lanes as FL_ROWS_JOIN has. NaN is in the sum. */
+#define FL_ADD_BESIDE(W, u, r, v, q) (r = (q) + FL_MIN_##W(u, v), u = FL_MAX_##W(u, v))
+#define FL_ROWS_APART_FROM_TOP(name, real, W)                                                                 \
+    FASTLOSS_INLINE void name##_row(                                                                          \
+        const real* p, ptrdiff_t full, fl_mask_##W rest, fl_number_##W* top, fl_number_##W* sum               \
+    ) {                                                                                                       \
+        const fl_number_##W none = {0};                                                                       \
+        fl_number_##W u[4] = {none, none, none, FL_EITHER(W, rest, FL_AT(W, p + full, 0), none)};             \
+        fl_number_##W r[4] = {none, none, none, none}, least, lesser;                                         \
+        ptrdiff_t j = 0;                                                                                      \
+        for (; j + 4 * W <= full; j += 4 * W)                                                                 \
+            for (int i = 0; i < 4; i++) FL_ADD_BESIDE(W, u[i], r[i], FL_AT(W, p + j, i), r[i]);               \
+        for (int i = 0; i < 3; i++)                                                                           \
+            if (j + W * i < full) FL_ADD_BESIDE(W, u[i], r[i], FL_AT(W, p + j, i), r[i]);                     \
+        least = FL_MIN_##W(u[0], u[2]), u[0] = FL_MAX_##W(u[0], u[2]);                                        \
+        lesser = FL_MIN_##W(u[1], u[3]), u[1] = FL_MAX_##W(u[1], u[3]);                                       \
+        least = (least + lesser) + FL_MIN_##W(u[0], u[1]);                                                    \
+        *top = FL_MAX_##W(u[0], u[1]), *sum = ((r[0] + r[2]) + (r[1] + r[3])) + least;                        \
+    }                                                                                                         \
+    FASTLOSS_APART void name(                                                                                 \
+        const real* x, ptrdiff_t stride, ptrdiff_t classes, ptrdiff_t rows, real* top, real* sum              \
+    ) {                                                                                                       \
+        ptrdiff_t full = classes - classes % W;                                                               \
+        fl_mask_##W rest = FL_FIRST(W, classes - full);                                                       \
+        for (ptrdiff_t l = 0; l < rows; l += W, x += W * stride) {                                            \
+            fl_number_##W u[W], r[W], v, q;                                                                   \
+            for (int i = 0; i < W; i++) name##_row(x + i * stride, full, rest, u + i, r + i);                 \
+            _Pragma("GCC unroll 4") for (int n = W / 2; n > 0; n /= 2)                                        \
+                _Pragma("GCC unroll 4") for (int i = 0; i < n; i++) {                                         \
+                    if (n > 1) {                                                                              \
+                        v = FL_ODD_##W(u[2 * i], u[2 * i + 1]), q = FL_ODD_##W(r[2 * i], r[2 * i + 1]);       \
+                        u[i] = FL_EVEN_##W(u[2 * i], u[2 * i + 1]), r[i] = FL_EVEN_##W(r[2 * i], r[2 * i + 1]); \
+                    } else {                                                                                  \
+                        v = FL_LAST_##W(u[0], u[1]), q = FL_LAST_##W(r[0], r[1]);                             \
+                        u[0] = FL_FIRST_##W(u[0], u[1]), r[0] = FL_FIRST_##W(r[0], r[1]);                     \
+                    }                                                                                         \
+                    FL_ADD_BESIDE(W, u[i], r[i], v, r[i] + q);                                                \
+                }                                                                                             \
+            *(fl_number_##W*)(top + l) = u[0], *(fl_number_##W*)(sum + l) = r[0];                             \
+        }                                                                                                     \
+    }
 
 /* y of x and two numbers for each row. Rows shorter than a register are written in order, each over what the one before
    wrote too far; not so the last ones, for behind them is other memory. y is elsewhere than x; W numbers behind the
@@ -681,8 +737,11 @@ FL_FUSED_LESS(4, fastloss_fma)
     FL_ROWS_ALONE(fastloss_rows_##real##_sums, real)                                                          \
     FL_ROWS_JOIN(fastloss_rows_##real##_sums_apart, real, W, 1, 0, 0, FL_APART, FL_SUM)                       \
     FL_ROWS_BESIDE(fastloss_rows_##real##_sums_apart, real)  /* of what x is more than b */                   \
-    FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 0, 1, (real)-__builtin_inf(), FL_ITSELF, FL_TOP)       \
-    FL_ROWS_ALONE(fastloss_rows_##real##_tops, real)  /* the greatest */
+    FL_ROWS_JOIN(fastloss_rows_##real##_tops, real, W, 1, 1, (real)-__builtin_inf(), FL_ITSELF, FL_TOP)       \
+    FL_ROWS_ALONE(fastloss_rows_##real##_tops, real)  /* the greatest */                                      \
+    FL_ROWS_JOIN(fastloss_rows_##real##_dots, real, W, 1, 0, 0, FL_DOT, FL_SUM)                               \
+    FL_ROWS_TWO(fastloss_rows_##real##_dots, real)  /* c times what x is more than b */                       \
+    FL_ROWS_APART_FROM_TOP(fastloss_rows_##real##_apart_from_top, real, W)
 FL_ROWS(float, 8)
 FL_ROWS(double, 4)
 /* 0 where x < b, otherwise x a; and x a - b. Their order is none, and a register may hold any W. */

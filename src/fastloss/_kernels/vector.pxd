@@ -136,6 +136,13 @@ cdef extern from "vector.h" nogil:
     void tops_of_rows "fastloss_rows_float_tops" (
         const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, float*
     )
+    void dots_of_rows "fastloss_rows_float_dots" (
+        const float*, const float* factor, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, const float* less,
+        float*
+    )
+    void sums_apart_from_top "fastloss_rows_float_apart_from_top" (
+        const float*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, float* top, float*
+    )
     void products_of_rows "fastloss_rows_float_products" (
         const float*, const float* factor, const float* least, Py_ssize_t classes, Py_ssize_t rows, float*
     )
@@ -151,6 +158,13 @@ cdef extern void sums_of_rows_apart "fastloss_rows_double_sums_apart" (
 ) noexcept nogil
 cdef extern void tops_of_rows "fastloss_rows_double_tops" (
     const double*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, double*
+) noexcept nogil
+cdef extern void dots_of_rows "fastloss_rows_double_dots" (
+    const double*, const double* factor, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, const double* less,
+    double*
+) noexcept nogil
+cdef extern void sums_apart_from_top "fastloss_rows_double_apart_from_top" (
+    const double*, Py_ssize_t stride, Py_ssize_t classes, Py_ssize_t rows, double* top, double*
 ) noexcept nogil
 cdef extern void products_of_rows "fastloss_rows_double_products" (
     const double*, const double* factor, const double* least, Py_ssize_t classes, Py_ssize_t rows, double*
