@@ -716,7 +716,7 @@ cdef inline void sigmoid_focal(vec* doubt, const Points* block) noexcept nogil:
 cdef inline void focal_curve_of_labels(vec* doubt, Points b) noexcept nogil:
     """m^g p ((1 + 2 g) m + g l (g p - m)), p = 1 - m, times the weight of the class; l without it as in the value."""
     cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), most = all_of(most_of_a_sum(True, one), one)
-    cdef vec gamma = all_of(b.options[0], one), found = zero, x, y, c, s, l, m, p, t, power
+    cdef vec gamma = all_of(b.options[0], one), found = zero, far = zero, x, y, c, s, l, m, p, t, power
     cdef bint whole = b.options[0] == rint(b.options[0]) and b.options[0] <= 8
     cdef Py_ssize_t k
     leave_logistic(one, b, True)
@@ -725,7 +725,9 @@ cdef inline void focal_curve_of_labels(vec* doubt, Points b) noexcept nogil:
         y = load(b.y, k, one)
         c = if_negative(x, y, sub(one, y))
         x = if_equal(c, zero, within(most_of_a_sum(True, x), x), x)
-        l = fma_of(c, absolute_of(x), log1p_of(load(b.first, k, one), load(b.second, k, one)))
+        t = absolute_of(x)  # whose exponential is flushed to 0, and may count when it is multiplied by them
+        far = max_of(if_less(t, all_of(110 if vec is f16 else 770, x), t, zero), far)
+        l = fma_of(c, t, log1p_of(load(b.first, k, one), load(b.second, k, one)))
         s = load(b.third, k, one)
         p = if_equal(c, zero, sub(one, s), s)
         m = if_equal(c, zero, s, sub(one, s))
@@ -745,7 +747,7 @@ cdef inline void focal_curve_of_labels(vec* doubt, Points b) noexcept nogil:
         store(t, b.curve, k)
     if b.weighted:
         found = either(found, of_odd_size(b.curve, b.steps, one))
-    doubt[0] = either(doubt[0], found)
+    doubt[0] = either(doubt[0], either(found, if_vanishing(far)))
 
 
 cdef inline void focal_of_logits(vec* doubt, Points b, bint USUAL, bint LABELS, bint WITH_SLOPE) noexcept nogil:

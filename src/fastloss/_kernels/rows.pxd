@@ -1001,6 +1001,9 @@ cdef inline void row_loss(
         entry = target_gradient(scale, k, a, c_t, row.own / row.unit, batch.others[l])
     if job.hessian.data != NULL:
         (<curve_of_row_function>fastloss_out_of_line(<void*>curve_of_row))(job, a + k, scale, t, l, batch, row, &curve)
+        if not fabs(curve.b) < (1e30 if job.float32 else 1e250):
+            wide(NULL, NULL, job, i, t, True, row, &value)
+            return
     row_gradient(
         MODE, job, i, scale * (a + k) if MODE == PLAIN else scale, a + k, t, entry,
         &curve if job.hessian.data != NULL else NULL, row, tag, step

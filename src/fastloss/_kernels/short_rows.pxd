@@ -1,5 +1,6 @@
-# short_rows: a tile of rows of few classes, for a label's loss, smoothed or not, that of class probabilities, and softmax.
-# What stands in memory one after another is computed so, whatever sample or class it is of, and rows are added up in L1.
+# short_rows: a tile of rows of few classes, for a label's loss, smoothed or not, that of class probabilities, and for
+# softmax. What stands in memory one after another is computed so, whatever sample or class it is of, and rows are added
+# up in L1.
 #
 # What becomes of the sums: own_terms.pxd; of class probabilities, whose sums lack the greatest term, `samples_of`.
 
@@ -140,10 +141,10 @@ cdef inline void sums_of_tile(real* tag, const ClassJob* job, const Tile* s, con
 
 cdef inline void weigh_rows(vec* type, const ClassJob* job, Py_ssize_t rows, void* c) noexcept nogil:
     """Coefficients of rows from what is in memory, in place."""
-    cdef Py_ssize_t l, k, classes = job.classes
+    cdef Py_ssize_t _l, k, classes = job.classes
     cdef vec tag, w, one = all_of(1, tag)
     cdef vec scale = all_of(job.coefficient_scale, tag), shift = all_of(job.coefficient_shift, tag)
-    for l in range(rows):
+    for _l in range(rows):
         for k in range(steps_of(classes, tag)):
             w = of_classes(job.linear_weight, k, classes, one)
             store_or_part(mul(fma_of(scale, step_or_part(c, k, classes, 0, tag), shift), w), c, k, classes)
