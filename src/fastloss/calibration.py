@@ -523,9 +523,10 @@ def _newton(problem: _Blocks, theta: Array) -> Array:
 def _solved(product: Callable[[Array], Array], right: Array, diagonal: Array) -> Array:
     """The Newton step H⁻¹ g by conjugate gradients, preconditioned by the 2 x 2 blocks of the classes."""
     xx, x, one = diagonal
+    # A little more than they are, for one logit in all samples makes a block that has no inverse.
+    xx, one = np.where(xx > 0, xx, 1.0) * (1 + 1e-12), one * (1 + 1e-12)
     with np.errstate(all="ignore"):
-        determinant = np.maximum(xx * one - x * x, 1e-12 * xx * one)
-        inverse = np.stack([one, -x, xx]) / determinant
+        inverse = np.stack([one, -x, xx]) / np.maximum(xx * one - x * x, 1e-12 * xx * one)
     inverse[:, ~np.isfinite(inverse).all(0)] = 0
 
     def preconditioned(r: Array) -> Array:
