@@ -35,7 +35,7 @@ from ._arguments import (
     with_class_axis,
 )
 from ._call import Call
-from ._errors import renamed
+from ._errors import renamed, shortening
 from ._runtime import get_num_threads, threads, threads_for
 from .losses import CrossEntropyLoss
 from .losses._plan import exponent
@@ -54,6 +54,7 @@ FILLED = {"logits": "-numpy.inf", "target": "-100", "sample_weight": "0"}  # wit
 LEAST = 2.0**-200  # β in parts of its upper bound, below which it is 0
 
 
+@shortening
 def temperature(
     logits: ArrayLike,
     target: ArrayLike,
@@ -103,6 +104,7 @@ def temperature(
         return float(np.ldexp(found, samples.unit))
 
 
+@shortening
 def vector_scaling(
     logits: ArrayLike,
     target: ArrayLike,
