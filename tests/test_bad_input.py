@@ -8,12 +8,14 @@ import itertools
 import os
 import re
 import traceback
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import fastloss
+from fastloss import boosting
 from tests.support.cases import CLASSES, HEADS, loss
 
 DOCUMENTED = (TypeError, ValueError, IndexError, MemoryError)
@@ -202,6 +204,34 @@ def wrong(table):
         for argument, kinds in arguments.items()
         for kind, bad in kinds.items()
     ]
+
+
+LINEAR = fastloss.LinearCrossEntropyLoss()
+OTHERS = {
+    "set_num_threads": ("n", fastloss.set_num_threads, (1.5,)),
+    "threads": ("n", lambda n: fastloss.threads(n).__enter__(), (2**70,)),
+    "temperature": ("target", fastloss.temperature, (X, LABELS + 9)),
+    "vector_scaling, target": ("target", fastloss.vector_scaling, (X, LABELS[:2])),
+    "vector_scaling, probabilities": ("target", fastloss.vector_scaling, (X, np.full_like(X, -1.0))),
+    "linear, target": ("target", LINEAR, (X, X, LABELS + 9)),
+    "linear, wrt": ("wrt", partial(LINEAR.value_and_grad, wrt="foo"), (X, X, LABELS)),
+    "linear, chunk": ("chunk", lambda n: fastloss.LinearCrossEntropyLoss(chunk=n), (1.5,)),
+    "linear, out": (
+        "grad_input_out",
+        partial(LINEAR.value_and_grad, grad_input_out=X[:2]),
+        (X, X, LABELS % 4),
+    ),
+    "objective": ("y_true", boosting.Objective(fastloss.CrossEntropyLoss()), (LABELS + 9, X)),
+    "objective, threads": ("threads", lambda n: boosting.Objective(fastloss.MSELoss(), threads=n), (1.5,)),
+    "metric": ("y_true", boosting.Metric(fastloss.CrossEntropyLoss()), (LABELS + 9, X)),
+    "prior": ("classes", lambda n: boosting.prior(fastloss.CrossEntropyLoss(), LABELS, classes=n), (1.5,)),
+}
+
+
+@pytest.mark.parametrize("door", OTHERS)
+def test_other_functions(door):
+    argument, call, args = OTHERS[door]
+    refuses(argument, [], call, *args)
 
 
 @pytest.mark.parametrize(("name", "option", "bad"), wrong({name: row[1] for name, row in LOSSES.items()}))

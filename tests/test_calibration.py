@@ -304,6 +304,16 @@ def test_vector_scaling_without_a_minimum(dtype, isa, rng):
     assert p[:, ::2] == pytest.approx(fastloss.softmax(x[:, ::2] * without[0] + without[1]), abs=1e-6)
 
 
+@pytest.mark.parametrize("row", [[2.0, 0.0, 1.0], [-0.7, 1.1, 0.25], [5e3, 5e3, 1.0], [0.0, 0.0, 0.0]])
+@pytest.mark.parametrize("labels", [[0], [2], [1, 1], [0, 2, 1, 1], [0, 1, 2, 2, 2] * 20])
+def test_vector_scaling_of_the_same_logits_in_all_samples(row, labels, dtype, isa):
+    """Scale and bias of a class are one number then; the least is the entropy of the labels' frequencies."""
+    x = np.tile(np.array(row, dtype), (len(labels), 1))
+    scale, bias = fastloss.vector_scaling(x, labels)
+    least = fastloss.entropy(np.bincount(labels) / len(labels))
+    assert least - 1e-15 <= fastloss.cross_entropy(x * scale + bias, labels) < least + 1e-7
+
+
 def test_one_class(isa):
     scale, bias = fastloss.vector_scaling(np.ones((5, 1)), [0] * 5)
     assert (scale.tolist(), bias.tolist()) == ([1.0], [0.0])

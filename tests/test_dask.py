@@ -191,6 +191,44 @@ def test_array_functions(name, chunks):
     np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.parametrize("name", [*lazy.OVER_CLASSES, *lazy.REDUCED, *lazy.OVER_ELEMENTS])
+@pytest.mark.parametrize("shape", [(40, 7), (7,), (40, 1)])
+@pytest.mark.parametrize("cut", [None, 3])
+def test_where_of_array_functions(name, shape, cut):
+    """As of one array, which it broadcasts to, lazy or not; the first argument has its eager name."""
+    x, _ = arrays()
+    x = fastloss.softmax(x) if name == "entropy" else x
+    where = np.random.default_rng(8).random(shape) > 0.3
+    given = where if cut is None else da.from_array(where, cut)
+    key = next(iter(inspect.signature(getattr(fastloss, name)).parameters))
+    result = getattr(lazy, name)(**{key: da.from_array(x, (13, 3)), "where": given})
+    np.testing.assert_array_equal(result, getattr(fastloss, name)(x, where=where))
+
+
+@pytest.mark.parametrize("axis", [-1, 0, (0, 1), None, ()])
+def test_logsumexp_keeps_axes(axis):
+    x, _ = arrays()
+    result = lazy.logsumexp(da.from_array(x, (13, 3)), axis, keepdims=True)
+    expected = fastloss.logsumexp(x, axis, keepdims=True)
+    assert result.shape == expected.shape
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"where": [1, 0]}, "where: got dtype int64, wanted bool"),
+        ({"where": [True, False]}, r"where: got shape \(2,\), wanted one that broadcasts to \(40, 7\)"),
+        ({"keepdims": 1}, "keepdims: got int, wanted True or False"),
+        ({"out": None}, r"logsumexp\(\) got an unexpected keyword argument 'out'"),
+    ],
+)
+def test_wrong_options_of_array_functions(options, message):
+    x, _ = arrays()
+    with pytest.raises((TypeError, ValueError), match=message):
+        lazy.logsumexp(da.from_array(x, (13, 3)), **options)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "focal_loss", "poly_loss"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_classes_stay_in_their_chunks(name, dtype):

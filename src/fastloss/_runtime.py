@@ -16,6 +16,7 @@ import numpy as np
 
 from . import _kernels
 from ._arguments import positive
+from ._errors import shortening
 
 try:
     from ._version import __version__ as __version__  # type: ignore[import-not-found,unused-ignore]
@@ -75,6 +76,7 @@ def _usable_cpus() -> int:
     return min(cpus, _cgroup_cpus(), _THREAD_LIMIT)
 
 
+@shortening
 def checked_threads(n: object, name: str) -> int:
     """A number of threads."""
     return positive(n, name, "a number of threads from 1 to 4096", 4096)

@@ -41,7 +41,7 @@ from ._arguments import (
     unchanging,
     widened,
 )
-from ._errors import renamed
+from ._errors import renamed, shortening
 from ._runtime import checked_threads
 from ._runtime import threads as use_threads
 from .arrays import logsumexp
@@ -313,6 +313,7 @@ class Objective(_Adapter):
             + (", and a metric of CatBoost" if instead == several else "")
         )
 
+    @shortening
     def _fill(self, x: Array, y: Array, w: Array | None, own: str, grad: Array, hess: Array) -> None:
         """Write gradient and Hessian; `own` is the rule of the library that calls."""
         rule = own if self.hessian == "library" else self.hessian
@@ -402,6 +403,7 @@ class Metric(_Adapter):
         self.name = loss._function if name is None else name
         self.__name__ = self.name  # what XGBoost prints
 
+    @shortening
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the value in the form of the library that calls.
 
@@ -442,6 +444,7 @@ class Metric(_Adapter):
             return (self.name, value) if native else value
         return self.name, value, False
 
+    @shortening
     def evaluate(self, approxes: Any, target: Any, weight: Any) -> tuple[float, float]:
         """Return what CatBoost adds up: the sum of the losses, and that of the weights in force.
 
@@ -528,6 +531,7 @@ class Metric(_Adapter):
         return f"Metric({self.loss!r}, {self.name!r})"
 
 
+@shortening
 def prior(
     loss: Loss[Any], y: ArrayLike, sample_weight: ArrayLike | None = None, classes: int | None = None
 ) -> Any:

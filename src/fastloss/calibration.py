@@ -35,7 +35,7 @@ from ._arguments import (
     with_class_axis,
 )
 from ._call import Call
-from ._errors import renamed
+from ._errors import renamed, shortening
 from ._runtime import get_num_threads, threads, threads_for
 from .losses import CrossEntropyLoss
 from .losses._plan import exponent
@@ -54,6 +54,7 @@ FILLED = {"logits": "-numpy.inf", "target": "-100", "sample_weight": "0"}  # wit
 LEAST = 2.0**-200  # β in parts of its upper bound, below which it is 0
 
 
+@shortening
 def temperature(
     logits: ArrayLike,
     target: ArrayLike,
@@ -103,6 +104,7 @@ def temperature(
         return float(np.ldexp(found, samples.unit))
 
 
+@shortening
 def vector_scaling(
     logits: ArrayLike,
     target: ArrayLike,
@@ -523,9 +525,10 @@ def _newton(problem: _Blocks, theta: Array) -> Array:
 def _solved(product: Callable[[Array], Array], right: Array, diagonal: Array) -> Array:
     """The Newton step H⁻¹ g by conjugate gradients, preconditioned by the 2 x 2 blocks of the classes."""
     xx, x, one = diagonal
+    # A little more than they are, for one logit in all samples makes a block that has no inverse.
+    xx, one = np.where(xx > 0, xx, 1.0) * (1 + 1e-12), one * (1 + 1e-12)
     with np.errstate(all="ignore"):
-        determinant = np.maximum(xx * one - x * x, 1e-12 * xx * one)
-        inverse = np.stack([one, -x, xx]) / determinant
+        inverse = np.stack([one, -x, xx]) / np.maximum(xx * one - x * x, 1e-12 * xx * one)
     inverse[:, ~np.isfinite(inverse).all(0)] = 0
 
     def preconditioned(r: Array) -> Array:

@@ -32,6 +32,8 @@ from ._arguments import (
     class_axes,
     class_axis,
     compute_dtype,
+    flag,
+    mask_operand,
     one_for_each,
     scalar,
     stored_dtype,
@@ -39,7 +41,6 @@ from ._arguments import (
 from ._call import checked_normalizer
 from ._remedies import is_lazy
 from ._runtime import threads
-from ._types import Axis
 from .losses import CLASSES, KLDivLoss
 from .losses._plan import weight_array
 from .losses.classes import _ClassLoss, _IndexedLoss, _LabelLoss
@@ -128,41 +129,80 @@ def _array(value: Any, name: str) -> Any:
 # ---- Array functions ----
 
 
+def _known(array: Any, name: str) -> Any:
+    """The same array, if its lengths are known."""
+    if any(np.isnan(array.shape)):
+        wanted = "wanted known lengths: compute_chunk_sizes()"
+        raise ValueError(f"{name}: got shape {array.shape}, {wanted}")
+    return array
+
+
+def _counted(where: Any, shape: tuple[int, ...]) -> Any:
+    """`where`, broadcast to a shape."""
+    mask = _known(_array(where, "where"), "where")
+    mask_operand(np.broadcast_to(np.empty((), mask.dtype), mask.shape), shape, "where", whole=False)
+    return da.broadcast_to(mask, shape)
+
+
+def _bound(name: str, signature: inspect.Signature, args: Any, options: Any) -> dict[str, Any]:
+    """The arguments of a call by name."""
+    try:
+        return signature.bind(*args, **options).arguments
+    except TypeError as error:
+        raise TypeError(f"{name}() {error}") from None
+
+
+def _array_task(function: Any, options: dict[str, Any], x: Any, where: Any = None) -> Any:
+    return _task(function, x, where=where, **options)
+
+
 def _array_function(name: str) -> Any:
+    """The function of dask arrays, whose arguments mean what they mean in the eager one."""
     function = getattr(fastloss, name)
+    own = {n: p for n, p in inspect.signature(function).parameters.items() if n != "out"}
+    first, signature = next(iter(own)), inspect.Signature([*own.values()])
 
-    def of_elements(x: Any) -> Any:
-        x = _array(x, "x")
-        return x.map_blocks(partial(_task, function), dtype=_dtypes(x)[1], meta=np.empty(0, _dtypes(x)[1]))
-
-    def of_classes(x: Any, axis: Axis = -1) -> Any:
-        x = _array(x, "x")
-        axes = class_axes(x.shape, axis, "x")
-        computed, stored = _dtypes(x)
+    def made(*args: Any, **options: Any) -> Any:
+        given = _bound(name, signature, args, options)
+        x, where = _array(given.pop(first), first), given.pop("where", None)
+        axes = class_axes(x.shape, given.get("axis", own["axis"].default), first) if "axis" in own else ()
+        kept = flag(given.get("keepdims", False), "keepdims")
+        read = _read_alike(_in_one_chunk(x, *axes), max(axes, default=x.ndim))
+        masks = () if where is None else (_counted(where, _known(x, first).shape).rechunk(read.chunks),)
         reduced = name in REDUCED
-        dtype = computed if reduced else stored
-        result = _read_alike(_in_one_chunk(x, *axes), max(axes, default=x.ndim)).map_blocks(
-            partial(_task, function, axis=axis),
+        dtype, gone = _dtypes(x)[not reduced], axes if reduced and not kept else ()
+        result = read.map_blocks(
+            partial(_array_task, function, given),
+            *masks,
             dtype=dtype,
-            drop_axis=axes if reduced else None,
-            meta=np.empty((0,) * (x.ndim - reduced * len(axes)), dtype),
+            drop_axis=gone,
+            chunks=tuple((1,) if i in axes else n for i, n in enumerate(read.chunks)) if kept else None,
+            meta=np.empty((0,) * (x.ndim - len(gone)), dtype),
         )
         return result if reduced else result.rechunk(x.chunks)
 
-    made = of_elements if name in OVER_ELEMENTS else of_classes
     made.__name__ = made.__qualname__ = name
+    made.__signature__ = signature  # type: ignore[attr-defined]
     made.__doc__ = f"""Return `fastloss.{name}` of a dask array, lazily.
 
     Parameters
     ----------
-    x : dask array
+    {first} : dask array
         As of `fastloss.{name}`.{
         ""
         if name in OVER_ELEMENTS
         else '''
     axis : int, tuple of int or None, default: -1
         The class axis, or several; None is all of them.'''
+    }{
+        '''
+    keepdims : bool, default: False
+        Keep the summed axis, with length 1.'''
+        if "keepdims" in own
+        else ""
     }
+    where : array_like or dask array of bool, optional
+        As of `fastloss.{name}`.
 
     Returns
     -------
@@ -206,9 +246,7 @@ class _Batches:
         if normalizer is not None:
             self.normalizer = checked_normalizer(normalizer, self.loss.reduction)
         for name, array in arrays.items():
-            if any(np.isnan(array.shape)):
-                wanted = "wanted known lengths: compute_chunk_sizes()"
-                raise ValueError(f"{name}: got shape {array.shape}, {wanted}")
+            _known(array, name)
         self.input = arrays["input"]
         self.x = self.input
         self.axis: int | None = None  # of the classes, or elements, which are together
@@ -524,10 +562,7 @@ def _loss_function(name: str, ending: str, computed: Callable[..., Any], what: s
     signature = inspect.Signature([*(p for p in own.values() if p.name not in left_out), *further])
 
     def function(*args: Any, **options: Any) -> Any:
-        try:
-            given = signature.bind(*args, **options).arguments
-        except TypeError as error:
-            raise TypeError(f"{function.__name__}() {error}") from None
+        given = _bound(function.__name__, signature, args, options)
         more = {p.name: given.pop(p.name) for p in further if p.name in given}
         default = {k for k, v in given.items() if v is None and own[k].default is None}
         return computed(_Batches(kind, {k: v for k, v in given.items() if k not in default}), **more)

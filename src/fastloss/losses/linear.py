@@ -37,6 +37,7 @@ from .._arguments import (
     widened,
 )
 from .._call import Call
+from .._errors import shortening
 from .._runtime import threads_for
 from .._types import Each, Empty, LinearCall, LinearOptions, Reduced
 from ._plan import Options, V, counted, exponent
@@ -437,6 +438,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         **options: Unpack[LinearOptions],
     ) -> None: ...
 
+    @shortening
     def __init__(
         self,
         weight: ArrayLike | None = None,
@@ -467,6 +469,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
             del options[name]
         self.__dict__.update(options, _options=options, _loss=loss)
 
+    @shortening
     def __call__(
         self,
         input: ArrayLike,
@@ -504,6 +507,7 @@ class LinearCrossEntropyLoss(Options, Generic[V]):
         samples = (sample_weight, mask, normalizer, None, out)
         return cast(V, self._evaluate((input, linear_weight, linear_bias), target, samples)[0])
 
+    @shortening
     def value_and_grad(
         self,
         input: ArrayLike,
