@@ -184,6 +184,23 @@ def test_masked_classes(dtype, isa):
             assert_within(grad[i], oracle.array(exact[1]), allowed.grad[i], dtype)
 
 
+def test_a_class_that_both_mask_beside_others(dtype, isa):
+    """Which the teacher masks alone, or which are far apart."""
+    rows = [
+        ([0.0, -inf, 1.0], [0.0, -inf, -inf]),
+        ([0.0, -inf, 100.0, 2.0], [0.0, -inf, -30.0, -1.0]),
+        ([0.0, -inf, -inf, 2.0], [0.0, -inf, -1.0, -inf]),
+    ]
+    for row in rows:
+        s, t = np.array(row, dtype)
+        with fastloss.checking():
+            value, grad = KLDivWithLogitsLoss().value_and_grad(s, t)
+        exact = truth(s, t)
+        allowed = bounds.loss(NAME, s, t, dtype=dtype)
+        assert_within(value, np.float64(exact[0]), allowed.value, np.float64)
+        assert_within(grad, oracle.array(exact[1]), allowed.grad, dtype)
+
+
 def test_odd_samples(dtype, isa):
     for classes, alpha in itertools.product((3, 40, 300, 3000), (0.0, 0.5)):
         s, t = np.zeros((2, 6, classes), dtype)
