@@ -1337,6 +1337,7 @@ class _GaussianNLLOfVar(GaussianNLLLoss[V]):
         return "gaussian_nll_of_var"
 
     @shortening
+    @np.errstate(all="ignore")
     def _reduced(self, *arguments: Any, **more: Any) -> tuple[Value, Array]:
         """Value and gradient by the variances: elementwise, then added up where they are broadcast."""
         call = Call(self._options, *arguments, **more)
