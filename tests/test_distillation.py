@@ -238,6 +238,19 @@ def test_far_apart(dtype, isa):
             s, t = s[0], t[0]
 
 
+def test_second_order_of_logits_too_large_for_the_temperature(dtype, isa):
+    most = np.finfo(dtype).max
+    x = np.array([[most, most, 0], [most, 0, -most], [1, 1, -inf], [-most, -most, -most]], dtype)
+    quarter = np.array([[0.25, -0.25, 0]] * 4)
+    quarter[1], third = 0, np.array([2, -1, -1]) / 9
+    made, vector = KLDivWithLogitsLoss(temperature=0.01, reduction="sum"), np.tile([1.0, 0.0, 0.0], (4, 1))
+    for order in "CF":
+        hess = made.value_grad_hess(np.asarray(x, order=order), np.zeros_like(x))[2]
+        product = made.hessp(np.asarray(x, order=order), np.zeros_like(x), vector)
+        assert np.allclose(hess, [*abs(quarter[:3]), [2 / 9] * 3], rtol=1e-6, atol=0)
+        assert np.allclose(product, [*quarter[:3], third], rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12, 1e30])
 @pytest.mark.parametrize("alpha", [None, 0.0, 0.25, 1.0])
 def test_weights_of_any_size(alpha, size, dtype, isa):
