@@ -184,6 +184,23 @@ def test_masked_classes(dtype, isa):
             assert_within(grad[i], oracle.array(exact[1]), allowed.grad[i], dtype)
 
 
+def test_a_class_that_both_mask_beside_others(dtype, isa):
+    """Which the teacher masks alone, or which are far apart."""
+    rows = [
+        ([0.0, -inf, 1.0], [0.0, -inf, -inf]),
+        ([0.0, -inf, 100.0, 2.0], [0.0, -inf, -30.0, -1.0]),
+        ([0.0, -inf, -inf, 2.0], [0.0, -inf, -1.0, -inf]),
+    ]
+    for row in rows:
+        s, t = np.array(row, dtype)
+        with fastloss.checking():
+            value, grad = KLDivWithLogitsLoss().value_and_grad(s, t)
+        exact = truth(s, t)
+        allowed = bounds.loss(NAME, s, t, dtype=dtype)
+        assert_within(value, np.float64(exact[0]), allowed.value, np.float64)
+        assert_within(grad, oracle.array(exact[1]), allowed.grad, dtype)
+
+
 def test_odd_samples(dtype, isa):
     for classes, alpha in itertools.product((3, 40, 300, 3000), (0.0, 0.5)):
         s, t = np.zeros((2, 6, classes), dtype)
@@ -219,6 +236,19 @@ def test_far_apart(dtype, isa):
             assert_within(value, np.float64(exact[0]), allowed.value, np.float64)
             assert_within(grad[0], oracle.array(exact[1]), allowed.grad[0], dtype)
             s, t = s[0], t[0]
+
+
+def test_second_order_of_logits_too_large_for_the_temperature(dtype, isa):
+    most = np.finfo(dtype).max
+    x = np.array([[most, most, 0], [most, 0, -most], [1, 1, -inf], [-most, -most, -most]], dtype)
+    quarter = np.array([[0.25, -0.25, 0]] * 4)
+    quarter[1], third = 0, np.array([2, -1, -1]) / 9
+    made, vector = KLDivWithLogitsLoss(temperature=0.01, reduction="sum"), np.tile([1.0, 0.0, 0.0], (4, 1))
+    for order in "CF":
+        hess = made.value_grad_hess(np.asarray(x, order=order), np.zeros_like(x))[2]
+        product = made.hessp(np.asarray(x, order=order), np.zeros_like(x), vector)
+        assert np.allclose(hess, [*abs(quarter[:3]), [2 / 9] * 3], rtol=1e-6, atol=0)
+        assert np.allclose(product, [*quarter[:3], third], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12, 1e30])

@@ -112,6 +112,13 @@ def test_infinities_and_nan(dtype, isa):
         assert same_bits(grad, np.repeat([inf, inf, 0, nan, nan, nan], n).astype(dtype))
 
 
+def test_infinities_of_both_signs_beside_one_variance(dtype, isa):
+    """Warnings are errors here."""
+    x, y, var = np.array([inf, inf], dtype), np.zeros(2, dtype), np.array(1.0, dtype)
+    made, signs = GaussianNLLLoss(reduction="none"), np.array([1, -1], dtype)
+    assert math.isnan(made.value_and_grad(x, y, var, grad_output=signs, wrt="var")[1])
+
+
 @pytest.mark.parametrize("samples", [1, 300])
 def test_what_leaves_the_range_on_the_way(samples, dtype, isa):
     """A square that overflows or vanishes, with a weight that brings it back."""

@@ -374,17 +374,39 @@ def test_products_of_vectors_and_weights_of_any_size(variant, size, dtype, rng):
         case = make(variant, rng, shape, dtype, axis)
         v = rng.standard_normal(shape).astype(dtype)
         weighted = {"sample_weight": (size * (0.5 + rng.random(case.value_shape))).astype(dtype)}
-        for vector, given in [((size * v).astype(dtype), {}), (v, weighted)]:
-            options = {**case.options, **given, "reduction": "mean"}
+        each = {"grad_output": weighted["sample_weight"]}
+        calls = [((size * v).astype(dtype), "mean", {}), (v, "mean", weighted), (v, "none", each)]
+        for vector, reduction, given in [*calls, (v, "mean", {"normalizer": size})]:
+            options = {**case.options, **given, "reduction": reduction}
             wanted = reference.hessp(case.name, case.input, case.target, vector, **options)
             allowed = bound_of(bounds.hessp, case, vector, **options)
-            made = loss(case.name, **case.options)
+            made = loss(case.name, reduction=reduction, **case.options)
             for (product,) in on_each_isa(
                 lambda made=made, case=case, vector=vector, given=given: [
                     made.hessp(case.input, case.target, vector, **given)
                 ]
             ):
                 assert_near(product, wanted, allowed)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "operands", "given"),
+    [
+        ("poisson_nll_loss", {}, (100.0, 1.0), {}),
+        ("poisson_nll_loss", {"log_input": False, "eps": 0.0}, (1e-20, 1.0), {}),
+        ("mse_loss", {}, (1.0, 0.0), {"grad_output": 3e38}),
+        ("binary_cross_entropy_with_logits", {"pos_weight": 3e38}, (0.0, 1.0), {"sample_weight": 1e3}),
+        ("binary_cross_entropy", {"weight": 3e38}, (0.5, 1.0), {}),
+        ("gaussian_nll_loss", {"eps": 1e-39}, (1.0, 0.0, 1e-39), {}),
+    ],
+)
+def test_a_product_with_a_second_derivative_beyond_float32(name, options, operands, given, isa):
+    made, vector = loss(name, reduction="sum", **options), np.float32([0.0, 1e-20, 1.0])
+    operands = [np.full(3, operand, np.float32) for operand in operands]
+    product = made.hessp(*operands, vector, **given)
+    wanted = made.hessp(*(a.astype(np.float64) for a in (*operands, vector)), **given)
+    assert (product[0], product[2]) == (0, np.inf)
+    assert_near(product[1], wanted[1], 12 * bounds.unit(np.float32) * wanted[1])
 
 
 @pytest.mark.parametrize("degree", [1e-6, 1.0, 1e6])

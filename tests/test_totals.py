@@ -1,6 +1,7 @@
 """Totals: the same bits for any batches, order and process; what the loss says; what they refuse."""
 
 import copy
+import itertools
 import math
 import pickle
 from fractions import Fraction
@@ -74,6 +75,22 @@ def test_total_is_that_of_any_batches_in_any_order(loss, dtype, weighted):
     for threads in (1, 2, 7):
         with fastloss.threads(threads):
             assert loss.total(x, y, **options) == whole
+
+
+@pytest.mark.parametrize("shared", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("loss", [fastloss.CrossEntropyLoss(), fastloss.FocalLoss()], ids=repr)
+def test_total_is_that_of_batches_of_one_in_any_layout(loss, shared, rng):
+    """An axis is `shared` where the array is broadcast."""
+    x = rng.standard_normal((3, 5, 4, 3)).astype(np.float32)
+    y = rng.integers(0, 5, (3, 4, 3))
+    if shared is not None:
+        x = x.take([0], shared)
+    for order in itertools.permutations(range(4)):
+        laid = x.transpose(order).copy().transpose(np.argsort(order))
+        laid = np.broadcast_to(laid, (3, 5, 4, 3))
+        whole = loss.total(laid, y)
+        assert sum(loss.total(laid[i : i + 1], y[i : i + 1]) for i in range(3)) == whole
+        assert loss.total(laid[:1], y[:1]) + loss.total(laid[1:], y[1:]) == whole
 
 
 def test_a_thousand_workers_in_any_tree():

@@ -834,7 +834,8 @@ def _divergence(x: Array, y: Array, temperature: float, axis: int, hessian: Rule
     phi = np.where(np.abs(u) < 0.01, small, np.expm1(u) - u)
     f = (p.p * phi).sum(-1, keepdims=True)
     value, grad = np.log1p(f), p.p * (np.expm1(u) - f) / (1 + f)
-    plain = _times(p.p, (p.d - p.L) - (q.d - q.L)).sum(-1, keepdims=True)
+    log_ratio = np.where(np.isneginf(p.d), 0.0, (p.d - p.L) - (q.d - q.L))  # p is 0, q may be as well
+    plain = _times(p.p, log_ratio).sum(-1, keepdims=True)
     masked = np.isneginf(q.d) & ~np.isneginf(p.d)  # by the student alone, whatever p rounds to
     plain = np.where(masked.any(-1, keepdims=True), plain + math.inf, plain)
     far = ~np.isfinite(f) | (np.abs(u).max(-1, keepdims=True) > 20)  # where nothing cancels, and f may be inf
@@ -1261,8 +1262,8 @@ def poisson_nll_loss(
     rate, log_rate = (np.exp(x), x) if log_input else (x, np.log(x + eps))
     values = rate - _times(y, log_rate)
     values = np.where(np.isposinf(x), x + 0 * y, values)
-    grad = rate - y if log_input else 1 - np.where(y == 0, 0 * rate, y / (x + eps))
-    hess = rate if log_input else np.where(y == 0, 0 * rate, y / (x + eps) ** 2)
+    grad = rate - y if log_input else 1 - np.where(y == 0, _times(y, rate), y / (x + eps))
+    hess = rate if log_input else np.where(y == 0, _times(y, rate), y / (x + eps) ** 2)
     if full:
         stirling = (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) - y + 0.5 * math.log(2 * math.pi)
         values = values + np.where(y > 1, stirling, 0.0)

@@ -382,8 +382,11 @@ class Loss(Options, Generic[V]):
         with_grad = grad_out is not None
         call = loss._sample_call(input, target, *weights, None, grad_out, with_grad=with_grad, **more)
         order = memory_order(call.x)
-        if hasattr(self, "axis") and order and order[0] != 0:  # else blocks of samples would have other bits
-            call.x = np.ascontiguousarray(call.x)
+        if hasattr(self, "axis") and order != tuple(range(call.x.ndim)):
+            spread = all(step or n == 1 for step, n in zip(call.x.strides, call.x.shape, strict=True))
+            if order[0] != 0 or not spread:  # else blocks of samples, or one of them, would have other bits
+                order = (0, *(a for a in order if a != 0))
+                call.x = np.ascontiguousarray(call.x.transpose(order)).transpose(np.argsort(order))
         call.value_dtype = FLOAT64  # of means, which are not rounded before they are added up
         if adds_samples:
             call.exact = np.zeros(COUNTS, np.int64)

@@ -268,7 +268,8 @@ class _ClassLoss(Loss[V]):
         factors, weights = self._factors(kernel, call.axes[1]), kernel["sample_weight"]
         scale = self._head[4] if self._head else 1.0
         derivatives["factor"] *= float(call.dtype.type(scale))  # and once more, as what is read has it
-        moderate = _multiply(factors, derivatives["factor"]) and (weights is None or _multiply(weights))
+        given = (weights, derivatives["grad_output"], derivatives["factor"], derivatives["divisor"])
+        moderate = _multiply(factors, *(factor for factor in given if factor is not None))
         if self._by_class or (self._head and any(self._head[:4])) or not moderate:
             result.fill(moved(self._slow_hessp(call, vector), call.axes))
         else:

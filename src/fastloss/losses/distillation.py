@@ -407,7 +407,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         weights = (sample_weight, mask, normalizer, grad_output)
         return self._times(out, input, teacher, *weights, target=target, vector=vector)
 
-    def _hessians(self, call: Call) -> list[tuple[float, Array, Array, dict[str, Any]]]:
+    def _hessians(self, call: Call, axis: int) -> list[tuple[float, Array, Array, dict[str, Any]]]:
         """Cross-entropies whose Hessians add up to this one's: shares, logits, labels and arguments."""
         labels = call.more.get("target", np.zeros(call.samples, np.int8))
         given = {
@@ -418,11 +418,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         }
         x = convert(widened(call.x), call.dtype)  # so that half precision is rounded once
         parts = (1 - self.alpha, 1 / self.temperature), (self.alpha, 1.0)
-        return [
-            (share, x if scale == 1 else x * x.dtype.type(scale), labels, given)
-            for share, scale in parts
-            if share
-        ]
+        return [(share, _scaled(x, scale, axis), labels, given) for share, scale in parts if share]
 
     def _of_labels(self, call: Call, axis: int) -> CrossEntropyLoss[Any]:
         """The cross-entropy that these are."""
@@ -441,7 +437,7 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         curve: Any = 0.0
         if call.hessian != "residual":  # before the gradient, which may overwrite the input
             loss = self._of_labels(call, axis)
-            for share, x, labels, given in self._hessians(call):
+            for share, x, labels, given in self._hessians(call, axis):
                 curve = curve + share * loss.value_grad_hess(x, labels, floor=-math.inf, **given)[2]
             curve = curve * call.rule(2.0, friedman(call.x.shape[axis]))[1]
         call.with_hess = False
@@ -460,11 +456,22 @@ class KLDivWithLogitsLoss(_ClassLoss[V]):
         result = call.like_input(out, "out")
         product: Any = 0.0
         loss = self._of_labels(call, axis)
-        for share, x, labels, given in self._hessians(call):
+        for share, x, labels, given in self._hessians(call, axis):
             product = product + share * loss.hessp(x, labels, vector, **given)
         product = np.where(np.expand_dims(counts, axis), product, 0)  # where the vector may be NaN
         result.fill(moved(product, call.axes))
         return result.finish()
+
+
+def _scaled(x: Array, scale: float, axis: int) -> Array:
+    """Logits times a number; less their maximum where the product is no number."""
+    if scale == 1:
+        return x
+    scaled: Array = x * x.dtype.type(scale)
+    lost = (np.isinf(scaled) & np.isfinite(x)).any(axis, keepdims=True)
+    if lost.any():
+        scaled = np.where(lost, (x - x.max(axis, keepdims=True)) * x.dtype.type(scale), scaled)
+    return scaled
 
 
 @overload

@@ -211,7 +211,10 @@ class _PointwiseLoss(Loss[V]):
         hess = self._run(call)[2]
         assert hess is not None
         with np.errstate(all="ignore"):
-            np.multiply(hess, vector, out=result.result, casting="unsafe")
+            if np.isinf(hess).any():  # the product may be a number
+                np.copyto(result.result, self._slow_hessp(call, vector), casting="unsafe")
+            else:
+                np.multiply(hess, vector, out=result.result, casting="unsafe")
         mask = call.kernel["mask"]
         if mask is not None:  # where the vector may be NaN
             np.copyto(result.result, 0, where=~(mask if call.samples == call.x.shape else mask[..., None]))
@@ -1334,6 +1337,7 @@ class _GaussianNLLOfVar(GaussianNLLLoss[V]):
         return "gaussian_nll_of_var"
 
     @shortening
+    @np.errstate(all="ignore")
     def _reduced(self, *arguments: Any, **more: Any) -> tuple[Value, Array]:
         """Value and gradient by the variances: elementwise, then added up where they are broadcast."""
         call = Call(self._options, *arguments, **more)
