@@ -175,7 +175,7 @@ cdef inline bint is_smoothed(const ClassJob* job) noexcept nogil:
 
 cdef inline bint takes_own_terms(const ClassJob* job) noexcept nogil:
     """Whether a loss can do with sums that lack the label's own term; a Hessian takes those without the greatest."""
-    return (job.op == LOSS and job.z_loss == 0 or is_smoothed(job)) and job.hessian.data == NULL
+    return (job.op == LOSS or is_smoothed(job)) and job.hessian.data == NULL
 
 
 cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
@@ -186,7 +186,7 @@ cdef inline bint takes_short_rows(const ClassJob* job) noexcept nogil:
         label = job.classes >= SHORT_LINEAR_MIN_CLASSES
     if job.class_scale != NULL or job.class_bias != NULL or job.classes * (4 if job.float32 else 8) >= SHORT_ROWS_BYTES:
         return False
-    return job.inner == 1 and job.softcap == 0 and (label or job.op == SOFTMAX and job.classes > 1)
+    return job.inner == 1 and (label or job.op == SOFTMAX and job.classes > 1)
 
 
 cdef inline bint reads_as_is(const ClassJob* job) noexcept nogil:

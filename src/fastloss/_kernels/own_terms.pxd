@@ -7,6 +7,7 @@
 # c) Smoothed by c for each class a loss is (k + Σ c) times that, less c Σ (x_j - x_t), of which at most a third cancels
 #    as long as 2 Σ c <= k. The gradient is (k + Σ c) p_j - c; that of the label, which may be all of p, (Σ c - c) p_t -
 #    (c + k) (1 - p_t).
+# d) For z_loss logsumexp is x_t + log(1 + rest / own), unless the label's term vanishes: then the sample is odd.
 
 from libc.math cimport INFINITY, NAN, ldexp
 from fastloss._kernels.vector cimport *
@@ -16,6 +17,11 @@ from fastloss._kernels.tile cimport *
 include "tuning.pxi"
 
 
+cdef inline bint reads_own(const ClassJob* job, const Tile* s) noexcept nogil:
+    """Whether x of the labels is needed beside their exponentials."""
+    return s.mode == SMOOTHED or job.z_loss != 0
+
+
 cdef inline bint own_samples(
     int MODE, const ClassJob* job, const Tile* s, bint own_references, vec tag
 ) noexcept nogil:
@@ -23,10 +29,11 @@ cdef inline bint own_samples(
     cdef vec own, rest, total, ratio, y, scale, slope, entry, f, odd, peak, far
     cdef vec any_odd = all_of(0, tag), one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
     cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
-    cdef double lead = 50 if vec is f16 else 500, around = 30 if vec is f16 else 300, most = 80 if vec is f16 else 500
+    cdef double lead = 50 if vec is f16 else 500, around = 30 if vec is f16 else 300
     cdef double beyond = ldexp(1, 100 if vec is f16 else 930)
-    cdef double c = 0, more = 0
+    cdef double c = 0, more = 0, most
     cdef Py_ssize_t i
+    most = ldexp(1, 60) if job.z_loss != 0 else ldexp(1, 80 if vec is f16 else 500)
     if MODE == SMOOTHED:
         c = element(job.shared, 0, tag)
         more = job.shared_sum
@@ -45,16 +52,20 @@ cdef inline bint own_samples(
                 peak = exp_of(load(s.top, i, tag), load(s.magic, i, tag), load(s.least, i, tag))
                 far = add(log1p_of_ratio(sub(div(total, peak), one)), sub(load(s.top, i, tag), load(s.own, i, tag)))
                 y = if_less(all_of(beyond, tag), ratio, far, y)
+                if job.z_loss != 0:
+                    odd = if_less(ratio, all_of(most, tag), odd, two)
         else:  # what is cut off must not count in the lesser part
             odd = if_within(total, ldexp(1, <int>(lead - around)), ldexp(1, <int>(lead + around)), zero, two)
             if s.by_label:
-                odd = if_within(ratio, ldexp(1, -<int>most), ldexp(1, <int>most), odd, two)
+                odd = if_within(ratio, 1 / most, most, odd, two)
         if s.by_label:
             scale = all_of(s.scale_of_all, tag)
             if MODE == SMOOTHED:
                 y = fma_of(all_of(job.index_scale + more, tag), y, mul(all_of(-c, tag), load(s.b, i, tag)))
             if job.headed:
-                y = headed(job, s, i, y, y, div(own, total), div(rest, total), &slope, &entry)
+                y = headed(
+                    job, s, i, y, load(s.own, i, tag), y, div(own, total), div(rest, total), &slope, &entry
+                )
             if s.weighted:
                 y = weighted_value(y, load(s.weight, i, tag))
                 scale = load(s.scale, i, tag)

@@ -203,7 +203,7 @@ cdef inline vec loss_of(
     if s.mode == LABELLED and job.headed:
         own = exp_of(load(s.own, i, total), load(s.magic, i, total), load(s.least, i, total))
         not_own = div(add(load(s.rest, i, total), sub(load(s.unit, i, total), own)), total)
-        y = headed(job, s, i, y, log_sum, div(own, total), not_own, &slope, entry)
+        y = headed(job, s, i, y, load(s.top, i, total), log_sum, div(own, total), not_own, &slope, entry)
         entry[0] = mul(scale[0], entry[0])
         scale[0] = within(mul(scale[0], slope), 1e-22 if vec is f16 else 1e-150, 1e6)
     elif s.mode != LABELLED:
@@ -620,7 +620,7 @@ cdef inline bint share_reference(real* tag, const ClassJob* job, Tile* s) noexce
         else:
             fill(s.magic, n, <real>magic_of(s.reference, d8_all(0)))
             fill(s.least, n, <real>least_of(s.reference, d8_all(0)))
-    if s.mode == SMOOTHED:
+    if reads_own(job, s):
         own_of(tag, job, s)
     sums_of_planes(tag, job, s)
     fill_beyond(tag, s)

@@ -10,12 +10,16 @@ from fastloss._kernels.storage cimport *
 from fastloss._kernels.job cimport *
 
 
-cdef inline void capped_steps(const void* x, Py_ssize_t n, double cap, vec tag, void* y) noexcept nogil:
-    """y = `capped` x."""
+cdef inline void capped_steps(
+    const void* x, Py_ssize_t n, double cap, vec tag, void* y, void* slopes
+) noexcept nogil:
+    """y = `capped` x, and its slopes, unless that is NULL."""
     cdef Py_ssize_t k
     cdef vec slope
     for k in range(steps_of(n, tag)):
         store_or_part(capped(step_or_part(x, k, n, 0, tag), cap, &slope), y, k, n)
+        if slopes != NULL:
+            store_or_part(slope, slopes, k, n)
 
 
 cdef inline void capped_slope_steps(
@@ -192,20 +196,20 @@ cdef inline const void* scale_row(
 
 
 cdef inline const void* cap_row(
-    const ClassJob* job, const void* x, Py_ssize_t j, Py_ssize_t n, Py_ssize_t apart, void* y
+    const ClassJob* job, const void* x, Py_ssize_t j, Py_ssize_t n, Py_ssize_t apart, void* y, void* slopes
 ) noexcept nogil:
-    """y = x as it is read, scaled and capped, whichever applies."""
+    """y = x as it is read, scaled and capped, whichever applies; `slopes`, of the cap, may be NULL."""
     cdef f16 f
     cdef d8 d
     if is_scaled(job):
         x = scale_row(job, x, j, n, apart, y)
     if job.softcap != 0:
         if job.float32:
-            capped_steps(x, n, job.softcap, f, y)
+            capped_steps(x, n, job.softcap, f, y, slopes)
         else:
-            capped_steps(x, n, job.softcap, d, y)
+            capped_steps(x, n, job.softcap, d, y, slopes)
     return y
 
 ctypedef const void* (*cap_function)(
-    const ClassJob*, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*
+    const ClassJob*, const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*, void*
 ) noexcept nogil

@@ -68,7 +68,7 @@ cdef inline const void* read_row(
     if vec is f16:
         x32 = gathered(job.x, job.storage, first, job.inner, n, <float*>row.x)
         if not reads_as_is(job):
-            x32 = <const float*>cap(job, x32, j0, n, 0, row.x)
+            x32 = <const float*>cap(job, x32, j0, n, 0, row.x, NULL)
         if row.shift == 0:
             return x32
         for j in range(n):
@@ -76,7 +76,7 @@ cdef inline const void* read_row(
     else:
         x64 = gathered(job.x, job.storage, first, job.inner, n, <double*>row.x)
         if not reads_as_is(job):
-            x64 = <const double*>cap(job, x64, j0, n, 0, row.x)
+            x64 = <const double*>cap(job, x64, j0, n, 0, row.x, NULL)
         if row.shift == 0:
             return x64
         for j in range(n):

@@ -45,6 +45,11 @@ ctypedef void (*exp_rows_function)(void*, const Tile*, Py_ssize_t, const void*) 
 # ---- Tiles ----
 
 
+cdef inline real* slopes_of(real* tag, const Tile* s) noexcept nogil:
+    """Those of a softcap; a tile is half of KEPT_BYTES at most."""
+    return <real*>(<char*>s.x + KEPT_BYTES // 2)
+
+
 cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, bint copied) noexcept nogil:
     """x of the tile: in place, or `copied`, with room behind it."""
     cdef Py_ssize_t classes = job.classes, n = s.count * classes, l
@@ -52,18 +57,19 @@ cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, b
     cdef const real* x
     if job.x_stride == classes:
         x = read_block(job.x, job.storage, s.first * classes, n, buffer)
-        if is_scaled(job):
-            return <const real*>(<cap_function>fastloss_out_of_line(<void*>cap_row))(job, x, 0, n, 0, buffer)
-        if not copied or x == buffer:
-            return x
-        memcpy(buffer, x, n * sizeof(real))
-        return buffer
-    for l in range(s.count):
-        x = read_block(job.x, job.storage, (s.first + l) * job.x_stride, classes, buffer + l * classes)
-        if job.storage == NATIVE:
-            memcpy(buffer + l * classes, x, classes * sizeof(real))
-    if is_scaled(job):
-        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, buffer, 0, n, 0, buffer)
+    else:
+        for l in range(s.count):
+            x = read_block(job.x, job.storage, (s.first + l) * job.x_stride, classes, buffer + l * classes)
+            if job.storage == NATIVE:
+                memcpy(buffer + l * classes, x, classes * sizeof(real))
+        x = buffer
+    if not reads_as_is(job):
+        return <const real*>(<cap_function>fastloss_out_of_line(<void*>cap_row))(
+            job, x, 0, n, 0, buffer, slopes_of(tag, s) if job.with_grad else NULL
+        )
+    if not copied or x == buffer:
+        return x
+    memcpy(buffer, x, n * sizeof(real))
     return buffer
 
 
@@ -133,8 +139,9 @@ cdef inline void sums_of_tile(real* tag, const ClassJob* job, const Tile* s, con
             p[max(s.labels[l], <int64_t>0)] = <real>0
             p += classes
     add_rows(False, <real*>s.e, <const real*>NULL, classes, s, <real*>s.rest)
-    if s.mode == SMOOTHED:
+    if reads_own(job, s):
         read_own(s, classes, x)
+    if s.mode == SMOOTHED:
         add_rows(True, x, <const real*>s.own, classes, s, <real*>s.b)
     fill_beyond(tag, s)
 
@@ -324,6 +331,9 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
         tag, <void*>gradient_of_rows[f16], <void*>gradient_of_rows[d8]
     )
     cdef real* y
+    cdef const real* slopes
+    cdef f16 f
+    cdef d8 d
     while l < s.count:
         end = s.count
         if any_odd:
@@ -345,6 +355,12 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
                 for k in range(l, end):
                     if s.labels[k] >= 0:
                         y[(k - l) * classes + s.labels[k]] = (<const real*>s.entry)[k]
+            if job.softcap != 0:
+                slopes = slopes_of(tag, s) + l * classes
+                if real is float:
+                    multiplied_steps(y, (end - l) * classes, 1, slopes, False, -INFINITY, f, y)
+                else:
+                    multiplied_steps(y, (end - l) * classes, 1, slopes, False, -INFINITY, d, y)
             if job.summed != 0:
                 absorb(NULL, NULL, job, s, l, end - l, y)
                 if job.grad != NULL and job.grad_storage == NATIVE:

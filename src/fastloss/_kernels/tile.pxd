@@ -51,7 +51,7 @@ cdef struct Tile:
     double* wide                   # float64: sums of groups of classes, and what rounding lost of them
     double* a_wide
     double* b_wide
-    void* x
+    void* x                        # with a softcap of `short_rows` its slopes are in the second half
     void* c                        # coefficients; `short_rows` have them at `targets`, or here
     void* e
     void* spare
@@ -138,10 +138,11 @@ cdef inline vec factor_of(vec scale, vec total, vec* odd) noexcept nogil:
 
 
 cdef inline vec headed(
-    const ClassJob* job, const Tile* s, Py_ssize_t i, vec l, vec log_sum, vec p, vec not_p, vec* slope, vec* entry
+    const ClassJob* job, const Tile* s, Py_ssize_t i, vec l, vec anchor, vec log_sum, vec p, vec not_p, vec* slope,
+    vec* entry
 ) noexcept nogil:
     """The value of a loss of a label with a head, NaN where it is odd, and what its gradient is multiplied by, p_j for
-    most classes, and 1 for the label."""
+    most classes, and 1 for the label; logsumexp is anchor + log_sum."""
     cdef vec k = load(s.k, i, l), zero = all_of(0, l), square = zero, value = head_of(job, l, p, not_p, slope)
     cdef vec least = all_of(1e-30 if vec is f16 else 1e-270, l), tiny = all_of(2e-38 if vec is f16 else 4e-308, l)
     cdef vec size = absolute_of(value), share = min_of(p, not_p) if job.head == GENERALIZED else not_p
@@ -151,7 +152,7 @@ cdef inline vec headed(
     size = if_less(share, least, zero, min_of(absolute_of(value), size))
     value = if_equal(k, zero, value, if_less(size, tiny, all_of(NAN, l), value))
     if job.z_loss != 0:
-        square = within(square_of(job, load(s.top, i, l), log_sum, &value), 0, 1e6)
+        square = within(square_of(job, anchor, log_sum, &value), 0, 1e6)
     entry[0] = sub(mul(square, p), mul(slope[0], not_p))
     slope[0] = add(slope[0], square)
     return value
@@ -226,10 +227,10 @@ cdef inline void gather_x(real* tag, const ClassJob* job, const Tile* s, Py_ssiz
     if job.class_scale != NULL or job.class_bias != NULL:
         for g in range(m):
             (<cap_function>fastloss_out_of_line(<void*>cap_row))(
-                job, <real*>s.x + g * s.n, j0 + g, s.n, s.n, <real*>s.x + g * s.n
+                job, <real*>s.x + g * s.n, j0 + g, s.n, s.n, <real*>s.x + g * s.n, NULL
             )
     elif not reads_as_is(job):
-        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, j0, m * s.n, s.n, s.x)
+        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, j0, m * s.n, s.n, s.x, NULL)
 
 
 ctypedef void (*gather_function)(void*, const ClassJob*, const Tile*, Py_ssize_t, Py_ssize_t) noexcept nogil
