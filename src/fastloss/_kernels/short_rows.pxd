@@ -45,11 +45,6 @@ ctypedef void (*exp_rows_function)(void*, const Tile*, Py_ssize_t, const void*) 
 # ---- Tiles ----
 
 
-cdef inline real* slopes_of(real* tag, const Tile* s) noexcept nogil:
-    """Those of a softcap; a tile is half of KEPT_BYTES at most."""
-    return <real*>(<char*>s.x + KEPT_BYTES // 2)
-
-
 cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, bint copied) noexcept nogil:
     """x of the tile: in place, or `copied`, with room behind it."""
     cdef Py_ssize_t classes = job.classes, n = s.count * classes, l
@@ -65,7 +60,7 @@ cdef inline const real* rows_of(real* tag, const ClassJob* job, const Tile* s, b
         x = buffer
     if not reads_as_is(job):
         return <const real*>(<cap_function>fastloss_out_of_line(<void*>cap_row))(
-            job, x, 0, n, 0, buffer, slopes_of(tag, s) if job.with_grad else NULL
+            job, x, 0, n, 0, buffer, slopes_of(tag, s)
         )
     if not copied or x == buffer:
         return x

@@ -42,6 +42,7 @@ cdef struct Tile:
     bint direct                    # planes are read where they stand,
     bint gathered                  # or have been put into `x`
     bint kept                      # `e` has what a gradient is computed from
+    bint sloped                    # and the second half of `x` the slopes of the softcap
     bint weighted                  # `k`, `weight` and `scale` are read
     bint plain                     # all samples that count weigh the same
     double scale_of_all            # and the gradient is multiplied by this
@@ -51,7 +52,7 @@ cdef struct Tile:
     double* wide                   # float64: sums of groups of classes, and what rounding lost of them
     double* a_wide
     double* b_wide
-    void* x                        # with a softcap of `short_rows` its slopes are in the second half
+    void* x
     void* c                        # coefficients; `short_rows` have them at `targets`, or here
     void* e
     void* spare
@@ -220,17 +221,24 @@ cdef inline void gather_planes(
         memset(y + g * s.n + s.count, 0, (s.n - s.count) * sizeof(real))
 
 
+cdef inline real* slopes_of(const real* tag, const Tile* s) noexcept nogil:
+    """Where slopes of the softcap are kept, or NULL."""
+    return <real*>(<char*>s.x + KEPT_BYTES // 2) if s.sloped else <real*>NULL
+
+
 cdef inline void gather_x(real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m) noexcept nogil:
     """m planes of x from class j0 on, capped, to s.x."""
-    cdef Py_ssize_t g
-    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, <real*>s.x)
-    if job.class_scale != NULL or job.class_bias != NULL:
-        for g in range(m):
-            (<cap_function>fastloss_out_of_line(<void*>cap_row))(
-                job, <real*>s.x + g * s.n, j0 + g, s.n, s.n, <real*>s.x + g * s.n, NULL
-            )
-    elif not reads_as_is(job):
-        (<cap_function>fastloss_out_of_line(<void*>cap_row))(job, s.x, j0, m * s.n, s.n, s.x, NULL)
+    cdef cap_function cap = <cap_function>fastloss_out_of_line(<void*>cap_row)
+    cdef Py_ssize_t g, size = s.n
+    cdef real* x = <real*>s.x
+    cdef real* slopes = slopes_of(tag, s)
+    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, x)
+    if reads_as_is(job):
+        return
+    if job.class_scale == NULL and job.class_bias == NULL:
+        size *= m
+    for g in range(m * s.n // size):
+        cap(job, x + g * size, j0 + g, size, s.n, x + g * size, slopes + g * size if s.sloped else NULL)
 
 
 ctypedef void (*gather_function)(void*, const ClassJob*, const Tile*, Py_ssize_t, Py_ssize_t) noexcept nogil
@@ -249,7 +257,7 @@ cdef inline void* chosen(const real* tag, void* single, void* double_) noexcept 
 cdef inline void uncap(
     real* tag, vec* type, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, bint any_odd, real* y
 ) noexcept nogil:
-    """Make m planes of a gradient by what x is read as one by x, which is gathered once more, and add them to sums."""
+    """Make m planes of a gradient by what x is read as one by x, which may be gathered again, and add them to sums."""
     cdef vec step
     cdef Py_ssize_t g
     cdef real* z
@@ -258,11 +266,14 @@ cdef inline void uncap(
     cdef double factor
     cdef double* by_scale
     cdef double* by_bias
-    gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, x)
+    if job.summed != 0 or not s.sloped:
+        gather_planes(job, s, job.x, job.storage, job.x_stride, j0, m, x)
     for g in range(m):
         plane = y + g * s.n
         z = x + g * s.n
-        if job.softcap != 0:
+        if s.sloped:
+            multiplied_steps(plane, s.n, 1, slopes_of(plane, s) + (j0 + g) * s.n, False, -INFINITY, step, plane)
+        elif job.softcap != 0:
             if is_scaled(job):
                 z = <real*>scale_row(job, z, j0 + g, s.n, s.n, s.spare)
             capped_slope_steps(z, plane, s.n, job.softcap, step, plane)

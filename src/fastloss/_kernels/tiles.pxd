@@ -130,6 +130,7 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         s.direct = s.direct and job.inner > 1 and reads_as_is(job)
         s.gathered = not s.direct and bytes_of_tile <= KEPT_BYTES
         s.kept = job.with_grad and bytes_of_tile <= KEPT_BYTES
+        s.sloped = s.kept and job.softcap != 0 and bytes_of_tile <= KEPT_BYTES // 2
         s.ahead = s.n * sizeof(real) if s.direct else 0
         s.value = values + held
         if s.gathered and not s.in_rows:
