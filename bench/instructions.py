@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,19 +33,25 @@ ROOM = 1.1  # another compiler version may need a few more
 def kernels(scale: int) -> Iterator[tuple[str, int, Callable[[], object]]]:
     """Name, number of elements, and the call."""
     rng = np.random.default_rng(0)
-    for shape in ((2048 * scale, 2), (512 * scale, 10), (8 * scale, 1000), (scale, 19, 8, 64), (scale, 8192)):
+    shapes = ((2048, 2), (512, 10), (48, 100), (8, 1000), (1, 19, 8, 64), (1, 8192))
+    for shape in ((n * scale, *others) for n, *others in shapes):
         x = rng.standard_normal(shape, np.float32)
         target = rng.integers(0, shape[1], (shape[0], *shape[2:]))
         grad = np.zeros_like(x)
         name = "×".join(str(n) for n in shape[1:])
-        for options in ({},) if name in ("2", "8192") else ({}, {"label_smoothing": 0.1}):
+        cases: list[tuple[dict[str, Any], Any]] = [({}, target)]
+        if name not in ("2", "8192"):
+            cases.append(({"label_smoothing": 0.1}, target))
+        if name == "100":
+            cases += [({"softcap": 30.0}, target), ({}, fastloss.softmax(x))]
+        for options, y in cases:
             loss = fastloss.CrossEntropyLoss(**options)
-            label = "".join(f", {key}" for key in options)
-            yield f"cross_entropy {name}{label}", x.size, lambda a=loss, x=x, y=target: a(x, y)
+            label = "".join(f", {key}" for key in options) + ", probabilities" * (y is not target)
+            yield f"cross_entropy {name}{label}", x.size, lambda a=loss, x=x, y=y: a(x, y)
             yield (
                 f"cross_entropy {name}{label}, gradient",
                 x.size,
-                lambda a=loss, x=x, y=target, g=grad: a.value_and_grad(x, y, grad_out=g),
+                lambda a=loss, x=x, y=y, g=grad: a.value_and_grad(x, y, grad_out=g),
             )
     yield from labelled(scale, rng)
     n = 4096 * scale
