@@ -127,11 +127,30 @@ FL_VECTOR(fl_mask_4, int64_t, 32, 8)
 #define FL_MAX_4(a, b) _mm256_max_pd(a, b)
 #define FL_MIN_8(a, b) _mm256_min_ps(a, b)
 #define FL_MIN_4(a, b) _mm256_min_pd(a, b)
-#else
-#define FL_MAX_8(a, b) FL_EITHER(8, (a) > (b), a, b)
-#define FL_MAX_4(a, b) FL_EITHER(4, (a) > (b), a, b)
-#define FL_MIN_8(a, b) FL_EITHER(8, (a) < (b), a, b)
-#define FL_MIN_4(a, b) FL_EITHER(4, (a) < (b), a, b)
+#define FL_UNLESS_LESS(W, x, y, a) ((fl_number_##W)(~(fl_mask_##W)((x) < (y)) & (fl_mask_##W)(a)))
+#define FL_UNLESS_ZERO(W, x, a) ((fl_number_##W)((fl_mask_##W)(a) & (fl_mask_##W)((x) != 0)))
+#else   /* by registers, for gcc would compare number by number */
+#define FL_BY_HALVES(name, W, s, result)                                                                      \
+    FASTLOSS_INLINE fl_number_##W name##_##W(fl_number_##W a, fl_number_##W b, fl_number_##W c) {             \
+        fl_##s p[2], q[2], r[2];                                                                              \
+        memcpy(p, &a, 32), memcpy(q, &b, 32), memcpy(r, &c, 32);                                              \
+        for (int i = 0; i < 2; i++) r[i] = result;                                                            \
+        memcpy(&c, r, 32);                                                                                    \
+        return c;                                                                                             \
+    }
+#define FL_OF_HALVES(W, s)                                                                                    \
+    FL_BY_HALVES(fl_max, W, s, FL_MAX(s, p[i], q[i]))                                                         \
+    FL_BY_HALVES(fl_min, W, s, FL_MIN(s, p[i], q[i]))                                                         \
+    FL_BY_HALVES(fl_unless_less, W, s, FL_IF_LESS(s, p[i], q[i], (fl_##s){0}, r[i]))                          \
+    FL_BY_HALVES(fl_unless_zero, W, s, FL_IF_EQUAL(s, p[i], (fl_##s){0}, (fl_##s){0}, r[i]))
+FL_OF_HALVES(8, ps)
+FL_OF_HALVES(4, pd)
+#define FL_MAX_8(a, b) fl_max_8(a, b, a)
+#define FL_MAX_4(a, b) fl_max_4(a, b, a)
+#define FL_MIN_8(a, b) fl_min_8(a, b, a)
+#define FL_MIN_4(a, b) fl_min_4(a, b, a)
+#define FL_UNLESS_LESS(W, x, y, a) fl_unless_less_##W(x, y, a)
+#define FL_UNLESS_ZERO(W, x, a) fl_unless_zero_##W(x, x, a)
 #endif
 #define FL_ADD(a, b) ((a) + (b))
 #if defined(__has_builtin)
@@ -603,7 +622,7 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
 #define FL_ITSELF(W, x, c, b) (x)
 #define FL_APART(W, x, c, b) ((x) - *(b))
 #define FL_DOT(W, x, c, b)  /* of c that is 0, 0 */                                                           \
-    (FL_AT(W, c, 0) * (fl_number_##W)((fl_mask_##W)((x) - *(b)) & (fl_mask_##W)(FL_AT(W, c, 0) != 0)))
+    (FL_AT(W, c, 0) * FL_UNLESS_ZERO(W, FL_AT(W, c, 0), (x) - *(b)))
 
 /* The greatest of each row, or 0, and the sum of all others, of as many lanes as FL_ROWS_JOIN has. NaN is in the sum. */
 #define FL_ADD_BESIDE(W, u, r, v, q) (r = (q) + FL_MIN_##W(u, v), u = FL_MAX_##W(u, v))
@@ -730,7 +749,7 @@ FL_FUSED_LESS(4, fastloss_fma)
 #endif
 #define fl_less_16(x, a, b) _mm512_fmsub_ps(x, a, b)
 #define FL_LESS(W, x, a, b) fl_less_##W(x, a, b)
-#define FL_PRODUCT(W, q, factor, least) ((fl_number_##W)(~(fl_mask_##W)((q) < (least)) & (fl_mask_##W)(q)) * (factor))
+#define FL_PRODUCT(W, q, factor, least) (FL_UNLESS_LESS(W, q, least, q) * (factor))
 #define FL_PRODUCT_16(W, q, factor, least) (FL_IF_LESS(ps, q, least, (fl_ps){0}, q) * (factor))
 #define FL_ROWS(real, W)                                                                                      \
     FL_ROWS_JOIN(fastloss_rows_##real##_sums, real, W, 1, 1, 0, FL_ITSELF, FL_SUM)                            \
