@@ -99,14 +99,14 @@ def test_concurrent_calls(rng):
 
 
 def test_everything_from_eight_threads(rng):
-    """All ways of a call, those that fail too, at once on shared arguments: each answers as it does alone."""
+    """All ways of a call, those that fail too, at once with shared losses and inputs: as each alone."""
     x, labels = rng.standard_normal((6, 70)), rng.integers(0, 3, 6)
     x[:, 0], labels[0] = 0.5, 0
-    fine, failing = error_paths(x, labels)
-    wanted = [repr(call()) for call in fine]
+    wanted = [repr(call()) for call in error_paths(x, labels)[0]]
     start = threading.Barrier(8)
 
     def work(_):
+        fine, failing = error_paths(x, labels)  # whose results are written to by this thread alone
         start.wait(30)
         for _ in range(20):
             call_all([], failing, 1)
@@ -285,9 +285,12 @@ print('same')
     assert answers(code, OMP_NUM_THREADS="2") == "same"
 
 
+SHARED = fastloss.CrossEntropyLoss(), fastloss.CrossEntropyLoss(reduction="none")
+
+
 def error_paths(x, labels):
     """Calls that succeed in each way, and calls that fail at each stage."""
-    loss, none = fastloss.CrossEntropyLoss(), fastloss.CrossEntropyLoss(reduction="none")
+    loss, none = SHARED
     wrong = np.where(labels == 0, 99, labels)
     out, grad_out = np.zeros(len(x), x.dtype), np.zeros_like(x)
     ones = np.ones_like(x)  # once: NumPy 2.4 loses a reference to the default dtype each time
