@@ -56,7 +56,7 @@ def test_wrong_number_of_threads(n):
 
 def test_default_number_of_threads():
     show = "import fastloss; print(fastloss.get_num_threads())"
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     assert 1 <= int(answers(show)) <= usable
     assert int(answers(show, OMP_NUM_THREADS="1")) == 1
     assert int(answers(show, OMP_THREAD_LIMIT="1")) == 1
@@ -99,14 +99,14 @@ def test_concurrent_calls(rng):
 
 
 def test_everything_from_eight_threads(rng):
-    """All ways of a call, those that fail too, at once on shared arguments: each answers as it does alone."""
+    """All ways of a call, those that fail too, at once with shared losses and inputs: as each alone."""
     x, labels = rng.standard_normal((6, 70)), rng.integers(0, 3, 6)
     x[:, 0], labels[0] = 0.5, 0
-    fine, failing = error_paths(x, labels)
-    wanted = [repr(call()) for call in fine]
+    wanted = [repr(call()) for call in error_paths(x, labels)[0]]
     start = threading.Barrier(8)
 
     def work(_):
+        fine, failing = error_paths(x, labels)  # whose results are written to by this thread alone
         start.wait(30)
         for _ in range(20):
             call_all([], failing, 1)
@@ -232,7 +232,7 @@ def test_kernels_run_beside_each_other():
         seen += 1
         time.sleep(0)
     calling.join(30)
-    assert seen > 100
+    assert seen > 10  # with the GIL once in 5 ms, hence a few times before and after the kernels
 
 
 def test_calls_at_exit():
@@ -285,9 +285,12 @@ print('same')
     assert answers(code, OMP_NUM_THREADS="2") == "same"
 
 
+SHARED = fastloss.CrossEntropyLoss(), fastloss.CrossEntropyLoss(reduction="none")
+
+
 def error_paths(x, labels):
     """Calls that succeed in each way, and calls that fail at each stage."""
-    loss, none = fastloss.CrossEntropyLoss(), fastloss.CrossEntropyLoss(reduction="none")
+    loss, none = SHARED
     wrong = np.where(labels == 0, 99, labels)
     out, grad_out = np.zeros(len(x), x.dtype), np.zeros_like(x)
     ones = np.ones_like(x)  # once: NumPy 2.4 loses a reference to the default dtype each time

@@ -681,8 +681,9 @@ def _read(x: Array, options: dict[str, Any], u: float) -> tuple[Array, _Off]:
         off = u * (size if bias is None else size + np.where(np.isinf(x), 0.0, np.abs(scale * x)))
     if cap is not None:
         far = np.where(np.isinf(z), 0.0, np.abs(2 * z / cap))
-        vanishing = 2 * smallest(np.float32 if u > unit(np.float64) else np.float64) * np.exp(np.minimum(far, 709))
-        of_slope = of_slope + u * (CAP_SLOPE + CAP_EXP * far) + 2 * off / cap + vanishing  # of e alone
+        tiny = smallest(np.float32 if u > unit(np.float64) else np.float64)
+        of_slope = of_slope + u * (CAP_SLOPE + CAP_EXP * far) + 2 * off / cap
+        of_slope = of_slope + 2 * tiny * np.exp(np.minimum(far, 709))  # e may vanish
         off = off + CAP * u * np.where(np.isinf(y), 0.0, np.abs(y))
     at = np.arange(y.shape[-1]) == y.argmax(-1)[..., None]
     top = np.where(at, off, 0.0).sum(-1, keepdims=True)
