@@ -438,6 +438,8 @@ def test_floating_point_errors_do_not_come_from_inside():
         for weight in ([5e-324, 1.0], [1e300, 1.0], [1e-40, inf]):
             for smoothing in (0.1, 1e-20, 1.0):
                 fastloss.CrossEntropyLoss(weight, label_smoothing=smoothing)(x, np.array([1]))
+        with pytest.raises(ValueError, match="adds up to inf"):
+            fastloss.cross_entropy(x, [[1e308, 1e308]])
 
 
 def test_a_number_may_be_byte_swapped():

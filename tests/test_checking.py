@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastloss
-from fastloss import reference
+from fastloss import bounds, reference
 from tests.support.cases import ARRAY_FUNCTIONS, REDUCED, make, run
 from tests.support.process import answers
 
@@ -97,6 +97,41 @@ def test_checking_knows_what_float32_can(isa):
                 fastloss.MultinomialNLLLoss(full=True).value_and_grad(x, counts)
             nearly = np.array([[1.0, 1e-9, 0.0], [0.7, 0.3, 1e-9]])
             fastloss.CrossEntropyLoss(label_smoothing=1e-9).value_and_grad(x, nearly)
+
+
+AFFINE = {"bias": [1.0, -2.0, 3.0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "target", "options"),
+    [
+        ("CrossEntropyLoss", [1e308, 0, 0], [0], {"label_smoothing": 0.1, **AFFINE}),
+        ("CrossEntropyLoss", [1e308, 0, 0], [0], {"z_loss": 1e-30, **AFFINE, "softcap": 1e30}),
+        ("GeneralizedCrossEntropyLoss", [1e200] * 3, [2], {**AFFINE, "scale": 1e-30}),
+        ("PoissonNLLLoss", [1e160, 0, -1e160], [[1e30] * 3], {"log_input": False}),
+        ("MultinomialNLLLoss", [1, 2, 3], [[1e308, 1, 0]], {"full": True}),
+        ("KLDivWithLogitsLoss", [-math.inf, 0, 1], [[-math.inf, 2, 0]], {}),
+    ],
+)
+def test_checking_passes_what_overflows(name, row, target, options):
+    """Where a square or a sum on the way to a bound is too large, or a class is masked."""
+    x = np.array([row], np.float64)
+    with fastloss.checking():
+        for reduction in ("none", "mean"):
+            getattr(fastloss, name)(reduction=reduction, **options).value_grad_hess(x, target)
+
+
+def test_an_infinite_bound_hides_nothing():
+    """Of what is not ignored; NaN is no result that a bound allows."""
+    assert bounds.shares([math.nan, 1e300], [1.0, 1.0], math.inf).tolist() == [math.inf, 0.0]
+    x = np.array([[math.nan, -math.inf, 1.0], [1.0, -math.inf, 0.0]])
+    for name in ("mse_loss", "soft_margin_loss", "poisson_nll_loss"):
+        given = {"mask": np.isfinite(x), "reduction": "sum", "dtype": np.float64, "hessian": "exact"}
+        assert all(np.isfinite(part).all() for part in bounds.loss(name, x, np.ones_like(x), **given)), name
+    given = {"reduction": "none", "dtype": np.float64, "hessian": "exact"}
+    for name, target in (("nll_loss", [0, 2]), ("cross_entropy", [0, 2]), ("kl_div_with_logits", x[1:])):
+        found = bounds.loss(name, x[1:], target[-1:], **given)
+        assert all(np.isfinite(part).all() for part in found), name
 
 
 def test_checking_an_in_place_gradient(rng):

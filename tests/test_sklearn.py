@@ -190,3 +190,17 @@ def test_scikit_learns_tests_of_its_losses():
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     assert int(re.search(r"calls of fastloss: (\d+)", run.stdout)[1]) > 1000
     assert int(re.search(r"(\d+) passed", run.stdout)[1]) > 1000
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scaling", [TemperatureScaling, VectorScaling])
+def test_what_scales_small_float32_logits_need_not_be_float32(scaling, rng):
+    """Logits whose temperature is below the normal numbers, and whose scale is above the largest."""
+    unit = 1e-40
+    logits = (rng.standard_normal((60, 3)) * unit).astype(np.float32)
+    labels = (logits + rng.standard_normal((60, 3)) * unit).argmax(1)
+    wide = logits.astype(np.float64) / unit
+    expected = scaling().fit(wide, labels).predict_proba(wide)
+    found = scaling().fit(logits, labels).predict_proba(logits)
+    # What is scaled is rounded, below 16: two of them u of that each; and softmax.
+    np.testing.assert_allclose(found, expected, rtol=(2 * 16 + 16) * np.finfo(np.float32).eps / 2)

@@ -1,12 +1,15 @@
 """Streams: the same total and gradient as in one array, from maps and iterables, in little memory."""
 
+import os
 import subprocess
 import sys
+import traceback
 
 import numpy as np
 import pytest
 
 import fastloss
+from fastloss import metrics
 
 LOSS = fastloss.CrossEntropyLoss()
 
@@ -217,3 +220,67 @@ def test_gradients_where_weights_are_extreme(batch, size):
 def test_what_cannot_be_cut(loss, input, message):
     with pytest.raises((TypeError, ValueError), match=message):
         fastloss.stream(loss, input, np.zeros(4, int))
+
+
+class _Failing:
+    """An array on a disk that fails, by a function beneath the one that is called."""
+
+    shape, dtype = (10, 3), np.dtype(np.float64)
+
+    def __getitem__(self, block):
+        return self.read(block)
+
+    def read(self, block):
+        if block.start:
+            raise OSError("disk")
+        return np.zeros(self.shape)[block]
+
+
+def _failing_batches():
+    yield np.zeros((10, 3))
+    try:
+        {}["batch"]
+    except KeyError:
+        raise LookupError("no batch")  # noqa: B904  # what it came from is shown, too
+
+
+def _failing_callback(done, samples):
+    raise OSError("display")
+
+
+@pytest.mark.parametrize(
+    ("own", "input", "options"),
+    [
+        (["__getitem__", "read"], _Failing(), {"rows": 4}),
+        (["_failing_batches"], _failing_batches(), {}),
+        (["_failing_callback"], np.zeros((10, 3)), {"progress": _failing_callback}),
+    ],
+)
+def test_an_error_shows_the_callers_frames_and_what_it_came_from(own, input, options):
+    labels = np.zeros(10, np.int64)
+    target = labels if hasattr(input, "shape") else [labels] * 2
+    with pytest.raises((OSError, LookupError)) as caught:
+        fastloss.stream(fastloss.CrossEntropyLoss(), input, target, **options)
+    assert [frame.name for frame in traceback.extract_tb(caught.tb)][1:] == own
+    assert isinstance(caught.value.__context__, KeyError | None)
+    assert not caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda labels: fastloss.stream(fastloss.CrossEntropyLoss(), np.zeros((2, 3)), labels, rows=1),
+        lambda labels: fastloss.stream(fastloss.CrossEntropyLoss(), [np.zeros((2, 3))], [labels]),
+        lambda labels: metrics.perplexity(np.zeros((2, 3)), labels),
+        lambda labels: metrics.log_loss(labels, np.full((2, 3), 1 / 3)),
+        lambda labels: metrics.brier_score_loss(labels, np.full((2, 3), 1 / 3)),
+        lambda labels: metrics.d2_log_loss_score(labels, np.full((2, 3), 1 / 3)),
+        lambda labels: metrics.expected_calibration_error(labels, np.full((2, 3), 1 / 3)),
+    ],
+)
+@pytest.mark.parametrize("labels", [[0, 0.5], [0, 9]])
+def test_a_traceback_shows_three_frames_of_the_package_at_most(call, labels):
+    with pytest.raises((IndexError, TypeError, ValueError)) as caught:
+        call(labels)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count(f'File "{os.path.dirname(fastloss.__file__)}') <= 3, shown

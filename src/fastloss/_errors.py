@@ -1,4 +1,4 @@
-"""User errors: the wrong element, in the caller's words; of tracebacks his function and the place itself."""
+"""User errors: the wrong element, in the caller's words; of tracebacks his code and the place itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -13,12 +14,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+OWN = ("fastloss", "numpy", "concurrent")  # packages whose frames say nothing to the caller
+
+
 def shortened(error: E) -> E:
-    """The error with the last of its frames alone; those of the public function come when it is raised."""
+    """The error with the last of its frames, and those of the caller's own code, such as a generator."""
+    traces, kept = [], None
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    while trace is not None:
+        traces.append(trace)
         trace = trace.tb_next
-    return error.with_traceback(trace)
+    for trace in reversed(traces):
+        frame = trace.tb_frame
+        if kept is None or str(frame.f_globals.get("__name__")).partition(".")[0] not in OWN:
+            kept = TracebackType(kept, frame, trace.tb_lasti, trace.tb_lineno)
+    return error.with_traceback(kept)
 
 
 def place(name: str, where: Sequence[object]) -> str:
@@ -34,7 +44,8 @@ def shortening(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **options)
         except Exception as error:
-            raise shortened(error) from None
+            shortened(error)
+            raise  # with what it came from, which may be the caller's
 
     return call
 

@@ -304,8 +304,8 @@ def shares(got: ArrayLike, want: ArrayLike, bound: ArrayLike, overflow: float = 
 
 
 def _known(bound: Array) -> Array:
-    """A bound where there is one: of what is NaN there is none, and 0."""
-    return np.where(np.isnan(bound), 0.0, bound)
+    """A bound, or inf where it is NaN: its terms overflow, or the result is NaN, too."""
+    return np.where(np.isnan(bound), np.inf, bound)
 
 
 def against_reference(of: Callable[..., Any], dtype: Any, *args: Any, **options: Any) -> Any:
@@ -693,10 +693,9 @@ def _read(x: Array, options: dict[str, Any], u: float) -> tuple[Array, _Off]:
 
 def _constants(counts: Array, total: Array) -> Array:
     """Of the constants of full=True, times weights that add up to `total`: their terms' magnitudes."""
-    lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
     counts = np.abs(counts)
     n = counts.sum(-1)
-    sizes: Array = np.abs(lgamma(counts + 1)).sum(-1) + np.abs(lgamma(n + 1))
+    sizes: Array = np.abs(reference._lgamma(counts + 1)).sum(-1) + np.abs(reference._lgamma(n + 1))
     return sizes * np.where(n > 0, total / n, 0.0)
 
 
@@ -924,8 +923,8 @@ def _of_distillation(
     )
     more_u = SCALE * u
     return _Terms(
-        values[..., 0] + alpha * of_labels.values + more_u * alpha * of_labels.sizes,
-        (factor * part * size)[..., 0] + alpha * of_labels.sizes,
+        values[..., 0] + reference._times(alpha, of_labels.values + more_u * of_labels.sizes),
+        (factor * part * size)[..., 0] + reference._times(alpha, of_labels.sizes),
         np.moveaxis(factor * part / times * entries + tiny, -1, axis)
         + alpha * (of_labels.entries + more_u * np.moveaxis(factor, -1, axis)),
         _Several(((part, of_student.second), (alpha, of_labels.second))),
@@ -1012,7 +1011,7 @@ def _bce(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
 def _kl_div(x: Array, y: Array, dtype: Any, *, log_target: bool = False, **_: Any) -> _Point:
     p, log_p = (np.exp(y), y) if log_target else (y, np.log(np.where(y == 0, 1.0, y)))
     size, slope = reference._times(np.abs(p), np.abs(log_p) + np.abs(x)), np.abs(p)
-    return _counted(size, slope, 0 * x, dtype, POINT)
+    return _counted(size, slope, np.zeros_like(x), dtype, POINT)
 
 
 def _soft_margin(x: Array, y: Array, dtype: Any, **_: Any) -> _Point:
@@ -1038,7 +1037,7 @@ def _poisson_nll(
         rate, off = np.abs(x + eps), np.where(np.isinf(x), 1.0, (np.abs(x) + eps) / np.abs(x + eps))
         size = np.abs(x) + reference._times(np.abs(y), np.abs(np.log(rate)) + off)
         slope = 1 + reference._times(np.abs(y), off / rate)
-        curve = np.abs(y) / rate**2 * off
+        curve = np.abs(y) / rate / rate * off
     if full:
         size = size + np.where(y > 1, (y + 0.5) * np.log(np.where(y > 1, y, 1.0)) + y + 1, 0.0)
     return _counted(size, slope, curve, dtype, POINT)
@@ -1123,13 +1122,15 @@ def _of_points(name: str, x: Array, target: ArrayLike, dtype: Any, options: dict
         size = np.where(entries == 0, 0.0, entries * np.abs(x))  # others may hold anything
         size = size.sum(reference._class_axis(x, options.get("axis")))
         return _Terms(
-            u * (1 + of_value) * size, size, u * (1 + of_slope) * entries, _Element(0 * x, 0 * x, u)
+            *(u * (1 + of_value) * size, size, u * (1 + of_slope) * entries),
+            _Element(np.zeros_like(x), np.zeros_like(x), u),
         )
     terms, at_x, at_y, times, plain = _POINTS[name]
     given = {**options, **{option: value for option, value in plain.items() if option in options}}
     slope = function(np.full(x.shape, at_x), np.full(x.shape, at_y), **given)[1]
     f = np.abs(slope / times)
     point = terms(x, np.asarray(target).astype(np.float64), dtype, **options)
+    point = _Point(*(np.where(f == 0, 0.0, part) for part in point))  # an ignored one may hold anything
     flushed = smallest(dtype) * point.flushed
     values = f * (point.error + u * of_value * point.size + flushed)
     sizes, entries = f * point.size, f * (point.slope_error + u * of_slope * point.slope + flushed)

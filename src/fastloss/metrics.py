@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from . import _remedies
 from ._arguments import FLOAT32, FLOAT64, Array, as_array, compute_dtype, convert, positive, widened
-from ._errors import renamed
+from ._errors import renamed, shortening
 from .arrays import sigmoid, softmax
 from .calibration import FEW_CLASSES, of_blocks
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MultinomialNLLLoss
@@ -44,6 +44,7 @@ _COUNTS: MultinomialNLLLoss[Array] = MultinomialNLLLoss(reduction="none", axis=1
 _POSITIVE: BCEWithLogitsLoss[Array] = BCEWithLogitsLoss(reduction="none", unchecked=True)
 
 
+@shortening
 def log_loss(
     y_true: ArrayLike,
     y_proba: ArrayLike | None = None,
@@ -103,6 +104,7 @@ def log_loss(
     return samples.total(samples.log_losses) / (samples.weights() if normalize else 1.0)
 
 
+@shortening
 def brier_score_loss(
     y_true: ArrayLike,
     y_proba: ArrayLike,
@@ -166,6 +168,7 @@ def brier_score_loss(
     return 0.5 * score if halved else score
 
 
+@shortening
 def d2_log_loss_score(
     y_true: ArrayLike,
     y_proba: ArrayLike | None = None,
@@ -216,7 +219,7 @@ def d2_log_loss_score(
     _check_lengths(y_proba, y_true, sample_weight)
     if _length(y_proba) < 2:
         kind = _theirs("sklearn.exceptions", "UndefinedMetricWarning", UserWarning)
-        warnings.warn("D^2 score is not well-defined with less than two samples.", kind, stacklevel=2)
+        warnings.warn("D^2 score is not well-defined with less than two samples.", kind, stacklevel=3)
         return math.nan
     samples = _Samples(y_proba, from_logits)
     samples.set_classes(y_true, sample_weight, labels)
@@ -226,6 +229,7 @@ def d2_log_loss_score(
     return 1 - samples.total(samples.log_losses) / null
 
 
+@shortening
 def expected_calibration_error(
     y_true: ArrayLike,
     y_proba: ArrayLike,
@@ -283,6 +287,7 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum()) / samples.weights()
 
 
+@shortening
 def perplexity(
     logits: ArrayLike,
     target: ArrayLike,
@@ -401,7 +406,7 @@ def _renamed(function: str, y_proba: Any, y_pred: Any) -> Any:
         "`y_pred` was renamed to `y_proba` in version 1.9 and will be removed in 1.11. Use `y_proba` "
         "instead.",
         FutureWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
     return y_pred
 
@@ -570,7 +575,7 @@ def _with_classes(y: _Labels, y_true: Any, labels: Any) -> None:
             f"Pass the ordered labels={named.tolist()} and ensure that the columns of y_prob correspond to "
             "this ordering.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     if y.indicators:
         raise ValueError("The object was not fitted with multilabel input.")
@@ -664,7 +669,7 @@ class _Samples:
             warnings.warn(
                 "The y_prob values do not sum to one. Make sure to pass probabilities.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         if len(y.classes) != self.classes:
             if labels is None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple, ParamSpec, TypeAlias
 
 import numpy as np
@@ -755,8 +755,7 @@ def multinomial_nll_loss(
     x, k = np.where(used[..., None], x, 0.0), np.where(used[..., None], k, 0.0)
     terms = _softmax_loss(_read(x, softcap, scale, bias), k, axis, hessian, z_loss)
     if full:
-        lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
-        constant = lgamma(k + 1).sum(axis=-1) - lgamma(k.sum(axis=-1) + 1)
+        constant = _lgamma(k + 1).sum(axis=-1) - _lgamma(k.sum(axis=-1) + 1)
         terms = terms._replace(values=terms.values + constant)
     weights = _Weights(reduction, empty, sample_weight, used, normalizer, grad_output, hessian, floor)
     return _reduce(terms, weights, axis=axis)
@@ -1591,6 +1590,15 @@ def _label_loss(
 
 def _softplus(x: Array) -> Array:
     return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+
+@partial(np.vectorize, otypes=[np.float64])
+def _lgamma(x: float) -> float:
+    """The logarithm of the gamma function."""
+    try:
+        return math.lgamma(x)
+    except OverflowError:
+        return math.inf
 
 
 def _times(c: Array, t: Array) -> Array:

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from . import _docs
-from ._arguments import Array
+from ._arguments import Array, convert
 from .arrays import softmax
 from .calibration import temperature, vector_scaling
 
@@ -182,7 +182,8 @@ class TemperatureScaling(_Scaling):
     def _scaled(self, logits: Array) -> Array:
         if self.temperature_ == 0:
             return np.where(logits == logits.max(1, keepdims=True), 0, -np.inf).astype(logits.dtype)
-        return np.divide(logits, self.temperature_, dtype=logits.dtype)
+        scaled: Array = np.divide(logits, self.temperature_, dtype=np.float64)  # float32 may not hold it
+        return convert(scaled, logits.dtype)
 
 
 class VectorScaling(_Scaling):
@@ -225,9 +226,9 @@ class VectorScaling(_Scaling):
         self.scale_, self.bias_ = vector_scaling(logits, labels, sample_weight=sample_weight)
 
     def _scaled(self, logits: Array) -> Array:
-        scaled: Array = logits * self.scale_.astype(logits.dtype)
-        scaled += self.bias_.astype(logits.dtype)
-        return scaled
+        scaled: Array = logits * self.scale_  # in float64, for float32 may not hold the scale
+        scaled += self.bias_
+        return convert(scaled, logits.dtype)
 
 
 _docs.fill(globals())

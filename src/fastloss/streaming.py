@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._arguments import Array, as_array, check_apart, class_axis, positive
+from ._errors import shortening
 from .losses._plan import Loss
 from .totals import Exact, Total
 
@@ -23,6 +24,7 @@ END: Any = object()  # of the shorter one of two iterables
 Progress = Callable[[int, int | None], object]
 
 
+@shortening
 def stream(
     loss: Loss[Any],
     input: Any,

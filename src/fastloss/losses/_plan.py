@@ -512,7 +512,10 @@ class Loss(Options, Generic[V]):
         try:  # before the call, whose gradient may overwrite the input
             expected = _checking.expected_loss(self._function, call)
         except Exception:
-            self._run(call)  # raises the error that names the argument
+            try:
+                self._run(call)
+            except Exception as error:  # that names the argument
+                raise error from None
             raise
         result = self._run_in_place(call)
         _checking.compare_loss(self._function, expected, result)

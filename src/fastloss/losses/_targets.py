@@ -147,7 +147,8 @@ def raise_of_classes(x: Array, y: Array, axis: int, first: Shape, kind: str) -> 
         hint = "several labels? take binary_cross_entropy_with_logits, or divide by their number"
     elif whole:
         hint = "counts? take multinomial_nll_loss, or divide by their sum"
-    total = row.sum(dtype=np.float64)
+    with np.errstate(over="ignore"):
+        total = row.sum(dtype=np.float64)
     raise ValueError(
         f"{place('target', first)} adds up to {total:.6g} over the classes on axis {axis}, wanted "
         f"probabilities, which add up to 1; {hint}{UNCHECKED}"
