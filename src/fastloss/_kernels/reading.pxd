@@ -11,15 +11,32 @@ from fastloss._kernels.job cimport *
 
 
 cdef inline void capped_steps(
-    const void* x, Py_ssize_t n, double cap, vec tag, void* y, void* slopes
+    bint WITH_SLOPES, const void* x, Py_ssize_t n, double cap, vec tag, void* y, void* slopes
 ) noexcept nogil:
-    """y = `capped` x, and its slopes, unless that is NULL."""
+    """y = `capped` x, and its slopes."""
     cdef Py_ssize_t k
     cdef vec slope
     for k in range(steps_of(n, tag)):
         store_or_part(capped(step_or_part(x, k, n, 0, tag), cap, &slope), y, k, n)
-        if slopes != NULL:
+        if WITH_SLOPES:
             store_or_part(slope, slopes, k, n)
+
+
+cdef inline void capped_of(vec* type, const void* x, Py_ssize_t n, double cap, void* y) noexcept nogil:
+    cdef vec tag
+    capped_steps(False, x, n, cap, tag, y, NULL)
+
+
+cdef inline void capped_with_slopes(
+    vec* type, const void* x, Py_ssize_t n, double cap, void* y, void* slopes
+) noexcept nogil:
+    cdef vec tag
+    capped_steps(True, x, n, cap, tag, y, slopes)
+
+
+# By pointers: each has the registers to itself.
+ctypedef void (*capped_function)(void*, const void*, Py_ssize_t, double, void*) noexcept nogil
+ctypedef void (*sloped_function)(void*, const void*, Py_ssize_t, double, void*, void*) noexcept nogil
 
 
 cdef inline void capped_slope_steps(
@@ -199,15 +216,15 @@ cdef inline const void* cap_row(
     const ClassJob* job, const void* x, Py_ssize_t j, Py_ssize_t n, Py_ssize_t apart, void* y, void* slopes
 ) noexcept nogil:
     """y = x as it is read, scaled and capped, whichever applies; `slopes`, of the cap, may be NULL."""
-    cdef f16 f
-    cdef d8 d
+    cdef void* function
     if is_scaled(job):
         x = scale_row(job, x, j, n, apart, y)
-    if job.softcap != 0:
-        if job.float32:
-            capped_steps(x, n, job.softcap, f, y, slopes)
-        else:
-            capped_steps(x, n, job.softcap, d, y, slopes)
+    if job.softcap != 0 and slopes == NULL:
+        function = <void*>capped_of[f16] if job.float32 else <void*>capped_of[d8]
+        (<capped_function>fastloss_out_of_line(function))(NULL, x, n, job.softcap, y)
+    elif job.softcap != 0:
+        function = <void*>capped_with_slopes[f16] if job.float32 else <void*>capped_with_slopes[d8]
+        (<sloped_function>fastloss_out_of_line(function))(NULL, x, n, job.softcap, y, slopes)
     return y
 
 ctypedef const void* (*cap_function)(
