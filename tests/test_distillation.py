@@ -433,6 +433,18 @@ def test_what_the_teacher_all_but_rules_out_keeps_its_digits(dtype, isa):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_factors_near_the_smallest_number(dtype, isa):
+    """What exponentials are multiplied by may be below it where entries are not."""
+    x = np.array([[-30.9, 4.67, 0.2, 20.5, -0.64, 2.67]], dtype)
+    teacher = np.array([[-0.75, -1, -1, -0.75, 0, -1]], dtype)
+    loss, least = fastloss.KLDivWithLogitsLoss(reduction="sum"), bounds.smallest(dtype)
+    for factor in (least * 1e5, least * 1e3):
+        with fastloss.checking():
+            grad = loss.value_and_grad(x, teacher, grad_output=factor)[1]
+        assert abs(grad).max() > 10 * least
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_factors_beyond_the_dtype(dtype, isa):
     """What they multiply may be 0, or small enough."""
     x = np.array([[1, 2, 3], [1, 2, 4]], dtype)

@@ -260,6 +260,22 @@ def test_confident_rows(dtype, isa):
     assert np.allclose(hess, wanted, rtol=20 * bounds.unit(dtype), atol=0)
 
 
+@pytest.mark.parametrize("gamma", [1e-3, 0.1, 5.0])
+def test_focal_losses_where_a_probability_vanishes(gamma, dtype, isa):
+    """Factors beyond the range of the dtype, and products within it."""
+    far = 120.0 if dtype == np.float32 else 745.0
+    focal, binary = (
+        fastloss.FocalLoss(gamma, reduction="sum"),
+        fastloss.SigmoidFocalLoss(gamma, reduction="sum"),
+    )
+    logits = np.array([0.74, 0.739, 0.8, 1.0], dtype) * dtype(far)
+    with fastloss.checking():
+        for lead in logits:
+            hess = focal.value_grad_hess(np.array([[0, lead, 0]], dtype), [1], floor=-np.inf)[2]
+            assert np.isfinite(hess).all()
+        binary.value_grad_hess(logits, np.array([0, 1, 0, 1], dtype), floor=-np.inf)
+
+
 # ----------------------------------------------------------------------------------------------- outputs
 
 
