@@ -273,14 +273,19 @@ def test_bad_row_is_nan_alone(variant, layout, dtype, rng, isa):
         assert math.isnan(run(case, "mean")[0])
 
 
-def test_every_position_of_nan_is_found(dtype, isa):
-    """Whatever the lane or block, first, last or in between."""
-    for classes in (3, 64, 100, 1030):
+@pytest.mark.parametrize("dense", [False, True], ids=["label", "probabilities"])
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.1}, {"softcap": 5.0}, {"z_loss": 0.1}], ids=str
+)
+def test_every_position_of_nan_is_found(options, dense, dtype, isa):
+    """Whatever the lane or block, first, last or in between, and where the target is 0."""
+    for classes in (3, 13, 33, 64, 100, 150, 1030):
         x = np.zeros((classes, classes if classes < 200 else 12), dtype).T.copy()
         for i in range(len(x)):
             x[i, (i * 97 + classes - 1) % classes] = nan
         x = np.concatenate([x, np.zeros((1, classes), dtype)])
-        value, grad = loss("cross_entropy", reduction="none").value_and_grad(x, np.zeros(len(x), int))
+        target = np.eye(1, classes, dtype=dtype).repeat(len(x), 0) if dense else np.zeros(len(x), int)
+        value, grad = loss("cross_entropy", reduction="none", **options).value_and_grad(x, target)
         assert np.isnan(value).tolist() == [True] * (len(x) - 1) + [False]
         assert np.isnan(grad).all(1).tolist() == [True] * (len(x) - 1) + [False]
 

@@ -193,7 +193,8 @@ TABLE = (
     (
         "`softcap` a",
         f"that of xⱼ, off by {CAP}u·abs(xⱼ); and of the gradient's factor,"
-        f" u ({CAP_SLOPE} + {2 * CAP_EXP}·abs(x / a))",
+        f" u ({CAP_SLOPE} + {2 * CAP_EXP}·abs(x / a)),"
+        " which is 0 where exp(−2·abs(x / a)) is below the smallest number",
     ),
     (
         "`scale` and `bias`: logits are read off by their rounding; derivatives by x",

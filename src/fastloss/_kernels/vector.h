@@ -624,16 +624,17 @@ FL_TRANSPOSE(fastloss_transpose_double, double, fl_number_4, FL_LOAD, FL_STORE, 
 #define FL_DOT(W, x, c, b)  /* of c that is 0, 0 */                                                           \
     (FL_AT(W, c, 0) * FL_UNLESS_ZERO(W, FL_AT(W, c, 0), (x) - *(b)))
 
-/* The greatest of each row, or 0, and the sum of all others, of as many lanes as FL_ROWS_JOIN has. NaN is in the sum. */
+/* The greatest of each row, or 0, and the sum of all others, of as many lanes as FL_ROWS_JOIN has. NaN is in the sum,
+   as long as all that comes from memory is v. */
 #define FL_ADD_BESIDE(W, u, r, v, q) (r = (q) + FL_MIN_##W(u, v), u = FL_MAX_##W(u, v))
 #define FL_ROWS_APART_FROM_TOP(name, real, W)                                                                 \
     FASTLOSS_INLINE void name##_row(                                                                          \
         const real* p, ptrdiff_t full, fl_mask_##W rest, fl_number_##W* top, fl_number_##W* sum               \
     ) {                                                                                                       \
         const fl_number_##W none = {0};                                                                       \
-        fl_number_##W u[4] = {none, none, none, FL_EITHER(W, rest, FL_AT(W, p + full, 0), none)};             \
-        fl_number_##W r[4] = {none, none, none, none}, least, lesser;                                         \
+        fl_number_##W u[4] = {none, none, none, none}, r[4] = {none, none, none, none}, least, lesser;        \
         ptrdiff_t j = 0;                                                                                      \
+        FL_ADD_BESIDE(W, u[3], r[3], FL_EITHER(W, rest, FL_AT(W, p + full, 0), none), r[3]);                  \
         for (; j + 4 * W <= full; j += 4 * W)                                                                 \
             for (int i = 0; i < 4; i++) FL_ADD_BESIDE(W, u[i], r[i], FL_AT(W, p + j, i), r[i]);               \
         for (int i = 0; i < 3; i++)                                                                           \
