@@ -16,6 +16,7 @@ from tests.support.cases import (
     VARIANTS,
     WITH_CLASSES,
     fixture_of,
+    free,
     loss,
     make,
     refer,
@@ -370,6 +371,45 @@ def test_binary_cross_entropy_at_0_and_1(n, dtype, isa):
     assert value.tolist() == np.repeat([0, 0, 100, 100, 100], n).tolist()
     wanted = np.repeat([0, 0, -1e12, 1e12, -1e12], n)
     assert_within(grad, wanted, 2 * ulp(wanted, dtype), dtype)
+
+
+@pytest.mark.parametrize("place", [0, 130, 511, 700, 1100])
+@pytest.mark.parametrize(
+    ("name", "x", "y"),
+    [
+        ("binary_cross_entropy", 0.0, 1.0),
+        ("binary_cross_entropy", 1.0, 0.0),
+        ("binary_cross_entropy", 1e-44, 1.0),
+        ("binary_cross_entropy", 1e-39, 1.0),
+        ("binary_cross_entropy", nan, 1.0),
+        ("binary_cross_entropy", 0.3, 0.4),
+        ("binary_cross_entropy_with_logits", inf, 1.0),
+        ("binary_cross_entropy_with_logits", inf, 0.0),
+        ("binary_cross_entropy_with_logits", -1e30, 1.0),
+        ("binary_cross_entropy_with_logits", -100.0, 0.0),
+        ("binary_cross_entropy_with_logits", nan, 1.0),
+        ("binary_cross_entropy_with_logits", 1.0, nan),
+        ("soft_margin_loss", inf, 1.0),
+        ("soft_margin_loss", -inf, 1.0),
+        ("soft_margin_loss", 100.0, 1.0),
+        ("soft_margin_loss", 3.0, nan),
+    ],
+)
+def test_what_is_rare_among_many(name, x, y, place, dtype, rng, isa):
+    """Sums of whole blocks, with and without a gradient, where one element is not like the others."""
+    a, labels = rng.random(1200).astype(dtype), rng.integers(0, 2, 1200).astype(dtype)
+    if name != "binary_cross_entropy":
+        a = (8 * a - 4).astype(dtype)
+    if name == "soft_margin_loss":
+        labels = 2 * labels - 1
+    a[place], labels[place] = x, y
+    want, _ = getattr(fastloss.reference, name)(a, labels, reduction="sum")
+    allowed = bounds.loss(name, a, labels, dtype=dtype, reduction="sum").value
+    got, grad = free(name, reduction="sum").value_and_grad(a, labels)
+    assert bounds.shares(got, want, allowed) <= 1
+    assert same_bits(got, free(name, reduction="sum")(a, labels))
+    _, each_grad = free(name, reduction="none").value_and_grad(a, labels)
+    assert same_bits(grad, each_grad)
 
 
 @pytest.mark.parametrize("n", [1, 600])

@@ -74,6 +74,11 @@ cdef struct PointJob:
     double* partial
 
 
+cdef inline Py_ssize_t block_size(real* tag) noexcept nogil:
+    """How many numbers a block has."""
+    return POINTWISE_BLOCK * <Py_ssize_t>sizeof(float) // <Py_ssize_t>sizeof(real)
+
+
 cdef inline const void* expanded(
     const Operand* operand, Py_ssize_t first, Py_ssize_t n, real_or_byte* buffer
 ) noexcept nogil:
@@ -221,7 +226,7 @@ cdef inline bint expand_weights(
             product = buffer
         if j == 2:
             weights.of_value = product
-        buffer += POINTWISE_BLOCK
+        buffer += block_size(tag)
     weights.of_grad = product
     return odd
 
@@ -529,12 +534,12 @@ cdef inline void set_block(
     block.checked = job.checked
     block.mass = mass
     block.first = room
-    block.second = room + POINTWISE_BLOCK
-    block.third = room + 2 * POINTWISE_BLOCK
-    block.fourth = room + 3 * POINTWISE_BLOCK
+    block.second = room + block_size(room)
+    block.third = room + 2 * block_size(room)
+    block.fourth = room + 3 * block_size(room)
     block.options = &job.options[0]
     block.weighted = job.weighted
-    block.careful = False
+    block.careful = block.joined = False
 
 
 cdef inline void prefetch(real* tag, const void* data, int storage, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -547,15 +552,16 @@ cdef inline void prefetch(real* tag, const void* data, int storage, Py_ssize_t f
 
 cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noexcept nogil:
     """Elements [chunk * job.chunk, ...) of a job."""
-    cdef Py_ssize_t first = chunk * job.chunk, i, n, k
+    cdef Py_ssize_t first = chunk * job.chunk, size = block_size(tag), part, i, n, k
     cdef Py_ssize_t last = min(first + job.chunk, job.size)
-    cdef real x_buffer[POINTWISE_BLOCK]
-    cdef real y_buffer[POINTWISE_BLOCK]
-    cdef real buffer[POINTWISE_BLOCK]
-    cdef real slope[POINTWISE_BLOCK]
-    cdef real curve[POINTWISE_BLOCK]
-    cdef real room[4 * POINTWISE_BLOCK]
-    cdef real of_weights[4 * POINTWISE_BLOCK]
+    cdef f16 buffers[13 * POINTWISE_STEPS]  # steps, for they are aligned
+    cdef real* x_buffer = <real*>&buffers[0]
+    cdef real* y_buffer = x_buffer + size
+    cdef real* buffer = x_buffer + 2 * size
+    cdef real* slope = x_buffer + 3 * size
+    cdef real* curve = x_buffer + 4 * size
+    cdef real* room = x_buffer + 5 * size
+    cdef real* of_weights = x_buffer + 9 * size
     cdef uint8_t mask_buffer[POINTWISE_BLOCK]
     cdef const uint8_t* mask
     cdef const real* of_value
@@ -571,6 +577,8 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef Points block
     cdef Weights weights
     cdef bint odd, in_doubt, whole
+    cdef bint joins = job.loss.joins and job.value == NULL and job.digits == NULL and job.mask.data == NULL \
+        and job.weight.data == NULL and job.sample_weight.data == NULL
     cdef block_function function = function_of(job.loss, sizeof(real) == 4)
     job.partial[3 * chunk] = job.partial[3 * chunk + 1] = job.partial[3 * chunk + 2] = 0
     if job.value == NULL:  # values are summed
@@ -578,23 +586,26 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
         memset(total, 0, sizeof(total))
         memset(low, 0, sizeof(low))
     memset(&weights, 0, sizeof(weights))
-    set_block(job, &slope[0], &curve[0], &room[0], &mass, &block)
-    for i in range(first, last, POINTWISE_BLOCK):
-        n = min(<Py_ssize_t>POINTWISE_BLOCK, last - i)
+    set_block(job, slope, curve, room, &mass, &block)
+    for part in range((last - first + size - 1) // size):
+        i = first + part * size
+        n = min(size, last - i)
         if job.ahead and job.grad == NULL and job.value == NULL:
             prefetch(tag, job.x, job.storage, i, n)
             prefetch(tag, job.y, job.y_storage, i, n)
-        mask = read_points(tag, job, i, n, &x_buffer[0], &y_buffer[0], &mask_buffer[0], &block)
+        mask = read_points(tag, job, i, n, x_buffer, y_buffer, &mask_buffer[0], &block)
         odd = job.odd
         if job.weighted or job.extra.data != NULL:
-            odd |= expand_weights(tag, job, i, n, mask, &of_weights[0], &weights)
+            odd |= expand_weights(tag, job, i, n, mask, of_weights, &weights)
         of_value = <const real*>weights.of_value
         whole = n * sizeof(real) % 64 == 0
-        value = &buffer[0]
+        value = buffer
         if job.value != NULL and whole:
-            value = block_to_write(job.value, job.value_storage, i, &buffer[0])
+            value = block_to_write(job.value, job.value_storage, i, buffer)
         block.value = value
         block.extra = weights.extra
+        # Values of a whole block that are summed as they are, as far as they are not careful.
+        block.joined = joins and n == size and not block.careful
         in_doubt = job.check
         if not in_doubt:
             function(&doubt, &block)
@@ -610,6 +621,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
             continue
         if in_doubt and not block.careful:
             block.careful = True
+            block.joined = False
             function(&doubt, &block)
             in_doubt = any_doubt(&doubt, tag)
         if odd or in_doubt:
@@ -626,14 +638,16 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
                 for k in range(n):
                     weight = of_value[k] if of_value != NULL else <real>1
                     add_exactly(<double>value[k] * weight, job.digits + chunk * EXACT_COUNTS)
-            add_values(value, of_value, n, &of_weights[3 * POINTWISE_BLOCK], &total[0], &low[0])
+            add_values(
+                value, of_value, n // 4 if block.joined else n, of_weights + 3 * size, &total[0], &low[0]
+            )
         elif of_value != NULL:
             for k in range(n):
                 value[k] *= of_value[k]
         if job.hessian.data != NULL:
-            write_curve(job, &curve[0], <const real*>weights.of_grad, mask, odd or in_doubt, i, n)
+            write_curve(job, curve, <const real*>weights.of_grad, mask, odd or in_doubt, i, n)
         if job.grad != NULL:
-            write_gradient(job, &slope[0], <const real*>weights.of_grad, odd or in_doubt, i, n)
+            write_gradient(job, slope, <const real*>weights.of_grad, odd or in_doubt, i, n)
         if job.value != NULL:
             if not whole and job.value_storage == NATIVE:
                 memcpy(<real*>job.value + i, value, n * sizeof(real))
