@@ -187,6 +187,68 @@ def test_axes_are_those_of_numpy(rng, name, shape, axis):
     equal(jax.vmap(call)(jnp.stack([x, x])), np.stack([result, result]))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax"])
+@pytest.mark.parametrize(("shape", "axis"), [((6, 5), -1), ((2, 5, 7), 1), ((2, 5, 7), (0, 2)), ((2, 0), 1)])
+def test_where_and_keepdims_are_those_of_numpy(rng, name, shape, axis, dtype):
+    """Also of what holds NaN and does not count, and of rows of nothing."""
+    x, where = logits(rng, shape, dtype), rng.random(shape) < 0.5
+    where[:1] = False
+    x = jnp.where(jnp.asarray(where), x, jnp.nan)
+    kept = {"keepdims": True} if name == "logsumexp" else {}
+    for given in ({"where": where}, {"where": where[:, :1]}, {"where": True}, kept, {"where": where, **kept}):
+        call = partial(getattr(fj, name), axis=axis, **given)
+        expected = np.asarray(
+            getattr(fastloss, name)(
+                numpy(x), axis, **{k: np.asarray(v) if k == "where" else v for k, v in given.items()}
+            )
+        )
+        equal(jax.jit(call)(x), expected)
+        equal(jax.vmap(call)(jnp.stack([x, x])), np.stack([expected, expected]))
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax"])
+def test_derivatives_where_something_counts(rng, name):
+    """Those of what counts alone, and 0 of the rest, in rows of nothing too."""
+    where = np.array([[True, False, True, True], [False] * 4])
+    x, v = logits(rng, (2, 4), "float64"), logits(rng, (2, 4), "float64")
+    x, v = (a.at[0, 1].set(jnp.nan) for a in (x, v))
+    function = getattr(fj, name)
+
+    def derivatives(call, x, v):
+        def total(x):
+            out = call(x)
+            return jnp.where(jnp.isfinite(out), jnp.sin(out), 0).sum()
+
+        return jax.grad(total)(x), jax.hessian(total)(x), jax.jvp(total, (x,), (v,))[1]
+
+    grad, hessian, along = jax.jit(partial(derivatives, partial(function, where=where)))(x, v)
+    alone = where[0]
+    expected = derivatives(function, x[0, alone], v[0, alone])
+    inside = np.where(where, numpy(grad), 0)
+    near(inside[0, alone], expected[0], 50)
+    near(numpy(hessian)[0, alone, 0][:, alone], expected[1], 200)
+    near(along, expected[2], 50)
+    assert (numpy(grad) == inside).all()
+    assert not numpy(hessian)[~where].any()
+    assert not numpy(hessian)[:, :, ~where].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"where": np.ones((2, 3), int)}, TypeError, "where: got dtype int64, wanted bool"),
+        ({"where": np.ones(2, bool)}, ValueError, r"where: got shape \(2,\), wanted .* \(2, 3\)"),
+        ({"where": np.ones((1, 2, 3), bool)}, ValueError, r"where: got shape \(1, 2, 3\), wanted"),
+        ({"keepdims": 1}, TypeError, "keepdims: got int, wanted True or False"),
+    ],
+)
+def test_errors_of_where_and_keepdims(options, error, message):
+    for call in (fj.logsumexp, fastloss.logsumexp):
+        with pytest.raises(error, match=message):
+            call(np.zeros((2, 3)), **options)
+
+
 def test_the_instruction_set_in_use_computes(isa, rng):
     x, target, _ = problem(rng, (6, 50), 1, "float32")
     loss = fastloss.CrossEntropyLoss()

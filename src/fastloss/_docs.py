@@ -237,9 +237,15 @@ TypeError
     A dtype that does not fit.
 ValueError
     Shapes that differ, or another argument that does not fit.""",
+    "keepdims": """\
+keepdims : bool, default: False
+    Keep the summed axis, with length 1.""",
     "where": """\
 where : array_like of bool, optional
     Broadcastable to `x`; an entry counts as -inf where it is False.""",
+    "where_of_softmax": """\
+where : array_like of bool, optional
+    Broadcastable to `x`; an entry counts as -inf, and its softmax is 0, where it is False.""",
     "where_of_p": """\
 where : array_like of bool, optional
     Broadcastable to `p`; an entry is left out where it is False.""",

@@ -212,8 +212,7 @@ def logsumexp(
     Parameters
     ----------
     %(x)s
-    keepdims : bool, default: False
-        Keep the summed axis, with length 1.
+    %(keepdims)s
     %(result)s
     %(where)s
 
@@ -254,8 +253,7 @@ def softmax(
     ----------
     %(x)s
     %(result)s
-    where : array_like of bool, optional
-        Broadcastable to `x`; an entry counts as -inf, and its softmax is 0, where it is False.
+    %(where_of_softmax)s
 
     Returns
     -------

@@ -33,7 +33,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from . import _docs, _kernels, _xla
-from ._arguments import choice, class_axes, class_axis, number, one_for_each, scalar
+from ._arguments import choice, class_axes, class_axis, flag, number, one_for_each, scalar
 from ._runtime import threads_for
 from ._types import Axis
 
@@ -390,8 +390,12 @@ def _spread(operand: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Arra
     array = _factor(operand, name)
     if name == "sample_weight":
         array = one_for_each(array, shape)
+    return _broadcast(array.astype(dtype), name, shape)
+
+
+def _broadcast(array: Array, name: str, shape: tuple[int, ...]) -> Array:
     try:
-        return jnp.broadcast_to(array.astype(dtype), shape)
+        return jnp.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(f"{name}: got shape {array.shape}, wanted one that broadcasts to {shape}") from None
 
@@ -599,10 +603,40 @@ def binary_cross_entropy_with_logits(
     return _loss(_BCEWithLogits(choice(reduction, "reduction", ("mean", "sum", "none"))), x, operands)
 
 
-def _along_axes(function: Any, x: Any, axis: Any, *, reduces: bool = False) -> Any:
-    """A function along one axis, or several as one, in the order of `_arguments.OneAxis`."""
+def _array_function(
+    function: Any, x: Any, axis: Any, where: Any, nothing: float, keepdims: Any = None
+) -> Array:
+    """A function along one axis or several; `keepdims` is None if it does not reduce.
+
+    `nothing` is its result for what does not count, even where the row holds NaN.
+    """
     array = _floating(x, "x")
-    shape, axes = array.shape, class_axes(array.shape, axis, "x")
+    axes, reduces = class_axes(array.shape, axis, "x"), keepdims is not None
+    keepdims = reduces and flag(keepdims, "keepdims")
+    counted = None if where is None else _counted(where, array.shape)
+    if counted is not None:
+        some = counted.any(axes, keepdims=True)  # of a row of nothing the derivative would be NaN
+        array = jnp.where(some, jnp.where(counted, array, -jnp.inf), 0)
+    result: Array = _along_axes(function, array, axes, reduces)
+    if reduces and (keepdims or counted is not None):
+        result = jnp.expand_dims(result, axes)
+    if counted is not None:
+        result = jnp.where(some if reduces else counted, result, nothing)
+        result = result.squeeze(axes) if reduces and not keepdims else result
+    return result
+
+
+def _counted(where: Any, shape: tuple[int, ...]) -> Array:
+    """`where` as bools of a shape."""
+    counted = _whole(_array(where, "where"))
+    if counted.dtype != jnp.bool_:
+        raise TypeError(f"where: got dtype {counted.dtype}, wanted bool, True for what counts")
+    return _broadcast(counted, "where", shape)
+
+
+def _along_axes(function: Any, array: Array, axes: tuple[int, ...], reduces: bool) -> Any:
+    """A function along one axis, or several as one, in the order of `_arguments.OneAxis`."""
+    shape = array.shape
     others = [i for i in range(array.ndim) if i not in axes]
     classes = math.prod(shape[i] for i in axes)
     if classes == 0:
@@ -618,18 +652,22 @@ def _along_axes(function: Any, x: Any, axis: Any, *, reduces: bool = False) -> A
     return result if reduces else result.reshape([shape[i] for i in order]).transpose(np.argsort(order))
 
 
-def logsumexp(x: ArrayLike, axis: Axis = -1) -> Array:
+def logsumexp(
+    x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, where: ArrayLike | None = None
+) -> Array:
     """Logarithm of the sum of exponentials along an axis: log Σ_j exp(x_j).
 
     Parameters
     ----------
     %(jax.x)s
+    %(keepdims)s
+    %(where)s
 
     Returns
     -------
     Array
-        Array of x's shape without `axis`, in nats: float64 or, for other dtypes, float32. No
-        classes give -inf.
+        Array of x's shape without `axis`, or with length 1 there, in nats: float64 or, for other dtypes,
+        float32. No classes give -inf.
 
     Raises
     ------
@@ -649,16 +687,16 @@ def logsumexp(x: ArrayLike, axis: Axis = -1) -> Array:
     >>> fastloss.jax.logsumexp([1000.0, 1000.0])
     Array(1000.6932, dtype=float32)
     """
-    result: Array = _along_axes(_logsumexp, x, axis, reduces=True)
-    return result
+    return _array_function(_logsumexp, x, axis, where, -math.inf, keepdims)
 
 
-def softmax(x: ArrayLike, axis: Axis = -1) -> Array:
+def softmax(x: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Array:
     """Softmax along an axis: exp(x_j) / Σ_k exp(x_k).
 
     Parameters
     ----------
     %(jax.x)s
+    %(where_of_softmax)s
 
     Returns
     -------
@@ -683,16 +721,16 @@ def softmax(x: ArrayLike, axis: Axis = -1) -> Array:
     >>> fastloss.jax.softmax([0.0, 0.0, -float("inf")])
     Array([0.5, 0.5, 0. ], dtype=float32)
     """
-    result: Array = _along_axes(_softmax, x, axis)
-    return result
+    return _array_function(_softmax, x, axis, where, 0.0)
 
 
-def log_softmax(x: ArrayLike, axis: Axis = -1) -> Array:
+def log_softmax(x: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) -> Array:
     """Logarithm of softmax along an axis: x_j - log Σ_k exp(x_k), in nats.
 
     Parameters
     ----------
     %(jax.x)s
+    %(where)s
 
     Returns
     -------
@@ -717,8 +755,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1) -> Array:
     >>> fastloss.jax.log_softmax([0.0, -1000.0])
     Array([    0., -1000.], dtype=float32)
     """
-    result: Array = _along_axes(_log_softmax, x, axis)
-    return result
+    return _array_function(_log_softmax, x, axis, where, -math.inf)
 
 
 def sigmoid(x: ArrayLike) -> Array:

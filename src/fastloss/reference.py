@@ -108,8 +108,7 @@ def logsumexp(
     Parameters
     ----------
     %(twin.x)s
-    keepdims : bool, default: False
-        Keep the summed axis, with length 1.
+    %(keepdims)s
     %(where)s
 
     Returns
@@ -134,8 +133,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, where: ArrayLike | None = None) ->
     Parameters
     ----------
     %(twin.x)s
-    where : array_like of bool, optional
-        Broadcastable to `x`; an entry counts as -inf, and its softmax is 0, where it is False.
+    %(where_of_softmax)s
 
     Returns
     -------
