@@ -105,11 +105,10 @@ cdef inline double number_of(const void* array, Py_ssize_t j, double other, vec 
     return other if array == NULL else element(array, j, tag)
 
 
-cdef inline double read_as(const ClassJob* job, double x, Py_ssize_t j, vec tag) noexcept nogil:
+cdef inline double read_as(const ClassJob* job, double x, Py_ssize_t j) noexcept nogil:
     """The bits that x of class j is read as."""
-    if reads_as_is(job):
-        return x
-    return (<one_function>fastloss_out_of_line(<void*>read_scaled_or_capped[vec]))(NULL, job, x, j)
+    cdef void* function = <void*>read_scaled_or_capped[f16] if job.float32 else <void*>read_scaled_or_capped[d8]
+    return x if reads_as_is(job) else (<one_function>fastloss_out_of_line(function))(NULL, job, x, j)
 
 
 cdef inline double read_scaled_or_capped(vec* type, const ClassJob* job, double x, Py_ssize_t j) noexcept nogil:
@@ -123,6 +122,11 @@ cdef inline double read_scaled_or_capped(vec* type, const ClassJob* job, double 
     return first(capped(y, job.softcap, &slope) if job.softcap != 0 else y)
 
 ctypedef double (*one_function)(void*, const ClassJob*, double, Py_ssize_t) noexcept nogil
+
+
+cdef inline double value_of(const ClassJob* job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    """x of class j of sample i, as it is read."""
+    return read_as(job, stored(job, job.x, job.storage, position_of(job, i) + j * job.inner), j)
 
 
 cdef inline void multiplied_steps(
