@@ -22,7 +22,7 @@ from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
 from fastloss._kernels.schedule cimport *
 from fastloss._kernels.exact cimport *
-from fastloss._kernels.callers cimport Kernels, set_class_job
+from fastloss._kernels.callers cimport Kernels, set_class_job, set_point_job
 from fastloss._kernels.units cimport *
 include "tuning.pxi"
 include "schedule.pxi"
@@ -105,10 +105,10 @@ cdef inline bint is_float(cnp.ndarray x):
     return cnp.PyArray_ITEMSIZE(x) == 2 and (x.dtype == BFLOAT16_DTYPE or x.dtype.type.__name__ == "bfloat16")
 
 
-cdef int label_kind(object labels) except 0:
+cdef inline int label_kind(object labels) noexcept:
     """Item size of an integer dtype, negative when unsigned; see `widen_labels`."""
     cdef int size = <int>cnp.PyArray_ITEMSIZE(<cnp.ndarray>labels)
-    return size if labels.dtype.kind == "i" else -size
+    return size if cnp.PyTypeNum_ISSIGNED(cnp.PyArray_TYPE(<cnp.ndarray>labels)) else -size
 
 
 cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
@@ -158,12 +158,8 @@ cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogi
 
 cdef void set_hessian(Diagonal* hessian, object hess, tuple rule, object x, object y) noexcept:
     """`rule` says whether terms that may be negative are dropped, what the rest is multiplied by, and the least."""
-    hessian.data = data_of(hess)
-    hessian.storage = NATIVE
-    hessian.convex = False
-    hessian.factor = 1
-    hessian.floor = 0
     if hess is not None:
+        hessian.data = data_of(hess)
         hessian.storage = storage_to_write(hess, x, y)
         hessian.convex, hessian.factor, hessian.floor = rule
 
@@ -480,7 +476,7 @@ def point_pass(
     """
     cdef PointJob job
     cdef double total
-    job.loss = kernels.point_losses + op
+    set_point_job(&job, kernels.point_losses + op, False, NULL, NULL, 0)
     job.checked = checked
     job.options[0], job.options[1] = options
     job.extra = operand_of(extra)

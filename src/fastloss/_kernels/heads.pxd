@@ -336,8 +336,8 @@ cdef inline wide_real wide_read(const ClassJob* job, double x, Py_ssize_t j, wid
     cdef wide_real y = x
     slope[0] = 1
     if x != -INFINITY:
-        y *= per_sample(job, job.class_scale, j) if job.class_scale != NULL else job.input_scale
-        y += per_sample(job, job.class_bias, j) if job.class_bias != NULL else 0
+        y *= scale_of(job, j)
+        y += bias_of(job, j)
     if job.softcap != 0:
         y = wide_capped(y, job.softcap, slope)
     if is_merged(job):

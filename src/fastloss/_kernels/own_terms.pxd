@@ -12,6 +12,7 @@
 from libc.math cimport INFINITY, NAN, ldexp
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
+from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.tile cimport *
 include "tuning.pxi"
@@ -28,7 +29,7 @@ cdef inline bint own_samples(
     """Values, and what gradients need, from the sums; whether a sample is odd, or only wants a reference of its own."""
     cdef vec own, rest, total, ratio, y, scale, slope, entry, f, odd, peak, far
     cdef vec any_odd = all_of(0, tag), one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
-    cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
+    cdef vec tiny = all_of(least_normal(tag), tag)
     cdef double lead = plane_lead(tag), around = 30 if vec is f16 else 300
     cdef double beyond = ldexp(1, 100 if vec is f16 else 930)
     cdef double c = 0, more = 0, most

@@ -346,9 +346,7 @@ cdef double weights_in_force(Py_ssize_t samples, object weights, object mask):
     if weights is None:
         return count_of(mask) * (<double>samples / cnp.PyArray_SIZE(<cnp.ndarray>mask))
     once = weights if mask is None else counted_weights(weights, mask)
-    memset(&job, 0, sizeof(job))
-    job.loss = kernels.point_losses + <int>POINT_OPS["identity"]
-    set_hessian(&job.hessian, None, None, None, None)
+    set_point_job(&job, kernels.point_losses + <int>POINT_OPS["identity"], False, NULL, NULL, 0)
     return run_points(&job, once, None, None, None, 1, 1, 1, False) \
         * (<double>samples / cnp.PyArray_SIZE(<cnp.ndarray>once))
 
@@ -357,11 +355,10 @@ cdef double weights_in_force(Py_ssize_t samples, object weights, object mask):
 
 cdef bint set_labels(ClassJob* job, cnp.ndarray y) noexcept:
     """Set class indices; uint64 may hold numbers that the kernels read as negative."""
-    cdef int number = cnp.PyArray_TYPE(y), size = <int>cnp.PyArray_ITEMSIZE(y)
-    if not is_whole(number):
+    if not is_whole(cnp.PyArray_TYPE(y)):
         return False
     job.labels = cnp.PyArray_DATA(y)
-    job.label_kind = size if cnp.PyTypeNum_ISSIGNED(number) else -size
+    job.label_kind = label_kind(y)
     return job.label_kind != -8
 
 
@@ -672,7 +669,7 @@ cdef object plain_points(
     cdef cnp.ndarray x
     cdef object value = None, values, grad = None, hess = None, y, weights_used, mask_used
     cdef tuple arguments = None
-    memset(&job, 0, sizeof(job))
+    set_point_job(&job, NULL, False, NULL, NULL, 0)
     _, reduction, nothing, op, weighted_op, job.options[0], job.options[1], inner, of_variances, job.checked = loss
     array = plain_input(input)
     y = plain_array(target)

@@ -231,7 +231,7 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
     cdef vec tag
     cdef vec unit, rest, total, ratio, log_sum, y, scale, entry, f, odd, any_odd = all_of(0, tag)
     cdef vec one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
-    cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
+    cdef vec tiny = all_of(least_normal(tag), tag)
     cdef bint is_loss = job.op == LOSS or job.op == LOSS_LINEAR
     cdef Py_ssize_t i
     for i in range(s.steps):

@@ -101,8 +101,14 @@ cdef inline void scaled_steps(
         )
 
 
-cdef inline double number_of(const void* array, Py_ssize_t j, double other, vec tag) noexcept nogil:
-    return other if array == NULL else element(array, j, tag)
+cdef inline double scale_of(const ClassJob* job, Py_ssize_t j) noexcept nogil:
+    """What x of class j is multiplied by,"""
+    return per_sample(job, job.class_scale, j) if job.class_scale != NULL else job.input_scale
+
+
+cdef inline double bias_of(const ClassJob* job, Py_ssize_t j) noexcept nogil:
+    """and what is added to that."""
+    return per_sample(job, job.class_bias, j) if job.class_bias != NULL else 0
 
 
 cdef inline double read_as(const ClassJob* job, double x, Py_ssize_t j) noexcept nogil:
@@ -115,10 +121,7 @@ cdef inline double read_scaled_or_capped(vec* type, const ClassJob* job, double 
     cdef vec tag
     cdef vec y = all_of(x, tag), slope
     if is_scaled(job):
-        y = scaled(
-            y, all_of(number_of(job.class_scale, j, job.input_scale, tag), tag),
-            all_of(number_of(job.class_bias, j, 0, tag), tag)
-        )
+        y = scaled(y, all_of(scale_of(job, j), tag), all_of(bias_of(job, j), tag))
     return first(capped(y, job.softcap, &slope) if job.softcap != 0 else y)
 
 ctypedef double (*one_function)(void*, const ClassJob*, double, Py_ssize_t) noexcept nogil
@@ -204,15 +207,9 @@ cdef inline const void* scale_row(
     if job.class_bias != NULL and apart == 0:
         biases = <const char*>job.class_bias + j * item
     if job.float32:
-        scaled_steps(
-            x, n, number_of(job.class_scale, j, job.input_scale, f), number_of(job.class_bias, j, 0, f), scales, biases,
-            f, y
-        )
+        scaled_steps(x, n, scale_of(job, j), bias_of(job, j), scales, biases, f, y)
     else:
-        scaled_steps(
-            x, n, number_of(job.class_scale, j, job.input_scale, d), number_of(job.class_bias, j, 0, d), scales, biases,
-            d, y
-        )
+        scaled_steps(x, n, scale_of(job, j), bias_of(job, j), scales, biases, d, y)
     return y
 
 

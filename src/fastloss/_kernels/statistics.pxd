@@ -31,6 +31,10 @@ cdef struct Sums:
     d8 low
 
 
+cdef inline double least_normal(vec tag) noexcept nogil:
+    return 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
+
+
 cdef inline void clear_sums(Sums* sums) noexcept nogil:
     sums.total = sums.low = d8_all(0)
 
@@ -302,10 +306,10 @@ cdef inline vec curve_of(vec e, vec a, vec b, vec others, vec unit, vec inverse,
 cdef inline void curve_steps(const void* e, Py_ssize_t n, const Curve* curve, vec tag, void* hess) noexcept nogil:
     """n entries of a Hessian's diagonal from the exponentials; e_j that leave none count as 0."""
     cdef Py_ssize_t k
-    cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
     cdef vec a = all_of(curve.a, tag), b = all_of(curve.b, tag), others = all_of(curve.others, tag), q
     cdef vec unit = all_of(curve.unit, tag), inverse = all_of(curve.inverse, tag), floor = all_of(curve.floor, tag)
-    cdef vec zero = all_of(0, tag), least = all_of(tiny / (max(fabs(curve.a), fabs(curve.b)) * curve.inverse), tag)
+    cdef double largest = max(fabs(curve.a), fabs(curve.b)) * curve.inverse
+    cdef vec zero = all_of(0, tag), least = all_of(least_normal(tag) / largest, tag)
     for k in range(steps_of(n, tag)):
         q = load(e, k, tag)
         store_or_part(curve_of(if_less(q, least, zero, q), a, b, others, unit, inverse, floor), hess, k, n)

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
+from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
@@ -120,7 +121,7 @@ cdef inline vec weighted_value(vec y, vec weight) noexcept nogil:
     """y * weight; NaN where that is not a normal number, unless the weight is 0."""
     cdef vec size, product = mul(y, weight), zero = all_of(0, y), none = all_of(NAN, y)
     size = absolute_of(product)
-    size = if_within(size, 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, INFINITY, product, none)
+    size = if_within(size, least_normal(y), INFINITY, product, none)
     return if_equal(weight, zero, product, size)
 
 
@@ -133,8 +134,7 @@ cdef inline vec within(vec x, double least, double greatest) noexcept nogil:
 cdef inline vec factor_of(vec scale, vec total, vec* odd) noexcept nogil:
     """scale / total, which exponentials are multiplied by; the gradient is odd where that leaves the range."""
     cdef vec zero = all_of(0, scale), f = div(scale, total)
-    cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
-    f = if_equal(scale, zero, zero, if_within(absolute_of(f), tiny, INFINITY, f, all_of(NAN, scale)))
+    f = if_equal(scale, zero, zero, if_within(absolute_of(f), least_normal(f), INFINITY, f, all_of(NAN, scale)))
     odd[0] = if_equal(f, f, odd[0], max_of(all_of(1, scale), odd[0]))
     return f
 
@@ -277,7 +277,7 @@ cdef inline void uncap(
             by_scale = s.by_scale + (j0 + g if job.class_scale != NULL else 0) if s.by_scale != NULL else NULL
             by_bias = s.by_bias + j0 + g if s.by_bias != NULL else NULL
             absorb_steps(plane, x + g * s.n, s.odd if any_odd else NULL, s.count, by_scale, by_bias, False, step)
-        factor = number_of(job.class_scale, j0 + g, job.input_scale if job.summed != 0 else 1, step)
+        factor = scale_of(job, j0 + g) if job.class_scale != NULL or job.summed != 0 else 1
         if job.grad != NULL and factor != 1:
             multiplied_steps(plane, s.n, factor, NULL, False, -INFINITY, step, plane)
 

@@ -103,10 +103,7 @@ cdef inline void collect_usual(
     if MODE != PLAIN:
         a.total = a.low = b.total = b.low = 0
         x = read_row(job, i, 0, n, row, magic)
-        if MODE == UNIFORM:
-            linear_steps(UNIFORM, x, NULL, row.e, n, rows.top[g], magic, &a, &b)
-        else:
-            linear_steps(EXPECTED, x, NULL, row.e, n, rows.top[g], magic, &a, &b)
+        linear_steps(MODE, x, NULL, row.e, n, rows.top[g], magic, &a, &b)
         rows.b[g] = joined(b.total, b.low)
 
 
