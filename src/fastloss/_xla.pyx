@@ -15,7 +15,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from fastloss._kernels.math cimport joined, two_sum
 from fastloss._kernels.storage cimport *
-from fastloss._kernels.labels cimport load_label
+from fastloss._kernels.labels cimport label_of
 from fastloss._kernels.pointwise cimport Operand
 from fastloss._kernels.callers cimport *
 include "_kernels/tuning.pxi"
@@ -185,7 +185,7 @@ cdef void* out_of_range(
     Frame* frame, const Call* call, const ClassJob* job, Py_ssize_t group, Py_ssize_t i
 ) noexcept nogil:
     """The error of label i of a group."""
-    cdef int64_t label = load_label(job.labels, job.label_kind, i)
+    cdef int64_t label = label_of(job, i)
     cdef const Buffer* target = call.target
     cdef char message[400]
     cdef int used = snprintf(message, sizeof(message), b"target[")
@@ -225,7 +225,7 @@ cdef inline int bytes_of_item(int dtype) noexcept nogil:
 
 
 cdef inline int kind_of_labels(int dtype) noexcept nogil:
-    """As `load_label` takes it."""
+    """As `widen_labels` takes it."""
     return bytes_of_item(dtype) if S8 <= dtype <= S64 else -bytes_of_item(dtype)
 
 

@@ -9,7 +9,7 @@
 
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from libc.math cimport INFINITY, fabs, ldexp
 cimport numpy as cnp
 import numpy
@@ -22,7 +22,7 @@ from fastloss._kernels.points cimport *
 from fastloss._kernels.pointwise cimport *
 from fastloss._kernels.schedule cimport *
 from fastloss._kernels.exact cimport *
-from fastloss._kernels.callers cimport Kernels
+from fastloss._kernels.callers cimport Kernels, set_class_job, set_point_job
 from fastloss._kernels.units cimport *
 include "tuning.pxi"
 include "schedule.pxi"
@@ -105,10 +105,10 @@ cdef inline bint is_float(cnp.ndarray x):
     return cnp.PyArray_ITEMSIZE(x) == 2 and (x.dtype == BFLOAT16_DTYPE or x.dtype.type.__name__ == "bfloat16")
 
 
-cdef int label_kind(object labels) except 0:
-    """Item size of an integer dtype, negative when unsigned; see `load_label`."""
+cdef inline int label_kind(object labels) noexcept:
+    """Item size of an integer dtype, negative when unsigned; see `widen_labels`."""
     cdef int size = <int>cnp.PyArray_ITEMSIZE(<cnp.ndarray>labels)
-    return size if labels.dtype.kind == "i" else -size
+    return size if cnp.PyTypeNum_ISSIGNED(cnp.PyArray_TYPE(<cnp.ndarray>labels)) else -size
 
 
 cdef chunk_function plan(ClassJob* job, Py_ssize_t* chunks) noexcept nogil:
@@ -158,28 +158,21 @@ cdef Py_ssize_t samples_before_line(ClassJob* job, size_t address) noexcept nogi
 
 cdef void set_hessian(Diagonal* hessian, object hess, tuple rule, object x, object y) noexcept:
     """`rule` says whether terms that may be negative are dropped, what the rest is multiplied by, and the least."""
-    hessian.data = data_of(hess)
-    hessian.storage = NATIVE
-    hessian.convex = False
-    hessian.factor = 1
-    hessian.floor = 0
     if hess is not None:
+        hessian.data = data_of(hess)
         hessian.storage = storage_to_write(hess, x, y)
         hessian.convex, hessian.factor, hessian.floor = rule
 
 
-cdef void sum_of_sums(const ClassJob* job, Py_ssize_t chunks) noexcept nogil:
-    """What the chunks leave by scale and bias, in order."""
-    cdef Py_ssize_t k, j, biases = job.classes if job.by_bias != NULL else 0
-    for j in range(job.summed - biases):
-        job.by_scale[j] = 0
-    for j in range(biases):
-        job.by_bias[j] = 0
-    for k in range(chunks):
-        for j in range(job.summed - biases):
-            job.by_scale[j] += job.sums[k * job.summed + j]
-        for j in range(biases):
-            job.by_bias[j] += job.sums[(k + 1) * job.summed - biases + j]
+cdef void sum_of_sums(
+    const ClassJob* job, const double* sums, Py_ssize_t n, Py_ssize_t chunks, double* y
+) noexcept nogil:
+    """What the chunks leave by scale or bias, n sums, in order; nothing where y is NULL."""
+    cdef Py_ssize_t k, j
+    for j in range(n if y != NULL else 0):
+        y[j] = 0
+        for k in range(chunks):
+            y[j] += sums[k * job.summed + j]
 
 
 cdef int compute_class(
@@ -222,7 +215,8 @@ cdef int compute_class(
         return NO_MEMORY
     failed = try_run(function, job, &job.partial, chunks, threads, divisor, signals, total)
     if failed == 0 and job.summed != 0:
-        sum_of_sums(job, chunks)
+        sum_of_sums(job, sums_by_scale(job, 0), job.classes if job.class_scale != NULL else 1, chunks, job.by_scale)
+        sum_of_sums(job, sums_by_bias(job, 0), job.classes, chunks, job.by_bias)
     free(job.sums)
     job.sums = NULL
     add_digits(job.exact, chunks, job.digits)
@@ -297,7 +291,8 @@ def class_pass(
     """
     cdef ClassJob job
     cdef double total
-    job.op = op
+    set_class_job(&job, op, is_float32(x) and not wide, data_of(x), outer * inner, classes, x_stride)
+    job.inner = inner
     job.parts = parts_of(parts)
     job.parts.first_class = first_class
     job.targets, job.tolerance = targets, tolerance
@@ -308,16 +303,9 @@ def class_pass(
     job.input_scale = input_scale
     job.class_scale, job.class_bias = data_of(class_scale), data_of(class_bias)
     job.by_scale, job.by_bias = <double*>data_of(by_scale), <double*>data_of(by_bias)
-    job.sums = NULL
-    job.float32 = is_float32(x) and not wide
-    job.x = data_of(x)
     job.storage = SINGLE if wide and is_float32(x) else storage_of(x)
-    job.x_stride = x_stride
-    job.classes = classes
-    job.inner = inner
-    job.samples = outer * inner
-    job.labels = data_of(labels)
-    job.label_kind = label_kind(labels) if labels is not None else 8
+    if labels is not None:
+        job.labels, job.label_kind = data_of(labels), label_kind(labels)
     job.ignore_index = ignore_index
     job.mask = <const uint8_t*>data_of(mask)
     job.coefficient = data_of(coefficient)
@@ -488,7 +476,7 @@ def point_pass(
     """
     cdef PointJob job
     cdef double total
-    job.loss = kernels.point_losses + op
+    set_point_job(&job, kernels.point_losses + op, False, NULL, NULL, 0)
     job.checked = checked
     job.options[0], job.options[1] = options
     job.extra = operand_of(extra)
@@ -501,42 +489,33 @@ def point_pass(
     return None if job.outside else total
 
 
-cdef Py_ssize_t invalid_label(ClassJob* job, int threads, bint signals, double* divisor) noexcept nogil:
-    """Position of the first label that is neither a class nor ignored, or -1; the sum of the weights in force.
+cdef Py_ssize_t look(int op, ClassJob* job, int threads, bint signals, double* divisor) noexcept nogil:
+    """The first position that an operation has found invalid, or -1; the sum of what it adds up.
 
     Less than -1 is one less than why it failed.
     """
     cdef Py_ssize_t chunks
-    cdef int op = job.op, failed
+    cdef int own = job.op, failed
     cdef chunk_function function
-    job.op = CHECK_LABELS
+    job.op = op
     job.invalid = <uint64_t>-1
     function = plan(job, &chunks)
     failed = try_run(function, job, &job.partial, chunks, threads, 1, signals, divisor)
-    job.op = op
+    job.op = own
     return failed - 1 if failed < 0 else <Py_ssize_t>job.invalid
 
 
-cdef Py_ssize_t first_invalid_label(ClassJob* job, int threads, double* divisor) except -2 nogil:
-    """`invalid_label` for Python."""
-    cdef Py_ssize_t position = invalid_label(job, threads, True, divisor)
+cdef Py_ssize_t invalid_label(ClassJob* job, int threads, bint signals, double* divisor) noexcept nogil:
+    """Position of the first label that is neither a class nor ignored, and the sum of the weights in force; `look`."""
+    return look(CHECK_LABELS, job, threads, signals, divisor)
+
+
+cdef Py_ssize_t first_invalid(int op, ClassJob* job, int threads, double* divisor) except -2 nogil:
+    """`look` for Python."""
+    cdef Py_ssize_t position = look(op, job, threads, True, divisor)
     if position < -1:
         raised(<int>position + 1)
     return position
-
-
-cdef Py_ssize_t first_invalid_target(ClassJob* job, int threads) except -2 nogil:
-    """The first sample whose coefficients cannot be meant, or -1."""
-    cdef Py_ssize_t chunks
-    cdef int op = job.op
-    cdef double nothing = 0
-    cdef chunk_function function
-    job.op = CHECK_TARGETS
-    job.invalid = <uint64_t>-1
-    function = plan(job, &chunks)
-    run(function, job, &job.partial, chunks, threads, 1, &nothing)
-    job.op = op
-    return <Py_ssize_t>job.invalid
 
 
 cdef void mean_of_rows(const real* x, Py_ssize_t rows, Py_ssize_t n, real* means) noexcept nogil:
@@ -569,18 +548,16 @@ def check_labels(
     cdef Py_ssize_t position
     cdef double divisor = 0
     cdef object weights = class_weight if class_weight is not None else sample_weight
-    memset(&job, 0, sizeof(job))
-    job.float32 = weights is not None and is_float32(weights)
+    cdef bint single = weights is not None and is_float32(weights)
+    set_class_job(&job, CHECK_LABELS, single, NULL, cnp.PyArray_SIZE(<cnp.ndarray>labels), classes, 0)
     job.labels = data_of(labels)
     job.label_kind = label_kind(labels)
-    job.samples = cnp.PyArray_SIZE(<cnp.ndarray>labels)
-    job.classes = classes
     job.ignore_index = ignore_index
     job.class_weight = data_of(class_weight)
     job.sample_weight = data_of(sample_weight)
     job.mask = <const uint8_t*>data_of(mask)
     with nogil:
-        position = first_invalid_label(&job, threads, &divisor)
+        position = first_invalid(CHECK_LABELS, &job, threads, &divisor)
     return position, divisor
 
 
@@ -590,17 +567,15 @@ def check_targets(
 ):
     """Position of the first sample whose coefficients are not what `targets` says, or -1."""
     cdef ClassJob job
-    memset(&job, 0, sizeof(job))
-    job.float32 = is_float32(x)
-    job.samples = outer * inner
-    job.classes = classes
+    cdef double nothing = 0
+    set_class_job(&job, CHECK_TARGETS, is_float32(x), NULL, outer * inner, classes, 0)
     job.inner = inner
     job.coefficient = data_of(coefficient)
     job.coefficient_storage = storage_beside(coefficient, x)
     job.targets, job.tolerance = targets, tolerance
     job.sample_weight = data_of(sample_weight)
     job.mask = <const uint8_t*>data_of(mask)
-    return first_invalid_target(&job, threads)
+    return first_invalid(CHECK_TARGETS, &job, threads, &nothing)
 
 
 def tolerance_of(target, Py_ssize_t classes):
@@ -611,24 +586,15 @@ def tolerance_of(target, Py_ssize_t classes):
 def log_multinomial(counts, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, mask, offset):
     """Fill offset with -log(n! / prod k_j!); the position of a negative count if there is one, otherwise -1."""
     cdef ClassJob job
-    cdef Py_ssize_t chunks
-    cdef chunk_function function
-    cdef double zero
-    memset(&job, 0, sizeof(job))
-    job.op = LOG_MULTINOMIAL
-    job.float32 = is_float32(counts)
-    job.x = data_of(counts)
-    job.storage = storage_of(counts)
-    job.classes = classes
+    cdef double nothing = 0
+    set_class_job(&job, LOG_MULTINOMIAL, is_float32(counts), data_of(counts), outer * inner, classes, 0)
     job.inner = inner
-    job.samples = outer * inner
+    job.storage = storage_of(counts)
     job.mask = <const uint8_t*>data_of(mask)
     job.value = data_of(offset)
-    job.invalid = <uint64_t>-1
-    function = plan(&job, &chunks)
     with nogil:
-        run(function, &job, &job.partial, chunks, 1, 1, &zero)
-    return <Py_ssize_t>job.invalid
+        position = first_invalid(LOG_MULTINOMIAL, &job, 1, &nothing)
+    return position
 
 
 def address_of(cnp.ndarray array):

@@ -15,5 +15,5 @@ cdef public void fastloss_show_labels(void* shown) noexcept nogil:
     units.log_multinomial = <chunk_function><void*>log_multinomial_chunk
     units.targets[0] = <chunk_function><void*>targets_chunk[double]
     units.targets[1] = <chunk_function><void*>targets_chunk[float]
-    units.backward[0] = <chunk_function><void*>backward_chunk[double]
-    units.backward[1] = <chunk_function><void*>backward_chunk[float]
+    units.backward[0] = <chunk_function><void*>backward_chunk[d8]
+    units.backward[1] = <chunk_function><void*>backward_chunk[f16]

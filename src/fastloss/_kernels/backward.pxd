@@ -87,32 +87,6 @@ cdef inline vec step_results(bint LOG, vec p, vec g, d8 first, d8 second) noexce
 # ---- Blocks ----
 
 
-cdef inline const void* numbers_of(
-    const void* x, int storage, Py_ssize_t first, Py_ssize_t n, void* buffer, vec tag
-) noexcept nogil:
-    """n numbers from x[first] on: in place, or widened in a buffer."""
-    if vec is f16:
-        return read_block(x, storage, first, n, <float*>buffer)
-    else:
-        return read_block(x, storage, first, n, <double*>buffer)
-
-
-cdef inline void* results_place(const ClassJob* job, Py_ssize_t first, const Backward* b, vec tag) noexcept nogil:
-    if vec is f16:
-        return block_to_write(job.grad, job.grad_storage, first, <float*>b.y)
-    else:
-        return block_to_write(job.grad, job.grad_storage, first, <double*>b.y)
-
-
-cdef inline void write_results(
-    const ClassJob* job, const void* y, Py_ssize_t first, Py_ssize_t n, vec tag
-) noexcept nogil:
-    if vec is f16:
-        write_block(<const float*>y, job.grad, job.grad_storage, first, n)
-    else:
-        write_block(<const double*>y, job.grad, job.grad_storage, first, n)
-
-
 cdef inline void add_row(bint LOG, const void* p, const void* g, Py_ssize_t n, vec tag, Sums* sums) noexcept nogil:
     """Add n classes of a row."""
     cdef d8 a, b
@@ -154,15 +128,15 @@ cdef inline void backward_rows(
     """So many samples of one block, which follow each other in memory if they are more than one."""
     cdef Py_ssize_t classes = job.classes, n = rows * classes, first = start * classes
     cdef Py_ssize_t row = classes * (64 // step_of(tag)), r
-    cdef const char* p = <const char*>numbers_of(job.x, job.storage, start * job.x_stride, n, b.p, tag)
-    cdef const char* g = <const char*>numbers_of(job.coefficient, job.coefficient_storage, first, n, b.g, tag)
-    cdef char* y = <char*>results_place(job, first, b, tag)
+    cdef const char* p = <const char*>numbers_of(job.x, job.storage, start * job.x_stride, 1, n, b.p, tag)
+    cdef const char* g = <const char*>numbers_of(job.coefficient, job.coefficient_storage, first, 1, n, b.g, tag)
+    cdef char* y = <char*>result_place(job.grad, job.grad_storage, first, b.y, tag)
     cdef Sums sums
     for r in range(rows):
         clear_sums(&sums)
         add_row(LOG, p + r * row, g + r * row, classes, tag, &sums)
         fill_row(LOG, p + r * row, g + r * row, classes, sum_of_row(&sums, tag), tag, y + r * row)
-    write_results(job, y, first, n, tag)
+    write_numbers(y, job.grad, job.grad_storage, first, 1, n, tag)
 
 
 cdef inline void backward_long_row(
@@ -181,14 +155,14 @@ cdef inline void backward_long_row(
         for j0 in range(0, job.classes, ROWS_BLOCK):
             n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
             first = i * job.classes + j0
-            p = numbers_of(job.x, job.storage, i * job.x_stride + j0, n, b.p, tag)
-            g = numbers_of(job.coefficient, job.coefficient_storage, first, n, b.g, tag)
+            p = numbers_of(job.x, job.storage, i * job.x_stride + j0, 1, n, b.p, tag)
+            g = numbers_of(job.coefficient, job.coefficient_storage, first, 1, n, b.g, tag)
             if turn == 0:
                 add_row(LOG, p, g, n, tag, &sums)
                 continue
-            y = results_place(job, first, b, tag)
+            y = result_place(job.grad, job.grad_storage, first, b.y, tag)
             fill_row(LOG, p, g, n, s, tag, y)
-            write_results(job, y, first, n, tag)
+            write_numbers(y, job.grad, job.grad_storage, first, 1, n, tag)
         s = sum_of_row(&sums, tag)
 
 
@@ -210,8 +184,8 @@ cdef inline void backward_planes(
     memset(total, 0, steps * size * sizeof(double))
     memset(low, 0, steps * size * sizeof(double))
     for j in range(job.classes):
-        p = numbers_of(job.x, job.storage, x0 + j * job.inner, n, b.p, tag)
-        g = numbers_of(job.coefficient, job.coefficient_storage, y0 + j * job.inner, n, b.g, tag)
+        p = numbers_of(job.x, job.storage, x0 + j * job.inner, 1, n, b.p, tag)
+        g = numbers_of(job.coefficient, job.coefficient_storage, y0 + j * job.inner, 1, n, b.g, tag)
         for k in range(steps):
             step_terms(LOG, step_or_part(p, k, n, 0, tag), step_or_part(g, k, n, 0, tag), &first, &second)
             if vec is f16:
@@ -226,9 +200,9 @@ cdef inline void backward_planes(
     for l in range(n):
         total[l] = joined(total[l], low[l])
     for j in range(job.classes):
-        p = numbers_of(job.x, job.storage, x0 + j * job.inner, n, b.p, tag)
-        g = numbers_of(job.coefficient, job.coefficient_storage, y0 + j * job.inner, n, b.g, tag)
-        y = results_place(job, y0 + j * job.inner, b, tag)
+        p = numbers_of(job.x, job.storage, x0 + j * job.inner, 1, n, b.p, tag)
+        g = numbers_of(job.coefficient, job.coefficient_storage, y0 + j * job.inner, 1, n, b.g, tag)
+        y = result_place(job.grad, job.grad_storage, y0 + j * job.inner, b.y, tag)
         for k in range(steps):
             first = d8_load(total + size * k)
             if vec is f16:
@@ -236,7 +210,7 @@ cdef inline void backward_planes(
             store_or_part(
                 step_results(LOG, step_or_part(p, k, n, 0, tag), step_or_part(g, k, n, 0, tag), first, second), y, k, n
             )
-        write_results(job, y, y0 + j * job.inner, n, tag)
+        write_numbers(y, job.grad, job.grad_storage, y0 + j * job.inner, 1, n, tag)
 
 
 cdef inline void backward_samples(bint LOG, const ClassJob* job, Py_ssize_t chunk, vec tag) noexcept nogil:
@@ -266,17 +240,11 @@ cdef inline void backward_samples(bint LOG, const ClassJob* job, Py_ssize_t chun
     fastloss_stream_end()
 
 
-cdef inline void backward_chunk(real* tag, const ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void backward_chunk(vec* type, const ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...), of which no values are summed."""
-    cdef f16 f
-    cdef d8 d
-    if real is float:
-        if job.op == LOG_SOFTMAX_BACKWARD:
-            backward_samples(True, job, chunk, f)
-        else:
-            backward_samples(False, job, chunk, f)
-    elif job.op == LOG_SOFTMAX_BACKWARD:
-        backward_samples(True, job, chunk, d)
+    cdef vec tag
+    if job.op == LOG_SOFTMAX_BACKWARD:
+        backward_samples(True, job, chunk, tag)
     else:
-        backward_samples(False, job, chunk, d)
+        backward_samples(False, job, chunk, tag)
     memset(job.partial + 3 * chunk, 0, 3 * sizeof(double))

@@ -120,10 +120,9 @@ cdef inline void distilled_steps(
     cdef Py_ssize_t k
     cdef double power = 8.673617379884035e-19 if vec is f16 else 3.054936363499605e-151  # 2^-lead of e
     cdef vec f = all_of(known.f, tag), zero = all_of(0, tag), g, a, lead
-    cdef double least = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
     cdef double small = 1e-20 if vec is f16 else 1e-200
     cdef double more = 9.094947017729282e-13 if vec is f16 else 3.872591914849318e-121  # 2^-40, 2^-400
-    cdef vec tiny = all_of(least, tag)
+    cdef vec tiny = all_of(least_normal(tag), tag)
     power = power if fabs(factor) < 0.25 else 1  # which cuts off nothing then that would count
     if fabs(factor) < small:  # nor does this, for p_j (u_j - f) is more than 1e-18 then, or 1e-108
         power *= more

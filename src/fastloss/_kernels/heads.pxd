@@ -70,6 +70,17 @@ cdef struct Wide:
     wide_real not_p              # 1 - p_t
 
 
+cdef inline int mode_of(const ClassJob* job) noexcept nogil:
+    """What a pass over the classes collects."""
+    if job.op == ENTROPY_FROM_LOGITS:
+        return EXPECTED
+    if job.op == MOMENTS:
+        return SQUARED
+    if job.op != LOSS_LINEAR and not (job.op == PARTIAL and job.shared != NULL):
+        return PLAIN
+    return UNIFORM if job.uniform else SHARED if job.shared != NULL else LINEAR
+
+
 # ---- Heads: what becomes of the cross-entropy of a label ----
 
 
@@ -121,9 +132,10 @@ cdef inline double bend_of(const ClassJob* job, double l, double p, double not_p
 
 
 cdef inline void curve_of_label(
-    const ClassJob* job, double a, double k, double l, double p, double not_p, double scale, Curve* curve
+    const ClassJob* job, double a, double k, double l, double own, double others, double scale, Curve* curve
 ) noexcept nogil:
-    """What a sample's second derivatives are computed from, and that of its label, whose -log p is l."""
+    """What a sample's second derivatives are computed from, and that of its label, whose -log p is l, from exp(d_t)."""
+    cdef double p = own / (1 + others), not_p = (others + (1 - own)) / (1 + others)
     cdef double bend = k * bend_of(job, l, p, not_p), square = 2 * job.z_loss, more
     if job.hessian.convex:
         a = a if not a < 0 else 0
@@ -132,6 +144,10 @@ cdef inline void curve_of_label(
     curve.a = scale * a
     curve.b = scale * (square + more)
     curve.entry = scale * (p * (a * not_p + square * p) + bend * not_p)
+
+ctypedef void (*curve_of_label_function)(
+    const ClassJob*, double, double, double, double, double, double, Curve*
+) noexcept nogil
 
 
 cdef inline bint is_usual_head(const ClassJob* job, double top) noexcept nogil:
@@ -318,16 +334,14 @@ cdef inline wide_real wide_read(const ClassJob* job, double x, Py_ssize_t j, wid
     Beside a maximum that the loop has read, as the loop reads it.
     """
     cdef wide_real y = x
-    cdef f16 f
-    cdef d8 d
     slope[0] = 1
     if x != -INFINITY:
-        y *= per_sample(job, job.class_scale, j) if job.class_scale != NULL else job.input_scale
-        y += per_sample(job, job.class_bias, j) if job.class_bias != NULL else 0
+        y *= scale_of(job, j)
+        y += bias_of(job, j)
     if job.softcap != 0:
         y = wide_capped(y, job.softcap, slope)
     if is_merged(job):
-        y = read_as(job, x, j, f) if job.float32 else read_as(job, x, j, d)
+        y = read_as(job, x, j)
     return y
 
 

@@ -30,17 +30,6 @@ cdef struct Parts:
     int terms
     int64_t first_class            # of x, to labels
 
-# Samples of a tile of which `odd` is not 0, and what values are added to where it is 2; see tile.pxd.
-cdef struct OddSamples:
-    Py_ssize_t first
-    Py_ssize_t count
-    const void* odd
-    double* by_scale
-    double* by_bias
-    double* total
-    double* low
-    Huge* huge
-
 # What coefficients have to be: anything; at least 0; and with a sum of 1.
 cdef enum:
     UNCHECKED, COUNTS, PROBABILITIES

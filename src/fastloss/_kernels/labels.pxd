@@ -11,32 +11,8 @@ from fastloss._kernels.job cimport *
 include "tuning.pxi"
 
 
-cdef inline int64_t load_label(const void* labels, int kind, Py_ssize_t i) noexcept nogil:
-    """Label i of any integer type; `kind` is the item size, negative when unsigned."""
-    if kind == 8:
-        return (<const int64_t*>labels)[i]
-    if kind == 4:
-        return (<const int32_t*>labels)[i]
-    if kind == -1:
-        return (<const uint8_t*>labels)[i]
-    if kind == 2:
-        return (<const int16_t*>labels)[i]
-    if kind == 1:
-        return (<const int8_t*>labels)[i]
-    if kind == -2:
-        return (<const uint16_t*>labels)[i]
-    if kind == -4:
-        return (<const uint32_t*>labels)[i]
-    return (<const int64_t*>labels)[i]
-
-
 cdef inline bint masked(const ClassJob* job, Py_ssize_t i) noexcept nogil:
     return job.mask != NULL and job.mask[i] == 0
-
-
-cdef inline int64_t label_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
-    """Label of sample i; `ignore_index` where it does not count, whatever stands there."""
-    return job.ignore_index if masked(job, i) else load_label(job.labels, job.label_kind, i)
 
 
 ctypedef fused small_int:
@@ -55,7 +31,7 @@ cdef inline void widen(const small_int* labels, Py_ssize_t n, int64_t* y) noexce
 
 
 cdef inline void widen_labels(const ClassJob* job, Py_ssize_t first, Py_ssize_t n, int64_t* y) noexcept nogil:
-    """`label_of` for samples [first, first + n)."""
+    """Labels of samples [first, first + n), of any integer type; `ignore_index` where one does not count."""
     cdef int kind = job.label_kind
     cdef const char* at = <const char*>job.labels + first * abs(kind)
     cdef const uint8_t* mask = job.mask
@@ -84,11 +60,17 @@ ctypedef void (*labels_function)(const ClassJob*, Py_ssize_t, Py_ssize_t, int64_
 cdef inline const int64_t* labels_of(
     const ClassJob* job, Py_ssize_t first, Py_ssize_t n, int64_t* buffer
 ) noexcept nogil:
-    """`label_of` for samples [first, first + n), in place where all count and the type is int64."""
+    """`widen_labels`, in place where all count and the type is int64."""
     if job.label_kind == 8 and job.mask == NULL:
         return <const int64_t*>job.labels + first
     (<labels_function>fastloss_out_of_line(<void*>widen_labels))(job, first, n, buffer)
     return buffer
+
+
+cdef inline int64_t label_of(const ClassJob* job, Py_ssize_t i) noexcept nogil:
+    """Label of sample i; `ignore_index` where it does not count, whatever stands there."""
+    cdef int64_t buffer[1]
+    return labels_of(job, i, 1, &buffer[0])[0]
 
 
 cdef inline double sum_of(vec a) noexcept nogil:
@@ -115,40 +97,43 @@ cdef inline bint are_wrong(const ClassJob* job, double least, double mass) noexc
     return least < 0 or job.targets == PROBABILITIES and fabs(mass - 1) > job.tolerance
 
 
-cdef inline void note_if_wrong(real* tag, ClassJob* job, Py_ssize_t i) noexcept nogil:
-    """Lower job.invalid to sample i if it counts and its coefficients cannot be meant."""
-    cdef const real* weight = <const real*>job.sample_weight
-    cdef Py_ssize_t first = (i // job.inner * job.classes) * job.inner + i % job.inner, n, j0
-    cdef double least = 0, mass = 0
-    cdef real buffer[256]
-    cdef const real* c
-    cdef f16 f
-    cdef d8 d
-    if masked(job, i) or weight != NULL and weight[i] == <real>0:
-        return
+cdef inline void look_at_sample(
+    const ClassJob* job, Py_ssize_t i, vec tag, double* least, double* mass
+) noexcept nogil:
+    """`look_at` the coefficients of sample i."""
+    cdef double buffer[256]
+    cdef Py_ssize_t j0, n
+    cdef const void* c
     for j0 in range(0, job.classes, 256):
         n = min(<Py_ssize_t>256, job.classes - j0)
-        c = gathered(job.coefficient, job.coefficient_storage, first + j0 * job.inner, job.inner, n, &buffer[0])
-        if real is float:
-            look_at(c, n, f, &least, &mass)
-        else:
-            look_at(c, n, d, &least, &mass)
+        c = numbers_of(
+            job.coefficient, job.coefficient_storage, position_in_results(job, i, j0), job.inner, n, &buffer[0], tag
+        )
+        look_at(c, n, tag, least, mass)
+
+
+cdef inline void note_if_wrong(ClassJob* job, Py_ssize_t i) noexcept nogil:
+    """Lower job.invalid to sample i if it counts and its coefficients cannot be meant."""
+    cdef double least = 0, mass = 0
+    cdef f16 f
+    cdef d8 d
+    if masked(job, i) or per_sample(job, job.sample_weight, i) == 0:
+        return
+    if job.float32:
+        look_at_sample(job, i, f, &least, &mass)
+    else:
+        look_at_sample(job, i, d, &least, &mass)
     if are_wrong(job, least, mass):
         fastloss_lower(&job.invalid, i)
 
-
-ctypedef void (*wrong_function)(void*, ClassJob*, Py_ssize_t) noexcept nogil
-
-
-cdef inline wrong_function wrong_of(const real* tag) noexcept nogil:
-    return <wrong_function>fastloss_out_of_line(<void*>note_if_wrong[real])
+ctypedef void (*wrong_function)(ClassJob*, Py_ssize_t) noexcept nogil
 
 
 cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Lower job.invalid to the first sample with coefficients that cannot be meant."""
     cdef Py_ssize_t start = chunk * job.chunk, first, l, j, n
     cdef Py_ssize_t last = min(start + job.chunk, job.samples)
-    cdef wrong_function wrong = wrong_of(tag)
+    cdef wrong_function wrong = <wrong_function>fastloss_out_of_line(<void*>note_if_wrong)
     cdef real buffer[1024 + 16]    # of whole rows `sums_of_rows` reads more
     cdef real least[256]
     cdef real mass[256]
@@ -161,7 +146,7 @@ cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexc
         if job.inner == 1:
             n = min(min(<Py_ssize_t>256, 1024 // job.classes // 8 * 8), last - start)
             if n < 8:
-                wrong(tag, job, start)
+                wrong(job, start)
                 start += 1
                 continue
             c = read_block(job.coefficient, job.coefficient_storage, start * job.classes, n * job.classes, buffer)
@@ -176,11 +161,11 @@ cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexc
             sums_of_rows(c, job.classes, job.classes, n, mass)
             for l in range(n):
                 if are_wrong(job, low, mass[l]):
-                    wrong(tag, job, start + l)
+                    wrong(job, start + l)
             start += n
             continue
         n = min(min(<Py_ssize_t>256, last - start), job.inner - start % job.inner)
-        first = (start // job.inner * job.classes) * job.inner + start % job.inner
+        first = position_in_results(job, start, 0)
         memset(least, 0, sizeof(least))
         memset(mass, 0, sizeof(mass))
         for j in range(job.classes):
@@ -190,7 +175,7 @@ cdef inline void targets_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexc
                 mass[l] += c[l]
         for l in range(n):
             if are_wrong(job, least[l], mass[l]):
-                wrong(tag, job, start + l)
+                wrong(job, start + l)
         start += n
 
 

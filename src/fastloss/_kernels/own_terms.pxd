@@ -12,6 +12,7 @@
 from libc.math cimport INFINITY, NAN, ldexp
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
+from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.tile cimport *
 include "tuning.pxi"
@@ -28,8 +29,8 @@ cdef inline bint own_samples(
     """Values, and what gradients need, from the sums; whether a sample is odd, or only wants a reference of its own."""
     cdef vec own, rest, total, ratio, y, scale, slope, entry, f, odd, peak, far
     cdef vec any_odd = all_of(0, tag), one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
-    cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
-    cdef double lead = 50 if vec is f16 else 500, around = 30 if vec is f16 else 300
+    cdef vec tiny = all_of(least_normal(tag), tag)
+    cdef double lead = plane_lead(tag), around = 30 if vec is f16 else 300
     cdef double beyond = ldexp(1, 100 if vec is f16 else 930)
     cdef double c = 0, more = 0, most
     cdef Py_ssize_t i
@@ -103,17 +104,14 @@ ctypedef bint (*own_samples_function)(void*, const ClassJob*, const Tile*, bint)
 
 
 cdef inline void suggest_reference(
-    real* tag, const ClassJob* job, Tile* s, const real* x, Py_ssize_t stride
+    const ClassJob* job, Tile* s, const real* x, Py_ssize_t stride, vec tag
 ) noexcept nogil:
     """That of the first sample. x may end with the tile."""
     cdef real top = <real>-INFINITY
     cdef Py_ssize_t j
     for j in range(job.classes):
         top = x[j * stride] if x[j * stride] > top else top
-    if real is float:
-        s.reference = exp_reference(top, 50, f16_all(0))
-    else:
-        s.reference = exp_reference(top, 500, d8_all(0))
+    s.reference = exp_reference(top, plane_lead(tag), tag)
 
 
 cdef inline double most_in_reach(double c, vec tag) noexcept nogil:

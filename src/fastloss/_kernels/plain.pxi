@@ -133,8 +133,6 @@ cdef object in_type(object value, int number):
     cdef object array = plain_array(value), result
     cdef Py_ssize_t i, n
     cdef int own
-    cdef uint32_t bits
-    cdef float single
     cdef double wide
     if array is None:
         return None
@@ -157,9 +155,7 @@ cdef object in_type(object value, int number):
         elif own == cnp.NPY_FLOAT32:
             wide = (<const float*>data_of(array))[i]
         else:
-            bits = <uint32_t>(<const uint16_t*>data_of(array))[i] << 16
-            memcpy(&single, &bits, sizeof(bits))
-            wide = single
+            wide = read_one(data_of(array), BFLOAT16, i, <float*>NULL)
         if number == cnp.NPY_FLOAT32:
             (<float*>data_of(result))[i] = <float>wide
         else:
@@ -350,9 +346,7 @@ cdef double weights_in_force(Py_ssize_t samples, object weights, object mask):
     if weights is None:
         return count_of(mask) * (<double>samples / cnp.PyArray_SIZE(<cnp.ndarray>mask))
     once = weights if mask is None else counted_weights(weights, mask)
-    memset(&job, 0, sizeof(job))
-    job.loss = kernels.point_losses + <int>POINT_OPS["identity"]
-    set_hessian(&job.hessian, None, None, None, None)
+    set_point_job(&job, kernels.point_losses + <int>POINT_OPS["identity"], False, NULL, NULL, 0)
     return run_points(&job, once, None, None, None, 1, 1, 1, False) \
         * (<double>samples / cnp.PyArray_SIZE(<cnp.ndarray>once))
 
@@ -361,11 +355,10 @@ cdef double weights_in_force(Py_ssize_t samples, object weights, object mask):
 
 cdef bint set_labels(ClassJob* job, cnp.ndarray y) noexcept:
     """Set class indices; uint64 may hold numbers that the kernels read as negative."""
-    cdef int number = cnp.PyArray_TYPE(y), size = <int>cnp.PyArray_ITEMSIZE(y)
-    if not is_whole(number):
+    if not is_whole(cnp.PyArray_TYPE(y)):
         return False
     job.labels = cnp.PyArray_DATA(y)
-    job.label_kind = size if cnp.PyTypeNum_ISSIGNED(number) else -size
+    job.label_kind = label_kind(y)
     return job.label_kind != -8
 
 
@@ -387,8 +380,8 @@ cdef object without_ignored(ClassJob* job, object mask, tuple ignored):
     result = cnp.PyArray_EMPTY(1, &samples, cnp.NPY_BOOL, False)
     counted = <uint8_t*>data_of(result)
     for i in range(job.samples):
-        label = load_label(job.labels, job.label_kind, i)
-        counts = not masked(job, i)
+        label = label_of(job, i)  # where it does not count, the first of several
+        counts = True
         for k in range(n):
             counts = counts and label != several[k]
         counted[i] = counts
@@ -425,7 +418,6 @@ cdef int set_shape(ClassJob* job, cnp.ndarray x, object axis, cnp.npy_intp* shap
     if not -ndim <= at < ndim or ndim == 0:
         return -1
     at = at + ndim if at < 0 else at
-    job.samples = job.inner = 1
     for i in range(ndim):
         if i == at:
             job.classes = cnp.PyArray_DIM(x, i)
@@ -438,8 +430,6 @@ cdef int set_shape(ClassJob* job, cnp.ndarray x, object axis, cnp.npy_intp* shap
     job.float32 = is_float32(x)
     job.x = cnp.PyArray_DATA(x)
     job.storage = storage_of(x)
-    job.input_scale = job.index_scale = job.coefficient_scale = 1
-    job.label_kind = 8
     return ndim - 1 if job.classes and job.samples else -1
 
 
@@ -475,7 +465,7 @@ cdef object class_result(
     cdef object coefficient = None if job.coefficient == NULL else y, offset
     if coefficient is None:
         with nogil:
-            position = first_invalid_label(job, threads if job.samples >= SERIAL_ELEMENTS else 1, &divisor)
+            position = first_invalid(CHECK_LABELS, job, threads if job.samples >= SERIAL_ELEMENTS else 1, &divisor)
         if position >= 0:
             return None
     elif reduction == MEAN and normalizer == 0:
@@ -494,7 +484,7 @@ cdef object class_result(
     factor = factor if divisor != 0 else 0
     if fills and coefficient is not None and job.targets != UNCHECKED:
         with nogil:
-            position = first_invalid_target(job, threads)
+            position = first_invalid(CHECK_TARGETS, job, threads, &total)
         if position >= 0:
             return None
         job.targets = UNCHECKED
@@ -530,7 +520,7 @@ cdef object plain_classes(
     cdef cnp.ndarray x
     cdef object value = None, grad = None, hess = None, y, counted
     cdef tuple arguments = None, ignored
-    memset(&job, 0, sizeof(job))
+    set_class_job(&job, 0, False, NULL, 1, 0, 0)
     _, reduction, nothing, kind, job.op, head, ignored, smoothing, axis, full, job.targets = loss
     array = plain_input(input)
     if array is None or cnp.PyArray_CheckExact(input) and not is_plain(input):  # the layout is the gradient's too
@@ -679,7 +669,7 @@ cdef object plain_points(
     cdef cnp.ndarray x
     cdef object value = None, values, grad = None, hess = None, y, weights_used, mask_used
     cdef tuple arguments = None
-    memset(&job, 0, sizeof(job))
+    set_point_job(&job, NULL, False, NULL, NULL, 0)
     _, reduction, nothing, op, weighted_op, job.options[0], job.options[1], inner, of_variances, job.checked = loss
     array = plain_input(input)
     y = plain_array(target)
@@ -883,8 +873,7 @@ def plain_array_pass(int op, input, axis, bint keepdims, threads_for):
             x = cnp.PyArray_NewCopy(x, cnp.NPY_CORDER)
     if size >= SERIAL_ELEMENTS:
         threads = threads_for(size)
-    memset(&job, 0, sizeof(job))
-    job.classes = job.samples = job.inner = 1
+    set_class_job(&job, op, number == cnp.NPY_FLOAT32, cnp.PyArray_DATA(x), 1, 1, 0)
     for i in range(ndim):
         shape[kept] = 1
         if first <= i <= last:
@@ -896,14 +885,7 @@ def plain_array_pass(int op, input, axis, bint keepdims, threads_for):
         kept += 1
         if (i > last) != turned:
             job.inner *= cnp.PyArray_DIM(x, i)
-    job.op = op
-    job.float32 = number == cnp.NPY_FLOAT32
-    job.x = cnp.PyArray_DATA(x)
-    job.storage = NATIVE
     job.x_stride = job.classes * job.inner
-    job.label_kind = 8
-    job.input_scale = job.index_scale = job.coefficient_scale = 1
-    set_hessian(&job.hessian, None, None, x, None)
     if not reduces:
         result = PyArray_NewLikeArray(x, cnp.NPY_FORTRANORDER if turned else cnp.NPY_CORDER, NULL, 0)
         run_class(&job, x, None, None, result, threads, 1, 1)

@@ -50,21 +50,10 @@ cdef inline void carry(bint WIDE, vec x, double* wide, void* sums, Py_ssize_t i)
         store(add(load(sums, i, x), x), sums, i)
 
 
-cdef inline void tops_of(vec* type, const void* x, Py_ssize_t stride, Py_ssize_t m, const Tile* s) noexcept nogil:
-    """Raise `top` to m classes."""
-    cdef vec tag, top
-    cdef Py_ssize_t i, g
-    for i in range(s.steps):
-        top = load(s.top, i, tag)
-        for g in range(m):
-            top = max_of(load(<const char*>x + g * stride, i, tag), top)
-        store(top, s.top, i)
-
-
-cdef inline void tops_of_product(
+cdef inline void tops_of(
     vec* type, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t m, const Tile* s
 ) noexcept nogil:
-    """The same, and what stands in c beside them."""
+    """Raise `top` to m classes; and what stands in c, if it is not NULL, beside them."""
     cdef vec tag, top, a, p
     cdef Py_ssize_t i, g
     for i in range(s.steps):
@@ -72,10 +61,12 @@ cdef inline void tops_of_product(
         a = load(s.a, i, tag)
         for g in range(m):
             p = load(<const char*>x + g * stride, i, tag)
-            a = if_less(top, p, load(<const char*>c + g * c_stride, i, tag), a)
+            if c != NULL:
+                a = if_less(top, p, load(<const char*>c + g * c_stride, i, tag), a)
             top = max_of(p, top)
         store(top, s.top, i)
-        store(a, s.a, i)
+        if c != NULL:
+            store(a, s.a, i)
 
 
 cdef inline void own_by_comparison(
@@ -98,10 +89,6 @@ cdef inline vec coefficient_of(const ClassJob* job, vec c, Py_ssize_t j) noexcep
     if job.linear_weight == NULL:
         return y
     return mul(y, all_of(element(job.linear_weight, j, y), y))
-
-
-cdef inline vec shared_of(const ClassJob* job, Py_ssize_t j, vec tag) noexcept nogil:
-    return all_of(shared_by(job, j), tag)
 
 
 cdef inline void sums_of(
@@ -149,7 +136,7 @@ cdef inline void sums_of(
                 b = add(b, sub(p, top))
             if MODE == SHARED or MODE == LINEAR:
                 if MODE == SHARED:
-                    c_j = shared_of(job, j0 + g, tag)
+                    c_j = all_of(shared_by(job, j0 + g), tag)
                 else:
                     c_j = load(<const char*>c + g * c_stride, i, tag)
                     low = min_of(c_j, low)
@@ -244,7 +231,7 @@ cdef inline bint samples_of(vec* type, const ClassJob* job, const Tile* s) noexc
     cdef vec tag
     cdef vec unit, rest, total, ratio, log_sum, y, scale, entry, f, odd, any_odd = all_of(0, tag)
     cdef vec one = all_of(1, tag), two = all_of(2, tag), zero = all_of(0, tag)
-    cdef vec tiny = all_of(1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, tag)
+    cdef vec tiny = all_of(least_normal(tag), tag)
     cdef bint is_loss = job.op == LOSS or job.op == LOSS_LINEAR
     cdef Py_ssize_t i
     for i in range(s.steps):
@@ -319,7 +306,7 @@ cdef inline void gradient_of(
                 continue
             q = if_less(q, flush, zero, q)
             if MODE == LINEAR:
-                c_j = shared_of(job, j0 + g, tag) if s.mode == SHARED \
+                c_j = all_of(shared_by(job, j0 + g), tag) if s.mode == SHARED \
                     else coefficient_of(job, load(<const char*>c + g * c_stride, i, tag), j0 + g)
                 of_rest = add(sub(load(s.a, i, tag), c_j), load(s.a_low, i, tag))
                 of_rest = add(of_rest, if_equal(label, j, zero, k))
@@ -398,8 +385,8 @@ cdef inline void log_softmax_of(
 
 # The loops are called by pointers that the compiler does not see through: each has the registers to itself.
 
-ctypedef void (*tops_function)(void*, const void*, Py_ssize_t, Py_ssize_t, const Tile*) noexcept nogil
-ctypedef void (*product_tops_function)(
+ctypedef void (*own_function)(void*, const void*, Py_ssize_t, Py_ssize_t, const Tile*) noexcept nogil
+ctypedef void (*tops_function)(
     void*, const void*, Py_ssize_t, const void*, Py_ssize_t, Py_ssize_t, const Tile*
 ) noexcept nogil
 ctypedef bint (*samples_function)(void*, const ClassJob*, const Tile*) noexcept nogil
@@ -487,16 +474,12 @@ cdef inline const void* c_of(
     return s.c
 
 
-cdef inline void own_of(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
+cdef inline void own_of(real* tag, vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
     """x of the labels; where there is none, 0 or that of class 0."""
-    cdef Py_ssize_t stride = job.inner if s.direct else s.n, l, place, j
-    cdef tops_function compare = <tops_function>chosen(
-        tag, <void*>own_by_comparison[f16], <void*>own_by_comparison[d8]
-    )
+    cdef Py_ssize_t stride = job.inner if s.direct else s.n, l
+    cdef own_function compare = <own_function>fastloss_out_of_line(<void*>own_by_comparison[vec])
     cdef real* own = <real*>s.own
     cdef const real* x = <const real*>s.x
-    cdef f16 f
-    cdef d8 d
     if s.direct:
         x = <const real*>job.x + position_of(job, s.first)
     if (s.direct or s.gathered) and job.classes <= COMPARE_MAX_CLASSES:
@@ -507,12 +490,7 @@ cdef inline void own_of(real* tag, const ClassJob* job, const Tile* s) noexcept 
             own[l] = x[max(s.labels[l], <int64_t>0) * stride + l]
         return
     for l in range(s.count):
-        j = max(s.labels[l], <int64_t>0)
-        place = position_of(job, s.first + l) + j * job.inner
-        if real is float:
-            own[l] = <real>read_as(job, read_one(job.x, job.storage, place, own), j, f)
-        else:
-            own[l] = read_as(job, read_one(job.x, job.storage, place, own), j, d)
+        own[l] = <real>value_of(job, s.first + l, max(s.labels[l], <int64_t>0))
 
 
 cdef inline void entries_of(
@@ -540,44 +518,30 @@ cdef inline void narrow(const double* sums, Py_ssize_t n, real* y) noexcept nogi
                 y[i + l] = sums[2 * i + l] + sums[2 * i + 8 + l]
 
 
-cdef inline void sum_coefficients(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
-    """Σ c_j, the same for all samples, in two parts."""
-    fill(s.a, s.n, <real>job.shared_sum)
-    fill(s.a_low, s.n, <real>(job.shared_sum - <real>job.shared_sum))
-
-
-cdef inline void tops_of_planes(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
+cdef inline void tops_of_planes(real* tag, vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
     """The greatest x of each sample, and what `exp_of` needs for it."""
     cdef Py_ssize_t j, m, stride = 0, c_stride = 0
     cdef const void* x
-    cdef const void* c
-    cdef tops_function tops = <tops_function>chosen(tag, <void*>tops_of[f16], <void*>tops_of[d8])
-    cdef product_tops_function product_tops = <product_tops_function>chosen(
-        tag, <void*>tops_of_product[f16], <void*>tops_of_product[d8]
-    )
-    cdef references_function references = <references_function>chosen(
-        tag, <void*>references_of[f16], <void*>references_of[d8]
-    )
+    cdef const void* c = NULL
+    cdef tops_function tops = <tops_function>fastloss_out_of_line(<void*>tops_of[vec])
     fill(s.top, s.n, <real>-INFINITY)
     for j in range(0, job.classes, GROUP):
         m = min(<Py_ssize_t>GROUP, job.classes - j)
         x = x_of(tag, job, s, j, m, &stride)
         if s.mode == PRODUCT:
             c = c_of(tag, job, s, j, m, &c_stride)
-            product_tops(NULL, x, stride, c, c_stride, m, s)
-        else:
-            tops(NULL, x, stride, m, s)
-    references(NULL, s)
+        tops(NULL, x, stride, c, c_stride, m, s)
+    (<references_function>fastloss_out_of_line(<void*>references_of[vec]))(NULL, s)
 
 
-cdef inline void sums_of_planes(real* tag, const ClassJob* job, const Tile* s) noexcept nogil:
+cdef inline void sums_of_planes(real* tag, vec* type, const ClassJob* job, const Tile* s) noexcept nogil:
     """All sums of a tile, by groups of classes; those of a few groups stay in the loop's type."""
     cdef Py_ssize_t classes = job.classes, group = classes if classes <= GROUP + GROUP // 2 else GROUP, j, m, block
     cdef Py_ssize_t stride = 0, c_stride = 0, e_stride = s.n * sizeof(real) if s.kept else 0
     cdef bint wide = classes > GROUPS_IN_TYPE * GROUP
     cdef const void* x
     cdef const void* c
-    cdef sums_function sums = <sums_function>chosen(tag, <void*>sums_by_mode[f16], <void*>sums_by_mode[d8])
+    cdef sums_function sums = <sums_function>fastloss_out_of_line(<void*>sums_by_mode[vec])
     fill(s.unit, s.n, <real>0)
     fill(s.rest, s.n, <real>0)
     fill(s.b, s.n if s.mode != PLAIN and s.mode != LABELLED else 0, <real>0)
@@ -607,66 +571,56 @@ cdef inline void sums_of_planes(real* tag, const ClassJob* job, const Tile* s) n
         narrow(s.a_wide, s.n, <real*>s.a_low)
 
 
-cdef inline bint share_reference(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+cdef inline bint share_reference(real* tag, vec* type, const ClassJob* job, Tile* s) noexcept nogil:
     """Sums without the labels' terms, with a reference that tiles share; whether no exponential wrapped."""
+    cdef vec step
     cdef Py_ssize_t stride = 0, n = PLANE_BYTES // <int>sizeof(real)
     cdef const real* x
     if isnan(s.reference):
         x = <const real*>x_of(tag, job, s, 0, job.classes, &stride)
-        suggest_reference(tag, job, s, x, stride // <int>sizeof(real))
-        if real is float:
-            fill(s.magic, n, <real>magic_of(s.reference, f16_all(0)))
-            fill(s.least, n, <real>least_of(s.reference, f16_all(0)))
-        else:
-            fill(s.magic, n, <real>magic_of(s.reference, d8_all(0)))
-            fill(s.least, n, <real>least_of(s.reference, d8_all(0)))
+        suggest_reference(job, s, x, stride // <int>sizeof(real), step)
+        fill(s.magic, n, <real>magic_of(s.reference, step))
+        fill(s.least, n, <real>least_of(s.reference, step))
     if reads_own(job, s):
-        own_of(tag, job, s)
-    sums_of_planes(tag, job, s)
+        own_of(tag, type, job, s)
+    sums_of_planes(tag, type, job, s)
     fill_beyond(tag, s)
-    if real is float:
-        return greatest(load(s.extreme, 0, f16_all(0))) <= most_in_reach(s.reference, f16_all(0))
-    else:
-        return greatest(load(s.extreme, 0, d8_all(0))) <= most_in_reach(s.reference, d8_all(0))
+    return greatest(load(s.extreme, 0, step)) <= most_in_reach(s.reference, step)
 
 
-cdef inline bint statistics_of(real* tag, ClassJob* job, Tile* s) noexcept nogil:
+cdef inline bint statistics_of(real* tag, vec* type, ClassJob* job, Tile* s) noexcept nogil:
     """All that is collected of a tile, and what results are computed from; whether a sample is odd."""
-    cdef samples_function samples = <samples_function>chosen(tag, <void*>samples_of[f16], <void*>samples_of[d8])
-    cdef own_samples_function own_samples = <own_samples_function>chosen(
-        tag, <void*>own_samples_of[f16], <void*>own_samples_of[d8]
-    )
+    cdef own_samples_function own_samples = <own_samples_function>fastloss_out_of_line(<void*>own_samples_of[vec])
     if s.by_label and s.own_references == 0 and (s.direct or s.gathered):
-        if share_reference(tag, job, s) and not own_samples(NULL, job, s, False):
+        if share_reference(tag, type, job, s) and not own_samples(NULL, job, s, False):
             return False
         s.own_references = 16
     s.own_references -= s.own_references > 0
     s.reference = NAN
-    tops_of_planes(tag, job, s)
+    tops_of_planes(tag, type, job, s)
     if (s.by_label or s.mode == LABELLED or s.mode == SHARED) and job.labels != NULL:
-        own_of(tag, job, s)
-    sums_of_planes(tag, job, s)
+        own_of(tag, type, job, s)
+    sums_of_planes(tag, type, job, s)
     if s.by_label:
         fill_beyond(tag, s)
         return own_samples(NULL, job, s, True)
     if s.mode == SHARED:
-        sum_coefficients(tag, job, s)
+        fill(s.a, s.n, <real>job.shared_sum)
+        fill(s.a_low, s.n, <real>(job.shared_sum - <real>job.shared_sum))
     elif s.mode == LINEAR:
-        note_wrong(tag, job, s)
-    return samples(NULL, job, s)
+        note_wrong(tag, type, job, s)
+    return (<samples_function>fastloss_out_of_line(<void*>samples_of[vec]))(NULL, job, s)
 
 
 cdef inline void finish_results(
-    real* tag, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y, Py_ssize_t stride, bint store,
-    bint any_odd
+    real* tag, vec* type, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, real* y, Py_ssize_t stride,
+    bint store, bint any_odd
 ) noexcept nogil:
     """What m planes of a gradient still need, and, if `store`, where they go."""
     if s.mode == SMOOTHED or s.mode == LABELLED and job.classes > COMPARE_MAX_CLASSES:
         entries_of(tag, s, j0, m, y, stride)
     if not writes_as_is(job):
-        (<uncap_function>chosen(tag, <void*>uncap[float, f16], <void*>uncap[double, d8]))(
-            NULL, NULL, job, s, j0, m, any_odd, y
-        )
+        (<uncap_function>fastloss_out_of_line(<void*>uncap[real, vec]))(NULL, NULL, job, s, j0, m, any_odd, y)
     if store and job.grad != NULL:
         (<write_function>fastloss_out_of_line(<void*>write_planes[real]))(
             job.grad, job.grad_storage, job, s, y, j0, m, any_odd
@@ -674,16 +628,14 @@ cdef inline void finish_results(
 
 
 cdef inline void curves_of_tile(
-    real* tag, const ClassJob* job, const Tile* s, const void* x, Py_ssize_t stride, Py_ssize_t j0, Py_ssize_t m,
-    bint any_odd
+    real* tag, vec* type, const ClassJob* job, const Tile* s, const void* x, Py_ssize_t stride, Py_ssize_t j0,
+    Py_ssize_t m, bint any_odd
 ) noexcept nogil:
     """m classes from j0 on of the diagonal of a Hessian, from exponentials if they are kept, otherwise from x."""
     cdef bint in_place = s.direct and not any_odd and job.hessian.storage == NATIVE
     cdef real* y = <real*>s.out
     cdef Py_ssize_t y_stride = s.n
-    cdef curves_function curves = <curves_function>chosen(
-        tag, <void*>curves_of_planes[f16], <void*>curves_of_planes[d8]
-    )
+    cdef curves_function curves = <curves_function>fastloss_out_of_line(<void*>curves_of_planes[vec])
     if in_place:
         y = <real*>job.hessian.data + position_in_results(job, s.first, j0)
         y_stride = job.inner
@@ -694,7 +646,7 @@ cdef inline void curves_of_tile(
         )
 
 
-cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_odd) noexcept nogil:
+cdef inline void results_of(real* tag, vec* type, const ClassJob* job, Tile* s, bint any_odd) noexcept nogil:
     """The gradient, softmax or log_softmax of a tile."""
     cdef Py_ssize_t classes = job.classes, j, m, stride = 0, c_stride = 0, y_stride
     cdef const void* x
@@ -702,11 +654,9 @@ cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_od
     cdef real* y
     cdef real* place = <real*>job.grad + position_in_results(job, s.first, 0)
     cdef bint in_place = s.direct and not any_odd and job.grad_storage == NATIVE and job.summed == 0
-    cdef gradient_function gradient = <gradient_function>chosen(
-        tag, <void*>gradient_by_mode[f16], <void*>gradient_by_mode[d8]
-    )
+    cdef gradient_function gradient = <gradient_function>fastloss_out_of_line(<void*>gradient_by_mode[vec])
     if job.hessian.data != NULL and s.kept:
-        curves_of_tile(tag, job, s, s.e, s.n * sizeof(real), 0, classes, any_odd)
+        curves_of_tile(tag, type, job, s, s.e, s.n * sizeof(real), 0, classes, any_odd)
     for j in range(0, classes, GROUP):
         m = min(<Py_ssize_t>GROUP, classes - j)
         c = c_of(tag, job, s, j, m, &c_stride)
@@ -717,20 +667,20 @@ cdef inline void results_of(real* tag, const ClassJob* job, Tile* s, bint any_od
         if not s.kept or is_from_x(job):
             x = x_of(tag, job, s, j, m, &stride)
         if job.hessian.data != NULL and not s.kept:
-            curves_of_tile(tag, job, s, x, stride, j, m, any_odd)
+            curves_of_tile(tag, type, job, s, x, stride, j, m, any_odd)
         if in_place:
             y = place + j * job.inner
             y_stride = job.inner * sizeof(real)
         gradient(NULL, job, x, stride, c, c_stride, j, m, s, y, y_stride)
         if not in_place and not s.kept:
-            finish_results(tag, job, s, j, m, y, s.n, True, any_odd)
+            finish_results(tag, type, job, s, j, m, y, s.n, True, any_odd)
     if in_place:
-        finish_results(tag, job, s, 0, classes, place, job.inner, False, any_odd)
+        finish_results(tag, type, job, s, 0, classes, place, job.inner, False, any_odd)
     elif s.kept:
-        finish_results(tag, job, s, 0, classes, <real*>s.e, s.n, True, any_odd)
+        finish_results(tag, type, job, s, 0, classes, <real*>s.e, s.n, True, any_odd)
 
 
-cdef inline void entropy_of_planes(real* tag, ClassJob* job, Tile* s) noexcept nogil:
+cdef inline void entropy_of_planes(real* tag, vec* type, ClassJob* job, Tile* s) noexcept nogil:
     """Σ -p log p, GROUP terms at a time."""
     cdef real* total = <real*>s.rest
     cdef double* low = s.wide + s.n

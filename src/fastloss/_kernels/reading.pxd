@@ -101,28 +101,35 @@ cdef inline void scaled_steps(
         )
 
 
-cdef inline double number_of(const void* array, Py_ssize_t j, double other, vec tag) noexcept nogil:
-    return other if array == NULL else element(array, j, tag)
+cdef inline double scale_of(const ClassJob* job, Py_ssize_t j) noexcept nogil:
+    """What x of class j is multiplied by,"""
+    return per_sample(job, job.class_scale, j) if job.class_scale != NULL else job.input_scale
 
 
-cdef inline double read_as(const ClassJob* job, double x, Py_ssize_t j, vec tag) noexcept nogil:
+cdef inline double bias_of(const ClassJob* job, Py_ssize_t j) noexcept nogil:
+    """and what is added to that."""
+    return per_sample(job, job.class_bias, j) if job.class_bias != NULL else 0
+
+
+cdef inline double read_as(const ClassJob* job, double x, Py_ssize_t j) noexcept nogil:
     """The bits that x of class j is read as."""
-    if reads_as_is(job):
-        return x
-    return (<one_function>fastloss_out_of_line(<void*>read_scaled_or_capped[vec]))(NULL, job, x, j)
+    cdef void* function = <void*>read_scaled_or_capped[f16] if job.float32 else <void*>read_scaled_or_capped[d8]
+    return x if reads_as_is(job) else (<one_function>fastloss_out_of_line(function))(NULL, job, x, j)
 
 
 cdef inline double read_scaled_or_capped(vec* type, const ClassJob* job, double x, Py_ssize_t j) noexcept nogil:
     cdef vec tag
     cdef vec y = all_of(x, tag), slope
     if is_scaled(job):
-        y = scaled(
-            y, all_of(number_of(job.class_scale, j, job.input_scale, tag), tag),
-            all_of(number_of(job.class_bias, j, 0, tag), tag)
-        )
+        y = scaled(y, all_of(scale_of(job, j), tag), all_of(bias_of(job, j), tag))
     return first(capped(y, job.softcap, &slope) if job.softcap != 0 else y)
 
 ctypedef double (*one_function)(void*, const ClassJob*, double, Py_ssize_t) noexcept nogil
+
+
+cdef inline double value_of(const ClassJob* job, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    """x of class j of sample i, as it is read."""
+    return read_as(job, stored(job, job.x, job.storage, position_of(job, i) + j * job.inner), j)
 
 
 cdef inline void multiplied_steps(
@@ -200,15 +207,9 @@ cdef inline const void* scale_row(
     if job.class_bias != NULL and apart == 0:
         biases = <const char*>job.class_bias + j * item
     if job.float32:
-        scaled_steps(
-            x, n, number_of(job.class_scale, j, job.input_scale, f), number_of(job.class_bias, j, 0, f), scales, biases,
-            f, y
-        )
+        scaled_steps(x, n, scale_of(job, j), bias_of(job, j), scales, biases, f, y)
     else:
-        scaled_steps(
-            x, n, number_of(job.class_scale, j, job.input_scale, d), number_of(job.class_bias, j, 0, d), scales, biases,
-            d, y
-        )
+        scaled_steps(x, n, scale_of(job, j), bias_of(job, j), scales, biases, d, y)
     return y
 
 

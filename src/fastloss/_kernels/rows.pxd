@@ -62,25 +62,14 @@ cdef inline const void* read_row(
 ) noexcept nogil:
     """n classes of row i from j0 on: in place, or widened, gathered, capped or shifted."""
     cdef cap_function cap = <cap_function>fastloss_out_of_line(<void*>cap_row)
-    cdef Py_ssize_t first = position_of(job, i) + j0 * job.inner, j
-    cdef const float* x32
-    cdef const double* x64
-    if vec is f16:
-        x32 = gathered(job.x, job.storage, first, job.inner, n, <float*>row.x)
-        if not reads_as_is(job):
-            x32 = <const float*>cap(job, x32, j0, n, 0, row.x, NULL)
-        if row.shift == 0:
-            return x32
-        for j in range(n):
-            (<float*>row.x)[j] = x32[j] - <float>row.shift
-    else:
-        x64 = gathered(job.x, job.storage, first, job.inner, n, <double*>row.x)
-        if not reads_as_is(job):
-            x64 = <const double*>cap(job, x64, j0, n, 0, row.x, NULL)
-        if row.shift == 0:
-            return x64
-        for j in range(n):
-            (<double*>row.x)[j] = x64[j] - row.shift
+    cdef const void* x = numbers_of(
+        job.x, job.storage, position_of(job, i) + j0 * job.inner, job.inner, n, row.x, tag
+    )
+    if not reads_as_is(job):
+        x = cap(job, x, j0, n, 0, row.x, NULL)
+    if row.shift == 0:
+        return x
+    scaled_steps(x, n, 1, -row.shift, NULL, NULL, tag, row.x)
     return row.x
 
 
@@ -128,10 +117,7 @@ cdef inline const void* read_coefficients(
     cdef vec zero = all_of(0, tag), low = zero, mass = zero
     if MODE == SHARED:
         return <const char*>job.shared + j0 * (64 // size)
-    if vec is f16:
-        c = gathered(job.coefficient, job.coefficient_storage, first, job.inner, n, <float*>row.c)
-    else:
-        c = gathered(job.coefficient, job.coefficient_storage, first, job.inner, n, <double*>row.c)
+    c = numbers_of(job.coefficient, job.coefficient_storage, first, job.inner, n, row.c, tag)
     if not is_weighted(job):
         return c
     if w != NULL:
@@ -149,32 +135,11 @@ cdef inline const void* read_coefficients(
     return row.c
 
 
-cdef inline double value_of(const ClassJob* job, Py_ssize_t i, Py_ssize_t j, vec tag) noexcept nogil:
-    """x_ij as it is read."""
-    cdef Py_ssize_t position = position_of(job, i) + j * job.inner
-    if vec is f16:
-        return read_as(job, read_one(job.x, job.storage, position, <float*>NULL), j, tag)
-    else:
-        return read_as(job, read_one(job.x, job.storage, position, <double*>NULL), j, tag)
-
-
-cdef inline void put(double x, void* e, Py_ssize_t j, vec tag) noexcept nogil:
-    if vec is f16:
-        (<float*>e)[j] = <float>x
-    else:
-        (<double*>e)[j] = x
-
-
 cdef inline void* place_in(
     void* out, int storage, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, void* buffer, vec tag
 ) noexcept nogil:
     """Where results of row i from class j0 on are computed, for `write_row_in`."""
-    if job.inner > 1:
-        return buffer
-    if vec is f16:
-        return block_to_write(out, storage, i * job.classes + j0, <float*>buffer)
-    else:
-        return block_to_write(out, storage, i * job.classes + j0, <double*>buffer)
+    return buffer if job.inner > 1 else result_place(out, storage, i * job.classes + j0, buffer, tag)
 
 
 cdef inline void* place_to_write(
@@ -187,11 +152,7 @@ cdef inline void* place_to_write(
 cdef inline void write_row_in(
     void* out, int storage, const ClassJob* job, const void* y, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, vec tag
 ) noexcept nogil:
-    cdef void* function = <void*>write_apart[float] if vec is f16 else <void*>write_apart[double]
-    if job.inner > 1 or storage != NATIVE:
-        (<writer>fastloss_out_of_line(function))(
-            y, out, storage, position_in_results(job, i, j0), job.inner, n
-        )
+    write_numbers(y, out, storage, position_in_results(job, i, j0), job.inner, n, tag)
 
 
 cdef inline void write_row(
@@ -295,7 +256,7 @@ cdef inline void choose_anchor(
     cdef double sum_of_others = joined(row.sum.total, row.sum.low), x_t = -INFINITY
     cdef bint of_label
     if t >= 0:
-        x_t = value_of(job, i, t, tag)
+        x_t = value_of(job, i, t)
         of_label = row.own >= 8.67e-19 * sum_of_others and is_label_enough(MODE, job)  # 2^-60
         if of_label or x_t == row.top + row.shift:
             if MODE == UNIFORM and x_t != row.top + row.shift:
@@ -447,6 +408,7 @@ cdef inline void differences_of(
     real* tag, vec* type, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, Sum* total,
     Sum* moment
 ) noexcept nogil:
+    """`difference_steps` of a block, into the buffers."""
     cdef vec step
     cdef const real* s
     cdef const real* t
@@ -459,16 +421,6 @@ cdef inline void differences_of(
 ctypedef void (*difference_function)(
     void*, void*, const ClassJob*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Row*, Sum*, Sum*
 ) noexcept nogil
-
-
-cdef inline void differences(
-    real* tag, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, Row* row, vec step, Sum* total,
-    Sum* moment
-) noexcept nogil:
-    """`difference_steps` of a block, into the buffers."""
-    (<difference_function>fastloss_out_of_line(<void*>differences_of[real, vec]))(
-        NULL, NULL, job, i, j0, n, row, total, moment
-    )
 
 
 cdef inline void find_tops(real* tag, const ClassJob* job, Py_ssize_t i, Row* row, vec step) noexcept nogil:
@@ -497,6 +449,7 @@ cdef inline void distil_row(real* tag, vec* type, const ClassJob* job, Py_ssize_
     cdef Py_ssize_t j0, n
     cdef double most = -INFINITY, top
     cdef Sum total, moment, f
+    cdef difference_function differences = <difference_function>fastloss_out_of_line(<void*>differences_of[real, vec])
     known.inverse = job.head_parameter
     find_tops(tag, job, i, row, step)
     top = known.top * known.inverse
@@ -507,7 +460,7 @@ cdef inline void distil_row(real* tag, vec* type, const ClassJob* job, Py_ssize_
         total.total = total.low = moment.total = moment.low = 0
         for j0 in range(0, job.classes, ROWS_BLOCK):
             n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
-            differences(tag, job, i, j0, n, row, step, &total, &moment)
+            differences(NULL, NULL, job, i, j0, n, row, &total, &moment)
         known.total = joined(total.total, total.low)
         known.center = joined(moment.total, moment.low) / known.total
         if known.careful or known.center - known.center == 0:
@@ -517,7 +470,7 @@ cdef inline void distil_row(real* tag, vec* type, const ClassJob* job, Py_ssize_
     for j0 in range(0, job.classes if known.center - known.center == 0 else 0, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:
-            differences(tag, job, i, j0, n, row, step, &total, &moment)
+            differences(NULL, NULL, job, i, j0, n, row, &total, &moment)
         most = max(most, divergence_steps(row.e_ahead, n, known, step, row.h, &f))
     known.f = joined(f.total, f.low) / known.total
     if known.center - known.center == 0 and most < (40 if sizeof(real) == 4 else 300) and known.f - known.f == 0:
@@ -563,7 +516,9 @@ cdef inline void add_distilled(
             y[j] = <real>((y[j] if added else 0) + factor * q)
         return
     if job.classes > ROWS_BLOCK:
-        differences(tag, job, i, j0, n, row, step, &unused, &unused)
+        (<difference_function>fastloss_out_of_line(<void*>differences_of[real, vec]))(
+            NULL, NULL, job, i, j0, n, row, &unused, &unused
+        )
         divergence_steps(row.e_ahead, n, known, step, row.h, &unused)
     distilled_steps(row.e_ahead, row.h, n, known, factor, added, step, y)
 
@@ -676,36 +631,29 @@ ctypedef void (*curve_function)(
 ) noexcept nogil
 
 
-ctypedef void (*gradient_of_row)(
-    void*, int, const void*, const void*, Py_ssize_t, double, double, double, double, double, double, double, void*
-) noexcept nogil
-
-
 cdef inline void write_gradient(
-    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, double uniform, double coefficients,
-    double factor, double least, int64_t t, double entry, const void* c, const Row* row, vec tag
+    int MODE, const ClassJob* job, Py_ssize_t i, Py_ssize_t j0, Py_ssize_t n, int64_t t, const void* c,
+    const Gradient* of, const Row* row, vec tag
 ) noexcept nogil:
-    """n entries of a gradient, from the exponentials and coefficients c; `entry` is that of class t."""
+    """n entries of a gradient, from the exponentials and coefficients c; class t is the label."""
     cdef void* grad = <uint16_t*>job.grad + i * job.classes + j0
-    cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(<void*>gradient_steps_of[vec])
+    cdef void* steps = <void*>gradient_steps_of[vec]
     if MODE == PLAIN and job.grad_storage == FLOAT16 and job.inner == 1:
-        gradient_steps(MODE, FLOAT16, row.e, c, n, 0, 0, 0, 0, 0, factor, least, tag, grad)
+        gradient_steps(MODE, FLOAT16, row.e, c, n, of, tag, grad)
     elif MODE == PLAIN and job.grad_storage == BFLOAT16 and job.inner == 1:
-        gradient_steps(MODE, BFLOAT16, row.e, c, n, 0, 0, 0, 0, 0, factor, least, tag, grad)
+        gradient_steps(MODE, BFLOAT16, row.e, c, n, of, tag, grad)
     else:
         grad = place_to_write(job, i, j0, row.e, tag)
         if MODE == PLAIN:
-            gradient_steps(PLAIN, NATIVE, row.e, c, n, 0, 0, 0, 0, 0, factor, least, tag, grad)
+            gradient_steps(PLAIN, NATIVE, row.e, c, n, of, tag, grad)
         else:
-            gradient(
-                NULL, MODE, row.e, c, n, uniform, coefficients, row.lost, row.others, row.unit, factor, least, grad
-            )
+            (<gradient_steps_function>fastloss_out_of_line(steps))(NULL, MODE, row.e, c, n, of, grad)
         if j0 <= t and t < j0 + n:
-            put(entry, grad, t - j0, tag)
+            put_sample(job, of.entry, grad, t - j0)
         write_row(job, grad, i, j0, n, tag)
         return
     if j0 <= t and t < j0 + n:
-        write_one(<float>entry, grad, job.grad_storage, t - j0)
+        write_one(<float>of.entry, grad, job.grad_storage, t - j0)
 
 
 cdef inline double least_ratio(vec tag) noexcept nogil:
@@ -740,17 +688,23 @@ cdef inline void row_gradient(
     `entry` is that of class t, unless t is -1.
     """
     cdef Py_ssize_t j0, n
-    cdef double factor, least, lead = lead_in_range(MODE, scale, coefficients, row.others + row.unit, tag)
-    cdef double uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
+    cdef double lead = lead_in_range(MODE, scale, coefficients, row.others + row.unit, tag)
     cdef const void* c = row.c_used
     cdef rescale_function rescale = <rescale_function>fastloss_out_of_line(<void*>rescale_row[vec])
-    cdef gradient_of_row gradient = <gradient_of_row>fastloss_out_of_line(<void*>gradient_steps_of[vec])
+    cdef void* steps = <void*>gradient_steps_of[vec]
+    cdef Gradient of
     if curve != NULL and (row.others + row.unit) * least_ratio(tag) > 0.75:  # 1 / their sum, too
         lead = 26
     if lead >= 0:
         rescale(NULL, MODE, job, i, lead, row)
-    factor = scale / (row.others + row.unit)
-    least = least_exponential(MODE, factor, coefficients, tag)
+    of.factor = scale / (row.others + row.unit)
+    of.least = least_exponential(MODE, of.factor, coefficients, tag)
+    of.a = coefficients
+    of.lost = row.lost
+    of.uniform = element(job.shared, 0, tag) if MODE == UNIFORM else 0
+    of.unit = row.unit
+    of.others = row.others
+    of.entry = entry
     for j0 in range(0, job.classes, ROWS_BLOCK):
         n = min(<Py_ssize_t>ROWS_BLOCK, job.classes - j0)
         if job.classes > ROWS_BLOCK:
@@ -758,12 +712,12 @@ cdef inline void row_gradient(
                     and curve == NULL and job.grad_storage != SINGLE and job.summed == 0 and job.op != DISTILLED:
                 if reads_as_is(job):
                     (<long_function>fastloss_out_of_line(<void*>long_gradient[real, vec]))(
-                        NULL, NULL, job, i, j0, n, factor, least, row
+                        NULL, NULL, job, i, j0, n, of.factor, of.least, row
                     )
                     continue
                 if job.softcap != 0 and job.class_scale == NULL:
                     (<long_function>fastloss_out_of_line(<void*>long_capped[real, vec]))(
-                        NULL, NULL, job, i, j0, n, factor, least, row
+                        NULL, NULL, job, i, j0, n, of.factor, of.least, row
                     )
                     continue
             exp_block(MODE, job, i, j0, n, row, tag)
@@ -774,14 +728,12 @@ cdef inline void row_gradient(
                 NULL, NULL, job, i, j0, n, t, curve, row
             )
         if not writes_as_is(job):
-            gradient(
-                NULL, MODE, row.e, c, n, uniform, coefficients, row.lost, row.others, row.unit, factor, least, row.e
-            )
+            (<gradient_steps_function>fastloss_out_of_line(steps))(NULL, MODE, row.e, c, n, &of, row.e)
             if j0 <= t and t < j0 + n:
-                put(entry, row.e, t - j0, tag)
+                put_sample(job, entry, row.e, t - j0)
             (<slope_function>fastloss_out_of_line(<void*>write_capped[real, vec]))(NULL, NULL, job, i, j0, n, row)
             continue
-        write_gradient(MODE, job, i, j0, n, uniform, coefficients, factor, least, t, entry, c, row, tag)
+        write_gradient(MODE, job, i, j0, n, t, c, &of, row, tag)
 
 
 cdef inline void row_log_softmax(vec* type, const ClassJob* job, Py_ssize_t i, Row* row) noexcept nogil:
@@ -832,7 +784,7 @@ cdef inline bint row_product(vec* type, const ClassJob* job, Py_ssize_t i, doubl
     for turn in range(3):  # the greatest's, the sum, the results
         if turn == 1:
             for k in range(size):
-                put(0, &lanes[0], k, tag)
+                put_sample(job, 0, &lanes[0], k)
             store(found, &lanes[0], 0)
             for k in range(size):
                 of_greatest = element(&lanes[0], k, tag) if element(&lanes[0], k, tag) == element(&lanes[0], k, tag) \
@@ -945,23 +897,6 @@ ctypedef void (*wide_function)(
 ) noexcept nogil
 
 
-cdef inline void curve_of_row(
-    const ClassJob* job, double a, double scale, int64_t t, Py_ssize_t l, const Batch* batch, const Row* row,
-    Curve* curve
-) noexcept nogil:
-    """What the diagonal of a row's Hessian is computed from; its gradient is scale (a p_j - ...)."""
-    cdef double own = row.own / row.unit, others = batch.others[l], k = batch.k[l] if t >= 0 else 0
-    scale *= job.hessian.factor
-    curve_of_label(
-        job, a, k, batch.log_sum[l] - batch.d[l] if job.headed else 0, own / (1 + others),
-        (others + (1 - own)) / (1 + others), scale, curve
-    )
-
-ctypedef void (*curve_of_row_function)(
-    const ClassJob*, double, double, int64_t, Py_ssize_t, const Batch*, const Row*, Curve*
-) noexcept nogil
-
-
 cdef inline void row_loss(
     int MODE, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int64_t t, Row* row, Batch* batch, real* tag, vec step
 ) noexcept nogil:
@@ -1000,7 +935,10 @@ cdef inline void row_loss(
             c_t = shared_by(job, t)
         entry = target_gradient(scale, k, a, c_t, row.own / row.unit, batch.others[l])
     if job.hessian.data != NULL:
-        (<curve_of_row_function>fastloss_out_of_line(<void*>curve_of_row))(job, a + k, scale, t, l, batch, row, &curve)
+        (<curve_of_label_function>fastloss_out_of_line(<void*>curve_of_label))(
+            job, a + k, batch.k[l] if t >= 0 else 0, batch.log_sum[l] - batch.d[l] if job.headed else 0,
+            row.own / row.unit, batch.others[l], scale * job.hessian.factor, &curve
+        )
         if not fabs(curve.b) < (1e30 if job.float32 else 1e250):
             wide(NULL, NULL, job, i, t, True, row, &value)
             return
@@ -1033,7 +971,7 @@ cdef inline void restore_row(
 ) noexcept nogil:
     """What `row_statistics` leaves of row i, from statistics that are known; `others` is relative to the maximum."""
     cdef vec tag
-    cdef double x_t = value_of(job, i, t, tag) if t >= 0 else 0
+    cdef double x_t = value_of(job, i, t) if t >= 0 else 0
     cdef double lead = exp_lead(tag) * (1.5 if others < 8.67e-19 else 1.0)  # 2^-60, as `row_statistics` has it
     row.top = element(job.parts.top, i, tag)
     row.anchor = row.top
@@ -1079,7 +1017,7 @@ cdef inline bint collect_row(
         batch.k[l] = job.index_scale * (<double>weight[t] if weight != NULL else 1.0)
     row_statistics(MODE, job, i, t, row, step)
     if MODE == LINEAR and row.suspect and job.targets != UNCHECKED:
-        wrong_of(tag)(tag, job, i)
+        (<wrong_function>fastloss_out_of_line(<void*>note_if_wrong))(job, i)
     batch.top[l] = row.anchor
     batch.others[l] = row.others / row.unit
     batch.a[l] = row.a if MODE != PLAIN else 0
@@ -1091,7 +1029,7 @@ cdef inline bint collect_row(
         if not fabs(row.top) < INFINITY:  # +inf gives +inf and -inf -inf, unless the row also holds NaN
             batch.others[l] = sum_past_inf(job, position_of(job, i))
         if job.op == PARTIAL:
-            batch.d[l] = value_of(job, i, t, step) if t >= 0 else NAN
+            batch.d[l] = value_of(job, i, t) if t >= 0 else NAN
             if t >= 0 and batch.d[l] != batch.d[l]:  # then `others` is NaN, too
                 batch.d[l] = 0
         return False
@@ -1105,7 +1043,7 @@ cdef inline bint collect_row(
         (<log_softmax_function>fastloss_out_of_line(<void*>row_log_softmax[vec]))(NULL, job, i, row)
     elif job.op != ENTROPY_FROM_LOGITS and job.op != MOMENTS:
         if t >= 0:
-            batch.d[l] = value_of(job, i, t, step) - row.anchor
+            batch.d[l] = value_of(job, i, t) - row.anchor
             if job.headed:
                 batch.own[l] = row.own / row.unit
         return True
@@ -1142,48 +1080,29 @@ cdef inline void row_of(
 
 
 # Called by pointers, so that their loops have the registers for themselves.
-ctypedef void (*row_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, int, Row*, Batch*) noexcept nogil
-
-
-cdef inline void row_as(
-    int mode, real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
-) noexcept nogil:
-    cdef f16 f
-    cdef d8 d
-    if real is float:
-        row_of(mode, job, i, l, stage, row, batch, tag, f)
-    else:
-        row_of(mode, job, i, l, stage, row, batch, tag, d)
+ctypedef void (*row_function)(void*, void*, ClassJob*, Py_ssize_t, Py_ssize_t, int, Row*, Batch*) noexcept nogil
 
 
 cdef inline void plain_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
+    real* tag, vec* type, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
-    row_as(PLAIN, tag, job, i, l, stage, row, batch)
+    cdef vec step
+    row_of(PLAIN, job, i, l, stage, row, batch, tag, step)
 
 
 cdef inline void linear_row(
-    real* tag, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
+    real* tag, vec* type, ClassJob* job, Py_ssize_t i, Py_ssize_t l, int stage, Row* row, Batch* batch
 ) noexcept nogil:
     """That of all other modes, which read more: some branches in a row are not what they wait for."""
     cdef int mode = mode_of(job)
+    cdef vec step
     if mode == PLAIN:
         fastloss_unreachable()
-    row_as(mode, tag, job, i, l, stage, row, batch)
+    row_of(mode, job, i, l, stage, row, batch, tag, step)
 
 
-cdef inline int mode_of(const ClassJob* job) noexcept nogil:
-    if job.op == ENTROPY_FROM_LOGITS:
-        return EXPECTED
-    if job.op == MOMENTS:
-        return SQUARED
-    if job.op != LOSS_LINEAR and not (job.op == PARTIAL and job.shared != NULL):
-        return PLAIN
-    return UNIFORM if job.uniform else SHARED if job.shared != NULL else LINEAR
-
-
-cdef inline row_function row_of_job(const ClassJob* job, const real* tag) noexcept nogil:
-    cdef void* function = <void*>plain_row[real] if mode_of(job) == PLAIN else <void*>linear_row[real]
+cdef inline row_function row_of_job(const ClassJob* job, const real* tag, const vec* type) noexcept nogil:
+    cdef void* function = <void*>plain_row[real, vec] if mode_of(job) == PLAIN else <void*>linear_row[real, vec]
     return <row_function>fastloss_out_of_line(function)
 
 

@@ -212,11 +212,3 @@ cdef int raised(int failed) except -1 nogil:
         with gil:
             raise MemoryError("fastloss: no memory for the blocks of a thread")
     return failed
-
-
-cdef int run(
-    chunk_function function, void* job, double** partial, Py_ssize_t chunks, int threads, double divisor,
-    double* total
-) except -1 nogil:
-    """`try_run` for Python: what a signal handler raises ends it."""
-    return raised(try_run(function, job, partial, chunks, threads, divisor, True, total))

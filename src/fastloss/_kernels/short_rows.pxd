@@ -31,6 +31,7 @@ cdef inline void exp_rows(vec* type, const Tile* s, Py_ssize_t classes, const vo
     """Exponentials of each row with its own reference; a row is written after what the one before wrote too far."""
     cdef vec tag, magic, least
     cdef Py_ssize_t l, i, size = classes * (64 // step_of(tag))
+    references_of(type, s)
     for l in range(s.count):
         magic = all_of(element(s.magic, l, tag), tag)
         least = all_of(element(s.least, l, tag), tag)
@@ -155,27 +156,22 @@ cdef inline void weigh_rows(vec* type, const ClassJob* job, Py_ssize_t rows, voi
 ctypedef void (*weigh_function)(void*, const ClassJob*, Py_ssize_t, void*) noexcept nogil
 
 
-cdef inline void read_targets(real* tag, const ClassJob* job, Tile* s, bint copied) noexcept nogil:
+cdef inline void read_targets(real* tag, vec* type, const ClassJob* job, Tile* s, bint copied) noexcept nogil:
     """Coefficients of the tile, in place or `copied`, with room behind them; their sums, and the least."""
     cdef Py_ssize_t n = s.count * job.classes
     cdef real* c = <real*>s.c
     cdef const real* source = read_block(job.coefficient, job.coefficient_storage, s.first * job.classes, n, c)
-    cdef weigh_function weigh = <weigh_function>chosen(tag, <void*>weigh_rows[f16], <void*>weigh_rows[d8])
     cdef double low = 0, unused = 0
-    cdef f16 f
-    cdef d8 d
+    cdef vec step
     if source != c and (copied or is_weighted(job)):
         memcpy(c, source, n * sizeof(real))
         source = c
     if job.targets != UNCHECKED:
-        if real is float:
-            look_at(source, n, f, &low, &unused)
-        else:
-            look_at(source, n, d, &low, &unused)
+        look_at(source, n, step, &low, &unused)
     fill(s.extreme, 64 // <int>sizeof(real), <real>low)
     if is_weighted(job):
         add_rows(False, source, <const real*>NULL, job.classes, s, <real*>s.mass)
-        weigh(NULL, job, s.count, c)
+        (<weigh_function>fastloss_out_of_line(<void*>weigh_rows[vec]))(NULL, job, s.count, c)
     add_apart_from_top(source, job.classes, s, <real*>s.a, <real*>s.a_low)
     s.targets = source
 
@@ -203,27 +199,22 @@ cdef inline bint in_window(vec* type, const Tile* s) noexcept nogil:
 ctypedef bint (*window_function)(void*, const Tile*) noexcept nogil
 
 
-cdef inline bint statistics_of_linear_rows(real* tag, ClassJob* job, Tile* s) noexcept nogil:
+cdef inline bint statistics_of_linear_rows(real* tag, vec* type, ClassJob* job, Tile* s) noexcept nogil:
     """`statistics_of_rows` for class probabilities."""
     cdef Py_ssize_t classes = job.classes
     cdef bint at_end = s.first + s.count + 16 > job.samples
     cdef const real* x = rows_of(tag, job, s, s.own_references > 0 or at_end)
-    cdef exp_function exp = <exp_function>chosen(tag, <void*>exp_tile[f16], <void*>exp_tile[d8])
-    cdef exp_rows_function exp_by_row = <exp_rows_function>chosen(tag, <void*>exp_rows[f16], <void*>exp_rows[d8])
-    cdef references_function references = <references_function>chosen(
-        tag, <void*>references_of[f16], <void*>references_of[d8]
-    )
-    cdef samples_function samples = <samples_function>chosen(tag, <void*>samples_of[f16], <void*>samples_of[d8])
-    cdef window_function fits = <window_function>chosen(tag, <void*>in_window[f16], <void*>in_window[d8])
+    cdef exp_function exp = <exp_function>fastloss_out_of_line(<void*>exp_tile[vec])
     cdef bint usual = False
-    read_targets(tag, job, s, at_end)
+    cdef vec step
+    read_targets(tag, type, job, s, at_end)
     tops_of_rows(x, classes, classes, s.count, <real*>s.top)
     dots_of_rows(x, <const real*>s.targets, classes, classes, s.count, <const real*>s.top, <real*>s.b)
     if isnan(s.reference):
-        suggest_reference(tag, job, s, x, 1)
+        suggest_reference(job, s, x, 1, step)
     if s.own_references == 0 and exp(NULL, x, s.count * classes, s.reference, s.e):
         sums_of_terms(tag, job, s)
-        usual = fits(NULL, s)
+        usual = (<window_function>fastloss_out_of_line(<void*>in_window[vec]))(NULL, s)
     if not usual:
         if s.own_references == 0:
             s.own_references = 16
@@ -231,11 +222,10 @@ cdef inline bint statistics_of_linear_rows(real* tag, ClassJob* job, Tile* s) no
         s.own_references -= 1
         s.reference = NAN
         fill_beyond(tag, s)
-        references(NULL, s)
-        exp_by_row(NULL, s, classes, x)
+        (<exp_rows_function>fastloss_out_of_line(<void*>exp_rows[vec]))(NULL, s, classes, x)
         sums_of_terms(tag, job, s)
-    note_wrong(tag, job, s)
-    return samples(NULL, job, s)
+    note_wrong(tag, type, job, s)
+    return (<samples_function>fastloss_out_of_line(<void*>samples_of[vec]))(NULL, job, s)
 
 
 cdef inline void gradient_of_rows(
@@ -245,32 +235,32 @@ cdef inline void gradient_of_rows(
     cdef vec tag
     cdef Py_ssize_t classes = job.classes, l, size = classes * (64 // step_of(tag))
     cdef const void* c
+    cdef Gradient of
     for l in range(first_row, end):
+        of.factor = element(s.factor, l, tag)
+        of.least = element(s.flush, l, tag)
+        of.a = element(s.a, l, tag)
+        of.lost = element(s.a_low, l, tag)
+        of.unit = element(s.unit, l, tag)
+        of.others = element(s.rest, l, tag)
         c = <const char*>s.targets + l * size
         gradient_steps(
-            LINEAR, NATIVE, <const char*>s.e + l * size, c, classes, 0, element(s.a, l, tag), element(s.a_low, l, tag),
-            element(s.rest, l, tag), element(s.unit, l, tag), element(s.factor, l, tag), element(s.flush, l, tag), tag,
-            <char*>y + (l - first_row) * size,
+            LINEAR, NATIVE, <const char*>s.e + l * size, c, classes, &of, tag, <char*>y + (l - first_row) * size
         )
 
 ctypedef void (*linear_function)(void*, const ClassJob*, const Tile*, Py_ssize_t, Py_ssize_t, void*) noexcept nogil
 
 
-cdef inline bint statistics_of_rows(real* tag, ClassJob* job, Tile* s) noexcept nogil:
+cdef inline bint statistics_of_rows(real* tag, vec* type, ClassJob* job, Tile* s) noexcept nogil:
     """All that is collected of a tile, and its exponentials; whether a sample is odd."""
     cdef Py_ssize_t classes = job.classes
     cdef bint at_end = s.first + s.count + 16 > job.samples  # behind which sums of rows of x would read
     cdef const real* x = rows_of(tag, job, s, s.own_references > 0 or s.mode == SMOOTHED and at_end)
-    cdef exp_function exp = <exp_function>chosen(tag, <void*>exp_tile[f16], <void*>exp_tile[d8])
-    cdef exp_rows_function exp_by_row = <exp_rows_function>chosen(tag, <void*>exp_rows[f16], <void*>exp_rows[d8])
-    cdef references_function references = <references_function>chosen(
-        tag, <void*>references_of[f16], <void*>references_of[d8]
-    )
-    cdef own_samples_function samples = <own_samples_function>chosen(
-        tag, <void*>own_samples_of[f16], <void*>own_samples_of[d8]
-    )
+    cdef exp_function exp = <exp_function>fastloss_out_of_line(<void*>exp_tile[vec])
+    cdef own_samples_function samples = <own_samples_function>fastloss_out_of_line(<void*>own_samples_of[vec])
+    cdef vec step
     if isnan(s.reference):
-        suggest_reference(tag, job, s, x, 1)
+        suggest_reference(job, s, x, 1, step)
     if s.own_references == 0:
         if exp(NULL, x, s.count * classes, s.reference, s.e):
             sums_of_tile(tag, job, s, x)
@@ -282,8 +272,7 @@ cdef inline bint statistics_of_rows(real* tag, ClassJob* job, Tile* s) noexcept 
     tops_of_rows(x, classes, classes, s.count, <real*>s.top)
     if s.by_label:
         read_own(s, classes, x)
-    references(NULL, s)
-    exp_by_row(NULL, s, classes, x)
+    (<exp_rows_function>fastloss_out_of_line(<void*>exp_rows[vec]))(NULL, s, classes, x)
     sums_of_tile(tag, job, s, x)
     s.reference = NAN
     return samples(NULL, job, s, True)
@@ -313,22 +302,17 @@ ctypedef void (*absorb_function)(
 ) noexcept nogil
 
 
-cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, bint any_odd) noexcept nogil:
+cdef inline void results_of_rows(real* tag, vec* type, const ClassJob* job, const Tile* s, bint any_odd) noexcept nogil:
     """The gradient or softmax of a tile, but for odd samples."""
     cdef Py_ssize_t classes = job.classes, first, l = 0, end, k
     cdef const real* odd = <const real*>s.odd
     cdef const real* factor = <const real*>s.factor
     cdef const real* flush = <const real*>s.flush
-    cdef absorb_function absorb = <absorb_function>chosen(
-        tag, <void*>absorb_rows[float, f16], <void*>absorb_rows[double, d8]
-    )
-    cdef linear_function linear = <linear_function>chosen(
-        tag, <void*>gradient_of_rows[f16], <void*>gradient_of_rows[d8]
-    )
+    cdef absorb_function absorb = <absorb_function>fastloss_out_of_line(<void*>absorb_rows[real, vec])
+    cdef linear_function linear = <linear_function>fastloss_out_of_line(<void*>gradient_of_rows[vec])
     cdef real* y
     cdef const real* slopes
-    cdef f16 f
-    cdef d8 d
+    cdef vec step
     while l < s.count:
         end = s.count
         if any_odd:
@@ -352,10 +336,7 @@ cdef inline void results_of_rows(real* tag, const ClassJob* job, const Tile* s, 
                         y[(k - l) * classes + s.labels[k]] = (<const real*>s.entry)[k]
             if job.softcap != 0:
                 slopes = slopes_of(tag, s) + l * classes
-                if real is float:
-                    multiplied_steps(y, (end - l) * classes, 1, slopes, False, -INFINITY, f, y)
-                else:
-                    multiplied_steps(y, (end - l) * classes, 1, slopes, False, -INFINITY, d, y)
+                multiplied_steps(y, (end - l) * classes, 1, slopes, False, -INFINITY, step, y)
             if job.summed != 0:
                 absorb(NULL, NULL, job, s, l, end - l, y)
                 if job.grad != NULL and job.grad_storage == NATIVE:

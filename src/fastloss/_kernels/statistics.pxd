@@ -31,6 +31,10 @@ cdef struct Sums:
     d8 low
 
 
+cdef inline double least_normal(vec tag) noexcept nogil:
+    return 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
+
+
 cdef inline void clear_sums(Sums* sums) noexcept nogil:
     sums.total = sums.low = d8_all(0)
 
@@ -226,22 +230,29 @@ cdef inline vec linear_steps_of(
     return linear_steps(LINEAR, x, c, e, n, top, tag, a, b)
 
 
+# What the entries of a gradient are computed from besides exponentials and coefficients.
+cdef struct Gradient:
+    double factor
+    double least                   # exponentials that are less count as 0
+    double a                       # Σ c_j, with what the label has,
+    double lost                    # and what it has besides
+    double uniform                 # c_j where they are all the same
+    double unit                    # the exponential that `others` does not have
+    double others
+    double entry                   # of the label
+
+
 cdef inline void gradient_steps(
-    int MODE, int STORAGE, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double lost,
-    double others, double unit, double factor, double least, vec tag, void* grad
+    int MODE, int STORAGE, const void* e, const void* c, Py_ssize_t n, const Gradient* of, vec tag, void* grad
 ) noexcept nogil:
     """n entries of a gradient, or of a softmax, from the exponentials: factor e_j; with coefficients factor
     ((a - c_j) e_j - c_j (others + (unit - e_j))), in which a target of one class loses nothing: a = c_j leaves 1 - p_j.
-    `lost` is what a has besides.
-
-    What is less than `least` counts as 0. `unit` is the exponential that `others` does not have.
     """
     cdef int size = step_of(tag)
     cdef Py_ssize_t k, full = n // size
-    cdef vec zero = all_of(0, tag), f = all_of(factor, tag), low_end = all_of(least, tag), p, y, c_k
-    cdef vec a_high = all_of(a, tag), a_low = all_of(a - first(a_high) + lost, tag)
-    cdef vec rest = all_of(others, tag), one = all_of(unit, tag)
-    c_k = all_of(uniform, tag)
+    cdef vec zero = all_of(0, tag), f = all_of(of.factor, tag), low_end = all_of(of.least, tag), p, y
+    cdef vec a_high = all_of(of.a, tag), a_low = all_of(of.a - first(a_high) + of.lost, tag)
+    cdef vec rest = all_of(of.others, tag), one = all_of(of.unit, tag), c_k = all_of(of.uniform, tag)
     for k in range(steps_of(n, tag)):
         p = load(e, k, tag)
         p = if_less(p, low_end, zero, p)
@@ -259,17 +270,20 @@ cdef inline void gradient_steps(
 
 
 cdef inline void gradient_steps_of(
-    vec* type, int mode, const void* e, const void* c, Py_ssize_t n, double uniform, double a, double lost,
-    double others, double unit, double factor, double least, void* grad
+    vec* type, int mode, const void* e, const void* c, Py_ssize_t n, const Gradient* of, void* grad
 ) noexcept nogil:
     """`gradient_steps` of a mode that is no literal."""
     cdef vec tag
     if mode == PLAIN:
-        gradient_steps(PLAIN, NATIVE, e, c, n, uniform, a, lost, others, unit, factor, least, tag, grad)
+        gradient_steps(PLAIN, NATIVE, e, c, n, of, tag, grad)
     elif mode == UNIFORM:
-        gradient_steps(UNIFORM, NATIVE, e, c, n, uniform, a, lost, others, unit, factor, least, tag, grad)
+        gradient_steps(UNIFORM, NATIVE, e, c, n, of, tag, grad)
     else:
-        gradient_steps(LINEAR, NATIVE, e, c, n, uniform, a, lost, others, unit, factor, least, tag, grad)
+        gradient_steps(LINEAR, NATIVE, e, c, n, of, tag, grad)
+
+ctypedef void (*gradient_steps_function)(
+    void*, int, const void*, const void*, Py_ssize_t, const Gradient*, void*
+) noexcept nogil
 
 
 # What the diagonal of a Hessian is computed from: p_j (a (1 - p_j) + b p_j), p_j = e_j inverse.
@@ -292,10 +306,10 @@ cdef inline vec curve_of(vec e, vec a, vec b, vec others, vec unit, vec inverse,
 cdef inline void curve_steps(const void* e, Py_ssize_t n, const Curve* curve, vec tag, void* hess) noexcept nogil:
     """n entries of a Hessian's diagonal from the exponentials; e_j that leave none count as 0."""
     cdef Py_ssize_t k
-    cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
     cdef vec a = all_of(curve.a, tag), b = all_of(curve.b, tag), others = all_of(curve.others, tag), q
     cdef vec unit = all_of(curve.unit, tag), inverse = all_of(curve.inverse, tag), floor = all_of(curve.floor, tag)
-    cdef vec zero = all_of(0, tag), least = all_of(tiny / (max(fabs(curve.a), fabs(curve.b)) * curve.inverse), tag)
+    cdef double largest = max(fabs(curve.a), fabs(curve.b)) * curve.inverse
+    cdef vec zero = all_of(0, tag), least = all_of(least_normal(tag) / largest, tag)
     for k in range(steps_of(n, tag)):
         q = load(e, k, tag)
         store_or_part(curve_of(if_less(q, least, zero, q), a, b, others, unit, inverse, floor), hess, k, n)

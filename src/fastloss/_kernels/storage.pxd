@@ -128,6 +128,30 @@ cdef inline void write_one(real value, void* y, int storage, Py_ssize_t i) noexc
         write_block(&value, y, storage, i, 1)
 
 
+cdef inline const void* numbers_of(
+    const void* x, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, void* buffer, vec tag
+) noexcept nogil:
+    """`gathered` in the type of a step."""
+    if vec is f16:
+        return gathered(x, storage, first, step, n, <float*>buffer)
+    else:
+        return gathered(x, storage, first, step, n, <double*>buffer)
+
+
+cdef inline void* result_place(void* y, int storage, Py_ssize_t first, void* buffer, vec tag) noexcept nogil:
+    """`block_to_write` in the type of a step."""
+    return <char*>y + first * (64 // step_of(tag)) if storage == NATIVE else buffer
+
+
+cdef inline void write_numbers(
+    const void* x, void* y, int storage, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n, vec tag
+) noexcept nogil:
+    """Store what was computed at `result_place`, or, `step` apart, in a buffer."""
+    cdef void* function = <void*>write_apart[float] if vec is f16 else <void*>write_apart[double]
+    if step > 1 or storage != NATIVE:
+        (<writer>fastloss_out_of_line(function))(x, y, storage, first, step, n)
+
+
 cdef inline double log_one() noexcept nogil:
     """What a logarithm of a probability may be at most: rounding is forgiven, and a sum of 1 within 1e-3."""
     return 1e-3

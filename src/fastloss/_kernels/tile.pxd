@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 from fastloss._kernels.vector cimport *
 from fastloss._kernels.math cimport *
 from fastloss._kernels.storage cimport *
+from fastloss._kernels.statistics cimport *
 from fastloss._kernels.job cimport *
 from fastloss._kernels.labels cimport *
 from fastloss._kernels.heads cimport *
@@ -16,7 +17,8 @@ from fastloss._kernels.transpose cimport *
 include "tuning.pxi"
 
 cdef extern from "units.h" nogil:
-    void fastloss_odd_rows(void* job, const void* samples)  # of `rows`, with OddSamples
+    # `rows` computes what is odd of a Tile; the value of what is odd for its gradient alone stays.
+    void fastloss_odd_rows(void* job, const void* tile)
 
 # What a tile collects, beside the modes of statistics.pxd: x of the label; that and Σ x_j - x of the label;
 # Σ exp(d_j) (c_j - that of the greatest).
@@ -119,7 +121,7 @@ cdef inline vec weighted_value(vec y, vec weight) noexcept nogil:
     """y * weight; NaN where that is not a normal number, unless the weight is 0."""
     cdef vec size, product = mul(y, weight), zero = all_of(0, y), none = all_of(NAN, y)
     size = absolute_of(product)
-    size = if_within(size, 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308, INFINITY, product, none)
+    size = if_within(size, least_normal(y), INFINITY, product, none)
     return if_equal(weight, zero, product, size)
 
 
@@ -132,8 +134,7 @@ cdef inline vec within(vec x, double least, double greatest) noexcept nogil:
 cdef inline vec factor_of(vec scale, vec total, vec* odd) noexcept nogil:
     """scale / total, which exponentials are multiplied by; the gradient is odd where that leaves the range."""
     cdef vec zero = all_of(0, scale), f = div(scale, total)
-    cdef double tiny = 1.17549435e-38 if vec is f16 else 2.2250738585072014e-308
-    f = if_equal(scale, zero, zero, if_within(absolute_of(f), tiny, INFINITY, f, all_of(NAN, scale)))
+    f = if_equal(scale, zero, zero, if_within(absolute_of(f), least_normal(f), INFINITY, f, all_of(NAN, scale)))
     odd[0] = if_equal(f, f, odd[0], max_of(all_of(1, scale), odd[0]))
     return f
 
@@ -249,11 +250,6 @@ cdef inline void gather_c(real* tag, const ClassJob* job, const Tile* s, Py_ssiz
     gather_planes(job, s, job.coefficient, job.coefficient_storage, job.classes * job.inner, j0, m, <real*>s.c)
 
 
-cdef inline void* chosen(const real* tag, void* single, void* double_) noexcept nogil:
-    """The function for the type of the loop, out of line."""
-    return fastloss_out_of_line(single if real is float else double_)
-
-
 cdef inline void uncap(
     real* tag, vec* type, const ClassJob* job, const Tile* s, Py_ssize_t j0, Py_ssize_t m, bint any_odd, real* y
 ) noexcept nogil:
@@ -281,7 +277,7 @@ cdef inline void uncap(
             by_scale = s.by_scale + (j0 + g if job.class_scale != NULL else 0) if s.by_scale != NULL else NULL
             by_bias = s.by_bias + j0 + g if s.by_bias != NULL else NULL
             absorb_steps(plane, x + g * s.n, s.odd if any_odd else NULL, s.count, by_scale, by_bias, False, step)
-        factor = number_of(job.class_scale, j0 + g, job.input_scale if job.summed != 0 else 1, step)
+        factor = scale_of(job, j0 + g) if job.class_scale != NULL or job.summed != 0 else 1
         if job.grad != NULL and factor != 1:
             multiplied_steps(plane, s.n, factor, NULL, False, -INFINITY, step, plane)
 
@@ -300,7 +296,7 @@ ctypedef void (*references_function)(void*, const Tile*) noexcept nogil
 ctypedef void (*weights_function)(void*, const ClassJob*, const Tile*) noexcept nogil
 
 
-cdef inline void read_weights(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+cdef inline void read_weights(real* tag, vec* type, const ClassJob* job, Tile* s) noexcept nogil:
     cdef const real* by_class = <const real*>job.class_weight
     cdef real* k = <real*>s.k
     cdef Py_ssize_t l
@@ -311,10 +307,10 @@ cdef inline void read_weights(real* tag, const ClassJob* job, Tile* s) noexcept 
         memcpy(s.weight, <const real*>job.sample_weight + s.first, s.count * sizeof(real))
     if job.grad_output != NULL:
         memcpy(s.scale, <const real*>job.grad_output + s.first, s.count * sizeof(real))
-    (<weights_function>chosen(tag, <void*>weights_of[f16], <void*>weights_of[d8]))(NULL, job, s)
+    (<weights_function>fastloss_out_of_line(<void*>weights_of[vec]))(NULL, job, s)
 
 
-cdef inline bint read_labels(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+cdef inline bint read_labels(const ClassJob* job, Tile* s) noexcept nogil:
     """The labels, in place if they are usual; whether one does not count: then it is -1."""
     cdef const int64_t* labels = labels_of(job, s.first, s.count, s.label_buffer)
     cdef int64_t ignored = 0
@@ -329,14 +325,14 @@ cdef inline bint read_labels(real* tag, const ClassJob* job, Tile* s) noexcept n
     return ignored != 0
 
 
-cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept nogil:
+cdef inline void read_samples(real* tag, vec* type, const ClassJob* job, Tile* s) noexcept nogil:
     """Labels and weights."""
     cdef real* label = <real*>s.label
     cdef real* offset = <real*>s.value
     cdef bint ignored = job.mask != NULL
     cdef Py_ssize_t l
     if job.labels != NULL:
-        ignored = read_labels(tag, job, s)
+        ignored = read_labels(job, s)
     s.weighted = ignored or not s.plain
     if job.labels == NULL:
         for l in range(s.count):
@@ -350,7 +346,7 @@ cdef inline void read_samples(real* tag, const ClassJob* job, Tile* s) noexcept 
         for l in range(s.count):
             offset[l] = <real>job.offset[s.first + l]
     if s.weighted or job.headed or s.mode != LABELLED and s.mode != SMOOTHED:
-        read_weights(tag, job, s)
+        read_weights(tag, type, job, s)
 
 
 # ---- Targets ----
@@ -369,21 +365,18 @@ cdef inline bint any_wrong(vec tag, const ClassJob* job, const Tile* s) noexcept
     return job.targets == PROBABILITIES and greatest(most) > job.tolerance
 
 
-cdef inline void note_wrong(real* tag, ClassJob* job, const Tile* s) noexcept nogil:
+cdef inline void note_wrong(real* tag, vec* type, ClassJob* job, const Tile* s) noexcept nogil:
     """Look at the samples of a tile whose targets may be none that can be meant: all, where one is negative."""
+    cdef vec step
     cdef Py_ssize_t l
     cdef bint found, low
     if job.targets == UNCHECKED:
         return
-    if real is float:
-        low = greatest(negative(load(s.extreme, 0, f16_all(0)))) > 0
-        found = any_wrong(f16_all(0), job, s)
-    else:
-        low = greatest(negative(load(s.extreme, 0, d8_all(0)))) > 0
-        found = any_wrong(d8_all(0), job, s)
+    low = greatest(negative(load(s.extreme, 0, step))) > 0
+    found = any_wrong(step, job, s)
     for l in range(s.count if low or found else 0):
         if low or are_wrong(job, 0, (<const real*>s.mass)[l]):
-            wrong_of(tag)(tag, job, s.first + l)
+            (<wrong_function>fastloss_out_of_line(<void*>note_if_wrong))(job, s.first + l)
 
 
 # ---- Results ----
@@ -425,15 +418,6 @@ ctypedef void (*write_function)(
 ) noexcept nogil
 
 
-cdef inline void compute_odd(ClassJob* job, const Tile* s) noexcept nogil:
-    """`rows` computes what is odd; the value of what is odd for its gradient alone stays."""
-    cdef OddSamples samples
-    samples.first, samples.count, samples.odd = s.first, s.count, s.odd
-    samples.by_scale, samples.by_bias = s.by_scale, s.by_bias
-    samples.total, samples.low, samples.huge = s.total, s.low, s.huge
-    fastloss_odd_rows(job, &samples)
-
-
 cdef inline void two_sum_steps(d8 x, double* total, double* low) noexcept nogil:
     cdef d8 a = d8_load(total), t = add(a, x), z = sub(t, a)
     d8_store(add(d8_load(low), add(sub(a, sub(t, z)), sub(x, z))), low)
@@ -453,10 +437,3 @@ cdef inline void add_values(const void* value, double* total, double* low, vec t
     else:
         two_sum_steps(add(add(a, c), add(load(value, 4, tag), load(value, 6, tag))), total, low)
         two_sum_steps(add(add(b, d), add(load(value, 5, tag), load(value, 7, tag))), total + 8, low + 8)
-
-
-cdef inline void add_block(real* tag, const real* value, double* total, double* low) noexcept nogil:
-    if real is float:
-        add_values(value, total, low, f16_all(0))
-    else:
-        add_values(value, total, low, d8_all(0))

@@ -17,12 +17,12 @@ include "tuning.pxi"
 
 
 # The steps of a tile, by pointers: together they are more than a compiler can arrange well, or soon.
-ctypedef void (*tile_function)(void*, const ClassJob*, Tile*) noexcept nogil
-ctypedef bint (*statistics_function)(void*, const ClassJob*, Tile*) noexcept nogil
-ctypedef void (*results_function)(void*, const ClassJob*, Tile*, bint) noexcept nogil
+ctypedef void (*tile_function)(void*, void*, const ClassJob*, Tile*) noexcept nogil
+ctypedef bint (*statistics_function)(void*, void*, const ClassJob*, Tile*) noexcept nogil
+ctypedef void (*results_function)(void*, void*, const ClassJob*, Tile*, bint) noexcept nogil
 
 
-cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
+cdef inline void compute_tile(real* tag, vec* type, ClassJob* job, Tile* s) noexcept nogil:
     """Values and results of a tile of samples."""
     cdef Py_ssize_t l
     cdef real* value = <real*>s.value
@@ -30,23 +30,23 @@ cdef inline void compute_tile(real* tag, ClassJob* job, Tile* s) noexcept nogil:
     cdef void* statistics
     cdef void* results
     if job.op == LOSS or job.op == LOSS_LINEAR or job.op == SOFTMAX_VJP:
-        (<tile_function>fastloss_out_of_line(<void*>read_samples[real]))(tag, job, s)
-    statistics = <void*>statistics_of_rows[real] if s.in_rows else <void*>statistics_of[real]
+        (<tile_function>fastloss_out_of_line(<void*>read_samples[real, vec]))(NULL, NULL, job, s)
+    statistics = <void*>statistics_of_rows[real, vec] if s.in_rows else <void*>statistics_of[real, vec]
     if s.in_rows and s.mode == LINEAR:
-        statistics = <void*>statistics_of_linear_rows[real]
-    any_odd = (<statistics_function>fastloss_out_of_line(statistics))(tag, job, s)
+        statistics = <void*>statistics_of_linear_rows[real, vec]
+    any_odd = (<statistics_function>fastloss_out_of_line(statistics))(NULL, NULL, job, s)
     if job.value != NULL:
         memcpy(<real*>job.value + s.first, value, s.count * sizeof(real))
     if job.op == MOMENTS:
         memcpy(<real*>job.first_moment + s.first, s.b, s.count * sizeof(real))
         memcpy(<real*>job.second_moment + s.first, s.a, s.count * sizeof(real))
     if any_odd:
-        compute_odd(job, s)
+        fastloss_odd_rows(job, s)
         for l in range(s.count):
             value[l] = <real>0 if (<real*>s.odd)[l] == 2 else value[l]
     if job.with_grad:
-        results = <void*>results_of_rows[real] if s.in_rows else <void*>results_of[real]
-        (<results_function>fastloss_out_of_line(results))(tag, job, s, any_odd)
+        results = <void*>results_of_rows[real, vec] if s.in_rows else <void*>results_of[real, vec]
+        (<results_function>fastloss_out_of_line(results))(NULL, NULL, job, s, any_odd)
 
 
 cdef inline Py_ssize_t tile_size(const ClassJob* job, Py_ssize_t start, bint in_rows, real* tag) noexcept nogil:
@@ -86,17 +86,13 @@ cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, do
     s.by_label = takes_own_terms(job)
     s.reference = NAN
     s.own_references = 0
-    s.mode = PLAIN
+    s.mode = mode_of(job)
     if job.op == LOSS:
         s.mode = LABELLED
     elif s.by_label:
         s.mode = SMOOTHED
-    elif job.op == LOSS_LINEAR:
-        s.mode = SHARED if job.shared != NULL else LINEAR
-    elif job.op == ENTROPY_FROM_LOGITS:
-        s.mode = EXPECTED
-    elif job.op == MOMENTS:
-        s.mode = SQUARED
+    elif s.mode == UNIFORM:
+        s.mode = SHARED
     elif job.op == SOFTMAX_VJP:
         s.mode = PRODUCT
     s.weighted = False
@@ -106,7 +102,7 @@ cdef inline void place_tile(real* tag, ClassJob* job, Tile* s, double* total, do
         and not (job.with_grad and is_out_of_range(job.grad_scale, 2.2e-13, 1e6))
 
 
-cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
+cdef inline void tiles_chunk(real* tag, vec* type, ClassJob* job, Py_ssize_t chunk) noexcept nogil:
     """Samples [chunk * job.chunk, ...) of a job with few classes or a strided class axis."""
     cdef Py_ssize_t start = chunk * job.chunk, last = min(start + job.chunk, job.samples), held = 0, k, bytes_of_tile
     cdef Py_ssize_t size = 64 // <int>sizeof(real)
@@ -115,6 +111,7 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
     cdef Huge huge
     cdef Tile s
     cdef real* values
+    cdef vec step
     clear_lanes(total, low, LANES, &huge)
     place_tile(tag, job, &s, total, low, &huge)
     s.by_scale = sums_by_scale(job, chunk)
@@ -138,21 +135,21 @@ cdef inline void tiles_chunk(real* tag, ClassJob* job, Py_ssize_t chunk) noexcep
         if s.gathered and not s.in_rows and (s.mode == LINEAR or s.mode == PRODUCT):
             (<gather_function>fastloss_out_of_line(<void*>gather_c[real]))(tag, job, &s, 0, job.classes)
         if job.op == ENTROPY:
-            (<tile_function>fastloss_out_of_line(<void*>entropy_of_planes[real]))(tag, job, &s)
+            (<tile_function>fastloss_out_of_line(<void*>entropy_of_planes[real, vec]))(NULL, NULL, job, &s)
         else:
-            (<tile_function>fastloss_out_of_line(<void*>compute_tile[real]))(tag, job, &s)
+            (<tile_function>fastloss_out_of_line(<void*>compute_tile[real, vec]))(NULL, NULL, job, &s)
         if job.digits != NULL:
             for k in range(s.count):
                 add_exactly((<real*>s.value)[k], job.digits + chunk * EXACT_COUNTS)
         start += s.count
         held = held + s.count if job.op == LOSS or job.op == LOSS_LINEAR else 0
         for k in range(0, held - LANES + 1, LANES):  # LANES values at a time, wherever tiles begin
-            add_block(tag, values + k, total, low)
+            add_values(values + k, total, low, step)
         if held >= LANES:
             memmove(values, values + held // LANES * LANES, held % LANES * sizeof(real))
             held %= LANES
     if held > 0:
         fill(values + held, LANES - held, <real>0)
-        add_block(tag, values, total, low)
+        add_values(values, total, low, step)
     fastloss_stream_end()
     sum_lanes(total, low, LANES, &huge, job.partial + 3 * chunk)

@@ -70,9 +70,7 @@ cdef void loop_chunk(const void* tag, void* given, Py_ssize_t chunk) noexcept no
     cdef double partial[3]
     cdef char* data[3]
     cdef PointJob job
-    memset(&job, 0, sizeof(job))
-    job.loss = kernels.point_losses + loop.of.op
-    job.float32 = bytes < 8
+    set_point_job(&job, kernels.point_losses + loop.of.op, bytes < 8, NULL, NULL, 0)
     job.storage = job.y_storage = job.value_storage = FLOAT16 if bytes == 2 else NATIVE
     if loop.streamed:
         job.value_storage = STREAMED

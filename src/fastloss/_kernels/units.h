@@ -15,7 +15,7 @@
 #define fastloss_show_labels FASTLOSS_OF(fastloss_show_labels, FASTLOSS_ISA)
 #define fastloss_show_points FASTLOSS_OF(fastloss_show_points, FASTLOSS_ISA)
 
-void fastloss_odd_rows(void* job, const void* samples);  /* of `rows`, for `tiles` */
+void fastloss_odd_rows(void* job, const void* tile);  /* of `rows`, for `tiles` */
 #endif
 
 #ifdef FASTLOSS_ISAS

@@ -40,11 +40,7 @@ cdef struct Usual:
     double top[HEADED]
     double sum[HEADED]             # without `own`
     double b[HEADED]               # Σ x_j - top, or for the entropy Σ e_j (x_j - top)
-    double unit[HEADED]
-    double others[HEADED]
-    double factor[HEADED]          # of the gradient
-    double least[HEADED]
-    double entry[HEADED]
+    Gradient gradient[HEADED]
 
 
 cdef inline void sum_usual(Py_ssize_t n, Py_ssize_t g, Usual* rows, vec tag) noexcept nogil:
@@ -102,15 +98,12 @@ cdef inline void collect_usual(
     rows.top[g] = top
     rows.e[g] = row.e
     if t >= 0:
-        rows.x_t[g] = element(x, t, magic) if in_place else value_of(job, i, t, magic)
+        rows.x_t[g] = element(x, t, magic) if in_place else value_of(job, i, t)
     sum_usual(n, g, rows, magic)
     if MODE != PLAIN:
         a.total = a.low = b.total = b.low = 0
         x = read_row(job, i, 0, n, row, magic)
-        if MODE == UNIFORM:
-            linear_steps(UNIFORM, x, NULL, row.e, n, rows.top[g], magic, &a, &b)
-        else:
-            linear_steps(EXPECTED, x, NULL, row.e, n, rows.top[g], magic, &a, &b)
+        linear_steps(MODE, x, NULL, row.e, n, rows.top[g], magic, &a, &b)
         rows.b[g] = joined(b.total, b.low)
 
 
@@ -123,6 +116,7 @@ cdef inline bint usual_row(
     cdef double a = 0, c_t = 0, k = 0, scale = 1, exact = exp_reference(rows.top[g], 1.5 * exp_lead(step), step)
     cdef double anchor, unit, others, coefficients, total
     cdef int64_t t = rows.label[g]
+    cdef Gradient* of = &rows.gradient[g]
     cdef again_function again = <again_function>fastloss_out_of_line(<void*>exponentials_again[vec])
     cdef beside_unit_function beside = <beside_unit_function>fastloss_out_of_line(<void*>sum_beside_unit[vec])
     cdef bint of_label = is_label_enough(MODE, job)
@@ -171,15 +165,18 @@ cdef inline bint usual_row(
         return True
     total = others + unit
     coefficients = a + k if t >= 0 or MODE == UNIFORM else 1
-    rows.entry[g] = target_gradient(scale, k, a, c_t, rows.own[g] / unit, batch.others[l])
+    of.entry = target_gradient(scale, k, a, c_t, rows.own[g] / unit, batch.others[l])
     if MODE == PLAIN:
         scale *= coefficients
     if lead_in_range(MODE, scale, coefficients, total, step) >= 0:
         return False
-    rows.others[g] = others
-    rows.unit[g] = unit
-    rows.factor[g] = scale / total
-    rows.least[g] = least_exponential(MODE, rows.factor[g], coefficients, step)
+    of.factor = scale / total
+    of.least = least_exponential(MODE, of.factor, coefficients, step)
+    of.a = coefficients
+    of.lost = 0
+    of.uniform = c_t
+    of.unit = unit
+    of.others = others
     return True
 
 
@@ -191,7 +188,6 @@ cdef inline uint64_t usual_rows_of(
     cdef Py_ssize_t most = min(<Py_ssize_t>HEADED, ROWS_BLOCK // job.classes) if kept else HEADED
     cdef Py_ssize_t size = 1 if job.grad != NULL else most, l = 0, g, n
     cdef Py_ssize_t apart = (job.classes + 2 * step_of(step)) * (64 // step_of(step)) + 2048 if kept else 0
-    cdef double uniform = element(job.shared, 0, step) if MODE == UNIFORM else 0
     cdef int hope = HEADED  # falls with each row that is not usual: where most are not, it is not tried
     cdef uint64_t left = 0
     cdef void* e = row.e
@@ -203,8 +199,8 @@ cdef inline uint64_t usual_rows_of(
             rows.e[g] = <char*>e + g * apart
             rows.label[g] = -1
             rows.usual[g] = not masked(job, start + l + g)
-            if job.labels != NULL and rows.usual[g]:
-                rows.label[g] = load_label(job.labels, job.label_kind, start + l + g)
+            if job.labels != NULL:
+                rows.label[g] = label_of(job, start + l + g)
                 rows.usual[g] = rows.label[g] != job.ignore_index
             if not rows.usual[g]:
                 continue
@@ -222,40 +218,31 @@ cdef inline uint64_t usual_rows_of(
                 continue
             row.e = rows.e[g]
             row.anchor = batch.top[l + g]
-            row.others = rows.others[g]
-            row.unit = rows.unit[g]
+            row.others = rows.gradient[g].others
+            row.unit = rows.gradient[g].unit
             if job.op == LOG_SOFTMAX:
                 (<log_softmax_function>fastloss_out_of_line(<void*>row_log_softmax[vec]))(NULL, job, start + l + g, row)
             else:
                 write_gradient(
-                    MODE, job, start + l + g, 0, job.classes, uniform, batch.a[l + g] + batch.k[l + g], rows.factor[g],
-                    rows.least[g], rows.label[g], rows.entry[g], NULL, row, step
+                    MODE, job, start + l + g, 0, job.classes, rows.label[g], NULL, &rows.gradient[g], row, step
                 )
         l += size
     row.e = e
     return left | (<uint64_t>-1 << l if l < count else 0)
 
 
-ctypedef uint64_t (*usual_function)(void*, ClassJob*, Py_ssize_t, Py_ssize_t, Row*, Batch*) noexcept nogil
+ctypedef uint64_t (*usual_function)(void*, void*, ClassJob*, Py_ssize_t, Py_ssize_t, Row*, Batch*) noexcept nogil
 
 
 cdef inline uint64_t usual_rows(
-    real* tag, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch
+    real* tag, vec* type, ClassJob* job, Py_ssize_t start, Py_ssize_t count, Row* row, Batch* batch
 ) noexcept nogil:
     """`row_of` for `count` samples from `start` on that are usual. Returns the bits of those that are not, of which
     nothing is written."""
     cdef int mode = mode_of(job)
-    cdef f16 f
-    cdef d8 d
-    if real is float:
-        if mode == PLAIN:
-            return usual_rows_of(PLAIN, job, start, count, row, batch, tag, f)
-        if mode == UNIFORM:
-            return usual_rows_of(UNIFORM, job, start, count, row, batch, tag, f)
-        return usual_rows_of(EXPECTED, job, start, count, row, batch, tag, f)
-    else:
-        if mode == PLAIN:
-            return usual_rows_of(PLAIN, job, start, count, row, batch, tag, d)
-        if mode == UNIFORM:
-            return usual_rows_of(UNIFORM, job, start, count, row, batch, tag, d)
-        return usual_rows_of(EXPECTED, job, start, count, row, batch, tag, d)
+    cdef vec step
+    if mode == PLAIN:
+        return usual_rows_of(PLAIN, job, start, count, row, batch, tag, step)
+    if mode == UNIFORM:
+        return usual_rows_of(UNIFORM, job, start, count, row, batch, tag, step)
+    return usual_rows_of(EXPECTED, job, start, count, row, batch, tag, step)
