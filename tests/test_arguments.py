@@ -234,6 +234,27 @@ def test_out_of_array_functions(function, rng, isa):
             assert same_bits(np.array(out), wanted)
 
 
+@pytest.mark.skipif(np.dtype(np.longdouble) != np.float64, reason="here long double is no float64")
+@pytest.mark.parametrize("samples", [4, 5000])
+def test_long_double_that_is_float64(samples, rng, isa):
+    """As on Windows, where it equals float64 and has another of NumPy's numbers."""
+    x, q, weight = rng.random((samples, 6)), rng.dirichlet(np.ones(6), samples), rng.random(6)
+    wide = [a.astype(np.longdouble) for a in (x, q, weight, x[:, 0])]
+    for target, other in ((q.argmax(1), q.argmax(1)), (q, wide[1])):
+        want = fastloss.CrossEntropyLoss(weight=weight).value_and_grad(x, target, sample_weight=x[:, 0])
+        out = np.empty_like(wide[0])
+        got = fastloss.CrossEntropyLoss(weight=wide[2]).value_and_grad(
+            wide[0], other, sample_weight=wide[3], grad_out=out
+        )
+        assert got[0] == want[0] == fastloss.cross_entropy(x, other, weight=wide[2], sample_weight=x[:, 0])
+        assert got[1] is out
+        assert same_bits(out.view(float), want[1])
+    for name in ARRAY_FUNCTIONS:
+        call = getattr(fastloss, name)
+        assert same_bits(np.asarray(call(wide[0]), float), np.asarray(call(x)))
+    assert same_bits(np.asarray(fastloss.special.softmax(wide[0], 1), float), fastloss.softmax(x, 1))
+
+
 OVER_CLASSES = [name for name in ARRAY_FUNCTIONS if not name.endswith("sigmoid")]
 ARRANGED = {
     "plain": lambda a: a,

@@ -35,10 +35,10 @@ def as_array(value: Any, name: str) -> Array:
     """Any array-like as an ndarray, without a copy where it is possible."""
     if isinstance(value, np.ndarray):
         if type(value) is np.ndarray:
-            return value
+            return as_double(value)
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{name}: got a masked array; {_remedies.for_masked(name)}")
-        return value.view(np.ndarray)
+        return as_double(value.view(np.ndarray))
     if value is None:
         raise TypeError(f"{name}: got None, wanted an array")
     if type(value) is list or type(value) is tuple:
@@ -64,7 +64,16 @@ def as_array(value: Any, name: str) -> Array:
         array = _numbers_of_pandas(value, array)
     if array.ndim == 0 and array.dtype.kind in "OS" and (problem := _remedies.for_iterable(value)):
         raise TypeError(f"{name}: {problem}")
-    return array
+    return as_double(array)
+
+
+def as_double(array: Array) -> Array:
+    """Long double of 8 bytes as float64; any other array as it is.
+
+    NumPy has both where the C compiler has no wider type, as on Windows. They compare equal, but the kernels
+    know the number of one alone.
+    """
+    return array.view(array.dtype.str) if array.dtype.char == "g" and array.itemsize == 8 else array
 
 
 def _numbers_of_pandas(value: Any, array: Array) -> Array:
@@ -465,7 +474,7 @@ class Output:
         else:
             self.result = self._check(given, name, shape, (dtype, *also))
             check_apart(given, name, apart_from, in_place)
-        view = moved(self.result, axes)
+        view = as_double(moved(self.result, axes))
         direct = view.dtype in (dtype, *also) and view.flags.c_contiguous and view.flags.aligned
         self.buffer: Array = view if direct else np.empty(view.shape, dtype)
         self.direct, self.given = direct, given is not None

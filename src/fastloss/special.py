@@ -26,7 +26,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike
 
 from . import _checking, _docs, _kernels, arrays
-from ._arguments import FLOAT32, FLOAT64, Array, Shape, convert
+from ._arguments import FLOAT32, FLOAT64, Array, Shape, as_double, convert
 from ._runtime import threads_for
 from ._types import Axis
 
@@ -271,7 +271,7 @@ def _real(value: Any) -> Array | None:
         foreign = isinstance(value, np.ndarray) or any(hasattr(value, name) for name in theirs)
         if foreign or not hasattr(value, "__array__"):
             return None
-    array = np.asarray(value)
+    array = as_double(np.asarray(value))
     return array if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8 else None
 
 

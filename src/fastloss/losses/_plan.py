@@ -634,7 +634,9 @@ def labels_key(value: Any) -> Any:
 
 def _is_usual(weight: Any) -> bool:
     """Whether there is no weight, or one that needs no check."""
-    return weight is None or (type(weight) is np.ndarray and weight.dtype in (FLOAT32, FLOAT64))
+    return weight is None or (
+        type(weight) is np.ndarray and weight.dtype.isnative and weight.dtype.char in "fd"
+    )
 
 
 def weight_option(value: ArrayLike | None, name: str) -> Array | None:
