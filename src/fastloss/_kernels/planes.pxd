@@ -50,23 +50,35 @@ cdef inline void carry(bint WIDE, vec x, double* wide, void* sums, Py_ssize_t i)
         store(add(load(sums, i, x), x), sums, i)
 
 
+cdef inline void raise_tops(
+    bint WITH_C, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t m, const Tile* s,
+    vec tag
+) noexcept nogil:
+    cdef vec top, a, p
+    cdef Py_ssize_t i, g
+    for i in range(s.steps):
+        top = load(s.top, i, tag)
+        if WITH_C:
+            a = load(s.a, i, tag)
+        for g in range(m):
+            p = load(<const char*>x + g * stride, i, tag)
+            if WITH_C:
+                a = if_less(top, p, load(<const char*>c + g * c_stride, i, tag), a)
+            top = max_of(p, top)
+        store(top, s.top, i)
+        if WITH_C:
+            store(a, s.a, i)
+
+
 cdef inline void tops_of(
     vec* type, const void* x, Py_ssize_t stride, const void* c, Py_ssize_t c_stride, Py_ssize_t m, const Tile* s
 ) noexcept nogil:
     """Raise `top` to m classes; and what stands in c, if it is not NULL, beside them."""
-    cdef vec tag, top, a, p
-    cdef Py_ssize_t i, g
-    for i in range(s.steps):
-        top = load(s.top, i, tag)
-        a = load(s.a, i, tag)
-        for g in range(m):
-            p = load(<const char*>x + g * stride, i, tag)
-            if c != NULL:
-                a = if_less(top, p, load(<const char*>c + g * c_stride, i, tag), a)
-            top = max_of(p, top)
-        store(top, s.top, i)
-        if c != NULL:
-            store(a, s.a, i)
+    cdef vec tag
+    if c == NULL:
+        raise_tops(False, x, stride, c, c_stride, m, s, tag)
+    else:
+        raise_tops(True, x, stride, c, c_stride, m, s, tag)
 
 
 cdef inline void own_by_comparison(
