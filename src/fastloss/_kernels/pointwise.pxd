@@ -604,8 +604,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
             value = block_to_write(job.value, job.value_storage, i, buffer)
         block.value = value
         block.extra = weights.extra
-        # Values of a whole block that are summed as they are, as far as they are not careful.
-        block.joined = joins and n == size and not block.careful
+        block.joined = joins and n == size and not odd and not block.careful  # a whole block of what is not rare
         in_doubt = job.check
         if not in_doubt:
             function(&doubt, &block)
