@@ -108,15 +108,6 @@ VJP, LOG_VJP, SIGMOID_VJP = 5, 7, 3
 LGAMMA = 8  # the logarithm of a factorial in float64, 4 ulp
 # Of float64: a sum of values, two plain additions 2, then without loss, 1; the divisor 1; the quotient 1.
 TOTALS = 5
-# Of a sum from JOINED_SIZE values on, whose logarithms are of products of four 1 + f: the products 4, or 5
-# where four f of -0.29 make one of 1/4; of the terms beside the logarithm the additions, 3.
-JOINED, JOINED_SIZE = 5, 256
-JOINING = (
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "soft_margin_loss",
-    "multilabel_soft_margin_loss",
-)
 
 # The reference's functions are within 1 ulp, which is 2 u, and its sums are long: it may be off by this many
 # times its bound in float64, as of an implementation that rounds x - max x.
@@ -243,10 +234,6 @@ TABLE = (
     ("with label smoothing", f"{SMOOTHING}u of it more"),
     ("derivatives of means, or with a number as `grad_output`", f"{SCALE}u of it more"),
     ('"mean" and "sum"', f"what the values add up to, and {TOTALS} · 2⁻⁵³ of the sum of their magnitudes"),
-    (
-        f"these of binary cross-entropies and soft margins without weights, from {JOINED_SIZE} values on",
-        f"{JOINED}u of the sum of their magnitudes more",
-    ),
     ("results of half precision", "½ ulp more"),
 )
 
@@ -481,8 +468,7 @@ def loss(
             hess = times * (_known(error + more) + lost) + unit(dtype) * max(floor, 0.0)
     if options.get("reduction", "mean") == "none":
         return Bounds(values + tiny, entries, hess)
-    more = JOINED * unit(dtype) if name in JOINING and np.size(input) >= JOINED_SIZE else 0.0
-    total = float(values.sum()) + (TOTALS * unit(np.float64) + more) * float(sizes.sum())
+    total = float(values.sum()) + TOTALS * unit(np.float64) * float(sizes.sum())
     return Bounds(total, entries, hess)
 
 

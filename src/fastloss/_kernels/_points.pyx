@@ -16,12 +16,12 @@ cdef PointLoss LOSSES[MOST_POINT_LOSSES]  # the last one has no name
 
 cdef PointLoss* put(
     PointLoss* loss, const char* name, void* single, void* double_, point_function wide, int domain=EVERYWHERE,
-    bint weighs=False, bint joins=False
+    bint weighs=False
 ) noexcept nogil:
     """Fill a line of the table; the next one."""
     loss.name = name
     loss.single, loss.double_, loss.wide = single, double_, wide
-    loss.domain, loss.weighs, loss.joins = domain, weighs, joins
+    loss.domain, loss.weighs = domain, weighs
     return loss + 1
 
 
@@ -29,10 +29,10 @@ cdef void fill() noexcept nogil:
     """Names, functions and twins of points.pxd; _entry.pyx numbers them in this order."""
     cdef PointLoss* at = LOSSES
     at = put(at, "mse", <void*>mse[f16], <void*>mse[d8], wide_mse)
-    at = put(at, "bce", <void*>bce[f16], <void*>bce[d8], wide_bce, UNIT_INTERVAL | PROBABILITY, False, True)
+    at = put(at, "bce", <void*>bce[f16], <void*>bce[d8], wide_bce, UNIT_INTERVAL | PROBABILITY)
     at = put(
         at, "bce_with_logits", <void*>bce_with_logits[f16], <void*>bce_with_logits[d8], wide_bce_with_logits,
-        PROBABILITY, False, True
+        PROBABILITY
     )
     at = put(
         at, "bce_with_logits_pos_weight", <void*>bce_with_logits_pos_weight[f16],
@@ -43,9 +43,7 @@ cdef void fill() noexcept nogil:
         at, "kl_div_log_target", <void*>kl_div_log_target[f16], <void*>kl_div_log_target[d8], wide_kl_div_log_target,
         LOG_PROBABILITY | LOG_TARGET
     )
-    at = put(
-        at, "soft_margin", <void*>soft_margin[f16], <void*>soft_margin[d8], wide_soft_margin, EVERYWHERE, False, True
-    )
+    at = put(at, "soft_margin", <void*>soft_margin[f16], <void*>soft_margin[d8], wide_soft_margin)
     at = put(at, "poisson_nll", <void*>poisson_nll[f16], <void*>poisson_nll[d8], wide_poisson_nll, COUNT)
     at = put(
         at, "poisson_nll_log_input", <void*>poisson_nll_log_input[f16], <void*>poisson_nll_log_input[d8],

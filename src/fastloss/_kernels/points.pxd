@@ -36,7 +36,6 @@ cdef struct Points:                # a block, in whole steps
     bint careful
     bint convex                    # the curve is without terms that may be negative
     bint checked                   # a target that cannot be meant is in doubt
-    bint joined                    # a quarter of the values is left, each the sum of four
     void* mass                     # a step for the sum of targets that are distributions
 
 ctypedef void (*block_function)(void* doubt, const Points* block) noexcept nogil
@@ -59,7 +58,6 @@ cdef struct PointLoss:             # an operation
     void* double_                  # and for float64
     point_function wide
     int domain                     # beyond which it is an error
-    bint joins                     # values may be `joined`
     bint weighs                    # `extra` is a weight
 
 # Domains, as bits. What is among CHECKABLE can be left unchecked, and does not matter where the weight is 0.
@@ -154,63 +152,24 @@ cdef inline vec left_logarithm(Points b, Py_ssize_t k, vec tag) noexcept nogil:
     return log_of(load(b.first, k, tag), load(b.second, k, tag), load(b.third, k, tag))
 
 
-cdef inline vec times_one_more(vec s, vec e) noexcept nogil:
-    """(1 + s)(1 + e) - 1."""
-    return add(s, fma_of(s, e, e))
-
-
-cdef inline vec joined_factors(Points b, Py_ssize_t k, vec tag) noexcept nogil:
-    """The product of 1 + f, less 1, of four f in `first`."""
-    cdef Py_ssize_t n = b.steps // 4
-    return times_one_more(
-        times_one_more(load(b.first, k, tag), load(b.first, k + n, tag)),
-        times_one_more(load(b.first, k + 2 * n, tag), load(b.first, k + 3 * n, tag)),
-    )
-
-
-cdef inline void join(void* x, Points b, vec tag) noexcept nogil:
-    """Add the numbers of a block up in fours."""
-    cdef Py_ssize_t k, n = b.steps // 4
-    for k in range(n):
-        store(
-            add(add(load(x, k, tag), load(x, k + n, tag)), add(load(x, k + 2 * n, tag), load(x, k + 3 * n, tag))), x, k
-        )
-
-
-cdef inline vec left_exponential(Points b, Py_ssize_t k, bint with_sigmoid, vec tag) noexcept nogil:
-    """e = exp(-|x|), and in `third` where it is wanted sigmoid(-|x|), within 1.8 ulp."""
-    cdef vec one = all_of(1, tag), p = expm1_of_reduced(load(b.first, k, tag)), w = load(b.second, k, tag)
-    cdef vec e = fma_of(p, w, w), s, d
-    if with_sigmoid:  # what its denominator lost is taken from p, for both parts: a quarter of it too much at most
-        s = add(one, w)
-        d = fma_of(p, w, s)
-        p = fma_of(all_of(-0.75, p), fma_of(p, w, sub(s, d)), p)
-        store(div(fma_of(p, w, w), d), b.third, k)
-    return e
-
-
-cdef inline void leave_logistic(vec tag, Points b, bint with_sigmoid, bint JOINED) noexcept nogil:
-    """e and -e / (2 + e); or `joined` log(1 + e) in `value`, one logarithm of a product of four. And sigmoid(-|x|)."""
-    cdef vec least = all_of(-88.3 if vec is f16 else -709, tag), e  # of which the power is 0
-    cdef Py_ssize_t k, n = b.steps // 4
+cdef inline void leave_logistic(vec tag, Points b, bint with_sigmoid) noexcept nogil:
+    """e = exp(-|x|) and -e / (2 + e), and where it is wanted sigmoid(-|x|), within 1.8 ulp."""
+    cdef vec one = all_of(1, tag), least = all_of(-88.3 if vec is f16 else -709, tag)  # of which the power is 0
+    cdef vec p, w, e, s, d
+    cdef Py_ssize_t k
     for k in range(b.steps):
-        leave_exponential(max_of(least, minus_absolute(load(b.x, k, tag))), 0, b, k)
-    if JOINED:
-        for k in range(n):
-            e = times_one_more(
-                times_one_more(
-                    left_exponential(b, k, with_sigmoid, tag), left_exponential(b, k + n, with_sigmoid, tag)
-                ),
-                times_one_more(
-                    left_exponential(b, k + 2 * n, with_sigmoid, tag), left_exponential(b, k + 3 * n, with_sigmoid, tag)
-                ),
-            )
-            store(log1p_of_ratio(e), b.value, k)
-    else:
-        for k in range(b.steps):
-            e = left_exponential(b, k, with_sigmoid, tag)
-            store(e, b.first, k)
-            store(div(e, sub(all_of(-2, e), e)), b.second, k)
+        leave_exponential(max_of(least, minus_absolute(load(b.x, k, one))), 0, b, k)
+    for k in range(b.steps):
+        p = expm1_of_reduced(load(b.first, k, one))
+        w = load(b.second, k, one)
+        e = fma_of(p, w, w)
+        store(e, b.first, k)
+        store(div(e, sub(all_of(-2, e), e)), b.second, k)
+        if with_sigmoid:  # what its denominator lost is taken from p, for both parts: a quarter of it too much at most
+            s = add(one, w)
+            d = fma_of(p, w, s)
+            p = fma_of(all_of(-0.75, p), fma_of(p, w, sub(s, d)), p)
+            store(div(fma_of(p, w, w), d), b.third, k)
 
 
 # ---- The losses ----
@@ -292,7 +251,7 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
     cdef Points b = block[0]
     cdef vec one = all_of(1, doubt[0]), bits = all_of(bce_bits(one), one)
     cdef vec scale = all_of(18446744073709551616.0 if vec is f16 else 1, one)  # 2^bits
-    cdef vec low = one, high = one, near = one, far = one, cut = one, p, t, f, power = one
+    cdef vec low = one, high = one, near = one, far = one, p, t, f, power = one
     cdef double most = 1 if b.checked else 16
     cdef bint labels = are_labels(b.y, b.steps, one)
     cdef Py_ssize_t k
@@ -303,22 +262,9 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
             low = min_of(p, low)
             high = max_of(p, high)
             f = log_argument(sub(one, t), mul(p, fma_of(add(scale, one), t, negative(one))), &power)
-            power = sub(bce_power(power), mul(bits, t))
-            if b.joined:
-                cut = min_of(power, cut)
-                store(f, b.first, k)
-                store(power, b.third, k)
-            else:
-                leave_logarithm(f, power, b, k)
-        if b.joined:
-            join(b.third, b, one)
-            for k in range(b.steps // 4):
-                f = log_argument(one, joined_factors(b, k, one), &power)
-                f = log_of(f, div(f, sub(all_of(-2, f), f)), add(power, load(b.third, k, one)))
-                store(negative(f), b.value, k)
-        else:
-            for k in range(b.steps):
-                store(bce_logarithm(b, k, one), b.value, k)
+            leave_logarithm(f, sub(bce_power(power), mul(bits, t)), b, k)
+        for k in range(b.steps):
+            store(bce_logarithm(b, k, one), b.value, k)
     else:
         for k in range(b.steps):
             p = load(b.x, k, one)
@@ -337,8 +283,6 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
             near = min_of(t, near)
             far = max_of(t, far)
             store(fma_of(t, load(b.fourth, k, one), mul(sub(one, t), bce_logarithm(b, k, one))), b.value, k)
-        if b.joined:
-            join(b.value, b, one)
     if b.slope != NULL:
         for k in range(b.steps):
             store(bce_slope(load(b.x, k, one), load(b.y, k, one)), b.slope, k)
@@ -346,8 +290,7 @@ cdef inline void bce(vec* doubt, const Points* block) noexcept nogil:
         for k in range(b.steps):
             store(bce_curve(load(b.x, k, one), load(b.y, k, one), load(b.slope, k, one)), b.curve, k)
     far = either(if_less_than(near, 1 - most), if_more(far, most))
-    cut = if_less_than(cut, -143)  # where a logarithm may be less than -100
-    doubt[0] = either(either(if_less_than(low, 0), if_more(high, 1)), either(cut, far))
+    doubt[0] = either(either(if_less_than(low, 0), if_more(high, 1)), far)
 
 
 cdef inline void wide_bce(Point* p) noexcept nogil:
@@ -361,7 +304,7 @@ cdef inline void wide_bce(Point* p) noexcept nogil:
 
 cdef inline void bce_with_logits(vec* doubt, const Points* block) noexcept nogil:
     """y softplus(-x) + (1 - y) softplus(x), softplus(x) = log(1 + exp x)."""
-    if block.joined:
+    if block.slope != NULL:
         bce_of_logits(doubt, block[0], False, True)
     else:
         bce_of_logits(doubt, block[0], False, False)
@@ -369,61 +312,50 @@ cdef inline void bce_with_logits(vec* doubt, const Points* block) noexcept nogil
 
 cdef inline void bce_with_logits_pos_weight(vec* doubt, const Points* block) noexcept nogil:
     """pos_weight y softplus(-x) + (1 - y) softplus(x)."""
-    bce_of_logits(doubt, block[0], True, False)
-
-
-cdef inline vec bce_against(Points b, Py_ssize_t k, vec x, bint WITH_POS_WEIGHT, vec* both) noexcept nogil:
-    """The coefficient that x has against it, and the sum of both."""
-    cdef vec one = all_of(1, x), y = load(b.y, k, x), other = sub(one, y)
-    both[0] = one
-    if WITH_POS_WEIGHT:
-        y = mul(load(b.extra, k, x), y)
-        both[0] = add(y, other)
-    return if_negative(x, y, other)
-
-
-cdef inline void leave_bce_slope(Points b, Py_ssize_t k, vec x, vec c, vec both, bint WITH_POS_WEIGHT) noexcept nogil:
-    """+-(c - (a + b) sigmoid(-|x|)), b sigmoid(x) - a sigmoid(-x), and the curve, where they are wanted."""
-    cdef vec s, t
-    if b.slope != NULL:
-        s = load(b.third, k, x)
-        t = sub(c, mul(both, s) if WITH_POS_WEIGHT else s)
-        store(if_negative(x, negative(t), t), b.slope, k)
-        if b.curve != NULL:
-            s = mul(s, sub(all_of(1, x), s))
-            store(mul(both, s) if WITH_POS_WEIGHT else s, b.curve, k)
-
-
-cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint JOINED) noexcept nogil:
-    """a softplus(-x) + b softplus(x) = c |x| + (a + b) log(1 + exp(-|x|)), c the coefficient that x has against it."""
-    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, high = zero, far = zero, both = one
-    cdef vec inside = one, x, y, c, t
-    cdef Py_ssize_t i, j, k, parts = 4 if JOINED else 1, n = b.steps // parts
-    if b.slope != NULL:
-        leave_logistic(one, b, True, JOINED)
+    if block.slope != NULL:
+        bce_of_logits(doubt, block[0], True, True)
     else:
-        leave_logistic(one, b, False, JOINED)
+        bce_of_logits(doubt, block[0], True, False)
+
+
+cdef inline void bce_of_logits(vec* doubt, Points b, bint WITH_POS_WEIGHT, bint WITH_SLOPE) noexcept nogil:
+    """a softplus(-x) + b softplus(x) = c |x| + (a + b) log(1 + exp(-|x|)), c the coefficient that x has against it.
+
+    Its derivative is b sigmoid(x) - a sigmoid(-x) = +-(c - (a + b) sigmoid(-|x|)). No term cancels another.
+    """
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, high = zero, far = zero, both = one
+    cdef vec inside = one, x, y, c, t, s
+    cdef Py_ssize_t k
+    leave_logistic(one, b, WITH_SLOPE)
     if b.careful:  # an infinite x of coefficient 0
         for k in range(b.steps):
             x = load(b.x, k, one)
-            c = bce_against(b, k, x, False, &both)
+            y = load(b.y, k, one)
+            c = if_negative(x, y, sub(one, y))
             store(if_equal(c, zero, within(most_of_a_sum(True, x), x), x), b.fourth, k)
         b.x = b.fourth
-    for k in range(n):
-        if JOINED:
-            t = load(b.value, k, one)
+    for k in range(b.steps):
+        x = load(b.x, k, one)
+        y = load(b.y, k, one)
+        inside = min_of(mul(y, sub(one, y)), inside)  # negative just where y is not in [0, 1]
+        t = log1p_of(load(b.first, k, one), load(b.second, k, one))
+        if WITH_POS_WEIGHT:
+            c = mul(load(b.extra, k, one), y)
+            both = add(c, sub(one, y))
+            t = mul(both, t)
+            c = if_negative(x, c, sub(one, y))
         else:
-            t = log1p_of(load(b.first, k, one), load(b.second, k, one))
-        for i in range(parts):
-            j = k + i * n
-            x = load(b.x, j, one)
-            y = load(b.y, j, one)
-            inside = min_of(mul(y, sub(one, y)), inside)  # negative just where y is not in [0, 1]
-            c = bce_against(b, j, x, WITH_POS_WEIGHT, &both)
-            t = fma_of(c, absolute_of(x), mul(both, t) if WITH_POS_WEIGHT else t)
-            leave_bce_slope(b, j, x, c, both, WITH_POS_WEIGHT)
+            c = if_negative(x, y, sub(one, y))
+        t = fma_of(c, absolute_of(x), t)
         found = not_finite(t, b.weighted, found)
         store(t, b.value, k)
+        if WITH_SLOPE:
+            s = load(b.third, k, one)
+            t = sub(c, mul(both, s) if WITH_POS_WEIGHT else s)
+            store(if_negative(x, negative(t), t), b.slope, k)
+            if b.curve != NULL:
+                s = mul(s, sub(one, s))
+                store(mul(both, s) if WITH_POS_WEIGHT else s, b.curve, k)
     if b.weighted:
         for k in range(b.steps):
             high = max_of(absolute_of(load(b.y, k, one)), high)
@@ -536,40 +468,28 @@ cdef inline void wide_kl_div_log_target(Point* p) noexcept nogil:
 
 cdef inline void soft_margin(vec* doubt, const Points* block) noexcept nogil:
     """log(1 + exp(-y x)) = -log sigmoid(y x)."""
-    if block.joined:
-        soft_margin_of(doubt, block[0], True)
-    else:
-        soft_margin_of(doubt, block[0], False)
-
-
-cdef inline void soft_margin_of(vec* doubt, Points b, bint JOINED) noexcept nogil:
-    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, far = zero, high = zero, y, z, t, s
-    cdef Py_ssize_t i, j, k, parts = 4 if JOINED else 1, n = b.steps // parts
+    cdef Points b = block[0]
+    cdef vec one = all_of(1, doubt[0]), zero = all_of(0, one), found = zero, far = zero, high = zero, y, z, t
+    cdef Py_ssize_t k
     for k in range(b.steps):
         store(mul(load(b.x, k, one), load(b.y, k, one)), b.fourth, k)
     b.x = b.fourth
     if b.slope != NULL:
-        leave_logistic(one, b, True, JOINED)
+        leave_logistic(one, b, True)
     else:
-        leave_logistic(one, b, False, JOINED)
-    for k in range(n):
-        if JOINED:
-            t = load(b.value, k, one)
-        else:
-            t = log1p_of(load(b.first, k, one), load(b.second, k, one))
-        for i in range(parts):
-            j = k + i * n
-            y = load(b.y, j, one)
-            z = load(b.x, j, one)
-            high = max_of(absolute_of(y), high)
-            t = sub(t, min_of(zero, z))
-            if b.slope != NULL:
-                s = load(b.third, j, one)
-                store(mul(negative(y), if_negative(z, sub(one, s), s)), b.slope, j)
-                if b.curve != NULL:
-                    store(mul(mul(y, s), mul(y, sub(one, s))), b.curve, j)
+        leave_logistic(one, b, False)
+    for k in range(b.steps):
+        y = load(b.y, k, one)
+        z = load(b.x, k, one)
+        high = max_of(absolute_of(y), high)
+        t = sub(log1p_of(load(b.first, k, one), load(b.second, k, one)), min_of(zero, z))
         found = not_finite(t, b.weighted, found)
         store(t, b.value, k)
+        if b.slope != NULL:
+            t = load(b.third, k, one)
+            store(mul(negative(y), if_negative(z, sub(one, t), t)), b.slope, k)
+            if b.curve != NULL:
+                store(mul(mul(y, t), mul(y, sub(one, t))), b.curve, k)
     if b.weighted:
         for k in range(b.steps):
             far = max_of(unless_gone(absolute_of(load(b.x, k, one))), far)
@@ -799,7 +719,7 @@ cdef inline void focal_curve_of_labels(vec* doubt, Points b) noexcept nogil:
     cdef vec gamma = all_of(b.options[0], one), found = zero, far = zero, x, y, c, s, l, m, p, t, power
     cdef bint whole = b.options[0] == rint(b.options[0]) and b.options[0] <= 8
     cdef Py_ssize_t k
-    leave_logistic(one, b, True, False)
+    leave_logistic(one, b, True)
     for k in range(b.steps):
         x = load(b.x, k, one)
         y = load(b.y, k, one)
@@ -842,7 +762,7 @@ cdef inline void focal_of_logits(vec* doubt, Points b, bint USUAL, bint LABELS, 
     cdef bint sure = USUAL or b.options[0] <= 16 and not b.weighted  # what vanishes for a label does not count
     cdef bint whole = b.options[0] == rint(b.options[0]) and b.options[0] <= 8
     cdef Py_ssize_t k
-    leave_logistic(one, b, True, False)
+    leave_logistic(one, b, True)
     for k in range(b.steps):
         x = load(b.x, k, one)
         y = load(b.y, k, one)
@@ -1036,7 +956,7 @@ cdef inline void logsigmoid(vec* doubt, const Points* block) noexcept nogil:
     cdef Points b = block[0]
     cdef vec zero = all_of(0, doubt[0]), near = all_of(INFINITY, zero), x, t
     cdef Py_ssize_t k
-    leave_logistic(zero, b, False, False)
+    leave_logistic(zero, b, False)
     for k in range(b.steps):
         x = load(b.x, k, zero)
         near = distance_to_subnormal(negative(x), near)
@@ -1054,7 +974,7 @@ cdef inline void softplus(vec* doubt, const Points* block) noexcept nogil:
     cdef Points b = block[0]
     cdef vec zero = all_of(0, doubt[0]), near = all_of(INFINITY, zero), x, t
     cdef Py_ssize_t k
-    leave_logistic(zero, b, False, False)
+    leave_logistic(zero, b, False)
     for k in range(b.steps):
         x = load(b.x, k, zero)
         near = distance_to_subnormal(x, near)

@@ -539,7 +539,7 @@ cdef inline void set_block(
     block.fourth = room + 3 * block_size(room)
     block.options = &job.options[0]
     block.weighted = job.weighted
-    block.careful = block.joined = False
+    block.careful = False
 
 
 cdef inline void prefetch(real* tag, const void* data, int storage, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -577,8 +577,6 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
     cdef Points block
     cdef Weights weights
     cdef bint odd, in_doubt, whole
-    cdef bint joins = job.loss.joins and job.value == NULL and job.digits == NULL and job.mask.data == NULL \
-        and job.weight.data == NULL and job.sample_weight.data == NULL
     cdef block_function function = function_of(job.loss, sizeof(real) == 4)
     job.partial[3 * chunk] = job.partial[3 * chunk + 1] = job.partial[3 * chunk + 2] = 0
     if job.value == NULL:  # values are summed
@@ -604,7 +602,6 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
             value = block_to_write(job.value, job.value_storage, i, buffer)
         block.value = value
         block.extra = weights.extra
-        block.joined = joins and n == size and not odd and not block.careful  # a whole block of what is not rare
         in_doubt = job.check
         if not in_doubt:
             function(&doubt, &block)
@@ -620,7 +617,6 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
             continue
         if in_doubt and not block.careful:
             block.careful = True
-            block.joined = False
             function(&doubt, &block)
             in_doubt = any_doubt(&doubt, tag)
         if odd or in_doubt:
@@ -637,9 +633,7 @@ cdef inline void pointwise_chunk(real* tag, PointJob* job, Py_ssize_t chunk) noe
                 for k in range(n):
                     weight = of_value[k] if of_value != NULL else <real>1
                     add_exactly(<double>value[k] * weight, job.digits + chunk * EXACT_COUNTS)
-            add_values(
-                value, of_value, n // 4 if block.joined else n, of_weights + 3 * size, &total[0], &low[0]
-            )
+            add_values(value, of_value, n, of_weights + 3 * size, &total[0], &low[0])
         elif of_value != NULL:
             for k in range(n):
                 value[k] *= of_value[k]
